@@ -1,0 +1,374 @@
+//! Single flight: at most one load per key, everyone else waits for its outcome.
+//!
+//! This is the decision, not the doing: a state machine without I/O, time or tasks, whose drivers (asyncio, blocking,
+//! tokio) run its [`Effect`]s. It holds flights, never values. A flight is a *lease*, not a lock: the load belongs to the
+//! cache, callers come and go, and an invalidation detaches the flight from its key: it answers those who wait and
+//! stores nothing.
+//!
+//! A waiter is whatever the driver wakes (`W`): a future's handle or a thread's condition variable. The protocol is
+//! written once for all.
+
+#[cfg(test)]
+mod tests;
+
+use super::memory::{GroupId, Target};
+use hashbrown::HashTable;
+
+/// A flight, for as long as it lasts; never reused within 2^32 flights of the same slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlightId {
+    slot: u32,
+    serial: u32,
+}
+
+impl FlightId {
+    /// As one number, for keeping where only numbers can be kept.
+    pub fn to_bits(self) -> u64 {
+        u64::from(self.slot) << 32 | u64::from(self.serial)
+    }
+}
+
+/// The right to fill a key once: a flight and which attempt at it. A later attempt makes the earlier lease void.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The flight.
+    pub flight: FlightId,
+    attempt: u32,
+}
+
+/// One caller's place in a flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// The flight.
+    pub flight: FlightId,
+    number: u64,
+}
+
+/// Where a load runs or a waiter lives: a thread, and the event loop on it if there is one (0 = none).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Home {
+    /// The operating system's or interpreter's name of the thread.
+    pub thread: u64,
+    /// The event loop, 0 for a plain thread.
+    pub event_loop: u64,
+}
+
+/// How long a load lives compared with those who asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// It ends with its last waiter.
+    Shared,
+    /// It ends with the caller whose parameters it uses; the next waiter starts anew with its own.
+    Bound,
+    /// Nothing ends it but itself: a blocked thread's own call, or a refresh.
+    Steady,
+}
+
+/// What a load needs when it begins.
+#[derive(Debug)]
+pub struct Begin<K> {
+    /// The key's hash.
+    pub hash: u64,
+    /// The key.
+    pub key: K,
+    /// The group the value will belong to.
+    pub group: GroupId,
+    /// The entry that is there now, if any.
+    pub seen: Option<Target>,
+    /// Where the load will run.
+    pub home: Home,
+    /// When it ends early.
+    pub life: Life,
+}
+
+/// Where a loaded value goes, if it may still go there.
+#[derive(Debug)]
+pub struct Fill<K> {
+    /// The key's hash.
+    pub hash: u64,
+    /// The key.
+    pub key: K,
+    /// The group.
+    pub group: GroupId,
+    /// The entry that was there when the load began.
+    pub seen: Option<Target>,
+}
+
+/// What happened to a load or to somebody who waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The load ended with a value.
+    Loaded,
+    /// The load ended with an error of its own.
+    Failed,
+    /// Somebody else ended the load: a closing loop, an interrupted thread.
+    Aborted,
+}
+
+/// What the driver has to do, in this order.
+#[derive(Debug)]
+pub enum Effect<K, W> {
+    /// Put the value into memory.
+    Store(Fill<K>),
+    /// Nobody stores the value; the key is to be dropped after unlocking.
+    Release(K),
+    /// Stop the load that is running.
+    CancelLoad,
+    /// Tell these the load's outcome.
+    Wake(Vec<W>),
+    /// Tell these that the load was ended from outside.
+    Fail(Vec<W>),
+    /// Tell this one to load, with its own arguments.
+    Lead(W),
+    /// Tell these to look the key up again.
+    Again(Vec<W>),
+}
+
+/// The effects of one step.
+pub type Effects<K, W> = Vec<Effect<K, W>>;
+
+#[derive(Debug)]
+struct Waiter<W> {
+    number: u64,
+    home: Home,
+    /// `None` from the moment it is told to lead until it does.
+    wake: Option<W>,
+}
+
+#[derive(Debug)]
+struct Flight<K, W> {
+    hash: u64,
+    key: Option<K>,
+    group: GroupId,
+    seen: Option<Target>,
+    home: Home,
+    life: Life,
+    attempt: u32,
+    /// The waiter whose load runs, or who was told to lead and has not begun.
+    leader: Option<u64>,
+    loading: bool,
+    waiters: Vec<Waiter<W>>,
+}
+
+#[derive(Debug)]
+struct Slot<K, W> {
+    serial: u32,
+    flight: Option<Box<Flight<K, W>>>,
+}
+
+/// All flights of one memory tier.
+#[derive(Debug)]
+pub struct Flights<K, W> {
+    /// Attached flights by key: hash and slot.
+    index: HashTable<(u64, u32)>,
+    slots: Vec<Slot<K, W>>,
+    free: Vec<u32>,
+    tickets: u64,
+    begun: u64,
+}
+
+impl<K, W> Default for Flights<K, W> {
+    fn default() -> Self {
+        Flights { index: HashTable::new(), slots: Vec::new(), free: Vec::new(), tickets: 0, begun: 0 }
+    }
+}
+
+impl<K, W> Flights<K, W> {
+    /// The attached flight of a key.
+    pub fn find(&self, hash: u64, mut is_it: impl FnMut(&K) -> bool) -> Option<FlightId> {
+        let found = self.index.find(hash, |&(other, slot)| {
+            let flight = &self.slots[slot as usize].flight;
+            other == hash && flight.as_ref().and_then(|flight| flight.key.as_ref()).is_some_and(&mut is_it)
+        });
+        found.map(|&(_, slot)| FlightId { slot, serial: self.slots[slot as usize].serial })
+    }
+
+    /// The keys of attached flights with this hash, for callers who compare outside the lock.
+    pub fn candidates(&self, hash: u64) -> impl Iterator<Item = (FlightId, &K)> {
+        let same = self.index.iter_hash(hash).filter(move |(other, _)| *other == hash);
+        same.filter_map(|&(_, slot)| {
+            let Slot { serial, flight } = &self.slots[slot as usize];
+            Some((FlightId { slot, serial: *serial }, flight.as_ref()?.key.as_ref()?))
+        })
+    }
+
+    fn get(&self, id: FlightId) -> Option<&Flight<K, W>> {
+        let slot = self.slots.get(id.slot as usize).filter(|slot| slot.serial == id.serial)?;
+        slot.flight.as_deref()
+    }
+
+    fn get_mut(&mut self, id: FlightId) -> Option<&mut Flight<K, W>> {
+        let slot = self.slots.get_mut(id.slot as usize).filter(|slot| slot.serial == id.serial)?;
+        slot.flight.as_deref_mut()
+    }
+
+    /// True until the flight has answered everyone.
+    pub fn is_flying(&self, id: FlightId) -> bool {
+        self.get(id).is_some()
+    }
+
+    /// True while nothing has invalidated the key.
+    pub fn is_attached(&self, id: FlightId) -> bool {
+        self.index.find(self.get(id).map_or(0, |flight| flight.hash), |&(_, slot)| slot == id.slot).is_some()
+            && self.is_flying(id)
+    }
+
+    /// Where the load of a flight runs, and the group it loads for.
+    pub fn home(&self, id: FlightId) -> Option<(Home, GroupId)> {
+        self.get(id).map(|flight| (flight.home, flight.group))
+    }
+
+    /// Takes the lease of a key that has no attached flight.
+    pub fn begin(&mut self, begin: Begin<K>) -> Lease {
+        let Begin { hash, key, group, seen, home, life } = begin;
+        self.begun += 1;
+        let flight = Box::new(Flight {
+            hash,
+            key: Some(key),
+            group,
+            seen,
+            home,
+            life,
+            attempt: 0,
+            leader: None,
+            loading: true,
+            waiters: Vec::new(),
+        });
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot { serial: 0, flight: None });
+            self.slots.len() as u32 - 1
+        });
+        self.slots[slot as usize].flight = Some(flight);
+        self.index.insert_unique(hash, (hash, slot), |&(hash, _)| hash);
+        Lease { flight: FlightId { slot, serial: self.slots[slot as usize].serial }, attempt: 0 }
+    }
+
+    /// Adds somebody who waits; `None` if the flight is over.
+    pub fn join(&mut self, id: FlightId, home: Home, wake: W) -> Option<Ticket> {
+        self.tickets += 1;
+        let number = self.tickets;
+        let flight = self.get_mut(id)?;
+        flight.waiters.push(Waiter { number, home, wake: Some(wake) });
+        Some(Ticket { flight: id, number })
+    }
+
+    /// Makes a waiter the one whose load runs: at the begin, or after [`Effect::Lead`], then with a new `wake`.
+    pub fn lead(&mut self, ticket: Ticket, home: Home, wake: Option<W>) -> Option<Lease> {
+        let flight = self.get_mut(ticket.flight)?;
+        let waiter = flight.waiters.iter_mut().find(|waiter| waiter.number == ticket.number)?;
+        waiter.wake = wake.or(waiter.wake.take());
+        (flight.leader, flight.loading, flight.home) = (Some(ticket.number), true, home);
+        Some(Lease { flight: ticket.flight, attempt: flight.attempt })
+    }
+
+    /// A waiter goes away: cancelled, timed out, or its loop is gone.
+    pub fn leave(&mut self, ticket: Ticket) -> Effects<K, W> {
+        let Some(flight) = self.get_mut(ticket.flight) else { return Vec::new() };
+        let before = flight.waiters.len();
+        flight.waiters.retain(|waiter| waiter.number != ticket.number);
+        if flight.waiters.len() == before || flight.life == Life::Steady {
+            return Vec::new();
+        }
+        let led = flight.leader == Some(ticket.number);
+        if flight.waiters.is_empty() {
+            let mut effects = if flight.loading { vec![Effect::CancelLoad] } else { Vec::new() };
+            effects.extend(self.end(ticket.flight).key.map(Effect::Release));
+            effects
+        } else if led && (flight.life == Life::Bound || !flight.loading) {
+            let mut effects = if flight.loading { vec![Effect::CancelLoad] } else { Vec::new() };
+            effects.extend(self.hand_over(ticket.flight));
+            effects
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Tells the longest waiting that it leads now. The load that ran so far no longer counts.
+    fn hand_over(&mut self, id: FlightId) -> Option<Effect<K, W>> {
+        let flight = self.get_mut(id)?;
+        flight.attempt += 1;
+        flight.loading = false;
+        let next = flight.waiters.iter_mut().find(|waiter| waiter.wake.is_some())?;
+        flight.leader = Some(next.number);
+        next.wake.take().map(Effect::Lead)
+    }
+
+    /// What became of a load. A void lease has no effect.
+    pub fn step(&mut self, lease: Lease, input: Input) -> Effects<K, W> {
+        let Some(flight) = self.get(lease.flight).filter(|flight| flight.attempt == lease.attempt) else {
+            return Vec::new();
+        };
+        if input == Input::Aborted {
+            return self.abort(lease.flight, flight.home);
+        }
+        let attached = self.is_attached(lease.flight);
+        let Flight { hash, key, group, seen, waiters, .. } = self.end(lease.flight);
+        let mut effects = Vec::with_capacity(2);
+        match key {
+            Some(key) if attached && input == Input::Loaded => {
+                effects.push(Effect::Store(Fill { hash, key, group, seen }));
+            }
+            Some(key) => effects.push(Effect::Release(key)),
+            None => {}
+        }
+        effects.push(Effect::Wake(waiters.into_iter().filter_map(|waiter| waiter.wake).collect()));
+        effects
+    }
+
+    /// Waiters elsewhere carry on, those who live where the load was ended get an error.
+    fn abort(&mut self, id: FlightId, home: Home) -> Effects<K, W> {
+        let Some(flight) = self.get_mut(id) else { return Vec::new() };
+        let here = flight.waiters.extract_if(.., |waiter| waiter.home == home);
+        let failed: Vec<W> = here.filter_map(|waiter| waiter.wake).collect();
+        let mut effects = vec![Effect::Fail(failed)];
+        if flight.waiters.is_empty() {
+            effects.extend(self.end(id).key.map(Effect::Release));
+        } else {
+            effects.extend(self.hand_over(id));
+        }
+        effects
+    }
+
+    /// Detaches a flight from its key: an explicit write, an invalidation. It answers its waiters and stores nothing.
+    pub fn detach(&mut self, id: FlightId) {
+        if let Some(hash) = self.get(id).map(|flight| flight.hash) {
+            if let Ok(entry) = self.index.find_entry(hash, |&(_, slot)| slot == id.slot) {
+                entry.remove();
+            }
+        }
+    }
+
+    /// Ends a flight whose load can never report, because its loop is closed or stands still. Its waiters look again.
+    pub fn supersede(&mut self, id: FlightId) -> Effects<K, W> {
+        if !self.is_flying(id) {
+            return Vec::new();
+        }
+        let flight = self.end(id);
+        let mut effects = vec![Effect::Again(flight.waiters.into_iter().filter_map(|waiter| waiter.wake).collect())];
+        effects.extend(flight.key.map(Effect::Release));
+        effects
+    }
+
+    fn end(&mut self, id: FlightId) -> Flight<K, W> {
+        self.detach(id);
+        let slot = &mut self.slots[id.slot as usize];
+        slot.serial = slot.serial.wrapping_add(1);
+        self.free.push(id.slot);
+        *slot.flight.take().expect("callers have just seen the flight")
+    }
+
+    /// Flights begun so far; for callers who compared keys outside the lock.
+    pub fn begun(&self) -> u64 {
+        self.begun
+    }
+
+    /// Flights that have not answered everyone yet.
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// True when nothing is being loaded.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

@@ -1,0 +1,255 @@
+//! The machine alone: named rules first, then every rule under random histories.
+
+use super::*;
+use crate::core::memory::GroupId;
+use proptest::prelude::*;
+use std::collections::{HashMap, HashSet};
+
+const HERE: Home = Home { thread: 1, event_loop: 1 };
+const ELSEWHERE: Home = Home { thread: 2, event_loop: 2 };
+
+type Machine = Flights<&'static str, u32>;
+
+fn begin(flights: &mut Machine, life: Life) -> (Ticket, Lease) {
+    let begin = Begin { hash: 9, key: "k", group: GroupId::default(), seen: None, home: HERE, life };
+    let lease = flights.begin(begin);
+    let ticket = flights.join(lease.flight, HERE, 0).unwrap();
+    (ticket, flights.lead(ticket, HERE, None).unwrap())
+}
+
+fn woken(effects: &Effects<&'static str, u32>) -> Vec<u32> {
+    effects.iter().flat_map(|effect| if let Effect::Wake(who) = effect { who.clone() } else { vec![] }).collect()
+}
+
+fn stores(effects: &Effects<&'static str, u32>) -> bool {
+    effects.iter().any(|effect| matches!(effect, Effect::Store(_)))
+}
+
+fn cancels(effects: &Effects<&'static str, u32>) -> bool {
+    effects.iter().any(|effect| matches!(effect, Effect::CancelLoad))
+}
+
+fn led(effects: &Effects<&'static str, u32>) -> Option<u32> {
+    effects.iter().find_map(|effect| if let Effect::Lead(who) = effect { Some(*who) } else { None })
+}
+
+#[test]
+fn one_load_answers_everyone_and_is_stored() {
+    let mut flights = Machine::default();
+    let (ticket, lease) = begin(&mut flights, Life::Shared);
+    assert_eq!(flights.find(9, |&key| key == "k"), Some(ticket.flight));
+    flights.join(ticket.flight, ELSEWHERE, 1);
+    let effects = flights.step(lease, Input::Loaded);
+    assert!(stores(&effects));
+    assert_eq!(woken(&effects), [0, 1]);
+    assert!(flights.is_empty());
+}
+
+#[test]
+fn a_cancelled_leader_leaves_the_load_to_the_others() {
+    let mut flights = Machine::default();
+    let (ticket, lease) = begin(&mut flights, Life::Shared);
+    let other = flights.join(ticket.flight, HERE, 1).unwrap();
+    assert!(flights.leave(ticket).is_empty());
+    assert_eq!(woken(&flights.step(lease, Input::Loaded)), [1]);
+    assert!(flights.leave(other).is_empty(), "leaving a flight that is over is nothing");
+}
+
+#[test]
+fn a_load_without_waiters_is_cancelled() {
+    let mut flights = Machine::default();
+    let (ticket, lease) = begin(&mut flights, Life::Shared);
+    assert!(cancels(&flights.leave(ticket)));
+    assert!(flights.is_empty() && flights.find(9, |_| true).is_none());
+    assert!(flights.step(lease, Input::Loaded).is_empty(), "its late value goes nowhere");
+}
+
+#[test]
+fn an_invalidated_flight_answers_and_stores_nothing() {
+    let mut flights = Machine::default();
+    let (ticket, lease) = begin(&mut flights, Life::Shared);
+    flights.detach(ticket.flight);
+    assert!(flights.find(9, |_| true).is_none(), "a later get starts its own load");
+    let (_, second) = begin(&mut flights, Life::Shared);
+    let effects = flights.step(lease, Input::Loaded);
+    assert!(!stores(&effects));
+    assert_eq!(woken(&effects), [0]);
+    assert!(stores(&flights.step(second, Input::Loaded)));
+}
+
+#[test]
+fn a_bound_load_ends_with_its_caller_and_the_next_waiter_starts_anew() {
+    let mut flights = Machine::default();
+    let (ticket, lease) = begin(&mut flights, Life::Bound);
+    let other = flights.join(ticket.flight, ELSEWHERE, 1).unwrap();
+    let effects = flights.leave(ticket);
+    assert!(cancels(&effects));
+    assert_eq!(led(&effects), Some(1));
+    assert!(flights.step(lease, Input::Loaded).is_empty(), "the cancelled load no longer counts");
+    let lease = flights.lead(other, ELSEWHERE, Some(1)).unwrap();
+    assert_eq!(woken(&flights.step(lease, Input::Loaded)), [1]);
+}
+
+#[test]
+fn a_designated_leader_that_leaves_passes_the_lead_on() {
+    let mut flights = Machine::default();
+    let (first, _) = begin(&mut flights, Life::Bound);
+    let second = flights.join(first.flight, HERE, 1).unwrap();
+    flights.join(first.flight, HERE, 2).unwrap();
+    assert_eq!(led(&flights.leave(first)), Some(1));
+    let effects = flights.leave(second);
+    assert_eq!((cancels(&effects), led(&effects)), (false, Some(2)));
+}
+
+#[test]
+fn a_load_ended_from_outside_fails_its_own_loop_and_passes_to_another() {
+    let mut flights = Machine::default();
+    let (ticket, lease) = begin(&mut flights, Life::Shared);
+    let other = flights.join(ticket.flight, ELSEWHERE, 1).unwrap();
+    let effects = flights.step(lease, Input::Aborted);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Fail(who) if who == &[0])));
+    assert_eq!(led(&effects), Some(1));
+    let lease = flights.lead(other, ELSEWHERE, Some(1)).unwrap();
+    assert!(stores(&flights.step(lease, Input::Loaded)));
+}
+
+#[test]
+fn a_load_on_a_dead_loop_is_superseded() {
+    let mut flights = Machine::default();
+    let (ticket, lease) = begin(&mut flights, Life::Shared);
+    let effects = flights.supersede(ticket.flight);
+    assert!(matches!(&effects[0], Effect::Again(who) if who == &[0]));
+    assert!(flights.step(lease, Input::Loaded).is_empty());
+}
+
+#[derive(Clone, Debug)]
+enum Move {
+    Ask(bool),
+    Leave(usize),
+    End(Input),
+    Invalidate,
+    Supersede,
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let end = prop_oneof![3 => Just(Input::Loaded), 1 => Just(Input::Failed), 1 => Just(Input::Aborted)];
+    let one = prop_oneof![
+        5 => any::<bool>().prop_map(Move::Ask),
+        3 => any::<usize>().prop_map(Move::Leave),
+        2 => end.prop_map(Move::End),
+        1 => Just(Move::Invalidate),
+        1 => Just(Move::Supersede),
+    ];
+    prop::collection::vec(one, 1..120)
+}
+
+/// Callers, running loads and what each caller was told; time is the number of the move.
+#[derive(Default)]
+struct World {
+    flights: Machine,
+    waiting: Vec<(u32, Ticket, usize)>,
+    loads: HashMap<u64, (Lease, usize)>,
+    told: HashSet<u32>,
+    invalidated: usize,
+    /// The start of the load whose value memory holds.
+    stored: Option<usize>,
+    callers: u32,
+}
+
+impl World {
+    fn apply(&mut self, effects: Effects<&'static str, u32>, load: Option<(u64, usize)>) -> Result<(), TestCaseError> {
+        for effect in effects {
+            match effect {
+                Effect::Store(_) => {
+                    let (_, started) = load.expect("only a load that ended stores");
+                    prop_assert!(started >= self.invalidated, "an older load was stored after an invalidation");
+                    self.stored = Some(started);
+                }
+                Effect::Wake(who) | Effect::Fail(who) | Effect::Again(who) => {
+                    for caller in who {
+                        prop_assert!(self.told.insert(caller), "told twice: {caller}");
+                        self.waiting.retain(|(waiting, ..)| *waiting != caller);
+                    }
+                }
+                Effect::Lead(caller) => {
+                    let found = self.waiting.iter().find(|(waiting, ..)| *waiting == caller);
+                    let (_, ticket, at) = *found.expect("a caller that waits");
+                    if let Some(lease) = self.flights.lead(ticket, HERE, Some(caller)) {
+                        self.loads.insert(ticket.flight.to_bits(), (lease, at.max(self.invalidated)));
+                    }
+                }
+                Effect::CancelLoad | Effect::Release(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn one(&mut self, step: Move, now: usize) -> Result<(), TestCaseError> {
+        match step {
+            Move::Ask(bound) => self.ask(bound, now),
+            Move::Leave(which) if !self.waiting.is_empty() => {
+                let (_, ticket, _) = self.waiting.remove(which % self.waiting.len());
+                let effects = self.flights.leave(ticket);
+                self.apply(effects, None)?;
+            }
+            Move::End(input) => {
+                let Some(&flight) = self.loads.keys().min() else { return Ok(()) };
+                let (lease, started) = self.loads[&flight];
+                self.loads.remove(&flight);
+                let effects = self.flights.step(lease, input);
+                self.apply(effects, Some((flight, started)))?;
+            }
+            Move::Invalidate => {
+                if let Some(id) = self.flights.find(9, |_| true) {
+                    self.flights.detach(id);
+                }
+                self.invalidated = now;
+                self.stored = None;
+            }
+            Move::Supersede => {
+                if let Some(id) = self.flights.find(9, |_| true) {
+                    let effects = self.flights.supersede(id);
+                    self.apply(effects, None)?;
+                }
+            }
+            Move::Leave(_) => {}
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, bound: bool, now: usize) {
+        self.callers += 1;
+        let caller = self.callers;
+        let home = if caller.is_multiple_of(3) { ELSEWHERE } else { HERE };
+        let ticket = match self.flights.find(9, |_| true) {
+            Some(id) => self.flights.join(id, home, caller).expect("an attached flight is flying"),
+            None => {
+                let life = if bound { Life::Bound } else { Life::Shared };
+                let begin = Begin { hash: 9, key: "k", group: GroupId::default(), seen: None, home, life };
+                let lease = self.flights.begin(begin);
+                let ticket = self.flights.join(lease.flight, home, caller).expect("it has just begun");
+                let lease = self.flights.lead(ticket, home, None).expect("it waits");
+                self.loads.insert(ticket.flight.to_bits(), (lease, now));
+                ticket
+            }
+        };
+        self.waiting.push((caller, ticket, now));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #[test]
+    fn everyone_is_told_once_and_nothing_old_is_stored(moves in moves()) {
+        let mut world = World::default();
+        for (now, step) in moves.into_iter().enumerate() {
+            world.one(step, now + 1)?;
+        }
+        // Let every load that still runs end: then nobody waits.
+        while !world.loads.is_empty() {
+            world.one(Move::End(Input::Loaded), usize::MAX)?;
+        }
+        prop_assert!(world.waiting.is_empty(), "left behind: {:?}", world.waiting);
+        prop_assert!(world.flights.is_empty());
+    }
+}

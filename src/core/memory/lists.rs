@@ -1,0 +1,150 @@
+//! Doubly linked lists threaded through the table's cold records: no allocation, O(1) removal without knowing the list.
+//!
+//! A list's two ends are written into its outermost nodes as `END | list`, so a node finds the list it leads or closes.
+//! One record carries three independent pairs of links ([`RECENCY`], [`WHEEL`], [`PEERS`]).
+
+use super::Nodes;
+
+/// Order of use, the eviction policy's.
+pub const RECENCY: usize = 0;
+/// The bucket of the expiry wheel.
+pub const WHEEL: usize = 1;
+/// All entries of one group.
+pub const PEERS: usize = 2;
+
+/// No node and no list.
+pub const NIL: u32 = u32::MAX;
+const END: u32 = 1 << 31;
+
+/// A family of lists over the same pair of links.
+#[derive(Debug, Default)]
+pub struct Lists<const LINK: usize> {
+    /// (first, last) of each list.
+    ends: Vec<(u32, u32)>,
+}
+
+impl<const LINK: usize> Lists<LINK> {
+    /// `count` empty lists, numbered from 0.
+    pub fn new(count: u32) -> Self {
+        Lists { ends: (0..count).map(|list| (END | list, END | list)).collect() }
+    }
+
+    /// Makes one more empty list, and tells its number.
+    pub fn add(&mut self) -> u32 {
+        let list = self.ends.len() as u32;
+        self.ends.push((END | list, END | list));
+        list
+    }
+
+    /// The first node, [`NIL`] when empty.
+    #[inline]
+    pub fn first(&self, list: u32) -> u32 {
+        let first = self.ends[list as usize].0;
+        if first & END == 0 { first } else { NIL }
+    }
+
+    /// The last node, [`NIL`] when empty.
+    #[inline]
+    pub fn last(&self, list: u32) -> u32 {
+        let last = self.ends[list as usize].1;
+        if last & END == 0 { last } else { NIL }
+    }
+
+    /// The node after `node`, [`NIL`] at the end.
+    pub fn next(&self, nodes: &Nodes, node: u32) -> u32 {
+        let next = nodes[node].links[LINK].1;
+        if next & END == 0 { next } else { NIL }
+    }
+
+    /// Puts an unlinked node at the front.
+    #[inline]
+    pub fn push_front(&mut self, nodes: &mut Nodes, list: u32, node: u32) {
+        let first = self.ends[list as usize].0;
+        self.join(nodes, END | list, node);
+        self.join(nodes, node, first);
+    }
+
+    /// Puts an unlinked node at the back.
+    #[inline]
+    pub fn push_back(&mut self, nodes: &mut Nodes, list: u32, node: u32) {
+        let last = self.ends[list as usize].1;
+        self.join(nodes, node, END | list);
+        self.join(nodes, last, node);
+    }
+
+    /// Takes a node out of whichever list holds it; an unlinked node is left alone.
+    #[inline]
+    pub fn remove(&mut self, nodes: &mut Nodes, node: u32) {
+        let (previous, next) = nodes[node].links[LINK];
+        if previous != NIL {
+            self.join(nodes, previous, next);
+            nodes[node].links[LINK] = (NIL, NIL);
+        }
+    }
+
+    /// Moves all of `from` behind the last node of `to`, in O(1).
+    pub fn append(&mut self, nodes: &mut Nodes, to: u32, from: u32) {
+        let (first, last) = self.ends[from as usize];
+        if first & END == 0 {
+            let tail = self.ends[to as usize].1;
+            self.join(nodes, tail, first);
+            self.join(nodes, last, END | to);
+            self.ends[from as usize] = (END | from, END | from);
+        }
+    }
+
+    /// Makes `b` follow `a`; either may be the end of a list.
+    #[inline]
+    fn join(&mut self, nodes: &mut Nodes, a: u32, b: u32) {
+        if a & END != 0 {
+            self.ends[(a & !END) as usize].0 = b;
+        } else {
+            nodes[a].links[LINK].1 = b;
+        }
+        if b & END != 0 {
+            self.ends[(b & !END) as usize].1 = a;
+        } else {
+            nodes[b].links[LINK].0 = a;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Chunks, Node};
+    use super::*;
+
+    fn order(lists: &Lists<WHEEL>, nodes: &Nodes, list: u32) -> Vec<u32> {
+        let mut out = Vec::new();
+        let mut node = lists.first(list);
+        while node != NIL {
+            out.push(node);
+            node = lists.next(nodes, node);
+        }
+        out
+    }
+
+    #[test]
+    fn nodes_leave_from_anywhere_and_lists_join_in_order() {
+        let mut nodes: Nodes = Chunks::default();
+        for _ in 0..6 {
+            nodes.push(Node::default());
+        }
+        let mut lists = Lists::<WHEEL>::new(2);
+        for node in 0..3 {
+            lists.push_back(&mut nodes, 0, node);
+        }
+        for node in 3..6 {
+            lists.push_front(&mut nodes, 1, node);
+        }
+        lists.append(&mut nodes, 0, 1);
+        assert_eq!(order(&lists, &nodes, 0), [0, 1, 2, 5, 4, 3]);
+        assert_eq!(order(&lists, &nodes, 1), [0; 0]);
+        for node in [0, 3, 5] {
+            lists.remove(&mut nodes, node);
+        }
+        lists.remove(&mut nodes, 5);
+        assert_eq!(order(&lists, &nodes, 0), [1, 2, 4]);
+        assert_eq!((lists.first(0), lists.last(0)), (1, 4));
+    }
+}

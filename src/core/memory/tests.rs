@@ -1,0 +1,218 @@
+//! The table against a plain model, on a clock of its own.
+
+use super::*;
+use crate::core::clock::{Millis, NEVER};
+use proptest::prelude::*;
+use std::collections::HashMap;
+use std::num::NonZeroU64;
+
+type Small = Table<u32, u64>;
+
+/// A model: what the table may still hold, and in which order of use.
+#[derive(Default)]
+struct Model {
+    entries: HashMap<u32, (u64, Millis)>,
+    order: Vec<u32>,
+}
+
+impl Model {
+    fn used(&mut self, key: u32) {
+        self.order.retain(|&other| other != key);
+        self.order.push(key);
+    }
+
+    fn forget(&mut self, key: u32) {
+        self.entries.remove(&key);
+        self.order.retain(|&other| other != key);
+    }
+}
+
+fn hash_of(key: u32) -> u64 {
+    // Only eight different hashes for every sixteen keys: equal hashes are the rule here.
+    mix(u64::from(key / 2), 7)
+}
+
+fn find(table: &Small, key: u32) -> Option<u32> {
+    table.find(hash_of(key), |&other| other == key)
+}
+
+fn put(table: &mut Small, group: GroupId, key: u32, value: u64, deadline: Millis, now: Millis) {
+    let mut out = Discard::default();
+    let placement = Placement { group, deadline, tag: 0 };
+    match find(table, key) {
+        Some(id) => table.replace(id, value, placement, now, &mut out),
+        None => {
+            table.insert(New { hash: hash_of(key), key, value, placement }, now, &mut out);
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Get(u32),
+    Put(u32, u64, Option<u64>),
+    Remove(u32),
+    Clear,
+    Wait(u64),
+    Resize(u32),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let key = 0..40_u32;
+    let step = prop_oneof![
+        5 => key.clone().prop_map(Step::Get),
+        5 => (key.clone(), any::<u64>(), prop::option::of(1..5_000_u64)).prop_map(|(k, v, t)| Step::Put(k, v, t)),
+        1 => key.prop_map(Step::Remove),
+        1 => (1..3_000_u64).prop_map(Step::Wait),
+        1 => (1..20_u32).prop_map(Step::Resize),
+        1 => Just(Step::Clear),
+    ];
+    prop::collection::vec(step, 1..200)
+}
+
+proptest! {
+    /// Without expiry between uses the order of leaving is exact; with it, the table may only ever hold less.
+    #[test]
+    fn the_table_never_serves_what_the_model_does_not_have(steps in steps()) {
+        let mut table = Small::new(16);
+        let mut group = table.add_group(RegionId(0));
+        let mut model = Model::default();
+        let mut now = 1_000_000;
+        for step in steps {
+            match step {
+                Step::Get(key) => {
+                    let got = find(&table, key).and_then(|id| table.read(id, || now)).map(|found| *found.value);
+                    let expected = model.entries.get(&key).filter(|(_, deadline)| now < *deadline).map(|(v, _)| *v);
+                    prop_assert!(got.is_none() || got == expected, "{key}: {got:?} against {expected:?}");
+                    if got.is_some() { model.used(key); }
+                }
+                Step::Put(key, value, ttl) => {
+                    let deadline = ttl.map_or(NEVER, |ttl| now + ttl);
+                    put(&mut table, group, key, value, deadline, now);
+                    model.entries.insert(key, (value, deadline));
+                    model.used(key);
+                    let held = find(&table, key).and_then(|id| table.peek(id)).map(|found| *found.value);
+                    prop_assert_eq!(held, Some(value));
+                }
+                Step::Remove(key) => {
+                    if let Some(id) = find(&table, key) { table.remove(id, Reason::Removed, &mut Discard::default()); }
+                    model.forget(key);
+                }
+                Step::Clear => {
+                    group = table.renew_group(group);
+                    model = Model::default();
+                    prop_assert_eq!(table.len(), 0);
+                }
+                Step::Wait(time) => now += time,
+                Step::Resize(to) => table.resize(RegionId(0), to),
+            }
+            table.validate().map_err(TestCaseError::fail)?;
+            prop_assert!(table.work().entries_at_most <= Work::LIMIT);
+        }
+    }
+
+    #[test]
+    fn without_expiry_the_entries_that_stay_are_exactly_the_last_used(uses in prop::collection::vec(0..60_u32, 1..400)) {
+        let mut table = Small::new(16);
+        let group = table.add_group(RegionId(0));
+        let mut model = Model::default();
+        for key in uses {
+            if let Some(id) = find(&table, key) { table.read(id, || 0); }
+            else { put(&mut table, group, key, 0, NEVER, 1); }
+            model.used(key);
+        }
+        let mut kept: Vec<u32> = model.order.iter().rev().take(16).copied().collect();
+        let mut held: Vec<u32> = (0..60).filter(|&key| find(&table, key).is_some()).collect();
+        kept.sort_unstable();
+        held.sort_unstable();
+        prop_assert_eq!(kept, held);
+    }
+}
+
+#[test]
+fn no_operation_touches_more_than_its_limit_while_a_million_entries_come_and_expire() {
+    let mut table: Table<NonZeroU64, NonZeroU64> = Table::new(u32::MAX >> 1);
+    let group = table.add_group(RegionId(0));
+    let mut out = Discard::default();
+    let count = 1_000_000_u64;
+    for key in 1..=count {
+        let key = NonZeroU64::new(key).unwrap();
+        let placement = Placement { group, deadline: 2_000, tag: 0 };
+        table.insert(New { hash: mix(key.get(), 1), key, value: key, placement }, 1_000, &mut out);
+    }
+    assert_eq!(table.len(), count as usize);
+    let bytes = table.allocated() as f64 / count as f64;
+    assert!(bytes <= 80.0, "{bytes} bytes per entry");
+    let mut rounds = 0;
+    while table.tidy(3_000, 64, &mut out) {
+        rounds += 1;
+    }
+    assert_eq!((table.len(), out.len() as u64), (0, count));
+    assert!(rounds >= count / 64);
+    let work = table.work();
+    assert!(work.entries_at_most <= Work::LIMIT, "touched {}", work.entries_at_most);
+    assert!(work.moved_at_most <= SEGMENT, "moved {}", work.moved_at_most);
+    table.validate().unwrap();
+}
+
+#[test]
+fn three_thousand_keys_of_one_hash_leave_at_most_thirty_two() {
+    let mut table: Table<u32, u32> = Table::new(10_000);
+    let group = table.add_group(RegionId(0));
+    let mut out = Discard::default();
+    for key in 0..3_000 {
+        let placement = Placement { group, deadline: NEVER, tag: 0 };
+        table.insert(New { hash: 42, key, value: key, placement }, 1, &mut out);
+    }
+    assert_eq!(table.len(), 32);
+    assert!(table.find(42, |&key| key == 2_999).is_some());
+    assert!(table.find(42, |&key| key == 2_900).is_none());
+    table.validate().unwrap();
+}
+
+#[test]
+fn a_weak_pointer_dies_with_its_entry() {
+    let mut table = Small::new(4);
+    let group = table.add_group(RegionId(0));
+    put(&mut table, group, 1, 10, NEVER, 5);
+    let target = table.target(find(&table, 1).unwrap());
+    assert!(table.resolve(target).is_some());
+    table.remove(target.id, Reason::Removed, &mut Discard::default());
+    assert!(table.resolve(target).is_none());
+    put(&mut table, group, 2, 20, NEVER, 5);
+    assert_eq!(find(&table, 2), Some(target.id), "the slot is used again");
+    assert!(table.resolve(target).is_none());
+}
+
+#[test]
+fn a_region_of_its_own_has_a_bound_of_its_own() {
+    let mut table = Small::new(100);
+    let shared = table.add_group(RegionId(0));
+    let bounded = table.add_region(2);
+    let own = table.add_group(bounded);
+    for key in 0..10 {
+        put(&mut table, shared, key, 0, NEVER, 1);
+        put(&mut table, own, 20 + key, 0, NEVER, 1);
+    }
+    assert_eq!((table.stats(shared).entries, table.stats(own).entries), (10, 2));
+    assert_eq!(table.stats(own).evictions, 8);
+    table.validate().unwrap();
+}
+
+#[test]
+fn clearing_a_group_is_one_step_and_its_memory_follows() {
+    let mut table = Small::new(10_000);
+    let group = table.add_group(RegionId(0));
+    for key in 0..1_000 {
+        put(&mut table, group, key, 0, NEVER, 1);
+    }
+    table.stats_mut(group).hits = 7;
+    let group = table.renew_group(group);
+    assert_eq!((table.len(), table.stats(group).hits), (0, 7));
+    assert!(find(&table, 1).is_some_and(|id| table.read(id, || 2).is_none()));
+    let mut out = Discard::default();
+    while table.tidy(2, 64, &mut out) {}
+    assert_eq!(out.len(), 1_000);
+    assert_eq!(table.stats(group).expired, 0, "a cleared entry has not expired");
+    table.validate().unwrap();
+}

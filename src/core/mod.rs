@@ -1,0 +1,12 @@
+//! The pure heart: what is in the cache, how long, under which key, and who loads what is missing.
+//!
+//! Nothing here does I/O, sleeps, starts a thread or asks for the time (`clock` holds the one exception, and is handed in).
+//! Nothing here knows Python: keys and values are type parameters, and whatever leaves the table is handed back to the
+//! caller, who drops it after unlocking.
+
+pub mod clock;
+pub mod flight;
+pub mod key;
+pub mod memory;
+pub mod policy;
+pub mod stats;

@@ -1,0 +1,58 @@
+//! The counters of a cache or a cached function. Plain numbers, changed under the table's lock; nothing is sampled.
+
+/// Counters since the start; `entries` and `bytes` are of now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Lookups answered with a fresh value.
+    pub hits: u64,
+    /// Lookups answered with a value past its ttl.
+    pub stale_hits: u64,
+    /// Lookups answered with a remembered "not found".
+    pub negative_hits: u64,
+    /// Lookups that found nothing usable.
+    pub misses: u64,
+    /// Loads started.
+    pub loads: u64,
+    /// Loads that ended in an error.
+    pub load_errors: u64,
+    /// Lookups that waited for another caller's load.
+    pub coalesced: u64,
+    /// Loads that replaced a value still in the cache.
+    pub refreshes: u64,
+    /// Entries dropped to make room.
+    pub evictions: u64,
+    /// Entries dropped because their time was over.
+    pub expired: u64,
+    /// Keys and namespaces invalidated.
+    pub invalidations: u64,
+    /// Entries held now.
+    pub entries: u64,
+    /// Bytes held now, as the weigher counts them; 0 while nothing weighs.
+    pub bytes: u64,
+}
+
+impl Stats {
+    /// Hits of every kind as a share of all lookups, 0.0 when there was none.
+    pub fn hit_ratio(&self) -> f64 {
+        let hits = self.hits + self.stale_hits + self.negative_hits;
+        let all = hits + self.misses;
+        if all == 0 { 0.0 } else { hits as f64 / all as f64 }
+    }
+
+    /// Adds the counters of `other`.
+    pub fn add(&mut self, other: &Stats) {
+        self.hits += other.hits;
+        self.stale_hits += other.stale_hits;
+        self.negative_hits += other.negative_hits;
+        self.misses += other.misses;
+        self.loads += other.loads;
+        self.load_errors += other.load_errors;
+        self.coalesced += other.coalesced;
+        self.refreshes += other.refreshes;
+        self.evictions += other.evictions;
+        self.expired += other.expired;
+        self.invalidations += other.invalidations;
+        self.entries += other.entries;
+        self.bytes += other.bytes;
+    }
+}

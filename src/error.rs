@@ -1,0 +1,36 @@
+//! The one error enum of the crate. Every message names the thing, the value and the cure.
+//!
+//! A loader's own error is never wrapped here: it reaches whoever started the load unchanged.
+
+/// What can go wrong in the cache itself.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// An option has a value it cannot have.
+    #[error("invalid {option}: {value}; {cure}")]
+    Config {
+        /// The option as the user spells it.
+        option: String,
+        /// The value given.
+        value: String,
+        /// What to do instead.
+        cure: String,
+    },
+    /// A load ended without a value and without an error of its own, for example because it was cancelled from outside.
+    #[error("the load of {key} ended without a result: {reason}; ask again to load it anew")]
+    Load {
+        /// The key that was loading.
+        key: String,
+        /// What ended the load.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// A configuration error about `option`.
+    pub fn config(option: impl Into<String>, value: impl Into<String>, cure: impl Into<String>) -> Self {
+        Error::Config { option: option.into(), value: value.into(), cure: cure.into() }
+    }
+}
+
+/// `Result` with the crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;

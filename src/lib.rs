@@ -1,0 +1,34 @@
+//! Samovar keeps data hot: a cache for Rust and, through the feature `python`, for asyncio.
+//!
+//! The map of the crate. Arrows point one way: `python → cache, work → core`.
+//! - [`core`] decides and holds: entries, expiry, eviction, keys, single flight. No I/O, no clock of its own, no Python.
+//! - [`cache`] is the Rust face: [`Cache`], which drives the single-flight machine on tokio.
+//! - [`work`] owns the one background thread of a process, the sweeper.
+//! - `python` is the extension module `samovar._core`, the only folder that names PyO3.
+//!
+#![cfg_attr(feature = "tokio", doc = "```")]
+#![cfg_attr(not(feature = "tokio"), doc = "```ignore")]
+//! use samovar::{Cache, Memory, Policy, minutes};
+//!
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! let cache: Cache<String, u64> = Cache::builder().name("app").memory(Memory::entries(10_000)).build();
+//! let policy = Policy::ttl(minutes(5));
+//! let answer = cache.get_or_load("six by seven", policy, |_| async { Ok::<_, std::io::Error>(42) }).await;
+//! assert_eq!(answer.unwrap(), 42);
+//! # });
+//! ```
+
+#[cfg(feature = "tokio")]
+pub mod cache;
+pub mod core;
+pub mod error;
+#[cfg(feature = "python")]
+mod python;
+pub mod work;
+
+#[cfg(feature = "tokio")]
+pub use cache::{Cache, CacheBuilder, LoadContext, LoadFailed, Memory, minutes};
+pub use core::clock::Clock;
+pub use core::policy::Policy;
+pub use core::stats::Stats;
+pub use error::{Error, Result};
