@@ -1,0 +1,78 @@
+"""Samovar keeps data hot: a cache for Python, async first, with a Rust core.
+
+>>> import asyncio
+>>> from samovar import cached
+>>> @cached("5m")
+... async def square(n: int) -> int:
+...     print("working")
+...     return n * n
+>>> async def main():
+...     print(await square(4), await square(4))
+>>> asyncio.run(main())
+working
+16 16
+"""
+
+from samovar._cache import Cache, SyncCache
+from samovar._cached import AsyncCached, NoCacheKey, SyncCached, cached
+from samovar._exceptions import (
+    AccessDenied,
+    CacheError,
+    CircuitOpen,
+    CodecError,
+    ConfigError,
+    KeyTypeError,
+    LoadCycle,
+    LoadError,
+    LoadTimeout,
+    LockError,
+    LockLost,
+    LockTimeout,
+    NotFound,
+    RateLimited,
+    StoreError,
+    StoreTimeout,
+    StoreUnavailable,
+    WouldDeadlock,
+)
+from samovar._manager import CacheManager, configure, default_cache, default_manager
+from samovar._options import Memory, Policy
+from samovar._views import CacheInfo, Entry, Stats
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AccessDenied",
+    "AsyncCached",
+    "Cache",
+    "CacheError",
+    "CacheInfo",
+    "CacheManager",
+    "CircuitOpen",
+    "CodecError",
+    "ConfigError",
+    "Entry",
+    "KeyTypeError",
+    "LoadCycle",
+    "LoadError",
+    "LoadTimeout",
+    "LockError",
+    "LockLost",
+    "LockTimeout",
+    "Memory",
+    "NoCacheKey",
+    "NotFound",
+    "Policy",
+    "RateLimited",
+    "Stats",
+    "StoreError",
+    "StoreTimeout",
+    "StoreUnavailable",
+    "SyncCache",
+    "SyncCached",
+    "WouldDeadlock",
+    "cached",
+    "configure",
+    "default_cache",
+    "default_manager",
+]

@@ -1,0 +1,20 @@
+"""The few lines of Python that a miss needs: native code calls them, users never do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Awaitable
+
+
+def wake(future: asyncio.Future[None]) -> None:
+    """Set the result of a future that another thread may have cancelled meanwhile."""
+    if not future.done():
+        future.set_result(None)
+
+
+async def awaited(awaitable: Awaitable[Any]) -> Any:
+    """Await anything awaitable, as a coroutine that a task can run."""
+    return await awaitable

@@ -1,0 +1,345 @@
+"""The cache as users hold it: an async face, a blocking face over the same entries, and namespaces.
+
+Thin on purpose: entries, expiry and single flight are native (`samovar._core`); this file checks options and awaits.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from samovar import _core
+from samovar._cached import Decorator, decorate
+from samovar._options import Memory, Policy, refuse, unknown
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+    from datetime import timedelta
+    from types import EllipsisType, TracebackType
+
+    from samovar._views import Entry, Stats
+
+    Ttl = float | timedelta | str | None
+    GivenTtl = Ttl | EllipsisType
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+_LATER = ("remote", "codec", "compress", "key_ring", "encrypt", "rules", "bus", "external_writers", "on_error")
+
+
+class SyncCache(_core.SyncCore):
+    """The blocking face of a cache: the same entries, the same loads, no await.
+
+    A call that has to wait for a load releases the interpreter. Get it from :attr:`Cache.sync`.
+    """
+
+    __slots__ = ()
+
+    def peek(self, key: str) -> Entry | None:
+        """As :meth:`Cache.peek`."""
+        return self._peek(key)
+
+    def set(self, key: str, value: object, ttl: GivenTtl = ..., tags: Iterable[str] = ()) -> None:
+        """As :meth:`Cache.set`."""
+        no_tags(tags)
+        self._set(key, value, ttl)
+
+    def add(self, key: str, value: object, ttl: GivenTtl = ...) -> bool:
+        """As :meth:`Cache.add`."""
+        return self._add(key, value, ttl)
+
+    def replace(self, key: str, value: object, ttl: GivenTtl = ...) -> bool:
+        """As :meth:`Cache.replace`."""
+        return self._replace(key, value, ttl)
+
+    def delete(self, key: str) -> bool:
+        """As :meth:`Cache.delete`."""
+        return self._delete(key)
+
+    def touch(self, key: str, ttl: GivenTtl = ...) -> bool:
+        """As :meth:`Cache.touch`."""
+        return self._touch(key, ttl)
+
+    def contains(self, key: str) -> bool:
+        """As :meth:`Cache.contains`."""
+        return self._contains(key)
+
+    def ttl(self, key: str) -> float | None:
+        """As :meth:`Cache.ttl`."""
+        return self._ttl(key)
+
+    def incr(self, key: str, by: int = 1, ttl: GivenTtl = ...) -> int:
+        """As :meth:`Cache.incr`."""
+        return self._incr(key, by, ttl)
+
+    def decr(self, key: str, by: int = 1, ttl: GivenTtl = ...) -> int:
+        """As :meth:`Cache.decr`."""
+        return self._incr(key, -by, ttl)
+
+    def get_or_set(self, key: str, factory: Callable[[], T], ttl: GivenTtl = ...) -> T:
+        """As :meth:`Cache.get_or_set`, with a factory that is not async."""
+        value: T = self._get_or_set(key, factory, ttl, False)
+        return value
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
+        """As :meth:`Cache.get_many`."""
+        return self._get_many(keys)
+
+    def set_many(self, items: Mapping[str, object], ttl: GivenTtl = ...) -> None:
+        """As :meth:`Cache.set_many`."""
+        self._set_many(items, ttl)
+
+    def delete_many(self, keys: Iterable[str]) -> int:
+        """As :meth:`Cache.delete_many`."""
+        return self._delete_many(keys)
+
+    def clear(self) -> None:
+        """As :meth:`Cache.clear`."""
+        self._clear()
+
+    def keys(self) -> Iterator[str]:
+        """As :meth:`Cache.keys`."""
+        return (key for key, _ in scan(self))
+
+    def items(self) -> Iterator[tuple[str, Any]]:
+        """As :meth:`Cache.items`."""
+        return scan(self)
+
+
+class Cache(_core.CacheCore):
+    """A named cache: a memory tier, a default policy, and the functions that use it.
+
+    Works in any number of event loops and threads, before anything is opened and after a fork. Calls that only
+    touch memory complete at their first await, without the event loop.
+
+    Args:
+        url: ``"memory://"``; remote tiers come later.
+        name: The cache's name, in messages and in a manager.
+        memory: Bounds of the memory tier.
+        policy: What functions and calls use where they say nothing else.
+        namespace: Keys live in this namespace, apart from those of others.
+
+    Raises:
+        ConfigError: An option has a value it cannot have, or does not exist.
+    """
+
+    __slots__ = ("_sync", "closed", "policy")
+
+    policy: Policy
+    closed: bool
+
+    def __new__(
+        cls,
+        url: str = "memory://",
+        *,
+        name: str = "default",
+        memory: Memory | None = None,
+        policy: Policy | None = None,
+        namespace: str = "",
+        **others: object,
+    ) -> Cache:
+        if url != "memory://":
+            raise refuse("url", url, "give 'memory://'; this version has no remote tier yet")
+        if not isinstance(name, str) or not name:
+            raise refuse("name", name, "give a text that is not empty")
+        later = [option for option in others if option in _LATER]
+        if later:
+            raise refuse(later[0], others[later[0]], "leave it out: this version has no remote tier yet")
+        if others:
+            raise unknown(others, ("url", "name", "memory", "policy", "namespace", *_LATER), "Cache")
+        return cls._make(name, memory or Memory(), policy or Policy(), check_namespace(namespace), None)
+
+    @classmethod
+    def _make(cls, name: str, memory: Memory, policy: Policy, path: str, parent: Cache | None) -> Cache:
+        ttl = None if policy.ttl is ... else policy.ttl
+        cache = super().__new__(cls, _core._state, name, memory.max_entries, ttl, policy.copy, path, parent)
+        cache.policy = policy
+        cache.closed = False
+        cache._sync = SyncCache(_core._state, ttl, policy.copy, path, cache)
+        return cache
+
+    if TYPE_CHECKING:
+        _sync: SyncCache
+
+        @overload
+        def get(self, key: str) -> Awaitable[Any]: ...
+        @overload
+        def get(self, key: str, default: D) -> Awaitable[Any | D]: ...
+        def get(self, key: str, default: object = None) -> Awaitable[Any]:
+            """Return the value under key, or default. A hit in memory never touches the event loop."""
+            raise AssertionError
+
+    async def peek(self, key: str) -> Entry | None:
+        """Return the entry under key, or None; counts as no use and no lookup."""
+        return self._peek(key)
+
+    async def set(self, key: str, value: object, ttl: GivenTtl = ..., tags: Iterable[str] = ()) -> None:
+        """Store a value. A load of this key that is under way answers its callers and stores nothing.
+
+        Args:
+            key: The name.
+            value: Anything; None is a value.
+            ttl: Fresh for: seconds, timedelta, ``"5m"``. Left out: the policy's; None: no expiry; 0: removed.
+            tags: Not yet supported.
+        """
+        no_tags(tags)
+        self._set(key, value, ttl)
+
+    async def add(self, key: str, value: object, ttl: GivenTtl = ...) -> bool:
+        """Store a value if there is none; True if it was stored."""
+        return self._add(key, value, ttl)
+
+    async def replace(self, key: str, value: object, ttl: GivenTtl = ...) -> bool:
+        """Store a value if there is one already; True if it was stored."""
+        return self._replace(key, value, ttl)
+
+    async def delete(self, key: str) -> bool:
+        """Remove a key; True if a value was there. A load of it that is under way stores nothing."""
+        return self._delete(key)
+
+    async def touch(self, key: str, ttl: GivenTtl = ...) -> bool:
+        """Give an entry a new life, counted from now; True if it was there."""
+        return self._touch(key, ttl)
+
+    async def contains(self, key: str) -> bool:
+        """Tell whether a get would hit; counts as no use and no lookup."""
+        return self._contains(key)
+
+    async def ttl(self, key: str) -> float | None:
+        """Seconds left to live: infinity without expiry, None if the key is not there."""
+        return self._ttl(key)
+
+    async def incr(self, key: str, by: int = 1, ttl: GivenTtl = ...) -> int:
+        """Add to a counter and return the sum. An absent one starts at 0; a ttl that is left out stays as it is.
+
+        Raises:
+            TypeError: The value under key is no int; nothing was changed.
+        """
+        return self._incr(key, by, ttl)
+
+    async def decr(self, key: str, by: int = 1, ttl: GivenTtl = ...) -> int:
+        """Subtract from a counter; see :meth:`incr`."""
+        return self._incr(key, -by, ttl)
+
+    def get_or_set(
+        self, key: str, factory: Callable[[], Awaitable[T]] | Callable[[], T], ttl: GivenTtl = ...
+    ) -> Awaitable[T]:
+        """Return the value under key, or load it once and share it with everyone who waits.
+
+        Args:
+            key: The name.
+            factory: Called without arguments, by one caller at a time per key and process; async or not.
+            ttl: As in :meth:`set`; 0: the value is returned and not stored.
+
+        Raises:
+            LoadError: The load was cancelled from outside; nothing is stored.
+            Exception: Whatever factory raised, to whoever started the load; the others get a copy.
+
+        Cancelling one caller leaves the load to the others; with the last one it is cancelled.
+        """
+        reply: Awaitable[T] = self._get_or_set(key, factory, ttl, True)
+        return reply
+
+    async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
+        """Return the values that are there, by key."""
+        return self._get_many(keys)
+
+    async def set_many(self, items: Mapping[str, object], ttl: GivenTtl = ...) -> None:
+        """Store several values; all keys are checked before the first is stored."""
+        self._set_many(items, ttl)
+
+    async def delete_many(self, keys: Iterable[str]) -> int:
+        """Remove several keys; the number of those that were there."""
+        return self._delete_many(keys)
+
+    async def clear(self) -> None:
+        """Forget everything in this namespace and those below it, cached functions included, in O(1) per function."""
+        self._clear()
+
+    async def keys(self) -> AsyncIterator[str]:
+        """The names in this namespace, oldest first; entries that come or go meanwhile may be missed."""
+        for key, _ in scan(self):
+            yield key
+
+    async def items(self) -> AsyncIterator[tuple[str, Any]]:
+        """The names and values in this namespace; see :meth:`keys`."""
+        for pair in scan(self):
+            yield pair
+
+    def stats(self) -> Stats:
+        """The counters of this namespace and those below it."""
+        return self._stats()
+
+    def namespace(self, name: str) -> Cache:
+        """The part of this cache under a name: the same memory and bounds, keys of its own."""
+        name = check_namespace(name)
+        if not name:
+            raise refuse("namespace", name, "give a text that is not empty")
+        path = f"{self.path}:{name}" if self.path else name
+        return type(self)._make(self.name, Memory(), self.policy, path, self)
+
+    @property
+    def sync(self) -> SyncCache:
+        """The blocking face of the same entries."""
+        return self._sync
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """Within this block, in every thread, lookups miss and nothing is stored.
+
+        A write removes its key, so that no older value comes back afterwards. Costs other hits nothing.
+        """
+        self._disable(True)
+        try:
+            yield
+        finally:
+            self._disable(False)
+
+    @overload
+    def cached(self, function: Callable[..., Any], /) -> Any: ...
+    @overload
+    def cached(self, ttl: GivenTtl | Callable[..., Ttl] = ..., /, **options: Any) -> Decorator: ...
+    def cached(self, ttl: Any = ..., /, **options: Any) -> Any:
+        """Cache a function's results here; the options are those of :func:`samovar.cached`."""
+        return decorate(self, ttl, options)
+
+    async def close(self) -> None:
+        """Drop all entries and end what runs for this cache. Closing twice is once; a closed cache starts anew."""
+        self._clear()
+        self.closed = True
+
+    async def __aenter__(self) -> Cache:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        where = f", namespace={self.path!r}" if self.path else ""
+        return f"<Cache {self.name!r}{where}: {self.stats().entries} entries>"
+
+
+def scan(core: _core.CacheCore) -> Iterator[tuple[str, Any]]:
+    """All names and values of a namespace, a few at a time, so that a long walk blocks nobody."""
+    at = None
+    while True:
+        pairs, at = core._scan(at)
+        yield from pairs
+        if at is None:
+            return
+
+
+def check_namespace(name: object) -> str:
+    """A namespace is a text; its parts are separated by colons."""
+    if not isinstance(name, str) or name.startswith(":") or name.endswith(":") or "::" in name:
+        raise refuse("namespace", name, "give a text such as 'users' or 'app:users'")
+    return name
+
+
+def no_tags(tags: Iterable[str]) -> None:
+    """Tags are a promise that this version cannot keep."""
+    if tuple(tags):
+        raise refuse("tags", tuple(tags), "leave them out: this version has no tags yet")

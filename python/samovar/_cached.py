@@ -1,0 +1,395 @@
+"""The decorator: all thinking happens here, once, when a function is decorated. Calls are native.
+
+Reads the signature, checks every option against it, and hands both to `samovar._core`. What is wrong is said when
+decorating, with the option, the value and the cure.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
+
+from samovar import _core
+from samovar._options import positive, refuse, unknown
+
+if TYPE_CHECKING:
+    import inspect
+    from collections.abc import Callable, Coroutine, Iterable
+    from datetime import timedelta
+    from types import EllipsisType
+
+    from samovar._cache import Cache
+    from samovar._options import Policy
+    from samovar._views import CacheInfo, Entry, Stats
+    from samovar._warm import WarmJob
+
+    Ttl = float | timedelta | str | None
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+OPTIONS = (
+    "ttl",
+    "key",
+    "ignore",
+    "self_contained",
+    "version",
+    "namespace",
+    "cache_if",
+    "copy",
+    "max_entries",
+    "maxsize",
+)
+LATER = (
+    "refresh",
+    "tags",
+    "stale_while_revalidate",
+    "stale_if_error",
+    "retry_after",
+    "on_refresh_error",
+    "soft_timeout",
+    "timeout",
+    "early",
+    "jitter",
+    "negative_ttl",
+    "cache_errors",
+    "fallback",
+    "retry",
+    "breaker",
+    "rate",
+    "concurrency",
+    "single_flight",
+    "codec",
+    "compress",
+    "encrypt",
+    "type",
+)
+
+
+class NoCacheKey:
+    """Marks a parameter that is not part of the key: ``session: Annotated[Session, NoCacheKey]``."""
+
+
+class AsyncCached(Protocol[P, R_co]):
+    """A cached ``async def``: called and awaited like the function it wraps."""
+
+    __wrapped__: Callable[..., Any]
+    cache: Cache
+    policy: Policy
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]: ...
+    async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Forget the result of this call. A load that is under way answers its callers and stores nothing."""
+    async def invalidate_all(self) -> None:
+        """Forget all results of this function, in O(1)."""
+    def refresh(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]:
+        """Load anew, store, and return the result; until it is there others get the old one."""
+        ...
+    async def peek(self, *args: P.args, **kwargs: P.kwargs) -> Entry | None:
+        """Return the entry of this call; loads nothing and counts as no use."""
+    async def set(self, value: Any, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Store a value as the result of this call."""
+    def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """Return the canonical key. Raises KeyTypeError naming the argument that has none."""
+        ...
+    def uncached(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]:
+        """Call the function itself."""
+        ...
+    def warm(self, calls: Iterable[Any]) -> WarmJob:
+        """Load these calls in the background, a few at a time."""
+        ...
+    def stats(self) -> Stats:
+        """This function's counters."""
+        ...
+    def cache_info(self) -> CacheInfo:
+        """As ``functools`` has it."""
+        ...
+    def cache_clear(self) -> None:
+        """Forget all results and set the counters to zero, as ``functools`` does."""
+    @overload
+    def __get__(self, instance: None, owner: type[Any], /) -> AsyncCached[P, R_co]: ...
+    @overload
+    def __get__(self: AsyncCached[Any, R], instance: object, owner: type[Any] | None = None, /) -> Any: ...
+
+
+class SyncCached(Protocol[P, R_co]):
+    """A cached function that is not async; its methods are not async either."""
+
+    __wrapped__: Callable[..., Any]
+    cache: Cache
+    policy: Policy
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+    def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Forget the result of this call."""
+    def invalidate_all(self) -> None:
+        """Forget all results of this function, in O(1)."""
+    def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Load anew, store, and return the result."""
+        ...
+    def peek(self, *args: P.args, **kwargs: P.kwargs) -> Entry | None:
+        """Return the entry of this call; loads nothing and counts as no use."""
+    def set(self, value: Any, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Store a value as the result of this call."""
+    def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """Return the canonical key. Raises KeyTypeError naming the argument that has none."""
+        ...
+    def uncached(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Call the function itself."""
+        ...
+    def warm(self, calls: Iterable[Any]) -> WarmJob:
+        """Load these calls now, one after the other."""
+        ...
+    def stats(self) -> Stats:
+        """This function's counters."""
+        ...
+    def cache_info(self) -> CacheInfo:
+        """As ``functools`` has it."""
+        ...
+    def cache_clear(self) -> None:
+        """Forget all results and set the counters to zero, as ``functools`` does."""
+    @overload
+    def __get__(self, instance: None, owner: type[Any], /) -> SyncCached[P, R_co]: ...
+    @overload
+    def __get__(self: SyncCached[Any, R], instance: object, owner: type[Any] | None = None, /) -> Any: ...
+
+
+class Decorator(Protocol):
+    """What ``cached(...)`` returns: it keeps a function's signature, async or not."""
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncCached[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> SyncCached[P, R]: ...
+
+
+@overload
+def cached(function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncCached[P, R]: ...
+@overload
+def cached(
+    ttl: float | timedelta | str | None | EllipsisType = ...,
+    /,
+    *,
+    key: str | Callable[..., Any] | None = None,
+    ignore: Iterable[str] = (),
+    self_contained: bool = False,
+    version: str | int = "",
+    namespace: str = "",
+    cache_if: Callable[[Any], bool] | None = None,
+    copy: str | bool | None = None,
+    max_entries: int | None = None,
+    maxsize: int | None = None,
+) -> Decorator: ...
+@overload
+def cached(*, ttl: Any = ..., **options: Any) -> Decorator: ...
+@overload
+def cached(function: Callable[P, R], /) -> SyncCached[P, R]: ...
+def cached(ttl: Any = ..., /, **options: Any) -> Any:
+    """Cache a function's results, in the default cache.
+
+    ``@cached``, ``@cached("5m")``, ``@cached(ttl=300, key="user:{user_id}")``; async or not, functions or methods.
+
+    Args:
+        ttl: Fresh for: seconds, timedelta, ``"1h30m"``, or a callable ``(value, *args)`` that returns one of these.
+            Left out: the cache's policy; None: no expiry. From a callable, 0: not stored.
+        key: A template ``"user:{user_id}"`` over the parameters, values escaped; or a callable that takes some of
+            the parameters by name. Left out: the function and all its arguments, typed.
+        ignore: Names of parameters that are not part of the key. The load of such a function never outlives the
+            caller whose session it uses, unless ``self_contained=True``.
+        version: Part of the function's identity; change it when the result's meaning changes.
+        namespace: A part of the cache that can be cleared on its own.
+        cache_if: A predicate on the result; what it refuses is returned and not stored.
+        copy: Isolation of mutable results: ``"auto"``, ``"deep"``, ``"write"``, ``"both"``, False.
+        max_entries: A bound of this function's own (``maxsize`` means the same).
+
+    Raises:
+        ConfigError: An option cannot be, or does not exist.
+        TypeError: A generator, or no function at all.
+    """
+    from samovar._manager import default_cache
+
+    return decorate(default_cache(), ttl, options)
+
+
+def decorate(cache: Cache, ttl: Any, options: dict[str, Any]) -> Any:
+    """Either decorate a function given directly, or return the decorator for these options."""
+    if callable(ttl) and not options and is_function(ttl):
+        return build(cache, ttl, {})
+    if ttl is not ...:
+        if "ttl" in options:
+            raise refuse("ttl", options["ttl"], "give it once: @cached('5m') or @cached(ttl='5m')")
+        options = {**options, "ttl": ttl}
+    check_names(options)
+    if not callable(options.get("ttl", ...)) and options.get("ttl", ...) is not ...:
+        _core._check_ttl(options["ttl"])
+    return functools.partial(build, cache, options=options)
+
+
+def is_function(candidate: object) -> bool:
+    """True for what `@cached` without parentheses gets; a ttl callable is given with `ttl=`."""
+    return callable(candidate)
+
+
+def check_names(options: dict[str, Any]) -> None:
+    """Every option must be known; those of later versions say so."""
+    later = [name for name in options if name in LATER]
+    if later:
+        raise refuse(later[0], options[later[0]], "leave it out: this version does not have it yet")
+    others = [name for name in options if name not in OPTIONS]
+    if others:
+        raise unknown(others, OPTIONS, "@cached")
+
+
+def build(cache: Cache, function: Callable[..., Any], options: dict[str, Any]) -> Any:
+    """Make the cached function: read its signature, check the options against it, hand over to native code."""
+    import inspect
+
+    refuse_odd(function)
+    signature = inspect.signature(function)
+    is_async = inspect.iscoroutinefunction(function)
+    key = options.get("key")
+    takes, used = key_parameters(function, key, signature)
+    ignored = ignored_parameters(function, options.get("ignore", ()), signature)
+    in_key = [name for name in signature.parameters if name in used and name not in ignored]
+    injected = [name for name in signature.parameters if name not in in_key and name != "self"]
+    decoration = _core._decorate(
+        cache,
+        function,
+        Decoration(
+            id=function_id(function, options.get("version", "")),
+            path=join(cache.path, options.get("namespace", "")),
+            is_async=is_async,
+            parameters=[
+                (p.name, int(p.kind), [] if p.default is p.empty else [p.default], p.name in in_key)
+                for p in signature.parameters.values()
+            ],
+            key=key,
+            key_takes=takes,
+            ttl=options.get("ttl", ...),
+            cache_if=check_callable("cache_if", options.get("cache_if")),
+            copy=cache.policy.copy if options.get("copy") is None else options["copy"],
+            max_entries=own_bound(options),
+            bound=bool(injected) and not options.get("self_contained", False),
+        ),
+    )
+    functools.update_wrapper(decoration, function)
+    decoration.cache = cache
+    decoration.policy = cache.policy
+    return decoration
+
+
+class Decoration:
+    """The row of facts that native code reads; see `src/python/decorate.rs`."""
+
+    def __init__(self, **facts: Any) -> None:
+        self.__dict__.update(facts)
+
+
+def refuse_odd(function: object) -> None:
+    """What cannot be cached, and what to do instead."""
+    import inspect
+
+    if isinstance(function, classmethod | staticmethod):
+        kind = type(function).__name__
+        raise refuse("function", function, f"put @{kind} above @cached, not below it")
+    if not callable(function):
+        raise TypeError(f"@cached needs a function, not {function!r}")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(
+            f"@cached cannot cache {function.__qualname__}: it is a generator, and a second caller would find it "
+            "used up; return a list instead"
+        )
+    if isinstance(function, type):
+        raise TypeError(f"@cached cannot cache the class {function.__qualname__}; cache a function that makes one")
+
+
+def function_id(function: Any, version: object) -> str:
+    """Module and qualified name; a script is known by its file's name, not as `__main__`."""
+    module = getattr(function, "__module__", None) or "unknown"
+    if module == "__main__":
+        import os
+        import sys
+
+        file = getattr(sys.modules.get("__main__"), "__file__", None)
+        module = os.path.splitext(os.path.basename(file))[0] if file else "__main__"
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    return f"{module}.{name}:{version}" if version != "" else f"{module}.{name}"
+
+
+def key_parameters(function: Any, key: object, signature: inspect.Signature) -> tuple[list[int], set[str]]:
+    """Which parameters a key rule takes (by position, for a callable) and which it uses."""
+    import inspect as inspection
+
+    names = list(signature.parameters)
+    if key is None:
+        return [], set(names)
+    if isinstance(key, str):
+        fields = _core._template_fields(key)
+        wrong = [field for field in fields if field not in names]
+        if wrong:
+            raise refuse(
+                "key", key, f"{function.__qualname__} has no parameter {wrong[0]!r}, only {', '.join(names) or 'none'}"
+            )
+        return [], set(fields)
+    if not callable(key):
+        raise refuse("key", key, "give a template such as 'user:{user_id}', or a callable over some of the parameters")
+    taken = list(inspection.signature(key).parameters)
+    wrong = [name for name in taken if name not in names]
+    if wrong:
+        raise refuse("key", key, f"it takes {wrong[0]!r}, which is no parameter of {function.__qualname__}")
+    return [names.index(name) for name in taken], set(taken)
+
+
+def ignored_parameters(function: Any, ignore: object, signature: inspect.Signature) -> set[str]:
+    """Parameters left out of the key, by option or by annotation."""
+    if isinstance(ignore, str) or not all(isinstance(name, str) for name in (ignore or ())):  # type: ignore[attr-defined]
+        raise refuse("ignore", ignore, "give a list of parameter names, such as ['session']")
+    ignored: set[str] = set(ignore or ())  # type: ignore[call-overload]
+    wrong = ignored - set(signature.parameters)
+    if wrong:
+        raise refuse("ignore", ignore, f"{function.__qualname__} has no parameter {min(wrong)!r}")
+    return ignored | {name for name, kind in annotations(function).items() if marks_no_key(kind)}
+
+
+def annotations(function: Any) -> dict[str, Any]:
+    """The annotations with `Annotated` kept; those that cannot be resolved are none."""
+    raw = getattr(function, "__annotations__", {})
+    if not any("NoCacheKey" in str(kind) for kind in raw.values()):
+        return {}
+    from typing import get_type_hints
+
+    try:
+        return get_type_hints(function, include_extras=True)
+    except (NameError, TypeError, AttributeError):
+        return {name: kind for name, kind in raw.items() if not isinstance(kind, str)}
+
+
+def marks_no_key(kind: Any) -> bool:
+    """True for `Annotated[T, NoCacheKey]` and `Annotated[T, NoCacheKey()]`."""
+    marks = getattr(kind, "__metadata__", ())
+    return any(mark is NoCacheKey or isinstance(mark, NoCacheKey) for mark in marks)
+
+
+def check_callable(option: str, value: Any) -> Any:
+    """An option that is a function or left out."""
+    if value is not None and not callable(value):
+        raise refuse(option, value, "give a function of the result that returns True or False")
+    return value
+
+
+def own_bound(options: dict[str, Any]) -> int | None:
+    """The function's own bound, under either of its names."""
+    given = [name for name in ("max_entries", "maxsize") if options.get(name) is not None]
+    if len(given) == 2:
+        raise refuse("maxsize", options["maxsize"], "max_entries= means the same; give one of them")
+    return positive(given[0], options[given[0]]) if given else None
+
+
+def join(path: str, namespace: str) -> str:
+    """A namespace below another."""
+    from samovar._cache import check_namespace
+
+    namespace = check_namespace(namespace)
+    return f"{path}:{namespace}" if path and namespace else path or namespace
+

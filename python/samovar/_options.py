@@ -1,0 +1,122 @@
+"""Options as users write them: what a memory tier and a policy are. Checked when made; they decide nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from samovar._exceptions import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from datetime import timedelta
+    from types import EllipsisType
+
+
+POLICIES = ("adaptive", "lru")
+MAX_ENTRIES = 2**31 - 1
+
+
+def refuse(option: str, value: object, cure: str) -> ConfigError:
+    """The error about an option: what it is, what it was given, and what to do."""
+    return ConfigError(f"invalid {option}: {value!r}; {cure}")
+
+
+def positive(option: str, value: object) -> int:
+    """Check that an option is a whole number above zero, and not absurd."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_ENTRIES:
+        raise refuse(option, value, f"give a whole number from 1 to {MAX_ENTRIES}")
+    return value
+
+
+def unknown(given: Iterable[str], known: Iterable[str], where: str) -> ConfigError:
+    """The error about an option that does not exist, with the one that was probably meant."""
+    import difflib
+
+    name = next(iter(given))
+    near = difflib.get_close_matches(name, list(known), n=1)
+    hint = f"did you mean {near[0]}=?" if near else f"known options: {', '.join(sorted(known))}"
+    return ConfigError(f"unknown option {name}= for {where}; {hint}")
+
+
+class Memory:
+    """The memory tier of a cache.
+
+    Args:
+        max_entries: At most this many entries; beyond, the least valuable leave.
+        max_bytes: At most this many bytes, as a number or a text such as ``"256MiB"``. Accepted and
+            checked, not yet enforced.
+        eviction: ``"adaptive"`` or ``"lru"``. For now adaptive means LRU.
+        weigher: A function of a value that gives its size in bytes. Not yet used.
+
+    Raises:
+        ConfigError: Naming the option, its value and the cure.
+    """
+
+    __slots__ = ("eviction", "max_bytes", "max_entries", "weigher")
+
+    def __init__(
+        self,
+        max_entries: int = 100_000,
+        max_bytes: int | str | None = "256MiB",
+        eviction: str = "adaptive",
+        weigher: Callable[[Any], int] | None = None,
+    ) -> None:
+        self.max_entries = positive("max_entries", max_entries)
+        self.max_bytes = None if max_bytes is None else parse_size("max_bytes", max_bytes)
+        if eviction not in POLICIES:
+            raise refuse("eviction", eviction, f"give one of {', '.join(POLICIES)}")
+        self.eviction = eviction
+        if weigher is not None and not callable(weigher):
+            raise refuse("weigher", weigher, "give a function of a value that returns its size in bytes")
+        self.weigher = weigher
+
+    def __repr__(self) -> str:
+        return f"Memory(max_entries={self.max_entries}, max_bytes={self.max_bytes}, eviction={self.eviction!r})"
+
+
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def parse_size(option: str, value: int | str) -> int:
+    """A size in bytes from a number or a text such as ``"256MiB"``."""
+    cure = "give a number of bytes above zero, or a text such as '256MiB'"
+    if isinstance(value, str):
+        digits = value.strip().rstrip("BKMGibkmg ").strip()
+        unit = UNITS.get(value.strip()[len(digits) :].strip().upper())
+        try:
+            size = float(digits) * unit if unit else -1.0
+        except ValueError:
+            raise refuse(option, value, cure) from None
+        value_in_bytes = int(size) if size > 0 else 0
+    else:
+        value_in_bytes = value if isinstance(value, int) and not isinstance(value, bool) else 0
+    if value_in_bytes < 1:
+        raise refuse(option, value, cure)
+    return value_in_bytes
+
+
+class Policy:
+    """How values are kept, where a function or call says nothing else.
+
+    Args:
+        ttl: Fresh for: seconds, a timedelta, a text such as ``"5m"``; left out or ``None``: no expiry.
+        copy: ``"auto"``, ``"deep"``, ``"write"``, ``"both"`` or ``False``: see the guide on isolation.
+    """
+
+    __slots__ = ("copy", "ttl")
+
+    def __init__(
+        self,
+        ttl: float | timedelta | str | None | EllipsisType = ...,
+        *,
+        copy: str | bool = "auto",
+        **others: object,
+    ) -> None:
+        if others:
+            raise unknown(others, self.__slots__, "Policy")
+        self.ttl = ttl
+        self.copy = copy
+
+    def __repr__(self) -> str:
+        ttl = "" if self.ttl is ... else f"ttl={self.ttl!r}, "
+        return f"Policy({ttl}copy={self.copy!r})"

@@ -1,0 +1,103 @@
+"""Warming a function: loading calls before they are asked for, a few at a time, through the usual door."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable
+
+#: Loads at a time.
+CONCURRENCY = 8
+
+
+class WarmJob:
+    """Loads under way: await it for its end, or cancel it.
+
+    Attributes:
+        success: True when it is over and no load failed.
+        queued: Calls that have not been started.
+        keys: Calls in all.
+        loaded: Calls that ended well.
+        errors: The exceptions of those that did not, at most 100.
+    """
+
+    def __init__(self, function: Any, calls: Iterable[Any]) -> None:
+        self.calls = [as_arguments(call) for call in calls]
+        self.keys = len(self.calls)
+        self.queued = self.keys
+        self.loaded = 0
+        self.errors: list[BaseException] = []
+        self._function = function
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def success(self) -> bool:
+        """True when it is over and no load failed."""
+        return self.loaded == self.keys
+
+    def cancel(self) -> None:
+        """Start no more loads and give up those under way."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def __await__(self) -> Generator[Any, None, WarmJob]:
+        if self._task is not None:
+            yield from asyncio.shield(self._task).__await__()
+        return self
+
+    def __repr__(self) -> str:
+        return f"<WarmJob {self.loaded}/{self.keys} loaded, {self.queued} queued, {len(self.errors)} errors>"
+
+    def note(self, error: BaseException) -> None:
+        """Keep an error, but not without bound."""
+        if len(self.errors) < 100:
+            self.errors.append(error)
+
+    def run(self) -> None:
+        """Load all calls of a function that is not async."""
+        for args, kwargs in self.calls:
+            self.queued -= 1
+            try:
+                self._function(*args, **kwargs)
+                self.loaded += 1
+            except Exception as error:
+                self.note(error)
+
+    def start(self) -> None:
+        """Load all calls of an async function, behind the caller's back."""
+        self._task = asyncio.get_running_loop().create_task(self._all(), name="samovar warm")
+
+    async def _all(self) -> None:
+        waiting = iter(self.calls)
+        await asyncio.gather(*(self._worker(waiting) for _ in range(min(CONCURRENCY, self.keys))))
+
+    async def _worker(self, waiting: Any) -> None:
+        for args, kwargs in waiting:
+            self.queued -= 1
+            try:
+                await self._function(*args, **kwargs)
+                self.loaded += 1
+            except Exception as error:
+                self.note(error)
+
+
+def as_arguments(call: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A tuple is positional arguments, a dict keyword ones, anything else the only argument."""
+    if isinstance(call, tuple):
+        return call, {}
+    if isinstance(call, dict):
+        return (), call
+    return (call,), {}
+
+
+def warm(function: Any, calls: Iterable[Any]) -> WarmJob:
+    """Start warming; called by native code for ``f.warm(calls)``."""
+    job = WarmJob(function, calls)
+    if inspect.iscoroutinefunction(function):
+        job.start()
+    else:
+        job.run()
+    return job

@@ -1,0 +1,36 @@
+"""Helpers for tests of code that caches. The fixtures `cache` and `cache_clock` come with the pytest plugin."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from samovar import _core
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import timedelta
+
+__all__ = ["CacheClock", "frozen_clock"]
+
+
+class CacheClock:
+    """The time of all caches, standing still until it is moved. No test has to sleep."""
+
+    def advance(self, by: float | timedelta | str) -> None:
+        """Move the time forward: seconds, a timedelta, or a text such as ``"5m"``."""
+        _core._advance_clock(by)
+
+    def time(self) -> float:
+        """Seconds since 1970 as the caches see them."""
+        return _core._clock_time()
+
+
+@contextmanager
+def frozen_clock() -> Iterator[CacheClock]:
+    """Stop the time of all caches for a block."""
+    _core._freeze_clock(True)
+    try:
+        yield CacheClock()
+    finally:
+        _core._freeze_clock(False)

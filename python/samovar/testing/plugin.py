@@ -1,0 +1,37 @@
+"""The pytest plugin: a fresh cache per test, and a clock that the test moves by hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from samovar import Cache
+    from samovar.testing import CacheClock
+
+
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cache]:
+    """A fresh memory cache; ``@cached`` within the test uses it too, and earlier functions start out empty."""
+    from samovar import Cache, CacheManager, _manager
+
+    fresh = Cache(name="test")
+    before = list(_manager.default_manager()._caches.values())
+    for old in before:
+        old._clear()
+    monkeypatch.setattr(_manager, "_default", CacheManager({"default": fresh}))
+    yield fresh
+    for old in before:
+        old._clear()
+
+
+@pytest.fixture
+def cache_clock() -> Iterator[CacheClock]:
+    """The time of all caches, stopped; ``cache_clock.advance("5m")`` moves it."""
+    from samovar.testing import frozen_clock
+
+    with frozen_clock() as clock:
+        yield clock

@@ -1,0 +1,159 @@
+//! Call arguments as keys: hashed and compared in place, by type and value, without running Python.
+//!
+//! *Plain* are None, bool, int, str, bytes, float (by its bits), Enum members and tuples of these, all of exactly those
+//! types: for them equality here is equality of their canonical encodings. Everything else is not for this file.
+
+use super::state::State;
+use pyo3::ffi;
+use std::ptr::addr_of_mut;
+
+/// Tuples nested deeper than this go through the encoding, which reports them.
+const DEPTH: u32 = 16;
+const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// The hash of a plain object, `None` for any other. Never fails, never runs Python.
+///
+/// # Safety
+/// `object` is a valid object and the interpreter is held.
+#[inline]
+pub unsafe fn hash_plain(state: &State, object: *mut ffi::PyObject) -> Option<u64> {
+    // SAFETY: the caller vouches for the object; each branch reads it as the type just checked.
+    unsafe {
+        let kind = ffi::Py_TYPE(object);
+        if kind == addr_of_mut!(ffi::PyUnicode_Type) {
+            Some(ffi::PyObject_Hash(object) as u64)
+        } else if kind == addr_of_mut!(ffi::PyLong_Type) {
+            Some((ffi::PyObject_Hash(object) as u64).rotate_left(32) ^ 1)
+        } else {
+            hash_other(state, object, kind, DEPTH)
+        }
+    }
+}
+
+#[inline(never)]
+unsafe fn hash_other(
+    state: &State,
+    object: *mut ffi::PyObject,
+    kind: *mut ffi::PyTypeObject,
+    depth: u32,
+) -> Option<u64> {
+    // SAFETY: as in `hash_plain`; a tuple's items are valid as long as the tuple is.
+    unsafe {
+        if kind == addr_of_mut!(ffi::PyUnicode_Type) {
+            Some(ffi::PyObject_Hash(object) as u64)
+        } else if kind == addr_of_mut!(ffi::PyLong_Type) {
+            Some((ffi::PyObject_Hash(object) as u64).rotate_left(32) ^ 1)
+        } else if kind == addr_of_mut!(ffi::PyBytes_Type) {
+            Some((ffi::PyObject_Hash(object) as u64).rotate_left(32) ^ 2)
+        } else if kind == addr_of_mut!(ffi::PyFloat_Type) {
+            Some(ffi::PyFloat_AS_DOUBLE(object).to_bits().rotate_left(17) ^ 3)
+        } else if kind == addr_of_mut!(ffi::PyBool_Type) || object == ffi::Py_None() || state.is_enum_class(kind) {
+            Some((object as u64 >> 4).wrapping_mul(SPREAD) ^ 4)
+        } else if kind == addr_of_mut!(ffi::PyTuple_Type) && depth > 0 {
+            let mut hash = 5;
+            for at in 0..ffi::PyTuple_GET_SIZE(object) {
+                let item = ffi::PyTuple_GET_ITEM(object, at);
+                hash = chain(hash, hash_other(state, item, ffi::Py_TYPE(item), depth - 1)?);
+            }
+            Some(chain(hash, ffi::PyTuple_GET_SIZE(object) as u64))
+        } else {
+            None
+        }
+    }
+}
+
+/// Folds one more hash into a row of them; order matters.
+#[inline]
+pub fn chain(hash: u64, next: u64) -> u64 {
+    (hash.rotate_left(5) ^ next).wrapping_mul(SPREAD)
+}
+
+/// The hash of a whole call: that of its only argument, or of all in order. `None` if one is not plain.
+///
+/// # Safety
+/// As [`hash_plain`], for each argument.
+#[inline]
+pub unsafe fn hash_call(state: &State, arguments: &[*mut ffi::PyObject]) -> Option<u64> {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        if let [only] = arguments {
+            return hash_plain(state, *only);
+        }
+        let mut hash = 5;
+        for &argument in arguments {
+            hash = chain(hash, hash_plain(state, argument)?);
+        }
+        Some(chain(hash, arguments.len() as u64))
+    }
+}
+
+/// Whether two plain objects have the same type and value. Neither need be plain: then only identity counts.
+///
+/// # Safety
+/// Both are valid objects and the interpreter is held.
+#[inline]
+pub unsafe fn same_plain(a: *mut ffi::PyObject, b: *mut ffi::PyObject) -> bool {
+    // SAFETY: the caller vouches for both; each branch reads them as the type just checked.
+    unsafe {
+        if a == b {
+            return true;
+        }
+        let kind = ffi::Py_TYPE(a);
+        if kind != ffi::Py_TYPE(b) {
+            false
+        } else if kind == addr_of_mut!(ffi::PyUnicode_Type) {
+            same_str(a, b)
+        } else {
+            same_other(a, b, kind)
+        }
+    }
+}
+
+#[inline]
+unsafe fn same_str(a: *mut ffi::PyObject, b: *mut ffi::PyObject) -> bool {
+    // SAFETY: both are exact str objects; a str's data is `length × kind` bytes long.
+    unsafe {
+        let (length, kind) = (ffi::PyUnicode_GET_LENGTH(a), ffi::PyUnicode_KIND(a));
+        if length != ffi::PyUnicode_GET_LENGTH(b) || kind != ffi::PyUnicode_KIND(b) {
+            return false;
+        }
+        let bytes = length as usize * kind as usize;
+        let left = std::slice::from_raw_parts(ffi::PyUnicode_DATA(a).cast::<u8>(), bytes);
+        left == std::slice::from_raw_parts(ffi::PyUnicode_DATA(b).cast::<u8>(), bytes)
+    }
+}
+
+#[inline(never)]
+unsafe fn same_other(a: *mut ffi::PyObject, b: *mut ffi::PyObject, kind: *mut ffi::PyTypeObject) -> bool {
+    // SAFETY: both are of `kind`, exactly; comparing two exact ints or bytes runs no Python and cannot fail.
+    unsafe {
+        if kind == addr_of_mut!(ffi::PyLong_Type) || kind == addr_of_mut!(ffi::PyBytes_Type) {
+            ffi::PyObject_RichCompareBool(a, b, ffi::Py_EQ) == 1
+        } else if kind == addr_of_mut!(ffi::PyFloat_Type) {
+            ffi::PyFloat_AS_DOUBLE(a).to_bits() == ffi::PyFloat_AS_DOUBLE(b).to_bits()
+        } else if kind == addr_of_mut!(ffi::PyTuple_Type) {
+            let size = ffi::PyTuple_GET_SIZE(a);
+            size == ffi::PyTuple_GET_SIZE(b)
+                && (0..size).all(|at| same_plain(ffi::PyTuple_GET_ITEM(a, at), ffi::PyTuple_GET_ITEM(b, at)))
+        } else {
+            false
+        }
+    }
+}
+
+/// Whether a stored key is this call: the argument itself if there is one, else a tuple of all.
+///
+/// # Safety
+/// `key` and the arguments are valid objects and the interpreter is held.
+#[inline]
+pub unsafe fn same_call(key: *mut ffi::PyObject, arguments: &[*mut ffi::PyObject]) -> bool {
+    // SAFETY: a key of a function with other than one parameter is a tuple of exactly as many items.
+    unsafe {
+        if let [only] = arguments {
+            return same_plain(key, *only);
+        }
+        arguments.iter().enumerate().all(|(at, &argument)| {
+            same_plain(ffi::PyTuple_GET_ITEM(key, at as ffi::Py_ssize_t), argument)
+        })
+    }
+}

@@ -1,0 +1,540 @@
+//! The engine behind `samovar.Cache` and its blocking face: entries under names, in one namespace.
+//!
+//! `get` is raw, for speed; everything else is ordinary. The methods here are plain functions of this process's memory:
+//! the async face awaits what has to wait, the blocking face calls them as they are.
+
+use super::asyncio::Call;
+use super::copy::{self, Mode};
+use super::keys;
+use super::options::{self, shown};
+use super::owner::TierOwner;
+use super::raw;
+use super::reply;
+use super::request::{Kept, Loader, Recipe, Request, Spot, Ttl};
+use super::state::State;
+use super::tier::{Object, Space, Tier};
+use super::{blocking, clock, errors, views};
+use crate::core::clock::{NEVER, deadline};
+use crate::core::flight::Life;
+use crate::core::memory::{Target, mix};
+use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyEllipsis, PyInt, PyList, PyString};
+use std::ptr::{addr_of_mut, null_mut};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// See the module.
+#[pyclass(frozen, subclass, weakref, module = "samovar._core")]
+pub struct CacheCore {
+    /// The cache.
+    pub tier: Arc<Tier>,
+    /// Its Python owner.
+    pub owner: Py<TierOwner>,
+    /// The names of this namespace.
+    pub space: Arc<Space>,
+    /// The module's state.
+    pub state: &'static State,
+    /// What a ttl that is left out means.
+    pub ttl: Option<Duration>,
+    /// What to do about copies.
+    pub copy: Mode,
+}
+
+/// The same cache, for callers that do not await.
+#[pyclass(frozen, extends = CacheCore, subclass, module = "samovar._core")]
+pub struct SyncCore {}
+
+impl CacheCore {
+    fn spot(&self, key: &Bound<'_, PyAny>) -> PyResult<Spot> {
+        keys::named(&name(key)?, &self.space)
+    }
+
+    /// A ttl as given, or the policy's if left out.
+    fn ttl(&self, given: &Bound<'_, PyAny>) -> PyResult<Option<Duration>> {
+        if given.is(PyEllipsis::get(given.py())) { Ok(self.ttl) } else { options::ttl(given, "ttl", true) }
+    }
+
+    fn kept(&self, value: &Bound<'_, PyAny>, ttl: Option<Duration>) -> PyResult<Kept> {
+        let (stored, kind) = copy::isolate(value, self.copy)?;
+        let stores = ttl != Some(Duration::ZERO) && !self.tier.is_disabled();
+        Ok(Kept { value: stored.unbind(), kind, ttl: stores.then_some(ttl) })
+    }
+
+    fn put(&self, py: Python<'_>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, ttl: Option<Duration>) -> PyResult<()> {
+        self.spot(key)?.put(py, &self.tier, &self.space, self.kept(value, ttl)?)
+    }
+
+    /// The served value at a spot, its copy kind and its slot. Not a use.
+    fn served(&self, py: Python<'_>, spot: &Spot) -> PyResult<Option<(Object, u32, Target)>> {
+        let (found, _) = spot.locate(py, &self.tier)?;
+        let memory = self.tier.memory.lock();
+        let id = found.filter(|_| !self.tier.is_disabled()).and_then(|found| memory.entries.resolve(found));
+        let id = id.filter(|&id| memory.entries.is_served(id, || self.tier.clock.now()));
+        Ok(id.and_then(|id| {
+            let found = memory.entries.peek(id)?;
+            Some((found.value.clone_ref(py), found.tag, memory.entries.target(id)))
+        }))
+    }
+
+    /// A hit by name: an owned reference, or null for a miss. Counts either.
+    #[inline]
+    fn hit(&self, key: *mut ffi::PyObject) -> (*mut ffi::PyObject, u32) {
+        // SAFETY: `key` is an exact str and the interpreter is held; comparing two of them runs no Python.
+        unsafe {
+            let hash = mix(ffi::PyObject_Hash(key) as u64, self.space.read_salt());
+            let mut memory = self.tier.memory.lock();
+            let id = memory.entries.find(hash, |held| super::args::same_plain(held.as_ptr(), key));
+            if let Some(found) = id.and_then(|id| memory.entries.read(id, || self.tier.clock.now())) {
+                let (value, kind) = (found.value.as_ptr(), found.tag);
+                ffi::Py_INCREF(value);
+                memory.entries.stats_mut(self.space.group()).hits += 1;
+                return (value, kind);
+            }
+            memory.entries.stats_mut(self.space.group()).misses += 1;
+            (null_mut(), 0)
+        }
+    }
+
+    fn request(&self, key: &Bound<'_, PyAny>, factory: &Bound<'_, PyAny>, ttl: Option<Duration>) -> PyResult<Request> {
+        if !factory.is_callable() {
+            return Err(PyTypeError::new_err(format!(
+                "factory of {} must be a function that loads the value, not {}", shown(key), shown(factory)
+            )));
+        }
+        let name = name(key)?.to_str()?.to_owned();
+        let recipe = Recipe { ttl: Ttl::Fixed(ttl), cache_if: None, copy: self.copy, name };
+        Ok(Request {
+            tier: self.tier.clone(),
+            spot: self.spot(key)?,
+            space: self.space.clone(),
+            alias: None,
+            loader: Loader { callable: factory.clone().unbind(), args: Vec::new(), names: None },
+            recipe: Arc::new(recipe),
+            life: Life::Shared,
+            refresh: false,
+        })
+    }
+}
+
+/// A key as an exact str.
+fn name<'py>(key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
+    if let Ok(text) = key.cast_exact::<PyString>() {
+        return Ok(text.clone());
+    }
+    if let Ok(text) = key.cast::<PyString>() {
+        return Ok(PyString::new(key.py(), text.to_str()?));
+    }
+    Err(errors::key_type(key.py(), format!("key must be a str, not {}; write the parts into one name", shown(key))))
+}
+
+#[pymethods]
+impl CacheCore {
+    #[new]
+    #[pyo3(signature = (state, name, max_entries, ttl, copy, path, parent))]
+    #[allow(clippy::too_many_arguments, reason = "one call in samovar/_cache.py")]
+    fn new(
+        py: Python<'_>,
+        state: &Bound<'_, super::StateHandle>,
+        name: String,
+        max_entries: u32,
+        ttl: &Bound<'_, PyAny>,
+        copy: &Bound<'_, PyAny>,
+        path: &str,
+        parent: Option<&Bound<'_, CacheCore>>,
+    ) -> PyResult<Self> {
+        let copy = Mode::parse(copy).ok_or_else(|| bad_copy(copy))?;
+        let ttl = options::ttl(ttl, "ttl", false)?;
+        let (tier, owner) = match parent {
+            Some(parent) => (parent.get().tier.clone(), parent.get().owner.clone_ref(py)),
+            None => {
+                let tier = Tier::new(name, max_entries, clock::shared().clone());
+                (tier.clone(), Py::new(py, TierOwner { tier })?)
+            }
+        };
+        let space = tier.names(path);
+        Ok(CacheCore { tier, owner, space, state: state.get().0, ttl, copy })
+    }
+
+    #[getter]
+    fn name(&self) -> &str {
+        &self.tier.name
+    }
+
+    #[getter]
+    fn path(&self) -> &str {
+        &self.space.path
+    }
+
+    fn _peek(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Object> {
+        views::entry(py, &self.tier, &self.spot(key)?)
+    }
+
+    fn _set(&self, py: Python<'_>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, ttl: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.put(py, key, value, self.ttl(ttl)?)
+    }
+
+    fn _add(&self, py: Python<'_>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, ttl: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let (spot, kept) = (self.spot(key)?, self.kept(value, self.ttl(ttl)?)?);
+        let absent = self.served(py, &spot)?.is_none();
+        let stores = kept.ttl.is_some();
+        if absent && stores {
+            spot.put(py, &self.tier, &self.space, kept)?;
+        }
+        Ok(absent && stores)
+    }
+
+    fn _replace(&self, py: Python<'_>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, ttl: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let (spot, kept) = (self.spot(key)?, self.kept(value, self.ttl(ttl)?)?);
+        let present = self.served(py, &spot)?.is_some();
+        if present {
+            spot.put(py, &self.tier, &self.space, kept)?;
+        }
+        Ok(present)
+    }
+
+    fn _delete(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+        self.spot(key)?.delete(py, &self.tier, &self.space)
+    }
+
+    fn _touch(&self, py: Python<'_>, key: &Bound<'_, PyAny>, ttl: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let (spot, ttl) = (self.spot(key)?, self.ttl(ttl)?);
+        let Some((value, _, target)) = self.served(py, &spot)? else { return Ok(false) };
+        drop(value);
+        if ttl == Some(Duration::ZERO) {
+            return spot.delete(py, &self.tier, &self.space);
+        }
+        let (_, flight) = spot.locate(py, &self.tier)?;
+        let until = deadline(self.tier.clock.now(), ttl);
+        let mut memory = self.tier.memory.lock();
+        if let Some(flight) = flight {
+            memory.flights.detach(flight);
+        }
+        if let Some(id) = memory.entries.resolve(target) {
+            memory.entries.touch(id, until);
+        }
+        drop(memory);
+        self.tier.appointment.by(until);
+        Ok(true)
+    }
+
+    fn _contains(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Ok(self.served(py, &self.spot(key)?)?.is_some())
+    }
+
+    /// Seconds left; infinity without expiry, None if it is not there.
+    fn _ttl(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
+        let Some((_value, _, target)) = self.served(py, &self.spot(key)?)? else { return Ok(None) };
+        let memory = self.tier.memory.lock();
+        let ends = memory.entries.resolve(target).map(|id| memory.entries.life(id).1);
+        let left = |ends| if ends == NEVER { f64::INFINITY } else { (ends - self.tier.clock.now()) as f64 / 1000.0 };
+        Ok(ends.map(left))
+    }
+
+    fn _incr(&self, py: Python<'_>, key: &Bound<'_, PyAny>, by: &Bound<'_, PyAny>, ttl: &Bound<'_, PyAny>) -> PyResult<Object> {
+        let spot = self.spot(key)?;
+        let Some((value, _, target)) = self.served(py, &spot)? else {
+            self.put(py, key, by, self.ttl(ttl)?)?;
+            return Ok(by.clone().unbind());
+        };
+        let value = value.into_bound(py);
+        if !value.is_exact_instance_of::<PyInt>() {
+            return Err(PyTypeError::new_err(format!(
+                "cannot increment {}: its value is {}, not an int; set it to a number first", shown(key), shown(&value)
+            )));
+        }
+        let sum = value.add(by)?;
+        let life = self.tier.memory.lock().entries.resolve(target).map(|_| ());
+        let left = self._ttl(py, key)?.filter(|left| left.is_finite() && life.is_some());
+        let ttl = if ttl.is(PyEllipsis::get(py)) { left.map(Duration::from_secs_f64) } else { self.ttl(ttl)? };
+        self.put(py, key, &sum, ttl)?;
+        Ok(sum.unbind())
+    }
+
+    fn _get_many<'py>(&self, py: Python<'py>, keys: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+        let found = PyDict::new(py);
+        for key in keys.try_iter()? {
+            let key = name(&key?)?;
+            let (value, kind) = self.hit(key.as_ptr());
+            if !value.is_null() {
+                // SAFETY: the hit gave us a reference.
+                let value = unsafe { Bound::from_owned_ptr(py, value) };
+                found.set_item(key, copy::hand_out(&value, kind)?)?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn _set_many(&self, py: Python<'_>, items: &Bound<'_, PyAny>, ttl: &Bound<'_, PyAny>) -> PyResult<()> {
+        let ttl = self.ttl(ttl)?;
+        // All keys are checked before the first is stored: a bad one leaves nothing half done.
+        let mut wanted = Vec::new();
+        for key in items.try_iter()? {
+            let key = name(&key?)?;
+            wanted.push((keys::named(&key, &self.space)?, self.kept(&items.get_item(&key)?, ttl)?));
+        }
+        wanted.into_iter().try_for_each(|(spot, kept)| spot.put(py, &self.tier, &self.space, kept))
+    }
+
+    fn _delete_many(&self, py: Python<'_>, keys: &Bound<'_, PyAny>) -> PyResult<u64> {
+        let names = keys.try_iter()?.map(|key| self.spot(&key?)).collect::<PyResult<Vec<_>>>()?;
+        names.iter().try_fold(0, |count, spot| Ok(count + u64::from(spot.delete(py, &self.tier, &self.space)?)))
+    }
+
+    /// A reply (async) or the value (blocking): what is there, or what `factory` loads.
+    fn _get_or_set(
+        &self,
+        py: Python<'_>,
+        key: &Bound<'_, PyAny>,
+        factory: &Bound<'_, PyAny>,
+        ttl: &Bound<'_, PyAny>,
+        waits: bool,
+    ) -> PyResult<Object> {
+        let request = self.request(key, factory, self.ttl(ttl)?)?;
+        if self.tier.is_disabled() {
+            return factory.call0().map(Bound::unbind);
+        }
+        if waits { reply::pending(py, self.state, Call::new(self.state, request)) } else { blocking::answer(py, self.state, &request) }
+    }
+
+    /// Some (name, value) pairs, and where to go on; `None` at the end.
+    #[allow(clippy::type_complexity, reason = "a private pair for samovar/_cache.py")]
+    fn _scan<'py>(
+        &self,
+        py: Python<'py>,
+        from: Option<(usize, Option<Py<Cursor>>)>,
+    ) -> PyResult<(Bound<'py, PyList>, Option<(usize, Option<Py<Cursor>>)>)> {
+        const BATCH: usize = 64;
+        let spaces: Vec<Arc<Space>> = self.tier.all_spaces().into_iter().filter(|s| s.path == self.space.path).collect();
+        let (number, cursor) = from.unwrap_or((0, None));
+        let Some(space) = spaces.get(number) else { return Ok((PyList::empty(py), None)) };
+        let memory = self.tier.memory.lock();
+        let members = memory.entries.members(space.group(), cursor.map(|cursor| cursor.get().0), BATCH);
+        let mut pairs = Vec::with_capacity(members.len());
+        for &id in members.iter().filter(|&&id| memory.entries.is_served(id, || self.tier.clock.now())) {
+            if let (Some(key), Some(found)) = (memory.entries.key(id), memory.entries.peek(id)) {
+                pairs.push((key.clone_ref(py), found.value.clone_ref(py), found.tag));
+            }
+        }
+        let last = members.last().filter(|_| members.len() == BATCH).map(|&id| memory.entries.target(id));
+        drop(memory);
+        let list = PyList::empty(py);
+        for (key, value, kind) in pairs {
+            // Calls of functions without key= live beside names, but have none.
+            if key.bind(py).is_exact_instance_of::<PyString>() && space.has_names() {
+                list.append((key, copy::hand_out(value.bind(py), kind)?))?;
+            }
+        }
+        let next = match last {
+            Some(target) => Some((number, Some(Py::new(py, Cursor(target))?))),
+            None => Some((number + 1, None)),
+        };
+        Ok((list, next))
+    }
+
+    fn _clear(&self) {
+        self.tier.clear(&self.space.path);
+    }
+
+    fn _stats(&self, py: Python<'_>) -> PyResult<Object> {
+        views::stats(py, &self.tier.stats(&self.space.path))
+    }
+
+    fn _disable(&self, on: bool) {
+        self.tier.disable(on);
+    }
+
+    /// Numbers about the table for tests and benches: entries, bytes allocated, and the most one operation touched.
+    fn _inspect<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let memory = self.tier.memory.lock();
+        let work = memory.entries.work();
+        let valid = memory.entries.validate().and_then(|()| memory.aliases.validate());
+        let (entries, aliases, flights) = (memory.entries.len(), memory.aliases.len(), memory.flights.len());
+        let bytes = memory.entries.allocated();
+        drop(memory);
+        let report = PyDict::new(py);
+        report.set_item("entries", entries)?;
+        report.set_item("aliases", aliases)?;
+        report.set_item("flights", flights)?;
+        report.set_item("tasks", self.tier.tasks.lock().len())?;
+        report.set_item("bytes", bytes)?;
+        report.set_item("entries_touched_at_most", work.entries_at_most)?;
+        report.set_item("moved_at_most", work.moved_at_most)?;
+        report.set_item("fault", valid.err())?;
+        Ok(report)
+    }
+}
+
+/// Where a scan stopped.
+#[pyclass(frozen, module = "samovar._core")]
+pub struct Cursor(Target);
+
+#[pymethods]
+impl SyncCore {
+    #[new]
+    #[pyo3(signature = (state, ttl, copy, path, parent))]
+    fn new(
+        py: Python<'_>,
+        state: &Bound<'_, super::StateHandle>,
+        ttl: &Bound<'_, PyAny>,
+        copy: &Bound<'_, PyAny>,
+        path: &str,
+        parent: &Bound<'_, CacheCore>,
+    ) -> PyResult<PyClassInitializer<Self>> {
+        let core = CacheCore::new(py, state, String::new(), 0, ttl, copy, path, Some(parent))?;
+        Ok(PyClassInitializer::from(core).add_subclass(SyncCore {}))
+    }
+}
+
+/// A bad `copy=`.
+pub fn bad_copy(given: &Bound<'_, PyAny>) -> PyErr {
+    errors::config(given.py(), format!("invalid copy: {}; give 'auto', 'deep', 'write', 'both' or False", shown(given)))
+}
+
+// --- get, raw ---------------------------------------------------------------------------------------------------------
+
+/// The arguments of `get(key, default=None)`: an exact str, and the default (borrowed).
+unsafe fn get_arguments(
+    args: *const *mut ffi::PyObject,
+    count: usize,
+    names: *mut ffi::PyObject,
+) -> PyResult<(*mut ffi::PyObject, *mut ffi::PyObject)> {
+    // SAFETY: the interpreter gives `count` arguments, then one for each name.
+    unsafe {
+        let named = if names.is_null() { 0 } else { ffi::PyTuple_GET_SIZE(names) as usize };
+        if count == 1 && named == 0 {
+            return Ok((*args, ffi::Py_None()));
+        }
+        if count == 2 && named == 0 {
+            return Ok((*args, *args.add(1)));
+        }
+        Python::attach(|py| {
+            let names = Bound::from_borrowed_ptr_or_opt(py, names).map(|names| names.cast_into_unchecked::<pyo3::types::PyTuple>());
+            let (mut key, mut default) = (null_mut(), ffi::Py_None());
+            if count > 0 { key = *args; }
+            if count > 1 { default = *args.add(1); }
+            for (at, name) in names.iter().flat_map(|names| names.iter()).enumerate() {
+                match name.extract::<&str>()? {
+                    "key" => key = *args.add(count + at),
+                    "default" => default = *args.add(count + at),
+                    other => return Err(PyTypeError::new_err(format!("get() got an unexpected keyword argument '{other}'"))),
+                }
+            }
+            if count > 2 || key.is_null() {
+                return Err(PyTypeError::new_err("get() takes a key and optionally a default"));
+            }
+            Ok((key, default))
+        })
+    }
+}
+
+/// An owned reference to the value or the default, or null with an error set.
+unsafe fn get_value(
+    core: &CacheCore,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: a method call's arguments.
+    unsafe {
+        let (key, default) = match get_arguments(args, count as usize, names) {
+            Ok(arguments) => arguments,
+            Err(error) => return Python::attach(|py| { error.restore(py); null_mut() }),
+        };
+        if ffi::Py_TYPE(key) != addr_of_mut!(ffi::PyUnicode_Type) {
+            return get_odd(core, key, default);
+        }
+        let (value, kind) = core.hit(key);
+        if value.is_null() {
+            ffi::Py_INCREF(default);
+            return default;
+        }
+        if kind == copy::SHARE { value } else { own_copy(value, kind) }
+    }
+}
+
+#[cold]
+unsafe fn get_odd(core: &CacheCore, key: *mut ffi::PyObject, default: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    Python::attach(|py| {
+        // SAFETY: `key` and `default` are borrowed from the call.
+        let found = unsafe {
+            name(&Bound::from_borrowed_ptr(py, key)).and_then(|key| match core.hit(key.as_ptr()) {
+                (value, _) if value.is_null() => Ok(Bound::from_borrowed_ptr(py, default)),
+                (value, kind) => copy::hand_out(&Bound::from_owned_ptr(py, value), kind),
+            })
+        };
+        match found {
+            Ok(value) => value.into_ptr(),
+            Err(error) => {
+                error.restore(py);
+                null_mut()
+            }
+        }
+    })
+}
+
+#[cold]
+unsafe fn own_copy(value: *mut ffi::PyObject, kind: u32) -> *mut ffi::PyObject {
+    Python::attach(|py| {
+        // SAFETY: the caller gives us its reference.
+        match copy::hand_out(&unsafe { Bound::from_owned_ptr(py, value) }, kind) {
+            Ok(copy) => copy.into_ptr(),
+            Err(error) => {
+                error.restore(py);
+                null_mut()
+            }
+        }
+    })
+}
+
+/// The engine in a Python object that is one.
+unsafe fn core_of<'a>(object: *mut ffi::PyObject) -> &'a CacheCore {
+    // SAFETY: a method descriptor lets only instances of its class through; the instance outlives the call.
+    unsafe {
+        let bound = Bound::from_borrowed_ptr(Python::assume_attached(), object).cast_into_unchecked::<CacheCore>();
+        let core: *const CacheCore = bound.get();
+        &*core
+    }
+}
+
+unsafe extern "C" fn get_async(
+    object: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: called as a method of CacheCore.
+    unsafe {
+        raw::protect(null_mut(), || {
+            let core = core_of(object);
+            let value = get_value(core, args, count, names);
+            if value.is_null() { value } else { reply::ready(core.state, value) }
+        })
+    }
+}
+
+unsafe extern "C" fn get_sync(
+    object: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: called as a method of SyncCore, which is a CacheCore.
+    unsafe { raw::protect(null_mut(), || get_value(core_of(object), args, count, names)) }
+}
+
+/// Puts the raw `get` methods onto the classes.
+pub fn add_raw_methods(py: Python<'_>) -> PyResult<()> {
+    let doc = c"get($self, key, default=None, /)\n--\n\nReturn the value under key, or default. A hit in memory never touches the event loop.";
+    let defs: [(Bound<'_, pyo3::types::PyType>, ffi::PyCFunctionFastWithKeywords); 2] =
+        [(py.get_type::<CacheCore>(), get_async), (py.get_type::<SyncCore>(), get_sync)];
+    for (class, function) in defs {
+        let def = Box::leak(Box::new(raw::method(c"get", raw::Function::Keywords(function), doc)));
+        // SAFETY: the class is a type and the definition is never freed.
+        let method = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewMethod(class.as_type_ptr(), def))? };
+        class.setattr("get", method)?;
+    }
+    Ok(())
+}
+

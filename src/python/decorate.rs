@@ -1,0 +1,119 @@
+//! From the decorator's checked options to a cached function. `samovar/_cached.py` reads the signature and the options;
+//! here they become a [`Function`].
+
+use super::cache::{CacheCore, bad_copy};
+use super::copy::Mode;
+use super::errors;
+use super::function::{Function, new_object};
+use super::instances::Instances;
+use super::keys::{KeyRule, Naming, Part};
+use super::options::{self, shown};
+use super::request::{Recipe, Ttl};
+use super::signature::{Kind, Parameter, Signature};
+use super::tier::Object;
+use crate::core::flight::Life;
+use crate::core::key::{Piece, parse_template};
+use pyo3::prelude::*;
+use pyo3::types::{PyEllipsis, PyString};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// What `samovar/_cached.py` found out about a function and its options.
+#[derive(FromPyObject)]
+pub struct Decoration<'py> {
+    id: String,
+    path: String,
+    is_async: bool,
+    /// Name, kind, default (Ellipsis-wrapped in a tuple), in the key.
+    parameters: Vec<(Bound<'py, PyString>, u8, Vec<Bound<'py, PyAny>>, bool)>,
+    key: Bound<'py, PyAny>,
+    key_takes: Vec<usize>,
+    ttl: Bound<'py, PyAny>,
+    cache_if: Option<Bound<'py, PyAny>>,
+    copy: Bound<'py, PyAny>,
+    max_entries: Option<u32>,
+    bound: bool,
+}
+
+/// Makes a cached function in this cache.
+#[pyfunction]
+pub fn _decorate(py: Python<'_>, core: &Bound<'_, CacheCore>, wrapped: Object, decoration: Decoration<'_>) -> PyResult<Object> {
+    let core = core.get();
+    let signature = signature(&decoration);
+    let rule = rule(&decoration)?;
+    let tier = core.tier.clone();
+    let copy = Mode::parse(&decoration.copy).ok_or_else(|| bad_copy(&decoration.copy))?;
+    let recipe = Recipe {
+        ttl: ttl(core, &decoration.ttl)?,
+        cache_if: decoration.cache_if.map(Bound::unbind),
+        copy,
+        name: decoration.id.clone(),
+    };
+    let space = tier.add_space(&decoration.path, decoration.max_entries);
+    let names = (!matches!(rule, KeyRule::Call)).then(|| tier.names(&decoration.path));
+    if names.is_some() {
+        space.holds_names();
+    }
+    let function = Function {
+        tier,
+        owner: core.owner.clone_ref(py),
+        wrapped,
+        signature,
+        is_async: decoration.is_async,
+        space,
+        names,
+        naming: Naming { id: decoration.id, rule, warned: AtomicBool::new(false) },
+        life: if decoration.bound { Life::Bound } else { Life::Shared },
+        recipe: Arc::new(recipe),
+        is_method: AtomicBool::new(false),
+        instances: Instances::default(),
+    };
+    new_object(py, core.state, Arc::new(function), None)
+}
+
+/// Checks a template and names its fields, for `samovar/_cached.py`.
+#[pyfunction]
+pub fn _template_fields(template: &str) -> PyResult<Vec<String>> {
+    let pieces = parse_template(template)?;
+    Ok(pieces.into_iter().filter_map(|piece| if let Piece::Field(name) = piece { Some(name) } else { None }).collect())
+}
+
+fn signature(decoration: &Decoration<'_>) -> Signature {
+    let kinds = [Kind::PositionalOnly, Kind::Either, Kind::VarPositional, Kind::KeywordOnly, Kind::VarKeyword];
+    let parameters = decoration.parameters.iter().map(|(name, kind, default, in_key)| Parameter {
+        name: name.clone().unbind(),
+        kind: kinds[usize::from(*kind)],
+        default: default.first().map(|default| default.clone().unbind()),
+        in_key: *in_key,
+    });
+    Signature::new(parameters.collect())
+}
+
+fn rule(decoration: &Decoration<'_>) -> PyResult<KeyRule> {
+    let key = &decoration.key;
+    if key.is_none() {
+        return Ok(KeyRule::Call);
+    }
+    let Ok(template) = key.cast::<PyString>() else {
+        return Ok(KeyRule::Callable { callable: key.clone().unbind(), takes: decoration.key_takes.clone() });
+    };
+    let position = |name: &str| decoration.parameters.iter().position(|p| p.0.to_str().is_ok_and(|own| own == name));
+    let parts = parse_template(template.to_str()?)?.into_iter().map(|piece| match piece {
+        Piece::Text(text) => Ok(Part::Text(text)),
+        Piece::Field(name) => position(&name).map(Part::Value).ok_or_else(|| {
+            errors::config(key.py(), format!("invalid key: {}; {} has no parameter {name:?}", shown(key), decoration.id))
+        }),
+    });
+    Ok(KeyRule::Template(parts.collect::<PyResult<_>>()?))
+}
+
+/// A literal ttl of zero would cache nothing: that is refused when decorating, a callable may still say so.
+fn ttl(core: &CacheCore, given: &Bound<'_, PyAny>) -> PyResult<Ttl> {
+    if given.is(PyEllipsis::get(given.py())) {
+        return Ok(Ttl::Fixed(core.ttl));
+    }
+    if given.is_callable() {
+        return Ok(Ttl::Asked(given.clone().unbind()));
+    }
+    options::ttl(given, "ttl", false).map(Ttl::Fixed)
+}

@@ -1,0 +1,287 @@
+//! The canonical encoding of call arguments: typed, length-framed text, so that two rows of arguments have the same
+//! encoding only if they are the same call, in any process.
+//!
+//! Never `repr`, never `id`: what has no encoding is refused with the argument's name and the cure. Sets and dicts are
+//! ordered by their members' encodings.
+
+use super::state::State;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{
+    PyBool, PyByteArray, PyBytes, PyComplex, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple, PyType,
+};
+
+/// Deeper nesting is refused: it is a cycle, or no key.
+const DEPTH: u32 = 64;
+
+/// Why an argument has no encoding.
+pub enum Refused {
+    /// Its type has none.
+    NoEncoding,
+    /// Its own code raised.
+    Raised(PyErr),
+}
+
+impl From<PyErr> for Refused {
+    fn from(error: PyErr) -> Self {
+        Refused::Raised(error)
+    }
+}
+
+type Encoded = Result<(), Refused>;
+
+/// Appends one value.
+pub fn encode(state: &State, value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Encoded {
+    Encoder { state, out, depth: 0 }.any(value)
+}
+
+struct Encoder<'a> {
+    state: &'a State,
+    out: &'a mut Vec<u8>,
+    depth: u32,
+}
+
+impl Encoder<'_> {
+    fn framed(&mut self, tag: &str, bytes: &[u8]) {
+        self.out.extend_from_slice(tag.as_bytes());
+        self.out.extend_from_slice(bytes.len().to_string().as_bytes());
+        self.out.push(b':');
+        self.out.extend_from_slice(bytes);
+    }
+
+    fn text(&mut self, tag: &str, text: &Bound<'_, PyString>) -> Encoded {
+        // Lone surrogates have no UTF-8, but are different all the same.
+        let bytes = text.call_method1("encode", ("utf-8", "surrogatepass"))?;
+        self.framed(tag, bytes.extract::<&[u8]>().map_err(PyErr::from)?);
+        Ok(())
+    }
+
+    fn any(&mut self, value: &Bound<'_, PyAny>) -> Encoded {
+        self.depth += 1;
+        if self.depth > DEPTH {
+            return Err(Refused::NoEncoding);
+        }
+        let done = self.one(value);
+        self.depth -= 1;
+        done
+    }
+
+    fn one(&mut self, value: &Bound<'_, PyAny>) -> Encoded {
+        if value.is_none() {
+            self.out.push(b'N');
+        } else if let Ok(flag) = value.cast_exact::<PyBool>() {
+            self.out.push(if flag.is_true() { b'T' } else { b'F' });
+        } else if value.is_exact_instance_of::<PyInt>() {
+            self.out.extend_from_slice(format!("i{};", value.str()?).as_bytes());
+        } else if value.is_exact_instance_of::<PyFloat>() {
+            self.out.extend_from_slice(format!("f{:016x}", value.extract::<f64>()?.to_bits()).as_bytes());
+        } else if let Ok(text) = value.cast_exact::<PyString>() {
+            self.text("s", text)?;
+        } else if let Ok(bytes) = value.cast_exact::<PyBytes>() {
+            self.hex("b", bytes.as_bytes());
+        } else {
+            return self.container(value);
+        }
+        Ok(())
+    }
+
+    fn hex(&mut self, tag: &str, bytes: &[u8]) {
+        let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.framed(tag, text.as_bytes());
+    }
+
+    fn container(&mut self, value: &Bound<'_, PyAny>) -> Encoded {
+        if let Ok(tuple) = value.cast_exact::<PyTuple>() {
+            self.row("t", tuple.iter())
+        } else if let Ok(list) = value.cast_exact::<PyList>() {
+            self.row("l", list.iter())
+        } else if value.is_exact_instance_of::<PySet>() || value.is_exact_instance_of::<PyFrozenSet>() {
+            let tag = if value.is_exact_instance_of::<PySet>() { "S" } else { "Z" };
+            let items = value.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+            self.sorted(tag, items.iter().map(|item| vec![item.clone()]).collect())
+        } else if let Ok(dict) = value.cast_exact::<PyDict>() {
+            self.sorted("d", dict.iter().map(|(key, item)| vec![key, item]).collect())
+        } else {
+            self.object(value)
+        }
+    }
+
+    fn row<'py>(&mut self, tag: &str, items: impl ExactSizeIterator<Item = Bound<'py, PyAny>>) -> Encoded {
+        self.out.extend_from_slice(format!("{tag}{}(", items.len()).as_bytes());
+        for item in items {
+            self.any(&item)?;
+        }
+        self.out.push(b')');
+        Ok(())
+    }
+
+    fn sorted(&mut self, tag: &str, members: Vec<Vec<Bound<'_, PyAny>>>) -> Encoded {
+        let mut encodings = Vec::with_capacity(members.len());
+        for member in members {
+            let mut bytes = Vec::new();
+            let mut encoder = Encoder { state: self.state, out: &mut bytes, depth: self.depth };
+            for part in member {
+                encoder.any(&part)?;
+            }
+            encodings.push(bytes);
+        }
+        encodings.sort_unstable();
+        self.out.extend_from_slice(format!("{tag}{}(", encodings.len()).as_bytes());
+        for bytes in encodings {
+            self.out.extend_from_slice(&bytes);
+        }
+        self.out.push(b')');
+        Ok(())
+    }
+
+    /// Everything that is not a builtin container: by its class and what makes it up.
+    fn object(&mut self, value: &Bound<'_, PyAny>) -> Encoded {
+        let class = value.get_type();
+        let names = &self.state.names;
+        if let Ok(method) = class.getattr(&names.__cache_key__) {
+            let own = method.call1((value,))?;
+            return self.typed("k", &class, |encoder| encoder.any(&own));
+        }
+        // SAFETY: a type object is valid as long as its instance is.
+        if unsafe { self.state.is_enum_class(class.as_type_ptr()) } {
+            let name = value.getattr("name")?;
+            let shown = if name.is_none() { value.getattr("value")? } else { name };
+            return self.typed("e", &class, |encoder| encoder.any(&shown));
+        }
+        if let Some(done) = self.library(value, &class) {
+            return done;
+        }
+        if class.hasattr("__dataclass_fields__")? && !value.is_instance_of::<PyType>() {
+            return self.typed("c", &class, |encoder| encoder.dataclass(value));
+        }
+        if class.hasattr("model_fields")? && class.hasattr("__pydantic_validator__")? {
+            let fields = value.getattr("__dict__")?;
+            return self.typed("p", &class, |encoder| encoder.any(&fields));
+        }
+        self.subclass(value, &class)
+    }
+
+    fn typed(&mut self, tag: &str, class: &Bound<'_, PyType>, body: impl FnOnce(&mut Self) -> Encoded) -> Encoded {
+        let name = format!("{}.{}", class.module()?, class.qualname()?);
+        self.framed(tag, name.as_bytes());
+        self.out.push(b'(');
+        body(self)?;
+        self.out.push(b')');
+        Ok(())
+    }
+
+    fn dataclass(&mut self, value: &Bound<'_, PyAny>) -> Encoded {
+        let fields = value.getattr("__dataclass_fields__")?.call_method0("values")?;
+        for field in fields.try_iter()? {
+            let field = field?;
+            let kept = field.getattr("compare")?.is_truthy()?;
+            // ClassVar and InitVar pseudo-fields have no value of their own.
+            let real = field.getattr("_field_type")?.getattr("name")?.extract::<String>()? == "_FIELD";
+            if kept && real {
+                let name = field.getattr("name")?.cast_into::<PyString>().map_err(PyErr::from)?;
+                self.text("s", &name)?;
+                self.any(&value.getattr(name)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The standard library's own value types, by class name: importing their modules is left to the user.
+    fn library(&mut self, value: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> Option<Encoded> {
+        let module = class.module().ok()?;
+        let name = class.qualname().ok()?;
+        let found = match (module.to_str().ok()?, name.to_str().ok()?) {
+            ("datetime", "datetime") => self.datetime(value, class),
+            ("datetime", "time") => self.datetime(value, class),
+            ("datetime", "date") => self.by_methods(value, class, &["isoformat"]),
+            ("datetime", "timedelta") => self.by_fields(value, class, &["days", "seconds", "microseconds"]),
+            ("decimal", "Decimal") => self.by_methods(value, class, &["as_tuple"]),
+            ("uuid", "UUID") => self.by_fields(value, class, &["int"]),
+            ("fractions", "Fraction") => self.by_fields(value, class, &["numerator", "denominator"]),
+            ("builtins", "range") => self.by_fields(value, class, &["start", "stop", "step"]),
+            ("pathlib", "PosixPath" | "PurePosixPath" | "WindowsPath" | "PureWindowsPath") => {
+                self.by_methods(value, class, &["__fspath__"])
+            }
+            ("pathlib._local", _) => self.by_methods(value, class, &["__fspath__"]),
+            ("ipaddress", _) => self.by_methods(value, class, &["__str__"]),
+            ("zoneinfo", "ZoneInfo") => self.by_fields(value, class, &["key"]),
+            _ => return None,
+        };
+        Some(found)
+    }
+
+    fn by_fields(&mut self, value: &Bound<'_, PyAny>, class: &Bound<'_, PyType>, fields: &[&str]) -> Encoded {
+        self.typed("o", class, |encoder| {
+            fields.iter().try_for_each(|field| encoder.any(&value.getattr(*field)?))
+        })
+    }
+
+    fn by_methods(&mut self, value: &Bound<'_, PyAny>, class: &Bound<'_, PyType>, methods: &[&str]) -> Encoded {
+        self.typed("o", class, |encoder| {
+            methods.iter().try_for_each(|method| {
+                let part = value.call_method0(*method)?;
+                // A named tuple of plain parts: as the plain tuple it is.
+                match part.cast::<PyTuple>() {
+                    Ok(tuple) => encoder.row("t", tuple.iter()),
+                    Err(_) => encoder.any(&part),
+                }
+            })
+        })
+    }
+
+    /// 12:00Z and 14:00+02:00 are equal to Python but not the same argument; nor are the two folds of an hour.
+    fn datetime(&mut self, value: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> Encoded {
+        let zone = value.getattr("tzinfo")?;
+        let key = if zone.is_none() { zone.clone() } else { zone.getattr("key").or_else(|_| value.call_method0("tzname"))? };
+        self.typed("o", class, |encoder| {
+            encoder.any(&value.call_method0("isoformat")?)?;
+            encoder.any(&value.getattr("fold")?)?;
+            encoder.any(&key)
+        })
+    }
+
+    /// Subclasses of builtin types: the class, and the builtin value, if the class adds no state of its own.
+    fn subclass(&mut self, value: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> Encoded {
+        let py = value.py();
+        if value.is_instance_of::<PyTuple>() && class.hasattr("_fields")? {
+            let tuple = value.cast::<PyTuple>().map_err(PyErr::from)?;
+            return self.typed("n", class, |encoder| encoder.row("t", tuple.iter()));
+        }
+        if value.is_instance_of::<PyComplex>() {
+            return self.by_fields(value, class, &["real", "imag"]);
+        }
+        if let Ok(array) = value.cast_exact::<PyByteArray>() {
+            self.hex("B", &array.to_vec());
+            return Ok(());
+        }
+        let state = value.getattr("__dict__").ok().filter(|dict| dict.is_truthy().unwrap_or(true));
+        if state.is_some() {
+            return Err(Refused::NoEncoding);
+        }
+        macro_rules! builtin {
+            ($($kind:ty),*) => { $(
+                if value.is_instance_of::<$kind>() {
+                    let plain = py.get_type::<$kind>().call1((value,))?;
+                    return self.typed("u", class, |encoder| encoder.any(&plain));
+                }
+            )* };
+        }
+        builtin!(PyInt, PyFloat, PyBytes, PyTuple, PyList, PyFrozenSet, PySet, PyDict);
+        if value.is_instance_of::<PyString>() {
+            // `str(x)` may be overridden; the characters may not.
+            let plain = value.call_method1("__getitem__", (pyo3::types::PySlice::full(py),))?;
+            let plain = PyString::new(py, plain.cast::<PyString>().map_err(PyErr::from)?.to_str()?);
+            return self.typed("u", class, |encoder| encoder.text("s", &plain));
+        }
+        Err(Refused::NoEncoding)
+    }
+}
+
+/// True if Python can hash the value, so that a cache of this process can use it as it is.
+pub fn is_hashable(value: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: a look at the type of a valid object.
+    unsafe {
+        let none = ffi::PyObject_HashNotImplemented as *const ();
+        (*ffi::Py_TYPE(value.as_ptr())).tp_hash.is_some_and(|hash| hash as *const () != none)
+    }
+}

@@ -1,0 +1,69 @@
+//! From what went wrong to the exception a user sees. The classes live in `samovar._exceptions`.
+
+use super::state::State;
+use crate::error::Error;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+
+fn raise(py: Python<'_>, class: &str, text: String) -> PyErr {
+    let made = py.import("samovar._exceptions").and_then(|module| module.getattr(class)?.call1((text.clone(),)));
+    made.map_or_else(|error| error, PyErr::from_value)
+}
+
+/// A bad option.
+pub fn config(py: Python<'_>, text: String) -> PyErr {
+    raise(py, "ConfigError", text)
+}
+
+/// An argument or key that cannot be one.
+pub fn key_type(py: Python<'_>, text: String) -> PyErr {
+    raise(py, "KeyTypeError", text)
+}
+
+/// A load that was ended from outside.
+pub fn load_ended(py: Python<'_>, name: &str) -> PyErr {
+    let text = format!(
+        "the load of {name} was cancelled from outside (its event loop closed, or something cancelled its task); \
+         nothing is stored, call again to load it anew"
+    );
+    raise(py, "LoadError", text)
+}
+
+/// Loads that wait for each other.
+pub fn load_cycle(py: Python<'_>, _state: &State, path: &[String]) -> PyErr {
+    raise(py, "LoadCycle", format!("{} wait for each other; break the cycle by calling .uncached(...)", path.join(" -> ")))
+}
+
+/// A miss where no asyncio loop runs.
+pub fn no_loop(name: &str) -> PyErr {
+    PyRuntimeError::new_err(format!(
+        "{name} is not in the cache, and loading it needs a running asyncio event loop; \
+         on trio only hits are answered: use asyncio (or anyio on asyncio), or a sync function"
+    ))
+}
+
+/// What a waiter gets of the exception the starter gets: a shallow copy with the same traceback and cause, so that
+/// raising it in many places does not grow one traceback; the same object if it cannot be copied.
+pub fn copy_for_waiter<'py>(error: &Bound<'py, PyAny>) -> Bound<'py, PyAny> {
+    let copied = || -> PyResult<Bound<'py, PyAny>> {
+        let py = error.py();
+        let copy = py.import("copy")?.call_method1("copy", (error,))?;
+        if !copy.get_type().is(error.get_type()) {
+            return Err(PyRuntimeError::new_err("not a copy"));
+        }
+        copy.setattr("__traceback__", error.getattr("__traceback__")?)?;
+        copy.setattr("__cause__", error.getattr("__cause__")?)?;
+        copy.setattr("__suppress_context__", error.getattr("__suppress_context__")?)?;
+        Ok(copy)
+    };
+    copied().unwrap_or_else(|_| error.clone())
+}
+
+impl From<Error> for PyErr {
+    fn from(error: Error) -> PyErr {
+        Python::attach(|py| match &error {
+            Error::Config { .. } => config(py, error.to_string()),
+            Error::Load { .. } => raise(py, "LoadError", error.to_string()),
+        })
+    }
+}

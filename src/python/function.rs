@@ -1,0 +1,628 @@
+//! What `@cached` makes of a function: a raw type whose vectorcall answers a hit by itself.
+//!
+//! The hit path is `call → hit`: bind the spelling, hash the arguments where they lie, look, count, hand out. Everything
+//! else goes through [`Function::request`] to a driver. The same type, bound to an instance, is what `obj.method` gives.
+//! It looks like the function it wraps: a dict for `update_wrapper`, and `__code__` and friends forwarded, so that
+//! frameworks see an async function where there was one.
+
+use super::blocking;
+use super::copy;
+use super::instances::Instances;
+use super::keys::{self, KeyRule, Naming};
+use super::owner::TierOwner;
+use super::raw::{self, protect};
+use super::reply;
+use super::request::{Alias, Loader, Recipe, Request, Spot};
+use super::signature::{Parameter, Signature};
+use super::state::State;
+use super::tier::{Object, Space, Tier};
+use super::{args, asyncio};
+use crate::core::flight::Life;
+use crate::core::memory::mix;
+use crate::core::stats::Stats;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use std::ffi::{c_int, c_void};
+use std::ptr::null_mut;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// A decorated function, apart from any Python object.
+pub struct Function {
+    /// The cache.
+    pub tier: Arc<Tier>,
+    /// Keeps the cache's own objects visible to the collector.
+    pub owner: Py<TierOwner>,
+    /// The user's function.
+    pub wrapped: Object,
+    /// Its parameters.
+    pub signature: Signature,
+    /// True for `async def`.
+    pub is_async: bool,
+    /// Its calls, or the shortcuts to its names.
+    pub space: Arc<Space>,
+    /// Where its names are, if it has a key rule.
+    pub names: Option<Arc<Space>>,
+    /// Names and rules.
+    pub naming: Naming,
+    /// How long loads live.
+    pub life: Life,
+    /// How values are kept.
+    pub recipe: Arc<Recipe>,
+    /// Whether the first parameter is the instance a method was called on.
+    pub is_method: AtomicBool,
+    /// Spaces of instances.
+    pub instances: Instances,
+}
+
+/// The Python object; see the module.
+#[repr(C)]
+pub struct CachedFunction {
+    ob_base: ffi::PyObject,
+    vectorcall: Option<ffi::vectorcallfunc>,
+    dict: *mut ffi::PyObject,
+    weakrefs: *mut ffi::PyObject,
+    /// The instance it is bound to, or null.
+    instance: *mut ffi::PyObject,
+    /// The unbound object, if this one is bound; it owns what the function owns.
+    origin: *mut ffi::PyObject,
+    function: Option<Arc<Function>>,
+    state: *const State,
+}
+
+/// A call as C gives it: positional arguments, then the values of the keywords in `names`.
+#[derive(Clone, Copy)]
+pub struct Given {
+    args: *const *mut ffi::PyObject,
+    positional: usize,
+    names: *mut ffi::PyObject,
+}
+
+impl Given {
+    /// A vectorcall's or fast call's arguments; `positional` without flags.
+    pub fn new(args: *const *mut ffi::PyObject, positional: usize, names: *mut ffi::PyObject) -> Self {
+        Given { args, positional, names }
+    }
+
+    fn named(&self) -> usize {
+        // SAFETY: `names` is null or a tuple of keyword names.
+        if self.names.is_null() { 0 } else { unsafe { ffi::PyTuple_GET_SIZE(self.names) as usize } }
+    }
+
+    fn all(&self) -> &[*mut ffi::PyObject] {
+        let count = self.positional + self.named();
+        // SAFETY: a caller gives as many arguments as it says; a null pointer comes with none.
+        if count == 0 { &[] } else { unsafe { std::slice::from_raw_parts(self.args, count) } }
+    }
+
+    /// Calls something with these very arguments.
+    ///
+    /// # Safety
+    /// The call they were given in still lasts.
+    pub unsafe fn call(&self, py: Python<'_>, callable: &Object) -> PyResult<Object> {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            let made = ffi::PyObject_Vectorcall(callable.as_ptr(), self.args, self.positional, self.names);
+            Ok(Bound::from_owned_ptr_or_err(py, made)?.unbind())
+        }
+    }
+
+    /// The arguments as references of our own.
+    pub fn owned<'py>(&self, py: Python<'py>) -> (Vec<Bound<'py, PyAny>>, Option<Bound<'py, PyTuple>>) {
+        // SAFETY: arguments are valid objects for as long as the call lasts, and the names are a tuple.
+        unsafe {
+            let all = self.all().iter().map(|&arg| Bound::from_borrowed_ptr(py, arg)).collect();
+            let names = Bound::from_borrowed_ptr_or_opt(py, self.names).map(|names| names.cast_into_unchecked());
+            (all, names)
+        }
+    }
+}
+
+impl Function {
+    /// A hit, answered without a lease, an allocation or a line of Python; null for everything else.
+    ///
+    /// # Safety
+    /// A call's arguments, the interpreter held.
+    #[inline]
+    unsafe fn hit(&self, state: &State, given: Given) -> *mut ffi::PyObject {
+        // SAFETY: the caller vouches for the arguments; a value is taken over before the lock is given back.
+        unsafe {
+            let row;
+            let plain = given.names.is_null() && self.signature.whole && given.positional == self.signature.parameters.len();
+            let mut values = if plain {
+                given.all()
+            } else {
+                let Some(bound) = self.signature.bind_known(given.args, given.positional, given.names) else {
+                    return null_mut();
+                };
+                row = bound;
+                row.values()
+            };
+            let (mut salt, mut group) = (self.space.read_salt(), self.space.group());
+            if self.is_method.load(Relaxed) {
+                let Some((&instance, rest)) = values.split_first() else { return null_mut() };
+                let Some(known) = self.instances.find(instance) else { return null_mut() };
+                (salt, group) = known;
+                values = rest;
+            }
+            let Some(hash) = args::hash_call(state, values) else { return null_mut() };
+            let hash = mix(hash, salt);
+            let mut memory = self.tier.memory.lock();
+            let same = |key: &Object| args::same_call(key.as_ptr(), values);
+            let found = if self.names.is_some() {
+                let alias = memory.aliases.find(hash, same).and_then(|at| memory.aliases.peek(at));
+                alias.map(|alias| *alias.value).and_then(|target| memory.entries.resolve(target))
+            } else {
+                memory.entries.find(hash, same)
+            };
+            let Some(id) = found else { return null_mut() };
+            let Some(found) = memory.entries.read(id, || self.tier.clock.now()) else { return null_mut() };
+            let (value, kind) = (found.value.as_ptr(), found.tag);
+            ffi::Py_INCREF(value);
+            memory.entries.stats_mut(group).hits += 1;
+            drop(memory);
+            if kind == copy::SHARE { value } else { own_copy(value, kind) }
+        }
+    }
+
+    /// The values of all parameters, and of those that make the key, without the instance of a method that is one.
+    fn bind<'py>(&self, py: Python<'py>, given: Given) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let (all, names) = given.owned(py);
+        self.signature.bind(py, &all, names.as_ref())
+    }
+
+    /// Where a call's entry is, whose it is, and the shortcut that leads there.
+    #[allow(clippy::type_complexity, reason = "named in the doc comment")]
+    fn place(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        state: &State,
+        values: &[Bound<'_, PyAny>],
+    ) -> PyResult<(Spot, Arc<Space>, Option<Alias>)> {
+        let parameters = self.signature.parameters.iter();
+        let mut row: Vec<(&Parameter, Bound<'_, PyAny>)> =
+            parameters.zip(values).filter(|(p, _)| p.in_key).map(|(p, value)| (p, value.clone())).collect();
+        let mut space = self.space.clone();
+        if self.is_method.load(Relaxed) && !row.is_empty() {
+            if let Some(own) = Instances::space(self, py, state, &row[0].1)? {
+                space = own;
+                row.remove(0);
+            }
+        }
+        let (spot, plain) = self.naming.place(py, state, &space, &row)?;
+        let Some(names) = &self.names else { return Ok((spot, space, None)) };
+        let Some(name) = self.naming.name(py, state, &self.signature, values)? else {
+            return Ok((spot, space, None));
+        };
+        let alias = plain.then(|| Alias { hash: spot.hash, key: spot.key });
+        Ok((keys::named(&name, names)?, space, alias))
+    }
+
+    /// Everything a driver needs to answer this call.
+    pub fn request(self: &Arc<Self>, py: Python<'_>, state: &State, given: Given) -> PyResult<Request> {
+        let values = self.bind(py, given)?;
+        let (spot, space, alias) = self.place(py, state, &values)?;
+        let (all, names) = given.owned(py);
+        let loader = Loader {
+            callable: self.wrapped.clone_ref(py),
+            args: all.into_iter().map(Bound::unbind).collect(),
+            names: names.map(Bound::unbind),
+        };
+        Ok(Request {
+            tier: self.tier.clone(),
+            spot,
+            space,
+            alias,
+            loader,
+            recipe: self.recipe.clone(),
+            life: self.life,
+            refresh: false,
+        })
+    }
+
+    /// The canonical key of a call.
+    pub fn key(self: &Arc<Self>, py: Python<'_>, state: &State, given: Given) -> PyResult<String> {
+        let values = self.bind(py, given)?;
+        self.naming.canonical(py, state, &self.signature, &values)
+    }
+
+    /// Answers a call that was no hit on the fast path.
+    fn miss(self: &Arc<Self>, py: Python<'_>, state: &'static State, given: Given) -> PyResult<Object> {
+        if self.tier.is_disabled() {
+            // SAFETY: we are within that call.
+            return unsafe { given.call(py, &self.wrapped) };
+        }
+        let request = match self.request(py, state, given) {
+            // A call that does not fit the signature gets the function's own TypeError.
+            Err(error) if error.is_instance_of::<pyo3::exceptions::PyTypeError>(py) && self.misfits(py, given) => {
+                // SAFETY: we are within that call.
+                return unsafe { given.call(py, &self.wrapped) };
+            }
+            other => other?,
+        };
+        if self.is_async {
+            reply::pending(py, state, asyncio::Call::new(state, request))
+        } else {
+            blocking::answer(py, state, &request)
+        }
+    }
+
+    /// Forgets all results, those of instances too.
+    pub fn forget_all(&self) {
+        self.instances.spaces().iter().chain([&self.space]).for_each(|space| self.tier.clear_space(space));
+    }
+
+    /// The counters, those of living instances included.
+    pub fn stats(&self) -> Stats {
+        let spaces = self.instances.spaces();
+        let memory = self.tier.memory.lock();
+        let mut stats = Stats::default();
+        for space in spaces.iter().chain([&self.space]) {
+            stats.add(&memory.entries.stats(space.group()));
+        }
+        stats
+    }
+
+    /// Sets the counters to zero.
+    pub fn reset_stats(&self) {
+        let spaces = self.instances.spaces();
+        let mut memory = self.tier.memory.lock();
+        for space in spaces.iter().chain([&self.space]) {
+            *memory.entries.stats_mut(space.group()) = Stats::default();
+        }
+    }
+
+    /// The bound that its entries are under.
+    pub fn max_entries(&self) -> u32 {
+        self.tier.max_entries(&self.space)
+    }
+
+    /// A class body took it: its first parameter is an instance, unless that is not part of the key.
+    pub fn becomes_method(&self) {
+        if self.names.is_none() && self.signature.parameters.first().is_some_and(|first| first.in_key) {
+            self.is_method.store(true, Relaxed);
+        }
+    }
+
+    fn misfits(&self, py: Python<'_>, given: Given) -> bool {
+        self.bind(py, given).is_err()
+    }
+
+    /// The spaces whose objects this function owns.
+    fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+        let recipe = [self.recipe.cache_if.as_ref(), self.recipe.asked_ttl()];
+        let rule = if let KeyRule::Callable { callable, .. } = &self.naming.rule { Some(callable) } else { None };
+        visit(&self.wrapped)
+            && visit(self.owner.as_any())
+            && recipe.into_iter().flatten().chain(rule).all(&mut *visit)
+            && self.signature.visit(visit)
+            && self.tier.visit_space(&self.space, visit)
+            && self.instances.visit(&self.tier, visit)
+    }
+
+    /// Drops all entries only this function can reach; for the collector.
+    fn clear(&self) {
+        self.instances.clear(self);
+        self.tier.drain_space(&self.space);
+    }
+}
+
+impl Drop for Function {
+    fn drop(&mut self) {
+        self.instances.clear(self);
+        if self.names.is_some() {
+            self.tier.adopt(&self.space);
+        } else {
+            self.tier.end_space(&self.space, Some(&self.tier.names("")));
+        }
+    }
+}
+
+#[cold]
+unsafe fn own_copy(value: *mut ffi::PyObject, kind: u32) -> *mut ffi::PyObject {
+    Python::attach(|py| {
+        // SAFETY: the caller gives us its reference.
+        let value = unsafe { Bound::from_owned_ptr(py, value) };
+        match copy::hand_out(&value, kind) {
+            Ok(copy) => copy.into_ptr(),
+            Err(error) => {
+                error.restore(py);
+                null_mut()
+            }
+        }
+    })
+}
+
+// --- The raw type -----------------------------------------------------------------------------------------------------
+
+/// Makes the type.
+pub fn make_type(py: Python<'_>) -> PyResult<*mut ffi::PyTypeObject> {
+    use std::mem::offset_of;
+    let members = raw::members(vec![
+        raw::offset(c"__vectorcalloffset__", offset_of!(CachedFunction, vectorcall)),
+        raw::offset(c"__dictoffset__", offset_of!(CachedFunction, dict)),
+        raw::offset(c"__weaklistoffset__", offset_of!(CachedFunction, weakrefs)),
+    ]);
+    let slots = [
+        raw::slot(ffi::Py_tp_dealloc, dealloc as *mut c_void),
+        raw::slot(ffi::Py_tp_traverse, traverse as *mut c_void),
+        raw::slot(ffi::Py_tp_clear, clear as *mut c_void),
+        raw::slot(ffi::Py_tp_call, ffi::PyVectorcall_Call as *mut c_void),
+        raw::slot(ffi::Py_tp_descr_get, get as *mut c_void),
+        raw::slot(ffi::Py_tp_getattro, getattro as *mut c_void),
+        raw::slot(ffi::Py_tp_repr, repr as *mut c_void),
+        raw::slot(ffi::Py_tp_members, members),
+        raw::slot(ffi::Py_tp_methods, super::function_methods::methods()),
+        raw::slot(ffi::Py_tp_getset, super::function_methods::getsets()),
+        raw::slot(ffi::Py_tp_doc, c"A function whose results are cached.".as_ptr() as *mut c_void),
+    ];
+    let flags = ffi::Py_TPFLAGS_DEFAULT
+        | ffi::Py_TPFLAGS_HAVE_GC
+        | ffi::Py_TPFLAGS_HAVE_VECTORCALL
+        | ffi::Py_TPFLAGS_METHOD_DESCRIPTOR
+        | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION
+        | ffi::Py_TPFLAGS_IMMUTABLETYPE;
+    raw::make_type(py, c"samovar._core.CachedFunction", size_of::<CachedFunction>(), flags, &slots)
+}
+
+/// A Python object for a function; bound if an instance and its origin are given.
+pub fn new_object(
+    py: Python<'_>,
+    state: &'static State,
+    function: Arc<Function>,
+    bound: Option<(*mut ffi::PyObject, *mut ffi::PyObject)>,
+) -> PyResult<Object> {
+    // SAFETY: the type is ours; every field behind the header is written before anyone else sees the object.
+    unsafe {
+        let object: *mut CachedFunction = ffi::PyType_GenericAlloc(state.function_type, 0).cast();
+        if object.is_null() {
+            return Err(PyErr::fetch(py));
+        }
+        let (instance, origin) = bound.unwrap_or((null_mut(), null_mut()));
+        ffi::Py_XINCREF(instance);
+        ffi::Py_XINCREF(origin);
+        (&raw mut (*object).vectorcall).write(Some(if bound.is_some() { call_bound } else { call }));
+        (&raw mut (*object).dict).write(null_mut());
+        (&raw mut (*object).weakrefs).write(null_mut());
+        (&raw mut (*object).instance).write(instance);
+        (&raw mut (*object).origin).write(origin);
+        (&raw mut (*object).function).write(Some(function));
+        (&raw mut (*object).state).write(state);
+        Ok(Bound::from_owned_ptr(py, object.cast()).unbind())
+    }
+}
+
+/// The parts of a function object that methods need.
+pub struct This<'py> {
+    /// The interpreter.
+    pub py: Python<'py>,
+    /// The module's state.
+    pub state: &'static State,
+    /// The function.
+    pub function: &'py Arc<Function>,
+    /// The instance, if bound.
+    pub instance: Option<Bound<'py, PyAny>>,
+    /// The unbound object.
+    pub origin: Bound<'py, PyAny>,
+}
+
+impl<'py> This<'py> {
+    /// Reads them.
+    ///
+    /// # Safety
+    /// `object` is a function object that outlives the result.
+    pub unsafe fn of(py: Python<'py>, object: *mut ffi::PyObject) -> PyResult<This<'py>> {
+        // SAFETY: the caller vouches for the object; state lives as long as the process.
+        unsafe {
+            let raw: *mut CachedFunction = object.cast();
+            let function = (*raw).function.as_ref();
+            let function = function.ok_or_else(|| pyo3::exceptions::PyReferenceError::new_err("the cached function is gone"))?;
+            let instance = Bound::from_borrowed_ptr_or_opt(py, (*raw).instance);
+            let origin = if (*raw).origin.is_null() { object } else { (*raw).origin };
+            Ok(This { py, state: &*(*raw).state, function, instance, origin: Bound::from_borrowed_ptr(py, origin) })
+        }
+    }
+
+    /// The call meant by a method's arguments: with the instance in front, if bound.
+    pub fn with_instance<R>(&self, given: Given, body: impl FnOnce(Given) -> R) -> R {
+        let Some(instance) = &self.instance else { return body(given) };
+        let mut row = Vec::with_capacity(given.all().len() + 1);
+        row.push(instance.as_ptr());
+        row.extend_from_slice(given.all());
+        body(Given::new(row.as_ptr(), given.positional + 1, given.names))
+    }
+}
+
+unsafe extern "C" fn call(
+    object: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    flagged: usize,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: a vectorcall.
+    unsafe {
+        let given = Given::new(args, ffi::PyVectorcall_NARGS(flagged) as usize, names);
+        protect(null_mut(), || answer(object.cast(), given))
+    }
+}
+
+unsafe extern "C" fn call_bound(
+    object: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    flagged: usize,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: a vectorcall; the short row holds borrowed references for as long as the call lasts.
+    unsafe {
+        protect(null_mut(), || {
+            let this: *mut CachedFunction = object.cast();
+            let given = Given::new(args, ffi::PyVectorcall_NARGS(flagged) as usize, names);
+            let all = given.all();
+            let mut short = [null_mut(); 8];
+            if all.len() < short.len() {
+                short[0] = (*this).instance;
+                short[1..=all.len()].copy_from_slice(all);
+                return answer(this, Given::new(short.as_ptr(), given.positional + 1, names));
+            }
+            let mut row = Vec::with_capacity(all.len() + 1);
+            row.push((*this).instance);
+            row.extend_from_slice(all);
+            answer(this, Given::new(row.as_ptr(), given.positional + 1, names))
+        })
+    }
+}
+
+#[inline]
+unsafe fn answer(this: *mut CachedFunction, given: Given) -> *mut ffi::PyObject {
+    // SAFETY: a function object and its call's arguments.
+    unsafe {
+        let state = &*(*this).state;
+        let Some(function) = &(*this).function else { return null_mut() };
+        let value = function.hit(state, given);
+        if value.is_null() {
+            return missed(this, given);
+        }
+        if function.is_async { reply::ready(state, value) } else { value }
+    }
+}
+
+#[cold]
+unsafe fn missed(this: *mut CachedFunction, given: Given) -> *mut ffi::PyObject {
+    Python::attach(|py| {
+        // SAFETY: as in `answer`.
+        let answered = unsafe {
+            if ffi::PyErr_Occurred().is_null() {
+                This::of(py, this.cast()).and_then(|this| this.function.clone().miss(py, this.state, given))
+            } else {
+                Err(PyErr::fetch(py))
+            }
+        };
+        match answered {
+            Ok(object) => object.into_ptr(),
+            Err(error) => {
+                error.restore(py);
+                null_mut()
+            }
+        }
+    })
+}
+
+unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
+    // SAFETY: at reference count zero; the collector must not see a half-dead object.
+    unsafe {
+        ffi::PyObject_GC_UnTrack(object.cast());
+        let this: *mut CachedFunction = object.cast();
+        if !(*this).weakrefs.is_null() {
+            ffi::PyObject_ClearWeakRefs(object);
+        }
+        let function = (*this).function.take();
+        protect((), || Python::attach(|_| drop(function)));
+        ffi::Py_CLEAR(&raw mut (*this).dict);
+        ffi::Py_CLEAR(&raw mut (*this).instance);
+        ffi::Py_CLEAR(&raw mut (*this).origin);
+        let kind = ffi::Py_TYPE(object);
+        ffi::PyObject_GC_Del(object.cast());
+        ffi::Py_DECREF(kind.cast());
+    }
+}
+
+unsafe extern "C" fn traverse(object: *mut ffi::PyObject, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
+    // SAFETY: the collector calls with a function object; `visit` runs no Python.
+    unsafe {
+        let this: *mut CachedFunction = object.cast();
+        let own = [ffi::Py_TYPE(object).cast(), (*this).dict, (*this).instance, (*this).origin];
+        for object in own.into_iter().filter(|object| !object.is_null()) {
+            let result = visit(object, arg);
+            if result != 0 {
+                return result;
+            }
+        }
+        let mut result = 0;
+        // A bound object shares the function; only the unbound one answers for what it owns.
+        if let (Some(function), true) = (&(*this).function, (*this).origin.is_null()) {
+            function.visit(&mut |object| {
+                result = visit(object.as_ptr(), arg);
+                result == 0
+            });
+        }
+        result
+    }
+}
+
+unsafe extern "C" fn clear(object: *mut ffi::PyObject) -> c_int {
+    // SAFETY: the collector calls with a function object that nobody can reach any more.
+    unsafe {
+        let this: *mut CachedFunction = object.cast();
+        if (*this).origin.is_null() {
+            if let Some(function) = (*this).function.take() {
+                protect((), || Python::attach(|_| {
+                    function.clear();
+                    drop(function);
+                }));
+            }
+        }
+        ffi::Py_CLEAR(&raw mut (*this).dict);
+        ffi::Py_CLEAR(&raw mut (*this).instance);
+        ffi::Py_CLEAR(&raw mut (*this).origin);
+    }
+    0
+}
+
+/// `obj.method`: the same function, bound.
+unsafe extern "C" fn get(
+    object: *mut ffi::PyObject,
+    instance: *mut ffi::PyObject,
+    _class: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: a descriptor call with valid or null objects.
+    unsafe {
+        let this: *mut CachedFunction = object.cast();
+        if instance.is_null() || instance == ffi::Py_None() || !(*this).instance.is_null() {
+            ffi::Py_INCREF(object);
+            return object;
+        }
+        let Some(function) = &(*this).function else { return null_mut() };
+        Python::attach(|py| match new_object(py, &*(*this).state, function.clone(), Some((instance, object))) {
+            Ok(bound) => bound.into_ptr(),
+            Err(error) => {
+                error.restore(py);
+                null_mut()
+            }
+        })
+    }
+}
+
+/// What a bound object does not have itself, its origin has.
+unsafe extern "C" fn getattro(object: *mut ffi::PyObject, name: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: attribute access with valid objects.
+    unsafe {
+        let this: *mut CachedFunction = object.cast();
+        let found = ffi::PyObject_GenericGetAttr(object, name);
+        if found.is_null() && !(*this).origin.is_null() && ffi::PyErr_ExceptionMatches(ffi::PyExc_AttributeError) != 0 {
+            ffi::PyErr_Clear();
+            return ffi::PyObject_GetAttr((*this).origin, name);
+        }
+        found
+    }
+}
+
+unsafe extern "C" fn repr(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: called with a function object.
+    unsafe {
+        Python::attach(|py| {
+            let text = This::of(py, object).map(|this| {
+                let kind = if this.function.is_async { "async function" } else { "function" };
+                let bound = this.instance.map(|instance| format!(" of a {}", instance.get_type())).unwrap_or_default();
+                format!("<cached {kind} {}{bound}>", this.function.naming.id)
+            });
+            match text {
+                Ok(text) => pyo3::types::PyString::new(py, &text).into_ptr(),
+                Err(error) => {
+                    error.restore(py);
+                    null_mut()
+                }
+            }
+        })
+    }
+}

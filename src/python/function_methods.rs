@@ -1,0 +1,280 @@
+//! The methods and attributes of a cached function. Each converts, calls once, and wraps; none decides.
+//!
+//! On an async function those that may have to wait are awaitable and do nothing before the first await.
+
+use super::asyncio::Call;
+use super::blocking;
+use super::function::{Given, This, new_object};
+use super::raw;
+use super::reply::{self, Deed};
+use super::request::Request;
+use super::tier::Object;
+use super::views;
+use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+use std::ffi::{CStr, c_void};
+use std::ptr::null_mut;
+
+type Args = *const *mut ffi::PyObject;
+
+/// Enters a method: reads the object, runs `body`, raises its error.
+unsafe fn enter(object: *mut ffi::PyObject, body: impl FnOnce(&This<'_>) -> PyResult<Object>) -> *mut ffi::PyObject {
+    raw::protect(null_mut(), || {
+        Python::attach(|py| {
+            // SAFETY: the caller is a method of the type and got `object` as its self.
+            let done = unsafe { This::of(py, object) }.and_then(|this| body(&this));
+            match done {
+                Ok(result) => result.into_ptr(),
+                Err(error) => {
+                    error.restore(py);
+                    null_mut()
+                }
+            }
+        })
+    })
+}
+
+macro_rules! call_method {
+    ($name:ident, |$this:ident, $given:ident| $body:expr) => {
+        unsafe extern "C" fn $name(
+            object: *mut ffi::PyObject,
+            args: Args,
+            count: ffi::Py_ssize_t,
+            names: *mut ffi::PyObject,
+        ) -> *mut ffi::PyObject {
+            // SAFETY: called by the interpreter as a method with keywords.
+            unsafe {
+                enter(object, |$this| {
+                    $this.with_instance(Given::new(args, count as usize, names), |$given| $body)
+                })
+            }
+        }
+    };
+}
+
+macro_rules! plain_method {
+    ($name:ident, |$this:ident| $body:expr) => {
+        unsafe extern "C" fn $name(object: *mut ffi::PyObject, _unused: *mut ffi::PyObject) -> *mut ffi::PyObject {
+            // SAFETY: called by the interpreter as a method without arguments.
+            unsafe { enter(object, |$this| $body) }
+        }
+    };
+}
+
+/// Done now on a sync function, at the first await on an async one.
+fn deed(
+    this: &This<'_>,
+    what: &str,
+    run: impl FnOnce(Python<'_>) -> PyResult<Object> + 'static,
+) -> PyResult<Object> {
+    if !this.function.is_async {
+        return run(this.py);
+    }
+    reply::pending(this.py, this.state, Deed::new(format!("{}.{what}()", this.function.naming.id), run))
+}
+
+fn request(this: &This<'_>, given: Given) -> PyResult<Request> {
+    this.function.request(this.py, this.state, given)
+}
+
+call_method!(invalidate, |this, given| {
+    let Request { tier, spot, space, .. } = request(this, given)?;
+    deed(this, "invalidate", move |py| {
+        spot.delete(py, &tier, &space)?;
+        Ok(py.None())
+    })
+});
+
+call_method!(peek, |this, given| {
+    let Request { tier, spot, .. } = request(this, given)?;
+    deed(this, "peek", move |py| views::entry(py, &tier, &spot))
+});
+
+call_method!(refresh, |this, given| {
+    let request = Request { refresh: true, ..request(this, given)? };
+    if this.function.is_async {
+        return reply::pending(this.py, this.state, Call::new(this.state, request));
+    }
+    blocking::answer(this.py, this.state, &request)
+});
+
+call_method!(uncached, |this, given| {
+    given.call(this.py, &this.function.wrapped)
+});
+
+call_method!(key, |this, given| {
+    let key = this.function.key(this.py, this.state, given)?;
+    Ok(PyString::new(this.py, &key).into_any().unbind())
+});
+
+/// `f.set(value, *args)`: the value stands before the instance.
+unsafe extern "C" fn set(
+    object: *mut ffi::PyObject,
+    args: Args,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter as a method with keywords; a missing first argument is refused before use.
+    unsafe {
+        enter(object, |this| {
+            if count < 1 {
+                return Err(PyTypeError::new_err("set() needs the value, then the arguments of the call"));
+            }
+            let value = Bound::from_borrowed_ptr(this.py, *args).unbind();
+            let rest = Given::new(args.add(1), count as usize - 1, names);
+            let request = this.with_instance(rest, |given| request(this, given))?;
+            deed(this, "set", move |py| {
+                let kept = request.recipe.keep(value.bind(py), &request.loader)?;
+                request.spot.put(py, &request.tier, &request.space, kept)?;
+                Ok(py.None())
+            })
+        })
+    }
+}
+
+plain_method!(invalidate_all, |this| {
+    let function = this.function.clone();
+    deed(this, "invalidate_all", move |py| {
+        function.forget_all();
+        Ok(py.None())
+    })
+});
+
+plain_method!(cache_clear, |this| {
+    this.function.forget_all();
+    this.function.reset_stats();
+    Ok(this.py.None())
+});
+
+plain_method!(stats, |this| views::stats(this.py, &this.function.stats()));
+plain_method!(cache_info, |this| views::cache_info(this.py, &this.function.stats(), this.function.max_entries()));
+
+call_method!(warm, |this, given| {
+    let (all, _) = given.owned(this.py);
+    let warm = this.py.import("samovar._warm")?.getattr("warm")?;
+    let subject = match &this.instance {
+        // The instance was put in front of the arguments.
+        Some(instance) => new_object(this.py, this.state, this.function.clone(), Some((instance.as_ptr(), this.origin.as_ptr())))?,
+        None => this.origin.clone().unbind(),
+    };
+    let calls = all.last().filter(|_| all.len() > usize::from(this.instance.is_some()));
+    let calls = calls.ok_or_else(|| PyTypeError::new_err("warm() needs the calls: an iterable of argument tuples"))?;
+    Ok(warm.call1((subject, calls))?.unbind())
+});
+
+plain_method!(reduce, |this| Ok(this.origin.getattr("__qualname__")?.unbind()));
+
+/// A class body assigns it: its first parameter is an instance.
+unsafe extern "C" fn set_name(
+    object: *mut ffi::PyObject,
+    _args: *mut *mut ffi::PyObject,
+    _count: ffi::Py_ssize_t,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter as a method.
+    unsafe {
+        enter(object, |this| {
+            this.function.becomes_method();
+            Ok(this.py.None())
+        })
+    }
+}
+
+/// The table of methods.
+pub fn methods() -> *mut c_void {
+    let with = |name: &'static CStr, function: ffi::PyCFunctionFastWithKeywords, doc: &'static CStr| {
+        raw::method(name, raw::Function::Keywords(function), doc)
+    };
+    let plain = |name: &'static CStr, function, doc: &'static CStr| raw::method(name, raw::Function::None(function), doc);
+    raw::methods(vec![
+        with(c"invalidate", invalidate, c"Forget the result of this call. A load that is under way answers its callers and stores nothing."),
+        with(c"refresh", refresh, c"Load anew, store, and return the result; until it is there others get the old one."),
+        with(c"peek", peek, c"Return the Entry of this call, or None. Loads nothing and counts as no use."),
+        with(c"set", set, c"Store a value as the result of this call: set(value, *args, **kwargs)."),
+        with(c"key", key, c"Return the canonical key of this call. Raises KeyTypeError naming the argument that has none."),
+        with(c"uncached", uncached, c"Call the function itself, past the cache."),
+        with(c"warm", warm, c"Load these calls in the background, a few at a time; return a WarmJob."),
+        plain(c"invalidate_all", invalidate_all, c"Forget all results of this function, in O(1)."),
+        plain(c"cache_clear", cache_clear, c"Forget all results and set the counters to zero, as functools does."),
+        plain(c"stats", stats, c"Return this function's counters."),
+        plain(c"cache_info", cache_info, c"Return hits, misses, maxsize and currsize, as functools does."),
+        plain(c"__reduce__", reduce, c"Pickled by reference, as functions are."),
+        raw::method(c"__set_name__", raw::Function::Fast(set_name), c"A class body took it as a method."),
+    ])
+}
+
+unsafe fn forwarded(object: *mut ffi::PyObject, name: &str) -> *mut ffi::PyObject {
+    // SAFETY: a getter's object.
+    unsafe { enter(object, |this| Ok(this.function.wrapped.bind(this.py).getattr(name)?.unbind())) }
+}
+
+macro_rules! forward {
+    ($($getter:ident $name:literal),*) => { $(
+        unsafe extern "C" fn $getter(object: *mut ffi::PyObject, _closure: *mut c_void) -> *mut ffi::PyObject {
+            // SAFETY: called by the interpreter as a getter.
+            unsafe { forwarded(object, $name) }
+        }
+    )* };
+}
+
+forward!(code "__code__", defaults "__defaults__", kwdefaults "__kwdefaults__");
+
+unsafe extern "C" fn own_self(object: *mut ffi::PyObject, _closure: *mut c_void) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter as a getter.
+    unsafe {
+        enter(object, |this| match &this.instance {
+            Some(instance) => Ok(instance.clone().unbind()),
+            None => Err(pyo3::exceptions::PyAttributeError::new_err("__self__")),
+        })
+    }
+}
+
+unsafe extern "C" fn own_func(object: *mut ffi::PyObject, _closure: *mut c_void) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter as a getter.
+    unsafe {
+        enter(object, |this| match &this.instance {
+            Some(_) => Ok(this.origin.clone().unbind()),
+            None => Err(pyo3::exceptions::PyAttributeError::new_err("__func__")),
+        })
+    }
+}
+
+/// A bound method's signature is the function's without its first parameter.
+unsafe extern "C" fn signature(object: *mut ffi::PyObject, _closure: *mut c_void) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter as a getter.
+    unsafe {
+        enter(object, |this| {
+            let whole = this.py.import("inspect")?.call_method1("signature", (&this.function.wrapped,))?;
+            if this.instance.is_none() {
+                return Ok(whole.unbind());
+            }
+            let parameters: Vec<Bound<'_, PyAny>> =
+                whole.getattr("parameters")?.call_method0("values")?.try_iter()?.skip(1).collect::<PyResult<_>>()?;
+            let options = pyo3::types::PyDict::new(this.py);
+            options.set_item("parameters", parameters)?;
+            Ok(whole.call_method("replace", (), Some(&options))?.unbind())
+        })
+    }
+}
+
+/// The table of computed attributes.
+pub fn getsets() -> *mut c_void {
+    // SAFETY: a plain C table; the dict's getter and setter are the interpreter's own.
+    let dict = ffi::PyGetSetDef {
+        name: c"__dict__".as_ptr(),
+        get: Some(ffi::PyObject_GenericGetDict),
+        set: Some(ffi::PyObject_GenericSetDict),
+        doc: c"The function's own attributes.".as_ptr(),
+        closure: null_mut(),
+    };
+    raw::getsets(vec![
+        dict,
+        raw::getter(c"__code__", code, c"The wrapped function's code: tools ask it whether a function is async."),
+        raw::getter(c"__defaults__", defaults, c"The wrapped function's defaults."),
+        raw::getter(c"__kwdefaults__", kwdefaults, c"The wrapped function's keyword defaults."),
+        raw::getter(c"__self__", own_self, c"The instance it is bound to."),
+        raw::getter(c"__func__", own_func, c"The unbound function."),
+        raw::getter(c"__signature__", signature, c"The signature, without self if bound."),
+    ])
+}

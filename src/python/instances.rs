@@ -1,0 +1,99 @@
+//! Entries of methods: each instance has a space of its own, told by its identity, and the entries die with it.
+//!
+//! An instance is known by its address. That is safe because a weak reference's callback forgets the address, and drops
+//! the entries, before the memory can be used for another object. The instance is never kept alive, hashed or compared.
+
+use super::errors;
+use super::function::Function;
+use super::options::shown;
+use super::state::State;
+use super::tier::{Object, Space, Tier};
+use crate::core::memory::GroupId;
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyCFunction;
+use std::sync::Arc;
+
+/// The instances of one function.
+#[derive(Default)]
+pub struct Instances(Mutex<HashMap<usize, Known>>);
+
+struct Known {
+    space: Arc<Space>,
+    /// The weak reference that tells of its end.
+    reference: Object,
+}
+
+impl Instances {
+    /// Salt and group of an instance that has been seen before.
+    #[inline]
+    pub fn find(&self, instance: *mut ffi::PyObject) -> Option<(u64, GroupId)> {
+        let known = self.0.lock();
+        let space = &known.get(&(instance as usize))?.space;
+        Some((space.read_salt(), space.group()))
+    }
+
+    /// The space of an instance, made if need be; `None` if its class says how it is encoded.
+    pub fn space(
+        function: &Arc<Function>,
+        py: Python<'_>,
+        state: &State,
+        instance: &Bound<'_, PyAny>,
+    ) -> PyResult<Option<Arc<Space>>> {
+        let class = instance.get_type();
+        if class.hasattr(&state.names.__cache_key__)? {
+            return Ok(None);
+        }
+        let address = instance.as_ptr() as usize;
+        if let Some(known) = function.instances.0.lock().get(&address) {
+            return Ok(Some(known.space.clone()));
+        }
+        let weak = Arc::downgrade(function);
+        let forget = PyCFunction::new_closure(py, None, None, move |args, _| {
+            let (Some(function), py) = (weak.upgrade(), args.py()) else { return };
+            function.instances.forget(py, &function, address);
+        })?;
+        let made = py.import("weakref")?.call_method1("ref", (instance, forget));
+        let reference = made.map_err(|_| {
+            errors::config(py, format!(
+                "cannot cache {} per instance: {} allows no weak references; add '__weakref__' to its __slots__, \
+                 give it a __cache_key__ method, or use ignore=['self']",
+                function.naming.id, shown(class.as_any())
+            ))
+        })?;
+        let space = function.tier.add_space_like(&function.space);
+        let known = Known { space: space.clone(), reference: reference.unbind() };
+        function.instances.0.lock().insert(address, known);
+        Ok(Some(space))
+    }
+
+    /// An instance is gone: so are its entries, now.
+    fn forget(&self, py: Python<'_>, function: &Function, address: usize) {
+        let known = self.0.lock().remove(&address);
+        if let Some(known) = known {
+            function.tier.end_space(&known.space, Some(&function.space));
+            drop(known.reference.into_bound(py));
+        }
+    }
+
+    /// Forgets all instances; for a function that goes away.
+    pub fn clear(&self, function: &Function) {
+        let all = std::mem::take(&mut *self.0.lock());
+        for known in all.values() {
+            function.tier.end_space(&known.space, Some(&function.space));
+        }
+    }
+
+    /// The spaces of all living instances.
+    pub fn spaces(&self) -> Vec<Arc<Space>> {
+        self.0.lock().values().map(|known| known.space.clone()).collect()
+    }
+
+    /// For the collector.
+    pub fn visit(&self, tier: &Tier, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+        let known = self.0.lock();
+        known.values().all(|known| visit(&known.reference) && tier.visit_space(&known.space, visit))
+    }
+}

@@ -1,0 +1,256 @@
+//! From a call to its place in the table: by the arguments themselves, by their encoding, or by a name.
+
+use super::args;
+use super::encode::{self, Refused};
+use super::errors;
+use super::options::shown;
+use super::request::Spot;
+use super::signature::{Parameter, Signature};
+use super::state::State;
+use super::tier::Space;
+use crate::core::key::{escape, stored_name};
+use crate::core::memory::mix;
+use pyo3::exceptions::PyUserWarning;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes, PyFloat, PyFunction, PyInt, PyModule, PyString, PyTuple, PyType};
+use std::ffi::CString;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// Keys of different kinds never meet, though they share a space.
+const ENCODED: u64 = 0xE7C0_DED0_0000_0001;
+const ASKING: u64 = 0xA5C1_4600_0000_0003;
+
+/// How the canonical key of a call is made.
+pub enum KeyRule {
+    /// Function id and typed encoding of the arguments.
+    Call,
+    /// A template: literal texts, and parameters by their position.
+    Template(Vec<Part>),
+    /// A function of some parameters.
+    Callable {
+        /// What is called.
+        callable: Py<PyAny>,
+        /// The parameters it takes, by position.
+        takes: Vec<usize>,
+    },
+}
+
+/// A piece of a template.
+pub enum Part {
+    /// Text that stands as it is.
+    Text(String),
+    /// The value of a parameter.
+    Value(usize),
+}
+
+/// What names a function in keys, and what it warns about once.
+pub struct Naming {
+    /// Module, qualified name and version.
+    pub id: String,
+    /// The rule.
+    pub rule: KeyRule,
+    /// Whether the warning about identity was given.
+    pub warned: AtomicBool,
+}
+
+/// The spot of a name in a namespace's space.
+pub fn named(name: &Bound<'_, PyString>, space: &Space) -> PyResult<Spot> {
+    let hash = mix(name.hash()? as u64, space.salt());
+    Ok(Spot { hash, key: name.clone().into_any().unbind(), asks: false })
+}
+
+impl Naming {
+    /// The name a template or callable gives to a call, `None` under the plain rule.
+    pub fn name<'py>(
+        &self,
+        py: Python<'py>,
+        state: &State,
+        signature: &Signature,
+        values: &[Bound<'py, PyAny>],
+    ) -> PyResult<Option<Bound<'py, PyString>>> {
+        match &self.rule {
+            KeyRule::Call => Ok(None),
+            KeyRule::Template(parts) => {
+                let mut name = String::new();
+                for part in parts {
+                    match part {
+                        Part::Text(text) => name.push_str(text),
+                        Part::Value(at) => name.push_str(&escape(&self.text_of(state, &signature.parameters[*at], &values[*at])?)),
+                    }
+                }
+                Ok(Some(PyString::new(py, &stored_name(&name))))
+            }
+            KeyRule::Callable { callable, takes } => {
+                let taken: Vec<_> = takes.iter().map(|&at| values[at].clone()).collect();
+                let made = callable.bind(py).call1(PyTuple::new(py, taken)?)?;
+                if let Ok(name) = made.cast_exact::<PyString>() {
+                    return Ok(Some(name.clone()));
+                }
+                let mut bytes = Vec::new();
+                match encode::encode(state, &made, &mut bytes) {
+                    Ok(()) => Ok(Some(PyString::new(py, &stored_name(&format!("{}:{}", self.id, text(&bytes)))))),
+                    Err(Refused::Raised(error)) => Err(error),
+                    Err(Refused::NoEncoding) => Err(errors::key_type(py, format!(
+                        "key= of {} returned {}, which has no canonical encoding; return a str, or a tuple of plain values",
+                        self.id, shown(&made)
+                    ))),
+                }
+            }
+        }
+    }
+
+    /// A parameter in the words of a template: `7` for 7 and for "7" alike.
+    fn text_of(&self, state: &State, parameter: &Parameter, value: &Bound<'_, PyAny>) -> PyResult<String> {
+        let exact_text = value.is_none()
+            || value.is_exact_instance_of::<PyString>()
+            || value.is_exact_instance_of::<PyInt>()
+            || value.is_exact_instance_of::<PyBool>()
+            || value.is_exact_instance_of::<PyFloat>();
+        if exact_text {
+            return Ok(value.str()?.to_str()?.to_owned());
+        }
+        // SAFETY: a type object is valid as long as its instance is.
+        if unsafe { state.is_enum_class(value.get_type().as_type_ptr()) } {
+            return self.text_of(state, parameter, &value.getattr("value")?);
+        }
+        let class = value.get_type();
+        let library = matches!(class.module()?.to_str()?, "datetime" | "uuid" | "decimal");
+        if library {
+            return Ok(value.str()?.to_str()?.to_owned());
+        }
+        let mut bytes = Vec::new();
+        match encode::encode(state, value, &mut bytes) {
+            Ok(()) => Ok(text(&bytes)),
+            Err(Refused::Raised(error)) => Err(error),
+            Err(Refused::NoEncoding) => Err(self.refuse(parameter, value)),
+        }
+    }
+
+    fn refuse(&self, parameter: &Parameter, value: &Bound<'_, PyAny>) -> PyErr {
+        let py = value.py();
+        let name = parameter.name.bind(py);
+        errors::key_type(py, format!(
+            "argument {name:?} of {} is {}, which cannot be part of a key; give its class a __cache_key__ method, \
+             leave it out with ignore=[{name:?}], or name the key with key=",
+            self.id, shown(value)
+        ))
+    }
+
+    /// The canonical key of a call as text; a KeyTypeError names the argument that has none.
+    pub fn canonical(
+        &self,
+        py: Python<'_>,
+        state: &State,
+        signature: &Signature,
+        values: &[Bound<'_, PyAny>],
+    ) -> PyResult<String> {
+        if let Some(name) = self.name(py, state, signature, values)? {
+            return Ok(name.to_str()?.to_owned());
+        }
+        let mut bytes = Vec::new();
+        for (parameter, value) in signature.parameters.iter().zip(values).filter(|(p, _)| p.in_key) {
+            match encode::encode(state, value, &mut bytes) {
+                Ok(()) => {}
+                Err(Refused::Raised(error)) => return Err(error),
+                Err(Refused::NoEncoding) => return Err(self.refuse(parameter, value)),
+            }
+        }
+        Ok(stored_name(&format!("{}:{}", self.id, text(&bytes))))
+    }
+
+    /// The place of a call by its arguments, and whether they are plain, so that a shortcut can lead there.
+    pub fn place(
+        &self,
+        py: Python<'_>,
+        state: &State,
+        space: &Space,
+        row: &[(&Parameter, Bound<'_, PyAny>)],
+    ) -> PyResult<(Spot, bool)> {
+        let pointers: Vec<_> = row.iter().map(|(_, value)| value.as_ptr()).collect();
+        // SAFETY: the row keeps its values alive.
+        if let Some(hash) = unsafe { args::hash_call(state, &pointers) } {
+            let key = match row {
+                [(_, only)] => only.clone(),
+                _ => PyTuple::new(py, row.iter().map(|(_, value)| value))?.into_any(),
+            };
+            return Ok((Spot { hash: mix(hash, space.salt()), key: key.unbind(), asks: false }, true));
+        }
+        let mut bytes = Vec::new();
+        for (_, value) in row {
+            match encode::encode(state, value, &mut bytes) {
+                Ok(()) => {}
+                Err(Refused::Raised(error)) => return Err(error),
+                Err(Refused::NoEncoding) => return Ok((self.asking(py, state, space, row)?, false)),
+            }
+        }
+        let key = PyBytes::new(py, &bytes);
+        let hash = mix(key.hash()? as u64, space.salt() ^ ENCODED);
+        Ok((Spot { hash, key: key.into_any().unbind(), asks: false }, false))
+    }
+
+    /// Hashable arguments without an encoding: by type and `==`, in this process only.
+    fn asking(
+        &self,
+        py: Python<'_>,
+        state: &State,
+        space: &Space,
+        row: &[(&Parameter, Bound<'_, PyAny>)],
+    ) -> PyResult<Spot> {
+        let mut hash = 0;
+        for (parameter, value) in row {
+            // SAFETY: the row keeps its values alive.
+            let next = match unsafe { args::hash_plain(state, value.as_ptr()) } {
+                Some(next) => next,
+                None if encode::is_hashable(value) => {
+                    self.warn_identity(parameter, value)?;
+                    value.hash()? as u64
+                }
+                None => self.hash_of_encoding(state, parameter, value)?,
+            };
+            hash = args::chain(hash, next);
+        }
+        let key = PyTuple::new(py, row.iter().map(|(_, value)| value))?;
+        Ok(Spot { hash: mix(hash, space.salt() ^ ASKING), key: key.into_any().unbind(), asks: true })
+    }
+
+    /// A list beside an argument that has no encoding: hashed by its own, compared by Python.
+    fn hash_of_encoding(&self, state: &State, parameter: &Parameter, value: &Bound<'_, PyAny>) -> PyResult<u64> {
+        let mut bytes = Vec::new();
+        match encode::encode(state, value, &mut bytes) {
+            Ok(()) => Ok(PyBytes::new(value.py(), &bytes).hash()? as u64),
+            Err(Refused::Raised(error)) => Err(error),
+            Err(Refused::NoEncoding) => Err(self.refuse(parameter, value)),
+        }
+    }
+
+    /// A session or connection as an argument makes an entry of its own for each: say so, once.
+    fn warn_identity(&self, parameter: &Parameter, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = value.py();
+        let class = value.get_type();
+        let object = py.get_type::<PyAny>();
+        let by_identity = class.getattr("__eq__")?.is(object.getattr("__eq__")?)
+            && class.getattr("__hash__")?.is(object.getattr("__hash__")?);
+        let meant = value.is_instance_of::<PyType>()
+            || value.is_instance_of::<PyFunction>()
+            || value.is_instance_of::<PyModule>()
+            || class.module()?.to_str()? == "builtins";
+        if !by_identity || meant || self.warned.swap(true, Relaxed) {
+            return Ok(());
+        }
+        let name = parameter.name.bind(py);
+        let text = CString::new(format!(
+            "argument {name:?} of {} is compared by identity ({}): every object has an entry of its own and is kept \
+             alive by it; leave it out of the key with ignore=[{name:?}], or give its class a __cache_key__ method",
+            self.id, class.name()?
+        ))?;
+        PyErr::warn(py, &py.get_type::<PyUserWarning>(), &text, 3)
+    }
+}
+
+/// Lone surrogates are no UTF-8: an encoding that holds one is written in hexadecimal.
+fn text(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+    }
+}

@@ -1,0 +1,73 @@
+//! The extension module `samovar._core`: converts, detaches, translates errors. It decides nothing.
+//!
+//! - the hit path: `args`, `signature`, `function`, `reply`, `raw`, `state`
+//! - keys: `keys`, `encode`, `asking`, `instances`
+//! - loading: `request`, `asyncio`, `blocking`, `seat`, `lease`
+//! - the cache: `tier`, `owner`, `cache`, `decorate`, `copy`, `options`, `views`, `errors`, `clock`, `process`
+
+mod args;
+mod asking;
+mod asyncio;
+mod blocking;
+mod cache;
+mod clock;
+mod copy;
+mod decorate;
+mod encode;
+mod errors;
+mod function;
+mod function_methods;
+mod instances;
+mod keys;
+mod lease;
+mod options;
+mod owner;
+mod process;
+mod raw;
+mod reply;
+mod request;
+mod seat;
+mod signature;
+mod state;
+mod tier;
+mod views;
+
+use pyo3::prelude::*;
+
+/// The module's state as an object that can be handed to constructors.
+#[pyclass(frozen, module = "samovar._core")]
+pub struct StateHandle(&'static state::State);
+
+/// The compiled part of Samovar. Import `samovar` instead.
+#[pymodule(gil_used = true)]
+mod _core {
+    use super::*;
+
+    #[pymodule_export]
+    use super::asyncio::LoadDone;
+    #[pymodule_export]
+    use super::cache::{CacheCore, SyncCore};
+    #[pymodule_export]
+    use super::clock::{_advance_clock, _clock_time, _freeze_clock};
+    #[pymodule_export]
+    use super::decorate::{_decorate, _template_fields};
+    #[pymodule_export]
+    use super::options::_check_ttl;
+    #[pymodule_export]
+    use super::process::{_after_fork_child, _after_fork_parent, _before_fork, _stop, _sweeper_is_running};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        let py = module.py();
+        let state = state::State::new(py)?;
+        module.add("_state", Bound::new(py, StateHandle(state))?)?;
+        module.add("_reuses_stop_iteration", reply::REUSES_STOP_ITERATION)?;
+        // SAFETY: both types were just made and are never freed.
+        unsafe {
+            module.add("CachedFunction", Bound::from_borrowed_ptr(py, state.function_type.cast()))?;
+            module.add("Reply", Bound::from_borrowed_ptr(py, state.reply_type.cast()))?;
+        }
+        cache::add_raw_methods(py)?;
+        process::register_hooks(module)
+    }
+}

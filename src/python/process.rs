@@ -1,0 +1,65 @@
+//! What happens to the process as a whole: forks, and its end.
+//!
+//! A forked child keeps the entries and nothing in motion. At the end the sweeper is stopped while Python still stands.
+
+use super::tier::ForkedTiers;
+use crate::work::{self, ForkGuard};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use std::cell::RefCell;
+
+thread_local! {
+    /// Locked by the thread that forks, from before the fork until after it, in parent and child alike.
+    static FORKING: RefCell<Option<(ForkGuard, ForkedTiers)>> = const { RefCell::new(None) };
+}
+
+/// Locks everything, so that the child finds it whole.
+#[pyfunction]
+pub fn _before_fork() {
+    FORKING.with_borrow_mut(|forking| *forking = Some((work::forking(), ForkedTiers::lock())));
+}
+
+/// Unlocks in the parent.
+#[pyfunction]
+pub fn _after_fork_parent() {
+    if let Some((sweeper, tiers)) = FORKING.take() {
+        tiers.unlock(false);
+        sweeper.parent();
+    }
+}
+
+/// Unlocks in the child and forgets what was in motion.
+#[pyfunction]
+pub fn _after_fork_child() {
+    if let Some((sweeper, tiers)) = FORKING.take() {
+        tiers.unlock(true);
+        sweeper.child();
+    }
+}
+
+/// Ends the sweeper and waits for it.
+#[pyfunction]
+pub fn _stop(py: Python<'_>) {
+    py.detach(work::stop);
+}
+
+/// True while the background thread runs; importing starts none.
+#[pyfunction]
+pub fn _sweeper_is_running() -> bool {
+    work::is_running()
+}
+
+/// Has Python call the functions above.
+pub fn register_hooks(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    let hooks = PyDict::new(py);
+    hooks.set_item("before", module.getattr("_before_fork")?)?;
+    hooks.set_item("after_in_parent", module.getattr("_after_fork_parent")?)?;
+    hooks.set_item("after_in_child", module.getattr("_after_fork_child")?)?;
+    let os = py.import("os")?;
+    if os.hasattr("register_at_fork")? {
+        os.call_method("register_at_fork", (), Some(&hooks))?;
+    }
+    py.import("atexit")?.call_method1("register", (module.getattr("_stop")?,))?;
+    Ok(())
+}

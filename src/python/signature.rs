@@ -1,0 +1,234 @@
+//! From how a call is spelled to the row of its parameters' values, so that all spellings of one call meet in one entry.
+//!
+//! Call sites are few and constant: a small table of *shapes* (number of positional arguments, and the address of the
+//! tuple of keyword names, which the calling code object owns) maps arguments to parameters without looking at a name.
+
+use super::tier::Object;
+use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyString, PyTuple};
+use std::cell::UnsafeCell;
+
+/// The most parameters the fast path binds; more take the slow one.
+pub const WIDTH: usize = 12;
+const SHAPES: usize = 8;
+const DEFAULT: u8 = u8::MAX;
+
+/// How a parameter may be given, as `inspect.Parameter.kind` numbers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `a, /`
+    PositionalOnly,
+    /// `a`
+    Either,
+    /// `*args`
+    VarPositional,
+    /// `*, a`
+    KeywordOnly,
+    /// `**kwargs`
+    VarKeyword,
+}
+
+/// One parameter.
+pub struct Parameter {
+    /// Its name, interned.
+    pub name: Py<PyString>,
+    /// How it may be given.
+    pub kind: Kind,
+    /// Its default.
+    pub default: Option<Py<PyAny>>,
+    /// Whether it is part of the key.
+    pub in_key: bool,
+}
+
+/// A function's parameters and the shapes seen so far.
+pub struct Signature {
+    /// All parameters, in order.
+    pub parameters: Vec<Parameter>,
+    /// True if `args, no keywords` can be used as it is when the count fits: every parameter is in the key.
+    pub whole: bool,
+    varied: bool,
+    shapes: UnsafeCell<Vec<Shape>>,
+}
+
+// SAFETY: the shapes are touched only by threads that hold the interpreter, and never across a call that could release it.
+unsafe impl Sync for Signature {}
+
+struct Shape {
+    positional: usize,
+    /// A reference of ours: the address cannot be used again while we hold it.
+    names: Option<Py<PyAny>>,
+    from: [u8; WIDTH],
+}
+
+/// The values of the key's parameters, in order, borrowed from the call.
+pub struct Row {
+    values: [*mut ffi::PyObject; WIDTH],
+    len: usize,
+}
+
+impl Row {
+    /// The values.
+    #[inline]
+    pub fn values(&self) -> &[*mut ffi::PyObject] {
+        &self.values[..self.len]
+    }
+}
+
+impl Signature {
+    /// A signature of these parameters.
+    pub fn new(parameters: Vec<Parameter>) -> Self {
+        let varied = parameters.iter().any(|p| matches!(p.kind, Kind::VarPositional | Kind::VarKeyword));
+        let positional = parameters.iter().all(|p| p.kind != Kind::KeywordOnly && p.in_key);
+        let whole = positional && !varied;
+        Signature { parameters, whole, varied, shapes: UnsafeCell::new(Vec::new()) }
+    }
+
+    /// Binds without looking at names; `None` if this shape is new, wrong, or beyond the fast path.
+    ///
+    /// # Safety
+    /// A vectorcall's arguments, the interpreter held.
+    #[inline]
+    pub unsafe fn bind_known(
+        &self,
+        args: *const *mut ffi::PyObject,
+        positional: usize,
+        names: *mut ffi::PyObject,
+    ) -> Option<Row> {
+        // SAFETY: the interpreter is held and nothing in this function can release it; indices were checked when the
+        // shape was made, for this very count and these very names.
+        unsafe {
+            let shapes = &*self.shapes.get();
+            let known = shapes.iter().find(|shape| {
+                let held = shape.names.as_ref().map_or(std::ptr::null_mut(), Py::as_ptr);
+                shape.positional == positional && held == names
+            })?;
+            let mut row = Row { values: [std::ptr::null_mut(); WIDTH], len: 0 };
+            for (parameter, &from) in self.parameters.iter().zip(&known.from) {
+                if parameter.in_key {
+                    row.values[row.len] = match from {
+                        DEFAULT => parameter.default.as_ref()?.as_ptr(),
+                        at => *args.add(at as usize),
+                    };
+                    row.len += 1;
+                }
+            }
+            Some(row)
+        }
+    }
+
+    /// Binds by name, the long way. Values come in the order of all parameters; a TypeError says what does not fit.
+    pub fn bind<'py>(
+        &self,
+        py: Python<'py>,
+        args: &[Bound<'py, PyAny>],
+        names: Option<&Bound<'py, PyTuple>>,
+    ) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let positional = args.len() - names.map_or(0, |names| names.len());
+        let (values, from) = self.assign(py, args, positional, names)?;
+        self.learn(positional, names, from);
+        Ok(values)
+    }
+
+    /// The values, and where each came from if all came straight from an argument or a default.
+    #[allow(clippy::type_complexity, reason = "a pair named in the doc comment")]
+    fn assign<'py>(
+        &self,
+        py: Python<'py>,
+        args: &[Bound<'py, PyAny>],
+        positional: usize,
+        names: Option<&Bound<'py, PyTuple>>,
+    ) -> PyResult<(Vec<Bound<'py, PyAny>>, Option<[u8; WIDTH]>)> {
+        let mut values: Vec<Option<Bound<'py, PyAny>>> = vec![None; self.parameters.len()];
+        let mut from = [DEFAULT; WIDTH];
+        let simple = !self.varied && self.parameters.len() <= WIDTH;
+        let mut next = 0;
+        let mut more = Vec::new();
+        for (at, parameter) in self.parameters.iter().enumerate() {
+            match parameter.kind {
+                Kind::PositionalOnly | Kind::Either if next < positional => {
+                    values[at] = Some(args[next].clone());
+                    if simple {
+                        from[at] = next as u8;
+                    }
+                    next += 1;
+                }
+                Kind::VarPositional => {
+                    values[at] = Some(PyTuple::new(py, &args[next..positional])?.into_any());
+                    next = positional;
+                }
+                _ => {}
+            }
+        }
+        if next < positional {
+            return Err(PyTypeError::new_err(format!("takes {next} positional arguments but {positional} were given")));
+        }
+        for (offset, name) in names.into_iter().flat_map(|names| names.iter()).enumerate() {
+            let value = args[positional + offset].clone();
+            let taken = |p: &Parameter| matches!(p.kind, Kind::Either | Kind::KeywordOnly);
+            let found = self.parameters.iter().position(|p| taken(p) && name.eq(p.name.bind(py)).unwrap_or(false));
+            match found {
+                Some(at) if values[at].is_some() => {
+                    return Err(PyTypeError::new_err(format!("got multiple values for argument {name:?}")));
+                }
+                Some(at) => {
+                    values[at] = Some(value);
+                    if simple {
+                        from[at] = (positional + offset) as u8;
+                    }
+                }
+                None => more.push((name, value)),
+            }
+        }
+        self.rest(py, more, &mut values)?;
+        let mut bound = Vec::with_capacity(values.len());
+        for (parameter, value) in self.parameters.iter().zip(values) {
+            let value = value.or_else(|| parameter.default.as_ref().map(|default| default.bind(py).clone()));
+            let missing = || PyTypeError::new_err(format!("missing a required argument: {}", parameter.name.bind(py)));
+            bound.push(value.ok_or_else(missing)?);
+        }
+        Ok((bound, simple.then_some(from)))
+    }
+
+    /// Keywords without a parameter go to `**kwargs`, sorted by name, or are too many.
+    fn rest<'py>(
+        &self,
+        py: Python<'py>,
+        mut more: Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
+        values: &mut [Option<Bound<'py, PyAny>>],
+    ) -> PyResult<()> {
+        match self.parameters.iter().position(|p| p.kind == Kind::VarKeyword) {
+            Some(at) => {
+                more.sort_by_cached_key(|(name, _)| name.to_string());
+                values[at] = Some(PyTuple::new(py, more)?.into_any());
+                Ok(())
+            }
+            None => match more.first() {
+                Some((name, _)) => Err(PyTypeError::new_err(format!("got an unexpected keyword argument {name:?}"))),
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// Remembers a shape, if its names are a constant of the calling code: a tuple made for one call is held by that
+    /// call alone.
+    fn learn(&self, positional: usize, names: Option<&Bound<'_, PyTuple>>, from: Option<[u8; WIDTH]>) {
+        let Some(from) = from else { return };
+        // SAFETY: a look at a valid object. One reference is the caller's, one ours.
+        let constant = names.is_none_or(|names| unsafe { ffi::Py_REFCNT(names.as_ptr()) } > 2);
+        // SAFETY: the interpreter is held; a push runs no Python.
+        let shapes = unsafe { &mut *self.shapes.get() };
+        let held = |shape: &Shape| shape.names.as_ref().map(Py::as_ptr);
+        let given = names.map(|names| names.as_ptr());
+        let known = shapes.iter().any(|shape| shape.positional == positional && held(shape) == given);
+        if constant && !known && shapes.len() < SHAPES {
+            shapes.push(Shape { positional, names: names.map(|names| names.clone().into_any().unbind()), from });
+        }
+    }
+
+    /// Everything the collector has to know of.
+    pub fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+        self.parameters.iter().filter_map(|p| p.default.as_ref()).all(|default| visit(default))
+    }
+}

@@ -1,0 +1,187 @@
+//! What one interpreter's copy of the module owns: the raw types, the free list, names and callables used on misses.
+//!
+//! It hangs on the module's objects, never on a static: the module may be initialised again in another interpreter. It
+//! is made once per initialisation and lives as long as the process.
+
+use super::reply::{self, Reply};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyString, PyType};
+use std::cell::{Cell, UnsafeCell};
+use std::ptr::null_mut;
+
+/// How many idle replies are kept.
+const IDLE: usize = 64;
+
+/// See the module.
+pub struct State {
+    /// The type of awaitables.
+    pub reply_type: *mut ffi::PyTypeObject,
+    /// The type of decorated functions.
+    pub function_type: *mut ffi::PyTypeObject,
+    /// The one `StopIteration` used for answers on 3.12 and later.
+    pub stop: Cell<*mut ffi::PyObject>,
+    idle: UnsafeCell<[*mut Reply; IDLE]>,
+    idle_len: Cell<usize>,
+    enum_meta: *mut ffi::PyTypeObject,
+    /// The context variable that says which load runs here.
+    pub lease_var: Py<PyAny>,
+    /// Names looked up on misses.
+    pub names: Names,
+    asyncio: PyOnceLock<Asyncio>,
+}
+
+// SAFETY: every field is used by threads that hold the interpreter only, and State is reached only through its objects.
+unsafe impl Send for State {}
+// SAFETY: as above; the cells are never borrowed across a call that could release the interpreter.
+unsafe impl Sync for State {}
+
+macro_rules! names {
+    ($($name:ident),*) => {
+        /// Interned attribute names.
+        pub struct Names { $(#[doc = stringify!($name)] pub $name: Py<PyString>),* }
+        impl Names {
+            fn new(py: Python<'_>) -> Self {
+                Names { $($name: PyString::intern(py, stringify!($name)).unbind()),* }
+            }
+        }
+    };
+}
+
+names!(
+    _asyncio_future_blocking,
+    add_done_callback,
+    call_soon_threadsafe,
+    cancel,
+    cancelled,
+    context,
+    create_future,
+    create_task,
+    done,
+    exception,
+    is_closed,
+    is_running,
+    result,
+    set_result,
+    __cache_key__,
+    __weakref__,
+    name
+);
+
+/// What a miss needs of asyncio, imported with the first miss: importing Samovar must stay cheap.
+pub struct Asyncio {
+    /// `samovar._bridge.wake`: sets a future's result unless it is done.
+    pub wake: Py<PyAny>,
+    /// `samovar._bridge.awaited`: a coroutine that awaits any awaitable.
+    pub awaited: Py<PyAny>,
+    /// `asyncio._get_running_loop`.
+    pub running_loop: Py<PyAny>,
+    /// `asyncio.CancelledError`.
+    pub cancelled_error: Py<PyAny>,
+}
+
+impl State {
+    /// Makes the state and its raw types.
+    pub fn new(py: Python<'_>) -> PyResult<&'static State> {
+        let meta = py.import("enum")?.getattr("EnumMeta")?.cast_into::<PyType>()?;
+        let variable = py.import("contextvars")?.getattr("ContextVar")?;
+        let state = Box::leak(Box::new(State {
+            reply_type: null_mut(),
+            function_type: null_mut(),
+            stop: Cell::new(null_mut()),
+            idle: UnsafeCell::new([null_mut(); IDLE]),
+            idle_len: Cell::new(0),
+            enum_meta: meta.into_ptr().cast(),
+            lease_var: variable.call1(("samovar.lease",))?.unbind(),
+            names: Names::new(py),
+            asyncio: PyOnceLock::new(),
+        }));
+        state.reply_type = reply::make_type(py)?;
+        state.function_type = super::function::make_type(py)?;
+        Ok(state)
+    }
+
+    /// True for classes whose members are singletons.
+    ///
+    /// # Safety
+    /// `class` is a valid type object.
+    #[inline]
+    pub unsafe fn is_enum_class(&self, class: *mut ffi::PyTypeObject) -> bool {
+        // SAFETY: a type object is an object.
+        unsafe { ffi::Py_TYPE(class.cast()) == self.enum_meta }
+    }
+
+    /// An idle reply, still holding its type reference, or null.
+    #[inline]
+    pub fn take_idle(&self) -> *mut Reply {
+        let len = self.idle_len.get();
+        if len == 0 {
+            return null_mut();
+        }
+        self.idle_len.set(len - 1);
+        // SAFETY: the interpreter is held, nobody else borrows the cell, and `len - 1` is within it.
+        unsafe { (*self.idle.get())[len - 1] }
+    }
+
+    /// Keeps a dead reply for later; false when there are enough.
+    #[inline]
+    pub fn keep_idle(&self, reply: *mut Reply) -> bool {
+        let len = self.idle_len.get();
+        if len == IDLE {
+            return false;
+        }
+        // SAFETY: as in `take_idle`.
+        unsafe { (*self.idle.get())[len] = reply };
+        self.idle_len.set(len + 1);
+        true
+    }
+
+    /// What misses need of asyncio.
+    pub fn asyncio(&self, py: Python<'_>) -> PyResult<&Asyncio> {
+        self.asyncio.get_or_try_init(py, || {
+            let asyncio = py.import("asyncio")?;
+            let bridge = py.import("samovar._bridge")?;
+            Ok(Asyncio {
+                wake: bridge.getattr("wake")?.unbind(),
+                awaited: bridge.getattr("awaited")?.unbind(),
+                running_loop: asyncio.getattr("_get_running_loop")?.unbind(),
+                cancelled_error: asyncio.getattr("CancelledError")?.unbind(),
+            })
+        })
+    }
+
+    /// As [`asyncio`](Self::asyncio), but only if a miss has used it.
+    pub fn asyncio_if_used(&self, py: Python<'_>) -> Option<&Asyncio> {
+        self.asyncio.get(py)
+    }
+
+    /// The loop that runs on this thread, if a miss has ever had to do with loops.
+    pub fn running_loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        let running = self.asyncio.get(py)?.running_loop.bind(py).call0().ok()?;
+        (!running.is_none()).then_some(running)
+    }
+
+    /// The function that wakes a future on its own loop.
+    pub fn wake_future<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
+        Ok(self.asyncio(py)?.wake.bind(py))
+    }
+
+    /// The coroutine that `made` is or that awaits it; `None` for a plain value.
+    pub fn as_coroutine<'py>(&self, made: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = made.py();
+        // SAFETY: a type check, then a look at the type of a valid object.
+        let (coroutine, awaitable) = unsafe {
+            let methods = (*ffi::Py_TYPE(made.as_ptr())).tp_as_async;
+            let awaitable = !methods.is_null() && (*methods).am_await.is_some();
+            (ffi::PyCoro_CheckExact(made.as_ptr()) != 0, awaitable)
+        };
+        if coroutine {
+            return Ok(Some(made.clone()));
+        }
+        if awaitable {
+            return Ok(Some(self.asyncio(py)?.awaited.bind(py).call1((made,))?));
+        }
+        Ok(None)
+    }
+}

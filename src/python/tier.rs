@@ -1,0 +1,389 @@
+//! One cache's memory as Python sees it: the table, its lock, its clock, and the spaces keys live in.
+//!
+//! The lock is held only while the interpreter is, never across anything that runs Python: what leaves the table is
+//! dropped after unlocking. A [`Space`] is a key space of its own in the shared table, told apart by its salt.
+
+use super::seat::Waiter;
+use crate::core::clock::{Clock, Millis};
+use crate::core::memory::{Discard, GroupId, Memory, RegionId, mix};
+use crate::core::stats::Stats;
+use crate::work::{Appointment, Sweep};
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+/// Keys and values are Python's.
+pub type Object = Py<PyAny>;
+/// The memory of a cache of Python objects.
+pub type PyMemory = Memory<Object, Object, Waiter>;
+/// What is to be dropped after unlocking.
+pub type Gone = Discard<Object, Object>;
+
+/// A key space: the names of a namespace, the calls of a function, the calls on one instance.
+pub struct Space {
+    salt: u64,
+    /// Equals `salt`, or what nothing is stored under while the cache is disabled.
+    read_salt: AtomicU64,
+    group: AtomicU32,
+    alias_group: AtomicU32,
+    /// The namespace it belongs to, for clearing.
+    pub path: String,
+    region: RegionId,
+    /// True if its entries have names that people use.
+    named: AtomicBool,
+}
+
+impl Space {
+    /// Says that its entries have names.
+    pub fn holds_names(&self) {
+        self.named.store(true, Relaxed);
+    }
+
+    /// True if its entries have names that people use.
+    pub fn has_names(&self) -> bool {
+        self.named.load(Relaxed)
+    }
+
+    /// The salt for lookups on the hit path.
+    #[inline]
+    pub fn read_salt(&self) -> u64 {
+        self.read_salt.load(Relaxed)
+    }
+
+    /// The salt under which entries really are.
+    pub fn salt(&self) -> u64 {
+        self.salt
+    }
+
+    /// The present group of its entries.
+    #[inline]
+    pub fn group(&self) -> GroupId {
+        GroupId(self.group.load(Relaxed))
+    }
+
+    /// The present group of its aliases.
+    pub fn alias_group(&self) -> GroupId {
+        GroupId(self.alias_group.load(Relaxed))
+    }
+}
+
+/// See the module.
+pub struct Tier {
+    /// The cache's name, for messages.
+    pub name: String,
+    /// Entries, aliases and flights.
+    pub memory: Mutex<PyMemory>,
+    /// The time.
+    pub clock: Clock,
+    /// When the sweeper comes.
+    pub appointment: Appointment,
+    /// Loads that run as tasks.
+    pub tasks: Mutex<HashMap<u64, super::asyncio::Running>>,
+    spaces: Mutex<Vec<Weak<Space>>>,
+    names: Mutex<HashMap<String, Arc<Space>>>,
+    /// Spaces of functions that are gone and whose entries live on under their names.
+    adopted: Mutex<Vec<Arc<Space>>>,
+    disabled: AtomicU32,
+    salts: AtomicU64,
+    disabled_salt: u64,
+}
+
+static TIERS: Mutex<Vec<Weak<Tier>>> = Mutex::new(Vec::new());
+
+impl Tier {
+    /// A tier of at most `max_entries` entries; known to the sweeper and the fork hooks from now on.
+    pub fn new(name: String, max_entries: u32, clock: Clock) -> Arc<Tier> {
+        let seed = std::hash::RandomState::new().hash_one(0);
+        let tier = Arc::new(Tier {
+            name,
+            memory: Mutex::new(PyMemory::new(max_entries)),
+            clock,
+            appointment: Appointment::default(),
+            tasks: Mutex::default(),
+            spaces: Mutex::default(),
+            names: Mutex::default(),
+            adopted: Mutex::default(),
+            disabled: AtomicU32::new(0),
+            salts: AtomicU64::new(seed),
+            disabled_salt: mix(seed, 0x5EED),
+        });
+        let mut tiers = TIERS.lock();
+        tiers.retain(|tier| tier.strong_count() > 0);
+        tiers.push(Arc::downgrade(&tier));
+        let swept: Weak<Tier> = Arc::downgrade(&tier);
+        crate::work::register(swept);
+        tier
+    }
+
+    /// A new space in `path`, with a bound of its own if one is given.
+    pub fn add_space(&self, path: &str, bound: Option<u32>) -> Arc<Space> {
+        let region = match bound {
+            None => RegionId::default(),
+            Some(max) => {
+                let mut memory = self.memory.lock();
+                memory.aliases.add_region(max);
+                memory.entries.add_region(max)
+            }
+        };
+        self.add_space_in(path, region)
+    }
+
+    /// A new space that shares the bound of another.
+    pub fn add_space_like(&self, like: &Space) -> Arc<Space> {
+        self.add_space_in(&like.path, like.region)
+    }
+
+    fn add_space_in(&self, path: &str, region: RegionId) -> Arc<Space> {
+        // Distinct inputs of a bijection: no two spaces of a tier share a salt.
+        let salt = mix(self.salts.fetch_add(1, Relaxed), 0);
+        let mut memory = self.memory.lock();
+        let space = Arc::new(Space {
+            salt,
+            read_salt: AtomicU64::new(if self.is_disabled() { self.disabled_salt } else { salt }),
+            group: AtomicU32::new(memory.entries.add_group(region).0),
+            alias_group: AtomicU32::new(memory.aliases.add_group(region).0),
+            path: path.to_owned(),
+            region,
+            named: AtomicBool::new(false),
+        });
+        drop(memory);
+        let mut spaces = self.spaces.lock();
+        if spaces.len() == spaces.capacity() {
+            spaces.retain(|space| space.strong_count() > 0);
+        }
+        spaces.push(Arc::downgrade(&space));
+        space
+    }
+
+    /// The space of the names of a namespace, the same for every caller.
+    pub fn names(&self, path: &str) -> Arc<Space> {
+        if let Some(space) = self.names.lock().get(path) {
+            return space.clone();
+        }
+        let space = self.add_space(path, None);
+        space.holds_names();
+        self.names.lock().entry(path.to_owned()).or_insert(space).clone()
+    }
+
+    /// Ends a space whose owner goes away: its entries are dropped, all at once, after unlocking. Its counters go to
+    /// `heir`, if there is one.
+    pub fn end_space(&self, space: &Space, heir: Option<&Space>) {
+        let mut gone = Gone::default();
+        let mut gone_aliases = Discard::default();
+        let mut memory = self.memory.lock();
+        memory.entries.drain(space.group(), &mut gone);
+        memory.aliases.drain(space.alias_group(), &mut gone_aliases);
+        let stats = memory.entries.end_group(space.group());
+        memory.aliases.end_group(space.alias_group());
+        if let Some(heir) = heir {
+            memory.entries.stats_mut(heir.group()).add(&stats);
+        }
+        drop(memory);
+        drop((gone, gone_aliases));
+    }
+
+    /// Keeps the entries of a function that goes away, since they can be reached by name; drops what only it could use.
+    pub fn adopt(&self, space: &Arc<Space>) {
+        let mut gone = Discard::default();
+        let mut memory = self.memory.lock();
+        memory.aliases.drain(space.alias_group(), &mut gone);
+        let empty = memory.entries.stats(space.group()).entries == 0;
+        drop(memory);
+        drop(gone);
+        if empty {
+            self.end_space(space, Some(&self.names("")));
+        } else {
+            self.adopted.lock().push(space.clone());
+        }
+    }
+
+    /// Forgets all entries of a namespace and those below it, in O(spaces).
+    pub fn clear(&self, path: &str) {
+        let spaces: Vec<Arc<Space>> = self.spaces.lock().iter().filter_map(Weak::upgrade).collect();
+        for space in spaces.iter().filter(|space| is_below(&space.path, path)) {
+            self.clear_space(space);
+        }
+    }
+
+    /// Forgets all entries of a space in O(1); their memory follows.
+    pub fn clear_space(&self, space: &Space) {
+        let mut memory = self.memory.lock();
+        let group = memory.entries.renew_group(space.group());
+        memory.entries.stats_mut(group).invalidations += 1;
+        let alias_group = memory.aliases.renew_group(space.alias_group());
+        space.group.store(group.0, Relaxed);
+        space.alias_group.store(alias_group.0, Relaxed);
+        drop(memory);
+        self.appointment.now();
+    }
+
+    /// The counters of a namespace and those below it.
+    pub fn stats(&self, path: &str) -> Stats {
+        let spaces: Vec<Arc<Space>> = self.spaces.lock().iter().filter_map(Weak::upgrade).collect();
+        let memory = self.memory.lock();
+        let mut stats = Stats::default();
+        for space in spaces.iter().filter(|space| is_below(&space.path, path)) {
+            stats.add(&memory.entries.stats(space.group()));
+        }
+        stats
+    }
+
+    /// The spaces whose entries have names: those of a path and of functions that are gone.
+    pub fn all_spaces(&self) -> Vec<Arc<Space>> {
+        self.spaces.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// The bound of a space's entries.
+    pub fn max_entries(&self, space: &Space) -> u32 {
+        self.memory.lock().entries.max_entries(space.region)
+    }
+
+    /// True while [`disable`](Self::disable) is in force.
+    #[inline]
+    pub fn is_disabled(&self) -> bool {
+        self.disabled.load(Relaxed) > 0
+    }
+
+    /// Turns lookups off, or on again, as often as they were turned off. Costs a hit nothing: the hit path looks under a
+    /// salt that nothing is stored under.
+    pub fn disable(&self, on: bool) {
+        let before = if on { self.disabled.fetch_add(1, Relaxed) } else { self.disabled.fetch_sub(1, Relaxed) - 1 };
+        if before == 0 {
+            for space in self.all_spaces() {
+                space.read_salt.store(if on { self.disabled_salt ^ space.salt } else { space.salt }, Relaxed);
+            }
+        }
+    }
+
+    /// Calls `visit` with every object the tier itself owns: entries with names that no living function owns.
+    pub fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+        let memory = self.memory.lock();
+        let names = self.names.lock();
+        let adopted = self.adopted.lock();
+        names.values().chain(adopted.iter()).all(|space| visit_space(&memory, space, visit))
+    }
+
+    /// Calls `visit` with every object in one space.
+    pub fn visit_space(&self, space: &Space, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+        visit_space(&self.memory.lock(), space, visit)
+    }
+
+    /// Drops everything in one space; for the collector.
+    pub fn drain_space(&self, space: &Space) {
+        let mut gone = Gone::default();
+        let mut gone_aliases = Discard::default();
+        let mut memory = self.memory.lock();
+        memory.entries.drain(space.group(), &mut gone);
+        memory.aliases.drain(space.alias_group(), &mut gone_aliases);
+        drop(memory);
+        drop((gone, gone_aliases));
+    }
+
+    /// Drops everything the tier itself owns; for the collector.
+    pub fn drain(&self) {
+        let spaces: Vec<Arc<Space>> = self.names.lock().values().chain(self.adopted.lock().iter()).cloned().collect();
+        for space in spaces {
+            self.drain_space(&space);
+        }
+    }
+}
+
+fn visit_space(memory: &PyMemory, space: &Space, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+    memory.entries.visit(space.group(), |key, value| visit(key) && visit(value))
+        && memory.aliases.visit(space.alias_group(), |key, _| visit(key))
+}
+
+/// True for the namespace itself and those below it; a name that merely begins alike is another.
+fn is_below(path: &str, namespace: &str) -> bool {
+    namespace.is_empty()
+        || path.strip_prefix(namespace).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+}
+
+/// The interpreter is held for this long at a stretch.
+const SLICE: Duration = Duration::from_micros(1500);
+
+impl Sweep for Tier {
+    fn sweep(&self) -> Option<Millis> {
+        // Decided without the table's lock: it is only ever taken by threads that hold the interpreter.
+        let now = self.clock.now();
+        let due = self.appointment.due();
+        if due.is_none_or(|due| due > now) {
+            return due;
+        }
+        // At the end of the interpreter there is nothing left to free.
+        let due = Python::try_attach(|_| self.sweep_slice(now)).flatten();
+        self.appointment.set(due);
+        due
+    }
+
+    fn clock(&self) -> &Clock {
+        &self.clock
+    }
+}
+
+impl Tier {
+    fn sweep_slice(&self, now: Millis) -> Option<Millis> {
+        let until = Instant::now() + SLICE;
+        loop {
+            let (mut gone, mut gone_aliases) = (Gone::default(), Discard::default());
+            let mut memory = self.memory.lock();
+            let more = memory.entries.tidy(now, 64, &mut gone) | memory.aliases.tidy(now, 64, &mut gone_aliases);
+            let due = memory.next_due();
+            drop(memory);
+            drop((gone, gone_aliases));
+            if !more {
+                return due;
+            }
+            if Instant::now() >= until {
+                return Some(0);
+            }
+        }
+    }
+}
+
+trait NextDue {
+    fn next_due(&self) -> Option<Millis>;
+}
+
+impl NextDue for PyMemory {
+    fn next_due(&self) -> Option<Millis> {
+        match (self.entries.next_due(), self.aliases.next_due()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+}
+
+/// Every tier, locked across a fork so that the child finds its tables whole.
+pub struct ForkedTiers(Vec<Arc<Tier>>);
+
+impl ForkedTiers {
+    /// Locks them all.
+    pub fn lock() -> Self {
+        let tiers: Vec<Arc<Tier>> = TIERS.lock().iter().filter_map(Weak::upgrade).collect();
+        for tier in &tiers {
+            std::mem::forget(tier.memory.lock());
+            std::mem::forget(tier.tasks.lock());
+        }
+        ForkedTiers(tiers)
+    }
+
+    /// Unlocks them; in the child, everything that was in motion is forgotten: it belongs to the parent's loops.
+    pub fn unlock(self, child: bool) {
+        for tier in &self.0 {
+            // SAFETY: locked by `lock` on this very thread, whose guards were forgotten there.
+            unsafe {
+                tier.tasks.force_unlock();
+                tier.memory.force_unlock();
+            }
+            if child {
+                std::mem::forget(std::mem::take(&mut tier.memory.lock().flights));
+                std::mem::forget(std::mem::take(&mut *tier.tasks.lock()));
+            }
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! What users look at: entries and counters, as the small Python classes of `samovar._views`.
+
+use super::request::Spot;
+use super::tier::{Object, Tier};
+use super::copy;
+use crate::core::clock::NEVER;
+use crate::core::stats::Stats;
+use pyo3::prelude::*;
+
+/// The Entry at a spot, or None.
+pub fn entry(py: Python<'_>, tier: &Tier, spot: &Spot) -> PyResult<Object> {
+    let (found, _) = spot.locate(py, tier)?;
+    let memory = tier.memory.lock();
+    let id = found.and_then(|found| memory.entries.resolve(found));
+    let id = id.filter(|&id| memory.entries.is_served(id, || tier.clock.now()));
+    let Some((id, found)) = id.and_then(|id| Some((id, memory.entries.peek(id)?))) else { return Ok(py.None()) };
+    let (value, kind) = (found.value.clone_ref(py), found.tag);
+    let (created, deadline) = memory.entries.life(id);
+    drop(memory);
+    let value = copy::hand_out(value.bind(py), kind)?;
+    let seconds = |moment| tier.clock.wall(moment) as f64 / 1000.0;
+    let ends = (deadline < NEVER).then(|| seconds(deadline));
+    let class = py.import("samovar._views")?.getattr("Entry")?;
+    Ok(class.call1((value, "fresh", seconds(created), ends, ends))?.unbind())
+}
+
+/// The counters.
+pub fn stats(py: Python<'_>, s: &Stats) -> PyResult<Object> {
+    let class = py.import("samovar._views")?.getattr("Stats")?;
+    let counted = [
+        s.hits, s.stale_hits, s.negative_hits, s.misses, s.loads, s.load_errors, s.coalesced, s.refreshes, s.evictions,
+        s.expired, s.invalidations, s.entries, s.bytes,
+    ];
+    Ok(class.call_method1("_make", (counted,))?.unbind())
+}
+
+/// The counters in `functools`' words.
+pub fn cache_info(py: Python<'_>, s: &Stats, max_entries: u32) -> PyResult<Object> {
+    let class = py.import("samovar._views")?.getattr("CacheInfo")?;
+    let hits = s.hits + s.stale_hits + s.negative_hits;
+    Ok(class.call1((hits, s.misses, max_entries, s.entries))?.unbind())
+}
