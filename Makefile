@@ -1,0 +1,71 @@
+# The commands of this project; `make help` lists them. Recipes are short, the work is in tools/.
+# Needs Rust, make and CPython >= 3.11. What is made lands in build/, target/ and dist/.
+
+# PROFILE=release, for test, quick and lint: build the wheel under test as it is shipped; the default is `fast`.
+# PYTHON=/path/to/python3.x: the Python of everything but test-all and wheels; the default is the lowest one found.
+PYTHON ?= $(shell tools/pythons.sh --first)
+# What `make quick` runs: test files, or T="-k word".
+T ?= tests/python
+
+# Where rustup puts cargo, for a shell that was opened before; and nothing imported but what is installed.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+unexport PYTHONPATH PYTHONHOME
+
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
+
+.PHONY: demo
+demo: ## build, install, and watch a real web app get fast
+	@tools/env.sh demo "$(PYTHON)" release examples/demo/requirements.txt
+	@build/venv-demo/bin/python -m examples.demo
+
+.PHONY: test
+test: ## everything: Rust, Python against the installed wheel, lint, types
+	@tools/check.sh rust python lint
+
+.PHONY: test-all
+test-all: ## the Python tests on every Python found
+	@PYTHONS="$$(tools/pythons.sh)" tools/check.sh python
+
+.PHONY: test-rust
+test-rust: ## the Rust tests alone
+	@tools/check.sh rust
+
+.PHONY: test-python
+test-python: ## the Python tests alone
+	@tools/check.sh python
+
+.PHONY: lint
+lint: ## formatting, lints, layer rules, types
+	@tools/check.sh lint
+
+.PHONY: quick
+quick: ## the edit-test loop: rebuild what changed, run quick tests, last failures first (T=FILE, T="-k word")
+	@PYTEST_ADDOPTS="-q -x -m 'not slow' --failed-first $(T)" tools/check.sh python
+
+.PHONY: docs-test
+docs-test: ## the examples in README and docs
+	@PYTEST_ADDOPTS="-k docs" tools/check.sh python
+
+.PHONY: bench
+bench: ## figures against peers, as ratios in one run
+	@tools/env.sh bench "$(PYTHON)" release tools/requirements/bench.txt
+	@build/venv-bench/bin/python -P tools/check_import.py
+	@build/venv-bench/bin/python -P benches/run.py
+
+.PHONY: check-import
+check-import: ## what `import samovar` costs
+	@tools/env.sh bench "$(PYTHON)" release tools/requirements/bench.txt
+	@build/venv-bench/bin/python -P tools/check_import.py
+
+.PHONY: wheels
+wheels: ## a wheel for every Python found and an sdist, into dist/
+	@tools/wheels.sh
+
+.PHONY: clean
+clean: ## remove all that was made
+	rm -rf build dist target

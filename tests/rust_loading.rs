@@ -1,0 +1,550 @@
+//! What a Rust user is promised about loads: one per key, shared, nobody left behind, nothing old stored.
+#![cfg(feature = "tokio")]
+
+use samovar::{Cache, Clock, Error, LoadFailed, Policy, minutes};
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Barrier, Semaphore, oneshot};
+use tokio::task::{JoinHandle, yield_now};
+
+const TTL: Policy = Policy { ttl: Some(minutes(5)) };
+
+type Names = Cache<String, u64>;
+type Answer<E = Infallible> = Result<u64, LoadFailed<E>>;
+
+fn names() -> Names {
+    Cache::builder().name("names").build()
+}
+
+/// A door in front of a load: it counts who came, and lets through as many as it is told.
+#[derive(Clone)]
+struct Door(Arc<(AtomicU64, Semaphore)>);
+
+impl Door {
+    fn closed() -> Self {
+        Door(Arc::new((AtomicU64::new(0), Semaphore::new(0))))
+    }
+
+    fn open(&self) {
+        self.0.1.add_permits(1);
+    }
+
+    async fn pass(&self) {
+        self.0.0.fetch_add(1, SeqCst);
+        self.0.1.acquire().await.unwrap().forget();
+    }
+
+    /// Returns when so many have come, ever.
+    async fn has_seen(&self, loads: u64) {
+        until(|| self.0.0.load(SeqCst) == loads).await;
+    }
+}
+
+/// Waits without sleeping; a broken promise fails after a minute instead of hanging.
+async fn until(mut done: impl FnMut() -> bool) {
+    let waiting = async {
+        while !done() {
+            yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("it should have happened by now");
+}
+
+/// A caller on a task of its own, whose loader waits at `door` and gives `value`.
+fn ask(cache: &Names, key: &str, value: u64, door: &Door) -> JoinHandle<Answer> {
+    let (cache, key, door) = (cache.clone(), key.to_string(), door.clone());
+    tokio::spawn(async move {
+        let load = move |_| async move {
+            door.pass().await;
+            Ok(value)
+        };
+        cache.get_or_load(&key, TTL, load).await
+    })
+}
+
+/// A second caller, whose own loader must not be called.
+async fn join(cache: &Names, key: &str) -> JoinHandle<Answer> {
+    let before = cache.stats().coalesced;
+    let (joining, key) = (cache.clone(), key.to_string());
+    let task = tokio::spawn(async move {
+        joining.get_or_load(&key, TTL, |_| async { unreachable!("somebody loads already") }).await
+    });
+    until(|| cache.stats().coalesced > before).await;
+    task
+}
+
+/// Tells when the future that owns it is dropped.
+struct Dropped(Option<oneshot::Sender<()>>);
+
+impl Dropped {
+    fn pair() -> (Self, oneshot::Receiver<()>) {
+        let (sender, receiver) = oneshot::channel();
+        (Dropped(Some(sender)), receiver)
+    }
+}
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.take().map(|sender| sender.send(()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_thousand_concurrent_callers_share_one_load() {
+    let (cache, door, start) = (names(), Door::closed(), Arc::new(Barrier::new(1_001)));
+    let callers: Vec<_> = (0..1_000)
+        .map(|caller| {
+            let (cache, door, start) = (cache.clone(), door.clone(), Arc::clone(&start));
+            tokio::spawn(async move {
+                start.wait().await;
+                let load = move |_| async move {
+                    door.pass().await;
+                    Ok::<_, Infallible>(caller)
+                };
+                cache.get_or_load("a", TTL, load).await
+            })
+        })
+        .collect();
+    start.wait().await;
+    until(|| cache.stats().coalesced == 999).await;
+    door.open();
+    let mut answers = Vec::new();
+    for caller in callers {
+        answers.push(caller.await.unwrap().unwrap());
+    }
+    let loaded = cache.get("a").unwrap();
+    assert!(answers.iter().all(|&answer| answer == loaded));
+    let stats = cache.stats();
+    assert_eq!((stats.loads, stats.misses, stats.coalesced, stats.hits), (1, 1_000, 999, 1));
+    cache.validate().unwrap();
+}
+
+#[tokio::test]
+async fn a_dropped_leader_leaves_the_load_to_the_others() {
+    let (cache, door) = (names(), Door::closed());
+    let leader = ask(&cache, "a", 1, &door);
+    door.has_seen(1).await;
+    let other = join(&cache, "a").await;
+    leader.abort();
+    assert!(leader.await.unwrap_err().is_cancelled());
+    door.open();
+    assert_eq!((other.await.unwrap().unwrap(), cache.get("a")), (1, Some(1)));
+    assert_eq!(cache.stats().loads, 1);
+    cache.validate().unwrap();
+}
+
+#[tokio::test]
+async fn a_dropped_waiter_changes_nothing_for_the_others() {
+    let (cache, door) = (names(), Door::closed());
+    let leader = ask(&cache, "a", 1, &door);
+    door.has_seen(1).await;
+    let (other, leaving) = (join(&cache, "a").await, join(&cache, "a").await);
+    leaving.abort();
+    assert!(leaving.await.unwrap_err().is_cancelled());
+    door.open();
+    assert_eq!((leader.await.unwrap().unwrap(), other.await.unwrap().unwrap()), (1, 1));
+    cache.validate().unwrap();
+}
+
+#[tokio::test]
+async fn a_load_whose_last_caller_has_gone_is_aborted() {
+    let cache = names();
+    let (dropped, aborted) = Dropped::pair();
+    let (begun, has_begun) = oneshot::channel();
+    let leader = tokio::spawn({
+        let cache = cache.clone();
+        async move {
+            let load = move |_| async move {
+                let _dropped = dropped;
+                begun.send(()).unwrap();
+                std::future::pending::<Result<u64, Infallible>>().await
+            };
+            cache.get_or_load("a", TTL, load).await
+        }
+    });
+    has_begun.await.unwrap();
+    let other = join(&cache, "a").await;
+    leader.abort();
+    assert!(leader.await.unwrap_err().is_cancelled());
+    cache.validate().unwrap();
+    other.abort();
+    assert!(other.await.unwrap_err().is_cancelled());
+    aborted.await.expect("the load's future is dropped");
+
+    let anew = cache.get_or_load("a", TTL, |_| async { Ok::<_, Infallible>(2) }).await;
+    assert_eq!((anew.unwrap(), cache.stats().loads, cache.stats().load_errors), (2, 2, 0));
+    cache.validate().unwrap();
+}
+
+#[tokio::test]
+async fn a_call_that_is_never_awaited_does_nothing() {
+    let cache = names();
+    drop(cache.get_or_load("a", TTL, |_| async { Ok::<_, Infallible>(1) }));
+    assert_eq!(cache.stats(), Default::default());
+    cache.validate().unwrap();
+}
+
+#[tokio::test]
+async fn a_loaders_error_reaches_everyone_who_waited_as_one_object_and_is_not_kept() {
+    let (cache, door) = (names(), Door::closed());
+    let asking: Vec<JoinHandle<Answer<io::Error>>> = (0..3)
+        .map(|_| {
+            let (cache, door) = (cache.clone(), door.clone());
+            tokio::spawn(async move {
+                let load = move |_| async move {
+                    door.pass().await;
+                    Err(io::Error::other("the database is away"))
+                };
+                cache.get_or_load("a", TTL, load).await
+            })
+        })
+        .collect();
+    until(|| cache.stats().coalesced == 2).await;
+    door.open();
+    let mut errors = Vec::new();
+    for caller in asking {
+        match caller.await.unwrap().unwrap_err() {
+            LoadFailed::Loader(error) => errors.push(error),
+            other => panic!("not the loader's error: {other}"),
+        }
+    }
+    assert!(errors.iter().all(|error| Arc::ptr_eq(error, &errors[0])));
+    assert_eq!((cache.get("a"), cache.stats().loads, cache.stats().load_errors), (None, 1, 1));
+
+    // Alone, a caller can have its error by value.
+    let alone = cache.get_or_load("a", TTL, |_| async { Err(io::Error::other("still away")) }).await.unwrap_err();
+    assert_eq!((alone.to_string(), alone.loader().unwrap().kind()), ("still away".into(), io::ErrorKind::Other));
+    assert_eq!(alone.into_loader().unwrap().to_string(), "still away");
+    cache.validate().unwrap();
+}
+
+#[tokio::test]
+async fn callers_who_disagree_about_the_error_type_are_told_so() {
+    let (cache, door) = (names(), Door::closed());
+    let leader = tokio::spawn({
+        let (cache, door) = (cache.clone(), door.clone());
+        async move {
+            let load = move |_| async move {
+                door.pass().await;
+                Err(io::Error::other("away"))
+            };
+            cache.get_or_load("a", TTL, load).await
+        }
+    });
+    door.has_seen(1).await;
+    let other = join(&cache, "a").await;
+    door.open();
+    assert!(matches!(leader.await.unwrap(), Err(LoadFailed::Loader(_))));
+    let told = other.await.unwrap().unwrap_err();
+    assert!(told.loader().is_none());
+    let text = told.to_string();
+    assert!(text.contains("io::error::Error") && text.contains("Infallible") && text.contains("'names'"), "{text}");
+}
+
+#[tokio::test]
+async fn a_loader_that_panics_fails_its_callers_and_nobody_else() {
+    let (cache, door) = (names(), Door::closed());
+    let leader = tokio::spawn({
+        let (cache, door) = (cache.clone(), door.clone());
+        async move {
+            let load = move |_| async move {
+                door.pass().await;
+                // A panic without the hook's print.
+                std::panic::resume_unwind(Box::new("out of beans"))
+            };
+            cache.get_or_load("a", TTL, load).await as Answer
+        }
+    });
+    door.has_seen(1).await;
+    let other = join(&cache, "a").await;
+    door.open();
+    for caller in [leader, other] {
+        let failed = caller.await.expect("the caller itself does not panic").unwrap_err();
+        assert!(matches!(&failed, LoadFailed::Cache(Error::Load { .. })));
+        assert_eq!(
+            failed.to_string(),
+            "the load of a key of the cache 'names' ended without a result: its loader panicked: out of beans; \
+             ask again to load it anew"
+        );
+    }
+    assert_eq!(cache.stats().load_errors, 1);
+    let panics_at_once = |_| -> std::future::Ready<Result<u64, Infallible>> {
+        std::panic::resume_unwind(Box::new("before the first await".to_string()))
+    };
+    let failed = cache.get_or_load("a", TTL, panics_at_once).await.unwrap_err();
+    assert!(failed.to_string().contains("before the first await"), "{failed}");
+    assert_eq!(cache.get_or_load("a", TTL, |_| async { Ok::<_, Infallible>(2) }).await.unwrap(), 2);
+    cache.validate().unwrap();
+}
+
+#[tokio::test]
+async fn a_load_that_was_invalidated_answers_its_callers_and_stores_nothing() {
+    let (cache, door, later) = (names(), Door::closed(), Door::closed());
+    let old = ask(&cache, "a", 1, &door);
+    door.has_seen(1).await;
+    let joined = join(&cache, "a").await;
+    cache.invalidate("a");
+    let new = ask(&cache, "a", 2, &later);
+    later.has_seen(1).await;
+    door.open();
+    assert_eq!((old.await.unwrap().unwrap(), joined.await.unwrap().unwrap(), cache.get("a")), (1, 1, None));
+    later.open();
+    assert_eq!((new.await.unwrap().unwrap(), cache.get("a")), (2, Some(2)));
+    cache.validate().unwrap();
+}
+
+#[tokio::test]
+async fn an_explicit_write_outlives_an_older_load() {
+    let (cache, door) = (names(), Door::closed());
+    for write in
+        [|cache: &Names| cache.insert("a".into(), 7, TTL), |cache: &Names| assert!(cache.add("a".into(), 7, TTL))]
+    {
+        let loads = cache.stats().loads;
+        let old = ask(&cache, "a", 1, &door);
+        door.has_seen(loads + 1).await;
+        write(&cache);
+        door.open();
+        assert_eq!((old.await.unwrap().unwrap(), cache.get("a")), (1, Some(7)));
+        cache.remove("a");
+        cache.validate().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_load_that_was_under_way_at_a_clear_stores_nothing() {
+    // The table may give a group's number again: an empty cache cleared once or twice must not be taken for the old one.
+    for (held, clears) in [(0, 1), (0, 2), (3, 1), (3, 2), (3, 3)] {
+        let (cache, door, later) = (names(), Door::closed(), Door::closed());
+        for key in 0..held {
+            cache.insert(key.to_string(), key, TTL);
+        }
+        let old = ask(&cache, "a", 1, &door);
+        door.has_seen(1).await;
+        for _ in 0..clears {
+            cache.clear();
+        }
+        let new = ask(&cache, "a", 2, &later);
+        later.has_seen(1).await;
+        door.open();
+        assert_eq!((old.await.unwrap().unwrap(), cache.get("a"), cache.len()), (1, None, 0));
+        later.open();
+        assert_eq!((new.await.unwrap().unwrap(), cache.get("a")), (2, Some(2)));
+        cache.validate().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_ttl_of_zero_is_shared_by_those_who_wait_and_not_kept() {
+    let (cache, door) = (names(), Door::closed());
+    let leader = tokio::spawn({
+        let (cache, door) = (cache.clone(), door.clone());
+        async move {
+            let load = move |_| async move {
+                door.pass().await;
+                Ok::<_, Infallible>(1)
+            };
+            cache.get_or_load("a", Policy::ttl(Duration::ZERO), load).await
+        }
+    });
+    door.has_seen(1).await;
+    let other = join(&cache, "a").await;
+    door.open();
+    assert_eq!((leader.await.unwrap().unwrap(), other.await.unwrap().unwrap()), (1, 1));
+    assert_eq!((cache.get("a"), cache.len(), cache.stats().loads), (None, 0, 1));
+}
+
+#[tokio::test]
+async fn a_loaded_value_is_fresh_for_its_ttl_and_then_loaded_again() {
+    let clock = Clock::system();
+    clock.freeze();
+    let cache: Cache<String, u64> = Cache::builder().clock(clock.clone()).build();
+    let loads = Arc::new(AtomicU64::new(0));
+    let load = || {
+        let loads = Arc::clone(&loads);
+        move |_| async move { Ok::<_, Infallible>(loads.fetch_add(1, SeqCst) + 1) }
+    };
+    assert_eq!(cache.get_or_load("a", TTL, load()).await.unwrap(), 1);
+    clock.advance(minutes(5) - Duration::from_millis(1));
+    assert_eq!(cache.get_or_load("a", TTL, load()).await.unwrap(), 1);
+    clock.advance(Duration::from_millis(1));
+    assert_eq!(cache.get_or_load("a", TTL, load()).await.unwrap(), 2);
+    let stats = cache.stats();
+    assert_eq!((stats.hits, stats.misses, stats.loads, stats.coalesced, stats.entries), (1, 2, 2, 0, 1));
+}
+
+#[tokio::test]
+async fn a_loader_may_say_how_long_its_value_is_kept() {
+    let clock = Clock::system();
+    clock.freeze();
+    let cache: Cache<String, u64> = Cache::builder().clock(clock.clone()).build();
+    let token = cache.get_or_load("token", TTL, |ctx| async move {
+        assert_eq!(ctx.policy(), TTL);
+        ctx.keep(Policy::ttl(minutes(1)));
+        Ok::<_, Infallible>(1)
+    });
+    assert_eq!(token.await.unwrap(), 1);
+    clock.advance(minutes(1));
+    assert_eq!(cache.get("token"), None);
+}
+
+#[tokio::test]
+async fn a_loader_that_asks_for_its_own_key_loads_it_directly() {
+    let cache = names();
+    let (outer, inner) = (cache.clone(), cache.clone());
+    let load = move |_| async move {
+        let nested = outer.get_or_load("a", TTL, |_| async { Ok::<_, Infallible>(40) }).await?;
+        // And through the load of another key.
+        let far = outer.get_or_load("b", TTL, |_| async move {
+            inner.get_or_load("a", TTL, |_| async { Ok::<_, Infallible>(1) }).await
+        });
+        Ok::<_, LoadFailed<Infallible>>(nested + far.await.unwrap() + 1)
+    };
+    assert_eq!(cache.get_or_load("a", TTL, load).await.unwrap(), 42);
+    assert_eq!((cache.get("a"), cache.get("b")), (Some(42), Some(1)), "what was loaded directly is not stored");
+    assert_eq!(cache.stats().loads, 4);
+    cache.validate().unwrap();
+}
+
+#[tokio::test]
+async fn a_key_asked_for_again_after_an_invalidation_by_its_own_loader_is_a_load_of_its_own() {
+    let cache = names();
+    let inner = cache.clone();
+    let load = move |_| async move {
+        inner.invalidate("a");
+        inner.get_or_load("a", TTL, |_| async { Ok::<_, Infallible>(2) }).await
+    };
+    assert_eq!(cache.get_or_load("a", TTL, load).await.unwrap(), 2);
+    assert_eq!((cache.get("a"), cache.stats().loads), (Some(2), 2));
+    cache.validate().unwrap();
+}
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_time().build().unwrap()
+}
+
+#[test]
+fn two_runtimes_in_two_threads_share_one_load() {
+    let (cache, door) = (names(), Door::closed());
+    let one = std::thread::spawn({
+        let (cache, door) = (cache.clone(), door.clone());
+        move || runtime().block_on(async { ask(&cache, "a", 1, &door).await.unwrap().unwrap() })
+    });
+    let two = std::thread::spawn({
+        let (cache, door) = (cache.clone(), door.clone());
+        move || {
+            runtime().block_on(async {
+                door.has_seen(1).await;
+                let waiting = join(&cache, "a").await;
+                door.open();
+                waiting.await.unwrap().unwrap()
+            })
+        }
+    });
+    assert_eq!((one.join().unwrap(), two.join().unwrap()), (1, 1));
+    assert_eq!(cache.stats().loads, 1);
+    cache.validate().unwrap();
+}
+
+#[test]
+fn a_load_whose_runtime_is_shut_down_passes_to_a_waiter_elsewhere() {
+    let (cache, door, second) = (names(), Door::closed(), Door::closed());
+    let first = runtime();
+    let starter = first.block_on(async {
+        let starter = ask(&cache, "a", 1, &door);
+        door.has_seen(1).await;
+        starter
+    });
+    runtime().block_on(async {
+        let waiting = ask(&cache, "a", 2, &second);
+        until(|| cache.stats().coalesced == 1).await;
+        first.shutdown_background();
+        assert!(starter.await.unwrap_err().is_cancelled());
+        second.has_seen(1).await;
+        let third = join(&cache, "a").await;
+        second.open();
+        assert_eq!((waiting.await.unwrap().unwrap(), third.await.unwrap().unwrap()), (2, 2));
+    });
+    assert_eq!((cache.get("a"), cache.stats().loads), (Some(2), 2));
+    cache.validate().unwrap();
+}
+
+#[test]
+fn a_waiter_who_is_to_load_and_goes_away_passes_it_on() {
+    let (cache, door) = (names(), Door::closed());
+    let (first, second) = (runtime(), runtime());
+    let starter = first.block_on(async {
+        let starter = ask(&cache, "a", 1, &door);
+        door.has_seen(1).await;
+        starter
+    });
+    // It is chosen, but its runtime is not driven before it is gone too.
+    let chosen = second.block_on(join(&cache, "a"));
+    runtime().block_on(async {
+        let waiting = ask(&cache, "a", 3, &door);
+        until(|| cache.stats().coalesced == 2).await;
+        first.shutdown_background();
+        second.shutdown_background();
+        door.has_seen(2).await;
+        door.open();
+        assert_eq!(waiting.await.unwrap().unwrap(), 3);
+        assert!(starter.await.is_err() && chosen.await.is_err());
+    });
+    assert_eq!((cache.get("a"), cache.stats().loads), (Some(3), 2));
+    cache.validate().unwrap();
+}
+
+#[test]
+fn a_runtime_that_took_load_and_callers_with_it_leaves_nothing_behind() {
+    let (cache, door) = (names(), Door::closed());
+    let first = runtime();
+    let callers = first.block_on(async {
+        let callers = (ask(&cache, "a", 1, &door), join(&cache, "a").await);
+        door.has_seen(1).await;
+        callers
+    });
+    drop(first);
+    assert!(callers.0.is_finished() && callers.1.is_finished());
+    cache.validate().unwrap();
+    let anew = runtime().block_on(cache.get_or_load("a", TTL, |_| async { Ok::<_, Infallible>(2) }));
+    assert_eq!((anew.unwrap(), cache.get("a")), (2, Some(2)));
+    cache.validate().unwrap();
+}
+
+#[test]
+fn a_caller_outlives_the_runtime_its_load_ran_on_and_is_told() {
+    let cache = names();
+    let first = runtime();
+    let mut asking = Box::pin(cache.get_or_load("a", TTL, |_| std::future::pending::<Result<u64, Infallible>>()));
+    // One poll inside the first runtime starts the load there.
+    first.block_on(std::future::poll_fn(|context| {
+        assert!(asking.as_mut().poll(context).is_pending());
+        std::task::Poll::Ready(())
+    }));
+    drop(first);
+    let told = runtime().block_on(asking).unwrap_err().to_string();
+    assert!(told.contains("its runtime was shut down"), "{told}");
+    cache.validate().unwrap();
+}
+
+#[test]
+fn without_a_runtime_a_hit_is_answered_and_a_miss_says_what_it_needs() {
+    let cache = names();
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let mut poll_once = |key: &'static str| {
+        let mut asking = Box::pin(cache.get_or_load(key, TTL, |_| async { Ok::<_, Infallible>(1) }));
+        asking.as_mut().poll(&mut context)
+    };
+    cache.insert("a".into(), 1, TTL);
+    assert!(matches!(poll_once("a"), std::task::Poll::Ready(Ok(1))));
+    match poll_once("b") {
+        std::task::Poll::Ready(Err(LoadFailed::Cache(error @ Error::Config { .. }))) => {
+            assert!(error.to_string().contains("outside a tokio runtime"), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+    cache.validate().unwrap();
+}
