@@ -1,10 +1,9 @@
 //! What a Rust user is promised about entries: what is kept, how long, and what is counted. No loads here.
 #![cfg(feature = "tokio")]
 
-use samovar::{Cache, Clock, Memory, Policy, minutes, work};
+use samovar::{Cache, Clock, Memory, Policy, minutes};
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc;
 use std::time::Duration;
 
 const TTL: Duration = minutes(5);
@@ -168,55 +167,6 @@ fn every_counter_of_a_scripted_trace_is_exact() {
     assert_eq!(stats.hit_ratio(), 0.4);
 }
 
-/// Tells when it is dropped, and may panic at it.
-#[derive(Clone)]
-struct Telling(mpsc::Sender<u64>, u64);
-
-impl Drop for Telling {
-    fn drop(&mut self) {
-        // The listener may have heard enough.
-        let _ = self.0.send(self.1);
-        if self.1 == PANICKING {
-            // Unwinds without the panic hook's print.
-            std::panic::resume_unwind(Box::new("a destructor that panics"));
-        }
-    }
-}
-
-const PANICKING: u64 = 13;
-
-#[test]
-fn expired_entries_are_freed_by_the_sweeper_though_nobody_touches_the_cache() {
-    let clock = frozen();
-    let cache: Cache<u64, Telling> = Cache::builder().max_entries(10_000).clock(clock.clone()).build();
-    let (sender, freed) = mpsc::channel();
-    // Entry 13 panics when it is dropped: the sweeper survives it.
-    for key in 0..5_000 {
-        cache.insert(key, Telling(sender.clone(), key), Policy::ttl(TTL));
-    }
-    cache.insert(5_000, Telling(sender.clone(), 5_000), Policy::forever());
-    clock.advance(TTL + Duration::from_secs(1));
-    // Nothing tells a thread that sleeps on the system's time that a frozen clock was moved.
-    work::wake();
-    let mut gone: Vec<u64> = freed.iter().take(5_000).collect();
-    gone.sort_unstable();
-    assert_eq!(gone, (0..5_000).collect::<Vec<u64>>());
-    assert_eq!((cache.len(), cache.stats().expired), (1, 5_000));
-    cache.validate().unwrap();
-}
-
-#[test]
-fn what_clear_forgot_is_freed_by_the_sweeper() {
-    let cache: Cache<u64, Telling> = Cache::builder().max_entries(10_000).clock(frozen()).build();
-    let (sender, freed) = mpsc::channel();
-    for key in 100..3_000 {
-        cache.insert(key, Telling(sender.clone(), key), Policy::forever());
-    }
-    cache.clear();
-    assert_eq!(freed.iter().take(2_900).count(), 2_900);
-    assert_eq!(cache.stats().expired, 0);
-}
-
 /// A value whose clone and drop ask the cache it is in.
 struct Meddling(Cache<u64, Meddling>);
 
@@ -275,7 +225,8 @@ fn a_key_that_panics_when_compared_leaves_the_cache_whole() {
     let cache: Cache<Moody, u64> = Cache::builder().build();
     let calm = Moody { id: 1, panics: false };
     cache.insert(calm.clone(), 1, Policy::forever());
-    let attempts: [fn(&Cache<Moody, u64>, Moody); 3] = [
+    type Attempt = fn(&Cache<Moody, u64>, Moody);
+    let attempts: [Attempt; 3] = [
         |cache, key| cache.insert(key, 2, Policy::forever()),
         |cache, key| assert_eq!(cache.get(&key), None),
         |cache, key| cache.invalidate(&key),

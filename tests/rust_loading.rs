@@ -44,14 +44,19 @@ impl Door {
     }
 }
 
-/// Waits without sleeping; a broken promise fails after a minute instead of hanging.
+/// A broken promise fails after a minute instead of hanging.
+async fn soon<T>(promise: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), promise).await.expect("it should have happened by now")
+}
+
+/// Waits without sleeping.
 async fn until(mut done: impl FnMut() -> bool) {
     let waiting = async {
         while !done() {
             yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("it should have happened by now");
+    soon(waiting).await;
 }
 
 /// A caller on a task of its own, whose loader waits at `door` and gives `value`.
@@ -173,7 +178,7 @@ async fn a_load_whose_last_caller_has_gone_is_aborted() {
     cache.validate().unwrap();
     other.abort();
     assert!(other.await.unwrap_err().is_cancelled());
-    aborted.await.expect("the load's future is dropped");
+    soon(aborted).await.expect("the load's future is dropped");
 
     let anew = cache.get_or_load("a", TTL, |_| async { Ok::<_, Infallible>(2) }).await;
     assert_eq!((anew.unwrap(), cache.stats().loads, cache.stats().load_errors), (2, 2, 0));
@@ -316,7 +321,7 @@ async fn an_explicit_write_outlives_an_older_load() {
 
 #[tokio::test]
 async fn a_load_that_was_under_way_at_a_clear_stores_nothing() {
-    // The table may give a group's number again: an empty cache cleared once or twice must not be taken for the old one.
+    // The table may give a group's number again: a load from before the clears must not be taken for one of now.
     for (held, clears) in [(0, 1), (0, 2), (3, 1), (3, 2), (3, 3)] {
         let (cache, door, later) = (names(), Door::closed(), Door::closed());
         for key in 0..held {
@@ -403,7 +408,7 @@ async fn a_loader_that_asks_for_its_own_key_loads_it_directly() {
         });
         Ok::<_, LoadFailed<Infallible>>(nested + far.await.unwrap() + 1)
     };
-    assert_eq!(cache.get_or_load("a", TTL, load).await.unwrap(), 42);
+    assert_eq!(soon(cache.get_or_load("a", TTL, load)).await.unwrap(), 42);
     assert_eq!((cache.get("a"), cache.get("b")), (Some(42), Some(1)), "what was loaded directly is not stored");
     assert_eq!(cache.stats().loads, 4);
     cache.validate().unwrap();
@@ -422,8 +427,39 @@ async fn a_key_asked_for_again_after_an_invalidation_by_its_own_loader_is_a_load
     cache.validate().unwrap();
 }
 
+/// A key whose copy, which a caller makes between its first look and its second, lets somebody else store the value.
+#[derive(PartialEq, Eq, Hash)]
+struct Slow(u64);
+
+static SLOW: std::sync::OnceLock<Cache<Slow, u64>> = std::sync::OnceLock::new();
+
+impl Clone for Slow {
+    fn clone(&self) -> Self {
+        SLOW.get().unwrap().insert(Slow(self.0), 7, TTL);
+        Slow(self.0)
+    }
+}
+
+#[tokio::test]
+async fn a_value_that_comes_between_the_first_look_and_the_lease_is_found() {
+    let cache = SLOW.get_or_init(|| Cache::builder().build());
+    assert_eq!(cache.get_or_load(&Slow(1), TTL, |_| async { Ok::<_, Infallible>(1) }).await.unwrap(), 7);
+    let stats = cache.stats();
+    assert_eq!((stats.hits, stats.misses, stats.loads), (1, 0, 0));
+}
+
 fn runtime() -> Runtime {
     Builder::new_current_thread().enable_time().build().unwrap()
+}
+
+/// A caller of `key` "a" on a runtime that is driven until its load is under way, and no further.
+fn started(runtime: &Runtime, cache: &Names, door: &Door) -> JoinHandle<Answer> {
+    let caller = {
+        let _inside = runtime.enter();
+        ask(cache, "a", 1, door)
+    };
+    runtime.block_on(door.has_seen(1));
+    caller
 }
 
 #[test]
@@ -453,11 +489,7 @@ fn two_runtimes_in_two_threads_share_one_load() {
 fn a_load_whose_runtime_is_shut_down_passes_to_a_waiter_elsewhere() {
     let (cache, door, second) = (names(), Door::closed(), Door::closed());
     let first = runtime();
-    let starter = first.block_on(async {
-        let starter = ask(&cache, "a", 1, &door);
-        door.has_seen(1).await;
-        starter
-    });
+    let starter = started(&first, &cache, &door);
     runtime().block_on(async {
         let waiting = ask(&cache, "a", 2, &second);
         until(|| cache.stats().coalesced == 1).await;
@@ -466,7 +498,7 @@ fn a_load_whose_runtime_is_shut_down_passes_to_a_waiter_elsewhere() {
         second.has_seen(1).await;
         let third = join(&cache, "a").await;
         second.open();
-        assert_eq!((waiting.await.unwrap().unwrap(), third.await.unwrap().unwrap()), (2, 2));
+        assert_eq!((soon(waiting).await.unwrap().unwrap(), soon(third).await.unwrap().unwrap()), (2, 2));
     });
     assert_eq!((cache.get("a"), cache.stats().loads), (Some(2), 2));
     cache.validate().unwrap();
@@ -476,11 +508,7 @@ fn a_load_whose_runtime_is_shut_down_passes_to_a_waiter_elsewhere() {
 fn a_waiter_who_is_to_load_and_goes_away_passes_it_on() {
     let (cache, door) = (names(), Door::closed());
     let (first, second) = (runtime(), runtime());
-    let starter = first.block_on(async {
-        let starter = ask(&cache, "a", 1, &door);
-        door.has_seen(1).await;
-        starter
-    });
+    let starter = started(&first, &cache, &door);
     // It is chosen, but its runtime is not driven before it is gone too.
     let chosen = second.block_on(join(&cache, "a"));
     runtime().block_on(async {
@@ -490,7 +518,7 @@ fn a_waiter_who_is_to_load_and_goes_away_passes_it_on() {
         second.shutdown_background();
         door.has_seen(2).await;
         door.open();
-        assert_eq!(waiting.await.unwrap().unwrap(), 3);
+        assert_eq!(soon(waiting).await.unwrap().unwrap(), 3);
         assert!(starter.await.is_err() && chosen.await.is_err());
     });
     assert_eq!((cache.get("a"), cache.stats().loads), (Some(3), 2));
@@ -501,11 +529,7 @@ fn a_waiter_who_is_to_load_and_goes_away_passes_it_on() {
 fn a_runtime_that_took_load_and_callers_with_it_leaves_nothing_behind() {
     let (cache, door) = (names(), Door::closed());
     let first = runtime();
-    let callers = first.block_on(async {
-        let callers = (ask(&cache, "a", 1, &door), join(&cache, "a").await);
-        door.has_seen(1).await;
-        callers
-    });
+    let callers = (started(&first, &cache, &door), first.block_on(join(&cache, "a")));
     drop(first);
     assert!(callers.0.is_finished() && callers.1.is_finished());
     cache.validate().unwrap();
@@ -525,7 +549,7 @@ fn a_caller_outlives_the_runtime_its_load_ran_on_and_is_told() {
         std::task::Poll::Ready(())
     }));
     drop(first);
-    let told = runtime().block_on(asking).unwrap_err().to_string();
+    let told = runtime().block_on(async { soon(asking).await.unwrap_err().to_string() });
     assert!(told.contains("its runtime was shut down"), "{told}");
     cache.validate().unwrap();
 }

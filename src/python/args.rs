@@ -72,19 +72,25 @@ pub fn chain(hash: u64, next: u64) -> u64 {
 ///
 /// # Safety
 /// As [`hash_plain`], for each argument.
-#[inline]
+#[inline(always)]
 pub unsafe fn hash_call(state: &State, arguments: &[*mut ffi::PyObject]) -> Option<u64> {
     // SAFETY: passed on to the caller.
     unsafe {
         if let [only] = arguments {
             return hash_plain(state, *only);
         }
-        let mut hash = 5;
-        for &argument in arguments {
-            hash = chain(hash, hash_plain(state, argument)?);
-        }
-        Some(chain(hash, arguments.len() as u64))
+        hash_row(state, arguments)
     }
+}
+
+#[inline(never)]
+unsafe fn hash_row(state: &State, arguments: &[*mut ffi::PyObject]) -> Option<u64> {
+    let mut hash = 5;
+    for &argument in arguments {
+        // SAFETY: as in `hash_call`.
+        hash = chain(hash, unsafe { hash_plain(state, argument) }?);
+    }
+    Some(chain(hash, arguments.len() as u64))
 }
 
 /// Whether two plain objects have the same type and value. Neither need be plain: then only identity counts.

@@ -85,14 +85,14 @@ impl CacheCore {
         unsafe {
             let hash = mix(ffi::PyObject_Hash(key) as u64, self.space.read_salt());
             let mut memory = self.tier.memory.lock();
-            let id = memory.entries.find(hash, |held| super::args::same_plain(held.as_ptr(), key));
-            if let Some(found) = id.and_then(|id| memory.entries.read(id, || self.tier.clock.now())) {
+            let same = |held: &Object| super::args::same_plain(held.as_ptr(), key);
+            let group = self.space.group();
+            if let Some(found) = memory.entries.hit(hash, same, || self.tier.clock.now(), group) {
                 let (value, kind) = (found.value.as_ptr(), found.tag);
                 ffi::Py_INCREF(value);
-                memory.entries.stats_mut(self.space.group()).hits += 1;
                 return (value, kind);
             }
-            memory.entries.stats_mut(self.space.group()).misses += 1;
+            memory.entries.stats_mut(group).misses += 1;
             (null_mut(), 0)
         }
     }

@@ -18,7 +18,7 @@ use super::state::State;
 use super::tier::{Object, Space, Tier};
 use super::{args, asyncio};
 use crate::core::flight::Life;
-use crate::core::memory::mix;
+use crate::core::memory::{GroupId, mix};
 use crate::core::stats::Stats;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -126,11 +126,25 @@ impl Function {
     /// A call's arguments, the interpreter held.
     #[inline]
     unsafe fn hit(&self, state: &State, given: Given) -> *mut ffi::PyObject {
-        // SAFETY: the caller vouches for the arguments; a value is taken over before the lock is given back.
+        // SAFETY: the caller vouches for the arguments.
+        unsafe {
+            let fits = given.names.is_null() && self.signature.whole && given.positional == self.signature.parameters.len();
+            if fits && !self.is_method.load(Relaxed) {
+                self.look(state, given.all(), self.space.read_salt(), self.space.group())
+            } else {
+                self.hit_bound(state, given)
+            }
+        }
+    }
+
+    /// A hit whose spelling has to be bound to the signature first, or whose first argument is an instance.
+    #[inline(never)]
+    unsafe fn hit_bound(&self, state: &State, given: Given) -> *mut ffi::PyObject {
+        // SAFETY: as in `hit`.
         unsafe {
             let row;
-            let plain = given.names.is_null() && self.signature.whole && given.positional == self.signature.parameters.len();
-            let mut values = if plain {
+            let fits = given.names.is_null() && self.signature.whole && given.positional == self.signature.parameters.len();
+            let values = if fits {
                 given.all()
             } else {
                 let Some(bound) = self.signature.bind_known(given.args, given.positional, given.names) else {
@@ -139,28 +153,38 @@ impl Function {
                 row = bound;
                 row.values()
             };
-            let (mut salt, mut group) = (self.space.read_salt(), self.space.group());
-            if self.is_method.load(Relaxed) {
-                let Some((&instance, rest)) = values.split_first() else { return null_mut() };
-                let Some(known) = self.instances.find(instance) else { return null_mut() };
-                (salt, group) = known;
-                values = rest;
+            if !self.is_method.load(Relaxed) {
+                return self.look(state, values, self.space.read_salt(), self.space.group());
             }
+            let Some((&instance, rest)) = values.split_first() else { return null_mut() };
+            match self.instances.find(instance) {
+                Some((salt, group)) => self.look(state, rest, salt, group),
+                None => null_mut(),
+            }
+        }
+    }
+
+    /// Looks a row of key values up; a value found is a reference of the caller's.
+    #[inline(always)]
+    unsafe fn look(&self, state: &State, values: &[*mut ffi::PyObject], salt: u64, group: GroupId) -> *mut ffi::PyObject {
+        // SAFETY: a value is taken over before the lock is given back; comparing plain values runs no Python.
+        unsafe {
             let Some(hash) = args::hash_call(state, values) else { return null_mut() };
             let hash = mix(hash, salt);
-            let mut memory = self.tier.memory.lock();
+            let now = || self.tier.clock.now();
             let same = |key: &Object| args::same_call(key.as_ptr(), values);
-            let found = if self.names.is_some() {
-                let alias = memory.aliases.find(hash, same).and_then(|at| memory.aliases.peek(at));
-                alias.map(|alias| *alias.value).and_then(|target| memory.entries.resolve(target))
+            let mut memory = self.tier.memory.lock();
+            let found = if self.names.is_none() {
+                memory.entries.hit(hash, same, now, group)
             } else {
-                memory.entries.find(hash, same)
+                let memory = &mut *memory;
+                let alias = memory.aliases.find(hash, same).and_then(|at| memory.aliases.peek(at));
+                let entry = alias.and_then(|alias| memory.entries.resolve(*alias.value));
+                entry.and_then(|entry| memory.entries.hit_slot(entry, now, group))
             };
-            let Some(id) = found else { return null_mut() };
-            let Some(found) = memory.entries.read(id, || self.tier.clock.now()) else { return null_mut() };
+            let Some(found) = found else { return null_mut() };
             let (value, kind) = (found.value.as_ptr(), found.tag);
             ffi::Py_INCREF(value);
-            memory.entries.stats_mut(group).hits += 1;
             drop(memory);
             if kind == copy::SHARE { value } else { own_copy(value, kind) }
         }

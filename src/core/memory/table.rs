@@ -255,6 +255,43 @@ impl<K, V> Table<K, V> {
         self.peek(id)
     }
 
+    /// A whole lookup in one go, for the hit path: find, check, count for `counted`, and move to the front.
+    #[inline(always)]
+    pub fn hit(
+        &mut self,
+        hash: u64,
+        mut is_it: impl FnMut(&K) -> bool,
+        now: impl FnOnce() -> Millis,
+        counted: GroupId,
+    ) -> Option<Found<'_, V>> {
+        let slots = &self.slots;
+        let id = self.index.find(hash, |id| {
+            let slot = &slots[id];
+            slot.hash == hash && slot.key.as_ref().is_some_and(&mut is_it)
+        })?;
+        self.hit_slot(id, now, counted)
+    }
+
+    /// As [`hit`](Self::hit), for a slot that was found.
+    #[inline(always)]
+    pub fn hit_slot(&mut self, id: u32, now: impl FnOnce() -> Millis, counted: GroupId) -> Option<Found<'_, V>> {
+        let slot = &self.slots[id];
+        let owner = self.nodes[id].group;
+        let deadline = slot.meta >> TAG_BITS;
+        let group = self.groups.get_mut(owner);
+        if !group.alive || (deadline != NEVER && now() >= deadline) {
+            return None;
+        }
+        let region = group.region;
+        if owner == counted {
+            group.stats.hits += 1;
+        } else {
+            self.groups.get_mut(counted).stats.hits += 1;
+        }
+        self.groups.regions[region.0 as usize].policy.hit(&mut self.nodes, id);
+        Some(Found { value: slot.value.as_ref()?, tag: slot.meta as u32 & ((1 << TAG_BITS) - 1) })
+    }
+
     /// True if the slot's entry may be served now.
     #[inline]
     pub fn is_served(&self, id: u32, now: impl FnOnce() -> Millis) -> bool {

@@ -14,16 +14,23 @@ impl Default for Lru {
     }
 }
 
+impl Lru {
+    #[inline(never)]
+    fn bring_forward(&mut self, nodes: &mut Nodes, id: u32) {
+        self.0.remove(nodes, id);
+        self.0.push_front(nodes, 0, id);
+    }
+}
+
 impl Eviction for Lru {
     fn insert(&mut self, nodes: &mut Nodes, id: u32, _hash: u64) {
         self.0.push_front(nodes, 0, id);
     }
 
-    #[inline]
+    #[inline(always)]
     fn hit(&mut self, nodes: &mut Nodes, id: u32) {
         if self.0.first(0) != id {
-            self.0.remove(nodes, id);
-            self.0.push_front(nodes, 0, id);
+            self.bring_forward(nodes, id);
         }
     }
 

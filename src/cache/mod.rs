@@ -1,0 +1,198 @@
+//! The Rust face: a named cache that loads what is missing once, on tokio.
+//!
+//! A thin driver. What is held and who loads is decided by `core`; this folder owns the one lock around it, the tokio
+//! task of each load, and the waiters' channels. One invariant matters: the lock is never held across an await, while a
+//! key or value is dropped, or while foreign code runs other than `Eq` of a key. Values therefore live in an `Arc`, and
+//! are cloned after unlocking.
+//!
+//! A hit takes the lock once, allocates nothing and needs no runtime; what it costs beyond that is `V::clone`.
+//!
+//! - `shared` is the lock and what is done under it, and the sweeping of expired entries.
+//! - `loading` is the way of a miss, and the task that loads.
+//! - `waiting` is who waits for that task, and what they are told.
+
+mod failed;
+mod loading;
+mod options;
+mod shared;
+mod waiting;
+
+pub use failed::LoadFailed;
+pub use loading::LoadContext;
+pub use options::{CacheBuilder, Memory, minutes};
+
+use crate::core::policy::Policy;
+use crate::core::stats::Stats;
+use shared::Shared;
+use std::borrow::Borrow;
+use std::fmt;
+use std::hash::Hash;
+use std::sync::Arc;
+
+/// A named cache. Cloning gives another handle to the same entries.
+///
+/// Keys are asked for by any borrowed form, as in a `HashMap`: a `Cache<String, V>` takes `&str`.
+///
+/// ```
+/// use samovar::{Cache, Policy, minutes};
+///
+/// let cache: Cache<String, u32> = Cache::builder().name("visits").max_entries(1_000).build();
+/// cache.insert("user:7".into(), 3, Policy::ttl(minutes(5)));
+/// assert_eq!(cache.get("user:7"), Some(3));
+/// assert!(cache.remove("user:7"));
+/// assert_eq!(cache.get("user:7"), None);
+/// ```
+pub struct Cache<K, V>(Arc<Shared<K, V>>);
+
+impl<K, V> Clone for Cache<K, V> {
+    fn clone(&self) -> Self {
+        Cache(Arc::clone(&self.0))
+    }
+}
+
+impl<K, V> fmt::Debug for Cache<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache").field("name", &self.0.name()).finish_non_exhaustive()
+    }
+}
+
+impl<K, V> Cache<K, V>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// Begins a cache; every option has a default.
+    pub fn builder() -> CacheBuilder<K, V> {
+        CacheBuilder::default()
+    }
+
+    /// The name it was built with.
+    pub fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    /// A copy of the value of `key`, if it is there and its time is not over. Counts as a use.
+    pub fn get<Q>(&self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        self.0.get(key).map(Arc::unwrap_or_clone)
+    }
+
+    /// Returns the value of `key`, or loads it once and shares it with everyone who is waiting.
+    ///
+    /// `load` is called by one caller at a time per key, on a task of the runtime this is awaited on. The load belongs
+    /// to the cache and not to its caller, so it owns what it uses. The value is kept under `policy`, or under what
+    /// [`LoadContext::keep`] says; with a ttl of zero those who wait share it and it is not kept. A hit neither calls
+    /// `load` nor needs a runtime.
+    ///
+    /// Dropping the returned future gives up this caller's place only: the load goes on for the others, and is aborted
+    /// when the last of them has gone. An explicit write or removal of the key meanwhile lets the load answer those who
+    /// wait and store nothing; whoever asks after it starts anew.
+    ///
+    /// A loader that asks for its own key again, directly or through other loads, loads it directly instead of waiting
+    /// for itself. A task it spawns is not known to be part of it: such a task must not ask for the same key.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadFailed::Loader`] is the loader's own error, one object for all who waited. [`LoadFailed::Cache`] says that
+    /// the load panicked, that its runtime was shut down, that the load this caller joined failed with an error of
+    /// another type, or that there is no runtime here. Nothing is stored then, and the next call loads anew.
+    ///
+    /// ```
+    /// # use samovar::{Cache, LoadFailed, Policy, minutes};
+    /// # #[derive(Clone)] struct Database;
+    /// # impl Database { async fn user(&self, id: u64) -> Result<String, std::io::Error> { Ok(format!("user {id}")) } }
+    /// # async fn example(db: Database) -> Result<(), LoadFailed<std::io::Error>> {
+    /// let cache: Cache<String, String> = Cache::builder().name("app").build();
+    /// let policy = Policy::ttl(minutes(5));
+    /// let user = cache.get_or_load("user:7", policy, move |_| async move { db.user(7).await }).await?;
+    /// # assert_eq!(user, "user 7");
+    /// # Ok(())
+    /// # }
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// # runtime.block_on(example(Database)).unwrap();
+    /// ```
+    pub async fn get_or_load<Q, L, F, E>(&self, key: &Q, policy: Policy, load: L) -> Result<V, LoadFailed<E>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ToOwned<Owned: Into<K>> + ?Sized,
+        L: FnOnce(LoadContext) -> F + Send + 'static,
+        F: Future<Output = Result<V, E>> + Send + 'static,
+        E: Send + Sync + 'static,
+    {
+        let hash = self.0.hash(key);
+        match self.0.hit(hash, key) {
+            Some(value) => Ok(value),
+            None => self.0.get_or_load(hash, key, policy, load).await,
+        }
+        .map(Arc::unwrap_or_clone)
+    }
+
+    /// Stores a value, whatever was there before. A load of the key that is under way will store nothing.
+    ///
+    /// With a ttl of zero the key is removed.
+    pub fn insert(&self, key: K, value: V, policy: Policy) {
+        self.0.insert(key, value, policy);
+    }
+
+    /// Stores a value if the key has none that could be served; tells whether it did.
+    pub fn add(&self, key: K, value: V, policy: Policy) -> bool {
+        self.0.add(key, value, policy)
+    }
+
+    /// Forgets a key and tells whether it had a value. A load of it that is under way will store nothing, and
+    /// whoever asks from now on does not join it.
+    pub fn remove<Q>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        self.0.remove(key)
+    }
+
+    /// [`remove`](Self::remove) for those who need not know what was there.
+    pub fn invalidate<Q>(&self, key: &Q)
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        self.0.remove(key);
+    }
+
+    /// True if [`get`](Self::get) would give a value. Not a use, and not counted.
+    pub fn contains<Q>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        self.0.contains(key)
+    }
+
+    /// Forgets everything in one step, and every load under way as [`remove`](Self::remove) does. The memory of the
+    /// entries is freed by the sweeper, a little at a time.
+    pub fn clear(&self) {
+        self.0.clear();
+    }
+
+    /// Entries held; one whose time is over counts until the sweeper has freed it, a moment later.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// True when nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What was counted since the cache was built; [`clear`](Self::clear) resets nothing.
+    pub fn stats(&self) -> Stats {
+        self.0.stats()
+    }
+
+    /// Recounts the structure and says what is wrong with it. For tests: it visits every entry under the lock.
+    pub fn validate(&self) -> Result<(), String> {
+        self.0.validate()
+    }
+}
