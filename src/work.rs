@@ -1,10 +1,11 @@
 //! The one background thread of a process: it sweeps expired entries out of every registered table, a little at a time.
 //!
 //! It is started by the first table that has something to expire, sleeps until the next deadline of all, and ends with
-//! [`stop`]. After a fork the child has no thread; [`forked`] starts a new one if there was one. What is swept decides
+//! [`stop`]. After a fork the child has no thread; [`ForkGuard::child`] starts a new one if there was one. What is swept decides
 //! for itself how: this file knows neither tables nor Python.
 
 use crate::core::clock::{Clock, Millis, NEVER};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -46,6 +47,11 @@ impl Appointment {
     /// When the sweeper means to come, `None` if it does not.
     pub fn due(&self) -> Option<Millis> {
         Some(self.0.load(Relaxed)).filter(|&due| due != u64::MAX)
+    }
+
+    /// There is something due then, of which the sweeper need not be told: it asks itself.
+    pub fn note(&self, due: Millis) {
+        self.0.fetch_min(due, Relaxed);
     }
 
     /// The sweeper says when it will come again; 0 and `None` as in [`Sweep::sweep`].
@@ -161,14 +167,18 @@ fn run() {
         };
         let mut pause = None;
         for table in &tables {
-            if let Some(due) = table.sweep() {
+            // One owner's panic must not end the sweep of all the others.
+            let swept = catch_unwind(AssertUnwindSafe(|| table.sweep())).unwrap_or(None);
+            if let Some(due) = swept {
                 let left = Duration::from_millis(due.saturating_sub(table.clock().now()));
                 let left = if due == 0 { BREATH } else { left.max(PAUSE) };
                 pause = Some(pause.map_or(left, |pause: Duration| pause.min(left)));
             }
         }
         // Dropping the last handle of a table runs its owner's code: not under the lock.
-        drop(tables);
+        for table in tables {
+            drop(catch_unwind(AssertUnwindSafe(|| drop(table))));
+        }
         if rest(pause) {
             return;
         }

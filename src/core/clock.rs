@@ -3,9 +3,9 @@
 //! A [`Clock`] is handed to the drivers, which pass plain [`Millis`] to every decision. A frozen clock stands still until
 //! [`Clock::advance`] moves it, so tests own the time and never sleep.
 
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Milliseconds on the monotonic line of this process; meaningless elsewhere.
@@ -103,8 +103,9 @@ impl Recent {
 
     #[cold]
     fn read(&self, cycles: u64) -> Millis {
+        // A thread that was held up here must not bring back an older time.
         let now = system_now();
-        self.millis.store(now, Relaxed);
+        let now = self.millis.fetch_max(now, Relaxed).max(now);
         self.cycles.store(cycles, Release);
         now
     }

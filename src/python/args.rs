@@ -2,6 +2,9 @@
 //!
 //! *Plain* are None, bool, int, str, bytes, float (by its bits), Enum members and tuples of these, all of exactly those
 //! types: for them equality here is equality of their canonical encodings. Everything else is not for this file.
+//!
+//! # Safety
+//! Every function of this file takes valid objects and needs the interpreter to be held; it borrows them for the call.
 
 use super::state::State;
 use pyo3::ffi;
@@ -158,8 +161,9 @@ pub unsafe fn same_call(key: *mut ffi::PyObject, arguments: &[*mut ffi::PyObject
         if let [only] = arguments {
             return same_plain(key, *only);
         }
-        arguments.iter().enumerate().all(|(at, &argument)| {
-            same_plain(ffi::PyTuple_GET_ITEM(key, at as ffi::Py_ssize_t), argument)
-        })
+        arguments
+            .iter()
+            .enumerate()
+            .all(|(at, &argument)| same_plain(ffi::PyTuple_GET_ITEM(key, at as ffi::Py_ssize_t), argument))
     }
 }

@@ -67,7 +67,8 @@ fn same(a: &Bound<'_, PyAny>, b: &Bound<'_, PyAny>) -> PyResult<bool> {
     for (x, y) in a.iter().zip(b.iter()) {
         // SAFETY: both are valid objects.
         let plainly = unsafe { super::args::same_plain(x.as_ptr(), y.as_ptr()) };
-        if !plainly && !(x.get_type().is(&y.get_type()) && x.eq(&y)?) {
+        let same = plainly || (x.get_type().is(y.get_type()) && x.eq(&y)?);
+        if !same {
             return Ok(false);
         }
     }

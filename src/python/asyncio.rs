@@ -21,7 +21,10 @@ use std::sync::Arc;
 
 enum Stage {
     Fresh,
-    Waiting { ticket: Ticket, seat: Waiter },
+    Waiting {
+        ticket: Ticket,
+        seat: Waiter,
+    },
     /// Loading directly, past the cache: this coroutine is awaited in our place.
     Through(Object),
     Over,
@@ -67,7 +70,11 @@ impl Running {
 /// Ends a flight whose load is stranded on a dead loop; true if it was.
 pub fn supersede_if_stranded(py: Python<'_>, state: &State, request: &Request, flight: FlightId, here: u64) -> bool {
     let tier = &request.tier;
-    let running = tier.tasks.lock().get(&flight.to_bits()).map(|running| (running.event_loop.clone_ref(py), running.task.clone_ref(py)));
+    let running = tier
+        .tasks
+        .lock()
+        .get(&flight.to_bits())
+        .map(|running| (running.event_loop.clone_ref(py), running.task.clone_ref(py)));
     let Some((event_loop, task)) = running else { return false };
     if event_loop.as_ptr() as u64 == here || !(Running { task, event_loop }).is_stranded(py, state) {
         return false;
@@ -218,7 +225,7 @@ impl Call {
     fn through(&mut self, py: Python<'_>) -> PyResult<Step> {
         let made = self.request.loader.call(py)?;
         match self.state.as_coroutine(&made)? {
-            Some(coroutine) => self.pass(py, coroutine.unbind(), |coroutine| send(coroutine)),
+            Some(coroutine) => self.pass(py, coroutine.unbind(), send),
             None => Ok(Step::Return(made.unbind())),
         }
     }
@@ -253,7 +260,7 @@ impl Pending for Call {
                 Some(outcome) => self.settle(py, ticket, outcome),
                 None => self.wait(py, ticket, seat),
             },
-            Stage::Through(coroutine) => self.pass(py, coroutine, |coroutine| send(coroutine)),
+            Stage::Through(coroutine) => self.pass(py, coroutine, send),
             Stage::Over => Err(errors::load_ended(py, &self.request.recipe.name)),
         }
     }

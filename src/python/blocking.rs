@@ -4,12 +4,12 @@
 //! directly, and the conditional store decides whose value stays.
 
 use super::asyncio::supersede_if_stranded;
+use super::copy::{self, Mode};
 use super::errors;
 use super::lease::{self, Relation};
 use super::request::{self, Ended, Lookup, Request};
 use super::seat::{Outcome, Seat, Waiter, Wake};
 use super::state::State;
-use super::copy::{self, Mode};
 use super::tier::Object;
 use crate::core::flight::{FlightId, Home, Lease, Life, Ticket};
 use parking_lot::Condvar;
@@ -82,25 +82,20 @@ fn plain_value(made: Bound<'_, PyAny>, request: &Request) -> PyResult<Object> {
 /// Waits for somebody else's load; `None` means look again.
 fn wait(py: Python<'_>, state: &'static State, request: &Request, flight: FlightId) -> PyResult<Option<Object>> {
     let tier = &request.tier;
-    let mut seat = Seat::new(Wake::Thread(Condvar::new()), here());
+    let seat = Seat::new(Wake::Thread(Condvar::new()), here());
     let mut memory = tier.memory.lock();
     let Some(ticket) = memory.flights.join(flight, seat.home, seat.clone()) else { return Ok(None) };
     memory.entries.stats_mut(request.space.group()).coalesced += 1;
     drop(memory);
-    loop {
-        match rest(py, state, request, ticket, &seat)? {
-            Outcome::Value(value, kind) => return Ok(Some(copy::hand_out(value.bind(py), kind)?.unbind())),
-            Outcome::Error(error) => return Err(PyErr::from_value(error.into_bound(py))),
-            Outcome::Ended => return Err(errors::load_ended(py, &request.recipe.name)),
-            Outcome::Again => return Ok(None),
-            Outcome::Lead => {
-                seat = Seat::new(Wake::Thread(Condvar::new()), here());
-                let led = tier.memory.lock().flights.lead(ticket, seat.home, Some(seat.clone()));
-                return match led {
-                    Some(lease) => load(py, state, request, lease).map(Some),
-                    None => Ok(None),
-                };
-            }
+    match rest(py, state, request, ticket, &seat)? {
+        Outcome::Value(value, kind) => Ok(Some(copy::hand_out(value.bind(py), kind)?.unbind())),
+        Outcome::Error(error) => Err(PyErr::from_value(error.into_bound(py))),
+        Outcome::Ended => Err(errors::load_ended(py, &request.recipe.name)),
+        Outcome::Again => Ok(None),
+        Outcome::Lead => {
+            let seat = Seat::new(Wake::Thread(Condvar::new()), here());
+            let led = tier.memory.lock().flights.lead(ticket, seat.home, Some(seat));
+            led.map(|lease| load(py, state, request, lease)).transpose()
         }
     }
 }

@@ -2,6 +2,10 @@
 //!
 //! `get` is raw, for speed; everything else is ordinary. The methods here are plain functions of this process's memory:
 //! the async face awaits what has to wait, the blocking face calls them as they are.
+//!
+//! # Safety
+//! The unsafe functions of this file are slots and methods that the interpreter calls, and their helpers: with objects of
+//! the type they belong to, valid arguments for as long as the call lasts, and the interpreter held.
 
 use super::asyncio::Call;
 use super::copy::{self, Mode};
@@ -62,7 +66,13 @@ impl CacheCore {
         Ok(Kept { value: stored.unbind(), kind, ttl: stores.then_some(ttl) })
     }
 
-    fn put(&self, py: Python<'_>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, ttl: Option<Duration>) -> PyResult<()> {
+    fn put(
+        &self,
+        py: Python<'_>,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+        ttl: Option<Duration>,
+    ) -> PyResult<()> {
         self.spot(key)?.put(py, &self.tier, &self.space, self.kept(value, ttl)?)
     }
 
@@ -100,7 +110,9 @@ impl CacheCore {
     fn request(&self, key: &Bound<'_, PyAny>, factory: &Bound<'_, PyAny>, ttl: Option<Duration>) -> PyResult<Request> {
         if !factory.is_callable() {
             return Err(PyTypeError::new_err(format!(
-                "factory of {} must be a function that loads the value, not {}", shown(key), shown(factory)
+                "factory of {} must be a function that loads the value, not {}",
+                shown(key),
+                shown(factory)
             )));
         }
         let name = name(key)?.to_str()?.to_owned();
@@ -171,11 +183,23 @@ impl CacheCore {
         views::entry(py, &self.tier, &self.spot(key)?)
     }
 
-    fn _set(&self, py: Python<'_>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, ttl: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn _set(
+        &self,
+        py: Python<'_>,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+        ttl: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         self.put(py, key, value, self.ttl(ttl)?)
     }
 
-    fn _add(&self, py: Python<'_>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, ttl: &Bound<'_, PyAny>) -> PyResult<bool> {
+    fn _add(
+        &self,
+        py: Python<'_>,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+        ttl: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
         let (spot, kept) = (self.spot(key)?, self.kept(value, self.ttl(ttl)?)?);
         let absent = self.served(py, &spot)?.is_none();
         let stores = kept.ttl.is_some();
@@ -185,7 +209,13 @@ impl CacheCore {
         Ok(absent && stores)
     }
 
-    fn _replace(&self, py: Python<'_>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, ttl: &Bound<'_, PyAny>) -> PyResult<bool> {
+    fn _replace(
+        &self,
+        py: Python<'_>,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+        ttl: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
         let (spot, kept) = (self.spot(key)?, self.kept(value, self.ttl(ttl)?)?);
         let present = self.served(py, &spot)?.is_some();
         if present {
@@ -232,7 +262,13 @@ impl CacheCore {
         Ok(ends.map(left))
     }
 
-    fn _incr(&self, py: Python<'_>, key: &Bound<'_, PyAny>, by: &Bound<'_, PyAny>, ttl: &Bound<'_, PyAny>) -> PyResult<Object> {
+    fn _incr(
+        &self,
+        py: Python<'_>,
+        key: &Bound<'_, PyAny>,
+        by: &Bound<'_, PyAny>,
+        ttl: &Bound<'_, PyAny>,
+    ) -> PyResult<Object> {
         let spot = self.spot(key)?;
         let Some((value, _, target)) = self.served(py, &spot)? else {
             self.put(py, key, by, self.ttl(ttl)?)?;
@@ -241,7 +277,9 @@ impl CacheCore {
         let value = value.into_bound(py);
         if !value.is_exact_instance_of::<PyInt>() {
             return Err(PyTypeError::new_err(format!(
-                "cannot increment {}: its value is {}, not an int; set it to a number first", shown(key), shown(&value)
+                "cannot increment {}: its value is {}, not an int; set it to a number first",
+                shown(key),
+                shown(&value)
             )));
         }
         let sum = value.add(by)?;
@@ -295,7 +333,11 @@ impl CacheCore {
         if self.tier.is_disabled() {
             return factory.call0().map(Bound::unbind);
         }
-        if waits { reply::pending(py, self.state, Call::new(self.state, request)) } else { blocking::answer(py, self.state, &request) }
+        if waits {
+            reply::pending(py, self.state, Call::new(self.state, request))
+        } else {
+            blocking::answer(py, self.state, &request)
+        }
     }
 
     /// Some (name, value) pairs, and where to go on; `None` at the end.
@@ -306,7 +348,8 @@ impl CacheCore {
         from: Option<(usize, Option<Py<Cursor>>)>,
     ) -> PyResult<(Bound<'py, PyList>, Option<(usize, Option<Py<Cursor>>)>)> {
         const BATCH: usize = 64;
-        let spaces: Vec<Arc<Space>> = self.tier.all_spaces().into_iter().filter(|s| s.path == self.space.path).collect();
+        let spaces: Vec<Arc<Space>> =
+            self.tier.all_spaces().into_iter().filter(|s| s.path == self.space.path).collect();
         let (number, cursor) = from.unwrap_or((0, None));
         let Some(space) = spaces.get(number) else { return Ok((PyList::empty(py), None)) };
         let memory = self.tier.memory.lock();
@@ -410,15 +453,24 @@ unsafe fn get_arguments(
             return Ok((*args, *args.add(1)));
         }
         Python::attach(|py| {
-            let names = Bound::from_borrowed_ptr_or_opt(py, names).map(|names| names.cast_into_unchecked::<pyo3::types::PyTuple>());
+            let names = Bound::from_borrowed_ptr_or_opt(py, names)
+                .map(|names| names.cast_into_unchecked::<pyo3::types::PyTuple>());
             let (mut key, mut default) = (null_mut(), ffi::Py_None());
-            if count > 0 { key = *args; }
-            if count > 1 { default = *args.add(1); }
+            if count > 0 {
+                key = *args;
+            }
+            if count > 1 {
+                default = *args.add(1);
+            }
             for (at, name) in names.iter().flat_map(|names| names.iter()).enumerate() {
                 match name.extract::<&str>()? {
                     "key" => key = *args.add(count + at),
                     "default" => default = *args.add(count + at),
-                    other => return Err(PyTypeError::new_err(format!("get() got an unexpected keyword argument '{other}'"))),
+                    other => {
+                        return Err(PyTypeError::new_err(format!(
+                            "get() got an unexpected keyword argument '{other}'"
+                        )));
+                    }
                 }
             }
             if count > 2 || key.is_null() {
@@ -440,7 +492,12 @@ unsafe fn get_value(
     unsafe {
         let (key, default) = match get_arguments(args, count as usize, names) {
             Ok(arguments) => arguments,
-            Err(error) => return Python::attach(|py| { error.restore(py); null_mut() }),
+            Err(error) => {
+                return Python::attach(|py| {
+                    error.restore(py);
+                    null_mut()
+                });
+            }
         };
         if ffi::Py_TYPE(key) != addr_of_mut!(ffi::PyUnicode_Type) {
             return get_odd(core, key, default);
@@ -450,7 +507,7 @@ unsafe fn get_value(
             ffi::Py_INCREF(default);
             return default;
         }
-        if kind == copy::SHARE { value } else { own_copy(value, kind) }
+        if kind == copy::SHARE { value } else { copy::own(value, kind) }
     }
 }
 
@@ -466,20 +523,6 @@ unsafe fn get_odd(core: &CacheCore, key: *mut ffi::PyObject, default: *mut ffi::
         };
         match found {
             Ok(value) => value.into_ptr(),
-            Err(error) => {
-                error.restore(py);
-                null_mut()
-            }
-        }
-    })
-}
-
-#[cold]
-unsafe fn own_copy(value: *mut ffi::PyObject, kind: u32) -> *mut ffi::PyObject {
-    Python::attach(|py| {
-        // SAFETY: the caller gives us its reference.
-        match copy::hand_out(&unsafe { Bound::from_owned_ptr(py, value) }, kind) {
-            Ok(copy) => copy.into_ptr(),
             Err(error) => {
                 error.restore(py);
                 null_mut()
@@ -537,4 +580,3 @@ pub fn add_raw_methods(py: Python<'_>) -> PyResult<()> {
     }
     Ok(())
 }
-

@@ -15,7 +15,11 @@ pub fn shared() -> &'static Clock {
 /// Stops the clock (True) or lets it run again (False).
 #[pyfunction]
 pub fn _freeze_clock(on: bool) {
-    if on { CLOCK.freeze() } else { CLOCK.thaw() }
+    if on {
+        CLOCK.freeze()
+    } else {
+        CLOCK.thaw()
+    }
     crate::work::wake_if_running();
 }
 

@@ -81,6 +81,24 @@ pub fn hand_out<'py>(value: &Bound<'py, PyAny>, kind: u32) -> PyResult<Bound<'py
     }
 }
 
+/// As [`hand_out`] for the raw hit path: steals a reference and gives one, or null with an error set.
+///
+/// # Safety
+/// `value` is an owned reference and the interpreter is held.
+#[cold]
+pub unsafe fn own(value: *mut ffi::PyObject, kind: u32) -> *mut ffi::PyObject {
+    Python::attach(|py| {
+        // SAFETY: the caller gives us its reference.
+        match hand_out(&unsafe { Bound::from_owned_ptr(py, value) }, kind) {
+            Ok(copy) => copy.into_ptr(),
+            Err(error) => {
+                error.restore(py);
+                std::ptr::null_mut()
+            }
+        }
+    })
+}
+
 fn deepcopy<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     value.py().import("copy")?.call_method1("deepcopy", (value,))
 }
@@ -101,7 +119,9 @@ fn flat<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
 }
 
 fn is_container(value: &Bound<'_, PyAny>) -> bool {
-    value.is_exact_instance_of::<PyDict>() || value.is_exact_instance_of::<PyList>() || value.is_exact_instance_of::<PySet>()
+    value.is_exact_instance_of::<PyDict>()
+        || value.is_exact_instance_of::<PyList>()
+        || value.is_exact_instance_of::<PySet>()
 }
 
 /// Nested deeper than this, a tree is left to `copy.deepcopy`, which knows when to stop.
@@ -197,4 +217,3 @@ fn remember<'py>(memo: &mut Memo<'py>, original: &Bound<'py, PyAny>, copy: &Boun
         memo.insert(original.as_ptr() as usize, copy.clone());
     }
 }
-

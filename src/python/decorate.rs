@@ -18,14 +18,16 @@ use pyo3::types::{PyEllipsis, PyString};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+/// A parameter's name, kind, default (none or one), and whether it is part of the key.
+type Described<'py> = (Bound<'py, PyString>, u8, Vec<Bound<'py, PyAny>>, bool);
+
 /// What `samovar/_cached.py` found out about a function and its options.
 #[derive(FromPyObject)]
 pub struct Decoration<'py> {
     id: String,
     path: String,
     is_async: bool,
-    /// Name, kind, default (Ellipsis-wrapped in a tuple), in the key.
-    parameters: Vec<(Bound<'py, PyString>, u8, Vec<Bound<'py, PyAny>>, bool)>,
+    parameters: Vec<Described<'py>>,
     key: Bound<'py, PyAny>,
     key_takes: Vec<usize>,
     ttl: Bound<'py, PyAny>,
@@ -37,7 +39,12 @@ pub struct Decoration<'py> {
 
 /// Makes a cached function in this cache.
 #[pyfunction]
-pub fn _decorate(py: Python<'_>, core: &Bound<'_, CacheCore>, wrapped: Object, decoration: Decoration<'_>) -> PyResult<Object> {
+pub fn _decorate(
+    py: Python<'_>,
+    core: &Bound<'_, CacheCore>,
+    wrapped: Object,
+    decoration: Decoration<'_>,
+) -> PyResult<Object> {
     let core = core.get();
     let signature = signature(&decoration);
     let rule = rule(&decoration)?;
@@ -101,7 +108,10 @@ fn rule(decoration: &Decoration<'_>) -> PyResult<KeyRule> {
     let parts = parse_template(template.to_str()?)?.into_iter().map(|piece| match piece {
         Piece::Text(text) => Ok(Part::Text(text)),
         Piece::Field(name) => position(&name).map(Part::Value).ok_or_else(|| {
-            errors::config(key.py(), format!("invalid key: {}; {} has no parameter {name:?}", shown(key), decoration.id))
+            errors::config(
+                key.py(),
+                format!("invalid key: {}; {} has no parameter {name:?}", shown(key), decoration.id),
+            )
         }),
     });
     Ok(KeyRule::Template(parts.collect::<PyResult<_>>()?))

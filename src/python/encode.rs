@@ -8,7 +8,8 @@ use super::state::State;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{
-    PyBool, PyByteArray, PyBytes, PyComplex, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple, PyType,
+    PyBool, PyByteArray, PyBytes, PyComplex, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple,
+    PyType,
 };
 
 /// Deeper nesting is refused: it is a cycle, or no key.
@@ -211,9 +212,7 @@ impl Encoder<'_> {
     }
 
     fn by_fields(&mut self, value: &Bound<'_, PyAny>, class: &Bound<'_, PyType>, fields: &[&str]) -> Encoded {
-        self.typed("o", class, |encoder| {
-            fields.iter().try_for_each(|field| encoder.any(&value.getattr(*field)?))
-        })
+        self.typed("o", class, |encoder| fields.iter().try_for_each(|field| encoder.any(&value.getattr(*field)?)))
     }
 
     fn by_methods(&mut self, value: &Bound<'_, PyAny>, class: &Bound<'_, PyType>, methods: &[&str]) -> Encoded {
@@ -232,7 +231,11 @@ impl Encoder<'_> {
     /// 12:00Z and 14:00+02:00 are equal to Python but not the same argument; nor are the two folds of an hour.
     fn datetime(&mut self, value: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> Encoded {
         let zone = value.getattr("tzinfo")?;
-        let key = if zone.is_none() { zone.clone() } else { zone.getattr("key").or_else(|_| value.call_method0("tzname"))? };
+        let key = if zone.is_none() {
+            zone.clone()
+        } else {
+            zone.getattr("key").or_else(|_| value.call_method0("tzname"))?
+        };
         self.typed("o", class, |encoder| {
             encoder.any(&value.call_method0("isoformat")?)?;
             encoder.any(&value.getattr("fold")?)?;

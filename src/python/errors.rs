@@ -31,7 +31,11 @@ pub fn load_ended(py: Python<'_>, name: &str) -> PyErr {
 
 /// Loads that wait for each other.
 pub fn load_cycle(py: Python<'_>, _state: &State, path: &[String]) -> PyErr {
-    raise(py, "LoadCycle", format!("{} wait for each other; break the cycle by calling .uncached(...)", path.join(" -> ")))
+    raise(
+        py,
+        "LoadCycle",
+        format!("{} wait for each other; break the cycle by calling .uncached(...)", path.join(" -> ")),
+    )
 }
 
 /// A miss where no asyncio loop runs.

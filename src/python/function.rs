@@ -4,6 +4,10 @@
 //! else goes through [`Function::request`] to a driver. The same type, bound to an instance, is what `obj.method` gives.
 //! It looks like the function it wraps: a dict for `update_wrapper`, and `__code__` and friends forwarded, so that
 //! frameworks see an async function where there was one.
+//!
+//! # Safety
+//! The unsafe functions of this file are slots and methods that the interpreter calls, and their helpers: with objects of
+//! the type they belong to, valid arguments for as long as the call lasts, and the interpreter held.
 
 use super::blocking;
 use super::copy;
@@ -128,7 +132,8 @@ impl Function {
     unsafe fn hit(&self, state: &State, given: Given) -> *mut ffi::PyObject {
         // SAFETY: the caller vouches for the arguments.
         unsafe {
-            let fits = given.names.is_null() && self.signature.whole && given.positional == self.signature.parameters.len();
+            let fits =
+                given.names.is_null() && self.signature.whole && given.positional == self.signature.parameters.len();
             if fits && !self.is_method.load(Relaxed) {
                 self.look(state, given.all(), self.space.read_salt(), self.space.group())
             } else {
@@ -143,7 +148,8 @@ impl Function {
         // SAFETY: as in `hit`.
         unsafe {
             let row;
-            let fits = given.names.is_null() && self.signature.whole && given.positional == self.signature.parameters.len();
+            let fits =
+                given.names.is_null() && self.signature.whole && given.positional == self.signature.parameters.len();
             let values = if fits {
                 given.all()
             } else {
@@ -166,7 +172,13 @@ impl Function {
 
     /// Looks a row of key values up; a value found is a reference of the caller's.
     #[inline(always)]
-    unsafe fn look(&self, state: &State, values: &[*mut ffi::PyObject], salt: u64, group: GroupId) -> *mut ffi::PyObject {
+    unsafe fn look(
+        &self,
+        state: &State,
+        values: &[*mut ffi::PyObject],
+        salt: u64,
+        group: GroupId,
+    ) -> *mut ffi::PyObject {
         // SAFETY: a value is taken over before the lock is given back; comparing plain values runs no Python.
         unsafe {
             let Some(hash) = args::hash_call(state, values) else { return null_mut() };
@@ -186,7 +198,7 @@ impl Function {
             let (value, kind) = (found.value.as_ptr(), found.tag);
             ffi::Py_INCREF(value);
             drop(memory);
-            if kind == copy::SHARE { value } else { own_copy(value, kind) }
+            if kind == copy::SHARE { value } else { copy::own(value, kind) }
         }
     }
 
@@ -208,11 +220,12 @@ impl Function {
         let mut row: Vec<(&Parameter, Bound<'_, PyAny>)> =
             parameters.zip(values).filter(|(p, _)| p.in_key).map(|(p, value)| (p, value.clone())).collect();
         let mut space = self.space.clone();
-        if self.is_method.load(Relaxed) && !row.is_empty() {
-            if let Some(own) = Instances::space(self, py, state, &row[0].1)? {
-                space = own;
-                row.remove(0);
-            }
+        if self.is_method.load(Relaxed)
+            && !row.is_empty()
+            && let Some(own) = Instances::space(self, py, state, &row[0].1)?
+        {
+            space = own;
+            row.remove(0);
         }
         let (spot, plain) = self.naming.place(py, state, &space, &row)?;
         let Some(names) = &self.names else { return Ok((spot, space, None)) };
@@ -343,21 +356,6 @@ impl Drop for Function {
     }
 }
 
-#[cold]
-unsafe fn own_copy(value: *mut ffi::PyObject, kind: u32) -> *mut ffi::PyObject {
-    Python::attach(|py| {
-        // SAFETY: the caller gives us its reference.
-        let value = unsafe { Bound::from_owned_ptr(py, value) };
-        match copy::hand_out(&value, kind) {
-            Ok(copy) => copy.into_ptr(),
-            Err(error) => {
-                error.restore(py);
-                null_mut()
-            }
-        }
-    })
-}
-
 // --- The raw type -----------------------------------------------------------------------------------------------------
 
 /// Makes the type.
@@ -441,7 +439,8 @@ impl<'py> This<'py> {
         unsafe {
             let raw: *mut CachedFunction = object.cast();
             let function = (*raw).function.as_ref();
-            let function = function.ok_or_else(|| pyo3::exceptions::PyReferenceError::new_err("the cached function is gone"))?;
+            let function =
+                function.ok_or_else(|| pyo3::exceptions::PyReferenceError::new_err("the cached function is gone"))?;
             let instance = Bound::from_borrowed_ptr_or_opt(py, (*raw).instance);
             let origin = if (*raw).origin.is_null() { object } else { (*raw).origin };
             Ok(This { py, state: &*(*raw).state, function, instance, origin: Bound::from_borrowed_ptr(py, origin) })
@@ -578,13 +577,15 @@ unsafe extern "C" fn clear(object: *mut ffi::PyObject) -> c_int {
     // SAFETY: the collector calls with a function object that nobody can reach any more.
     unsafe {
         let this: *mut CachedFunction = object.cast();
-        if (*this).origin.is_null() {
-            if let Some(function) = (*this).function.take() {
-                protect((), || Python::attach(|_| {
+        if (*this).origin.is_null()
+            && let Some(function) = (*this).function.take()
+        {
+            protect((), || {
+                Python::attach(|_| {
                     function.clear();
                     drop(function);
-                }));
-            }
+                })
+            });
         }
         ffi::Py_CLEAR(&raw mut (*this).dict);
         ffi::Py_CLEAR(&raw mut (*this).instance);

@@ -1,6 +1,10 @@
 //! The methods and attributes of a cached function. Each converts, calls once, and wraps; none decides.
 //!
 //! On an async function those that may have to wait are awaitable and do nothing before the first await.
+//!
+//! # Safety
+//! The unsafe functions of this file are slots and methods that the interpreter calls, and their helpers: with objects of
+//! the type they belong to, valid arguments for as long as the call lasts, and the interpreter held.
 
 use super::asyncio::Call;
 use super::blocking;
@@ -46,9 +50,7 @@ macro_rules! call_method {
         ) -> *mut ffi::PyObject {
             // SAFETY: called by the interpreter as a method with keywords.
             unsafe {
-                enter(object, |$this| {
-                    $this.with_instance(Given::new(args, count as usize, names), |$given| $body)
-                })
+                enter(object, |$this| $this.with_instance(Given::new(args, count as usize, names), |$given| $body))
             }
         }
     };
@@ -64,11 +66,7 @@ macro_rules! plain_method {
 }
 
 /// Done now on a sync function, at the first await on an async one.
-fn deed(
-    this: &This<'_>,
-    what: &str,
-    run: impl FnOnce(Python<'_>) -> PyResult<Object> + 'static,
-) -> PyResult<Object> {
+fn deed(this: &This<'_>, what: &str, run: impl FnOnce(Python<'_>) -> PyResult<Object> + 'static) -> PyResult<Object> {
     if !this.function.is_async {
         return run(this.py);
     }
@@ -100,9 +98,7 @@ call_method!(refresh, |this, given| {
     blocking::answer(this.py, this.state, &request)
 });
 
-call_method!(uncached, |this, given| {
-    given.call(this.py, &this.function.wrapped)
-});
+call_method!(uncached, |this, given| { given.call(this.py, &this.function.wrapped) });
 
 call_method!(key, |this, given| {
     let key = this.function.key(this.py, this.state, given)?;
@@ -156,7 +152,9 @@ call_method!(warm, |this, given| {
     let warm = this.py.import("samovar._warm")?.getattr("warm")?;
     let subject = match &this.instance {
         // The instance was put in front of the arguments.
-        Some(instance) => new_object(this.py, this.state, this.function.clone(), Some((instance.as_ptr(), this.origin.as_ptr())))?,
+        Some(instance) => {
+            new_object(this.py, this.state, this.function.clone(), Some((instance.as_ptr(), this.origin.as_ptr())))?
+        }
         None => this.origin.clone().unbind(),
     };
     let calls = all.last().filter(|_| all.len() > usize::from(this.instance.is_some()));
@@ -186,13 +184,26 @@ pub fn methods() -> *mut c_void {
     let with = |name: &'static CStr, function: ffi::PyCFunctionFastWithKeywords, doc: &'static CStr| {
         raw::method(name, raw::Function::Keywords(function), doc)
     };
-    let plain = |name: &'static CStr, function, doc: &'static CStr| raw::method(name, raw::Function::None(function), doc);
+    let plain =
+        |name: &'static CStr, function, doc: &'static CStr| raw::method(name, raw::Function::None(function), doc);
     raw::methods(vec![
-        with(c"invalidate", invalidate, c"Forget the result of this call. A load that is under way answers its callers and stores nothing."),
-        with(c"refresh", refresh, c"Load anew, store, and return the result; until it is there others get the old one."),
+        with(
+            c"invalidate",
+            invalidate,
+            c"Forget the result of this call. A load that is under way answers its callers and stores nothing.",
+        ),
+        with(
+            c"refresh",
+            refresh,
+            c"Load anew, store, and return the result; until it is there others get the old one.",
+        ),
         with(c"peek", peek, c"Return the Entry of this call, or None. Loads nothing and counts as no use."),
         with(c"set", set, c"Store a value as the result of this call: set(value, *args, **kwargs)."),
-        with(c"key", key, c"Return the canonical key of this call. Raises KeyTypeError naming the argument that has none."),
+        with(
+            c"key",
+            key,
+            c"Return the canonical key of this call. Raises KeyTypeError naming the argument that has none.",
+        ),
         with(c"uncached", uncached, c"Call the function itself, past the cache."),
         with(c"warm", warm, c"Load these calls in the background, a few at a time; return a WarmJob."),
         plain(c"invalidate_all", invalidate_all, c"Forget all results of this function, in O(1)."),

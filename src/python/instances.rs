@@ -57,11 +57,15 @@ impl Instances {
         })?;
         let made = py.import("weakref")?.call_method1("ref", (instance, forget));
         let reference = made.map_err(|_| {
-            errors::config(py, format!(
-                "cannot cache {} per instance: {} allows no weak references; add '__weakref__' to its __slots__, \
+            errors::config(
+                py,
+                format!(
+                    "cannot cache {} per instance: {} allows no weak references; add '__weakref__' to its __slots__, \
                  give it a __cache_key__ method, or use ignore=['self']",
-                function.naming.id, shown(class.as_any())
-            ))
+                    function.naming.id,
+                    shown(class.as_any())
+                ),
+            )
         })?;
         let space = function.tier.add_space_like(&function.space);
         let known = Known { space: space.clone(), reference: reference.unbind() };

@@ -75,7 +75,9 @@ impl Naming {
                 for part in parts {
                     match part {
                         Part::Text(text) => name.push_str(text),
-                        Part::Value(at) => name.push_str(&escape(&self.text_of(state, &signature.parameters[*at], &values[*at])?)),
+                        Part::Value(at) => {
+                            name.push_str(&escape(&self.text_of(state, &signature.parameters[*at], &values[*at])?))
+                        }
                     }
                 }
                 Ok(Some(PyString::new(py, &stored_name(&name))))
@@ -90,10 +92,14 @@ impl Naming {
                 match encode::encode(state, &made, &mut bytes) {
                     Ok(()) => Ok(Some(PyString::new(py, &stored_name(&format!("{}:{}", self.id, text(&bytes)))))),
                     Err(Refused::Raised(error)) => Err(error),
-                    Err(Refused::NoEncoding) => Err(errors::key_type(py, format!(
-                        "key= of {} returned {}, which has no canonical encoding; return a str, or a tuple of plain values",
-                        self.id, shown(&made)
-                    ))),
+                    Err(Refused::NoEncoding) => Err(errors::key_type(
+                        py,
+                        format!(
+                            "key= of {} returned {}, which has no canonical encoding; return a str, or a tuple of plain values",
+                            self.id,
+                            shown(&made)
+                        ),
+                    )),
                 }
             }
         }
@@ -129,11 +135,15 @@ impl Naming {
     fn refuse(&self, parameter: &Parameter, value: &Bound<'_, PyAny>) -> PyErr {
         let py = value.py();
         let name = parameter.name.bind(py);
-        errors::key_type(py, format!(
-            "argument {name:?} of {} is {}, which cannot be part of a key; give its class a __cache_key__ method, \
+        errors::key_type(
+            py,
+            format!(
+                "argument {name:?} of {} is {}, which cannot be part of a key; give its class a __cache_key__ method, \
              leave it out with ignore=[{name:?}], or name the key with key=",
-            self.id, shown(value)
-        ))
+                self.id,
+                shown(value)
+            ),
+        )
     }
 
     /// The canonical key of a call as text; a KeyTypeError names the argument that has none.
@@ -241,7 +251,8 @@ impl Naming {
         let text = CString::new(format!(
             "argument {name:?} of {} is compared by identity ({}): every object has an entry of its own and is kept \
              alive by it; leave it out of the key with ignore=[{name:?}], or give its class a __cache_key__ method",
-            self.id, class.name()?
+            self.id,
+            class.name()?
         ))?;
         PyErr::warn(py, &py.get_type::<PyUserWarning>(), &text, 3)
     }

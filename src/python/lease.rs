@@ -115,5 +115,7 @@ pub fn is_cancellation(py: Python<'_>, state: &State, error: &Bound<'_, PyAny>) 
     error.is_instance_of::<PyKeyboardInterrupt>()
         || error.is_instance_of::<PySystemExit>()
         || error.is_instance_of::<PyGeneratorExit>()
-        || state.asyncio_if_used(py).is_some_and(|used| error.is_instance(used.cancelled_error.bind(py)).unwrap_or(false))
+        || state
+            .asyncio_if_used(py)
+            .is_some_and(|used| error.is_instance(used.cancelled_error.bind(py)).unwrap_or(false))
 }

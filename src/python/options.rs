@@ -6,7 +6,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDelta, PyDeltaAccess, PyString};
 use std::time::Duration;
 
-const CURE: &str = "give seconds > 0, a timedelta, a text such as '5m', None for no expiry, or leave it out for the policy's";
+const CURE: &str =
+    "give seconds > 0, a timedelta, a text such as '5m', None for no expiry, or leave it out for the policy's";
 
 /// A ttl: `None` is no expiry, zero is "do not store" where `zero` allows it.
 pub fn ttl(value: &Bound<'_, PyAny>, option: &str, zero: bool) -> PyResult<Option<Duration>> {

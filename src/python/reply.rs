@@ -6,6 +6,10 @@
 //! out of a `StopIteration`, one such exception is used again and again as long as nobody else holds it.
 //!
 //! What a pending reply does is [`Pending`]'s business; this file only speaks the iterator's protocol.
+//!
+//! # Safety
+//! The unsafe functions of this file are slots and methods that the interpreter calls, and their helpers: with objects of
+//! the type they belong to, valid arguments for as long as the call lasts, and the interpreter held.
 
 use super::raw::{self, protect};
 use super::state::State;
@@ -94,11 +98,22 @@ pub fn make_type(py: Python<'_>) -> PyResult<*mut ffi::PyTypeObject> {
         raw::slot(ffi::Py_tp_iternext, next as *mut c_void),
         raw::slot(ffi::Py_am_await, itself as *mut c_void),
         raw::slot(ffi::Py_am_send, am_send as *mut c_void),
-        raw::slot(ffi::Py_tp_methods, raw::methods(vec![
-            raw::method(c"send", raw::Function::One(send), c"send(value)\n--\n\nRun until the next suspension, as a coroutine does."),
-            raw::method(c"throw", raw::Function::Fast(throw), c"throw(type, value=None, traceback=None)\n--\n\nRaise inside the waiting call."),
-            raw::method(c"close", raw::Function::None(close), c"close()\n--\n\nGive up waiting."),
-        ])),
+        raw::slot(
+            ffi::Py_tp_methods,
+            raw::methods(vec![
+                raw::method(
+                    c"send",
+                    raw::Function::One(send),
+                    c"send(value)\n--\n\nRun until the next suspension, as a coroutine does.",
+                ),
+                raw::method(
+                    c"throw",
+                    raw::Function::Fast(throw),
+                    c"throw(type, value=None, traceback=None)\n--\n\nRaise inside the waiting call.",
+                ),
+                raw::method(c"close", raw::Function::None(close), c"close()\n--\n\nGive up waiting."),
+            ]),
+        ),
         raw::slot(ffi::Py_tp_doc, c"An awaitable answer of a cache. Await it once.".as_ptr() as *mut c_void),
     ];
     let flags = ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION | ffi::Py_TPFLAGS_IMMUTABLETYPE;
@@ -325,15 +340,12 @@ unsafe extern "C" fn close(object: *mut ffi::PyObject, _unused: *mut ffi::PyObje
 }
 
 /// Runs a pending call until it suspends or ends.
-unsafe fn advance(
-    reply: *mut Reply,
-    thrown: Option<PyErr>,
-    result: *mut *mut ffi::PyObject,
-) -> ffi::PySendResult {
+unsafe fn advance(reply: *mut Reply, thrown: Option<PyErr>, result: *mut *mut ffi::PyObject) -> ffi::PySendResult {
     Python::attach(|py| {
         // SAFETY: the reply is alive; its call is taken out while it runs, so a re-entrant use finds it empty.
         let Some(mut call) = (unsafe { (*reply).call.take() }) else {
-            let error = thrown.unwrap_or_else(|| PyRuntimeError::new_err("cannot await the answer of a cached call a second time"));
+            let error = thrown
+                .unwrap_or_else(|| PyRuntimeError::new_err("cannot await the answer of a cached call a second time"));
             error.restore(py);
             return ffi::PySendResult::PYGEN_ERROR;
         };
@@ -441,4 +453,3 @@ unsafe fn forget_stopped(state: &State) {
 
 /// Whether this build hands answers over without creating an exception; a test asserts it on 3.12 and later.
 pub const REUSES_STOP_ITERATION: bool = cfg!(Py_3_12);
-

@@ -303,10 +303,10 @@ impl Request {
         if input != Input::Loaded && !effects.is_empty() {
             memory.entries.stats_mut(self.space.group()).load_errors += 1;
         }
-        if let (Ok((_, kept)), Some(Effect::Store(_))) = (&kept, effects.first()) {
-            if let Effect::Store(fill) = effects.remove(0) {
-                self.store(py, &mut memory, fill, kept, &mut gone);
-            }
+        if let (Ok((_, kept)), Some(Effect::Store(_))) = (&kept, effects.first())
+            && let Effect::Store(fill) = effects.remove(0)
+        {
+            self.store(py, &mut memory, fill, kept, &mut gone);
         }
         drop(memory);
         drop(gone);
@@ -314,9 +314,7 @@ impl Request {
             self.tier.appointment.by(deadline(self.tier.clock.now(), *ttl));
         }
         run(py, state, &self.tier, lease.flight, effects, |waiter| match &kept {
-            Ok((value, _)) if starter.is_some_and(|starter| Arc::ptr_eq(starter, waiter)) => {
-                self.starters_own(value)
-            }
+            Ok((value, _)) if starter.is_some_and(|starter| Arc::ptr_eq(starter, waiter)) => self.starters_own(value),
             Ok((_, kept)) => Outcome::Value(kept.value.clone_ref(py), kept.kind),
             Err(error) if starter.is_some_and(|starter| Arc::ptr_eq(starter, waiter)) => {
                 Outcome::Error(error.clone().unbind())
@@ -361,6 +359,9 @@ pub struct Ended<'a, 'py> {
     pub starter: Option<&'a Waiter>,
 }
 
+/// The outcome that all of them get, if it does not differ.
+type Common = Option<fn() -> Outcome>;
+
 /// Runs the effects that reach beyond memory. `outcome` tells each waiter's.
 pub fn run(
     py: Python<'_>,
@@ -372,7 +373,7 @@ pub fn run(
 ) {
     let here = if effects.is_empty() { None } else { state.running_loop(py) };
     for effect in effects {
-        let (waiters, common): (Vec<Waiter>, Option<fn() -> Outcome>) = match effect {
+        let (waiters, common): (Vec<Waiter>, Common) = match effect {
             Effect::Wake(waiters) => (waiters, None),
             Effect::Fail(waiters) => (waiters, Some(|| Outcome::Ended)),
             Effect::Again(waiters) => (waiters, Some(|| Outcome::Again)),

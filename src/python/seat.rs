@@ -74,9 +74,9 @@ impl Seat {
                 let woken = if here.is_some_and(|here| here.is(event_loop)) {
                     future.call_method1(&names.set_result, (py.None(),)).map(drop)
                 } else {
-                    let set = state.wake_future(py).and_then(|wake| {
-                        event_loop.bind(py).call_method1(&names.call_soon_threadsafe, (wake, future))
-                    });
+                    let set = state
+                        .wake_future(py)
+                        .and_then(|wake| event_loop.bind(py).call_method1(&names.call_soon_threadsafe, (wake, future)));
                     set.map(drop)
                 };
                 // The future was cancelled meanwhile, or its loop is closed: its owner has left or never comes back.

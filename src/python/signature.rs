@@ -229,6 +229,6 @@ impl Signature {
 
     /// Everything the collector has to know of.
     pub fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
-        self.parameters.iter().filter_map(|p| p.default.as_ref()).all(|default| visit(default))
+        self.parameters.iter().filter_map(|p| p.default.as_ref()).all(visit)
     }
 }

@@ -28,8 +28,8 @@ pub struct Space {
     salt: u64,
     /// Equals `salt`, or what nothing is stored under while the cache is disabled.
     read_salt: AtomicU64,
-    group: AtomicU32,
-    alias_group: AtomicU32,
+    group: AtomicU64,
+    alias_group: AtomicU64,
     /// The namespace it belongs to, for clearing.
     pub path: String,
     region: RegionId,
@@ -62,12 +62,12 @@ impl Space {
     /// The present group of its entries.
     #[inline]
     pub fn group(&self) -> GroupId {
-        GroupId(self.group.load(Relaxed))
+        GroupId::from_bits(self.group.load(Relaxed))
     }
 
     /// The present group of its aliases.
     pub fn alias_group(&self) -> GroupId {
-        GroupId(self.alias_group.load(Relaxed))
+        GroupId::from_bits(self.alias_group.load(Relaxed))
     }
 }
 
@@ -144,8 +144,8 @@ impl Tier {
         let space = Arc::new(Space {
             salt,
             read_salt: AtomicU64::new(if self.is_disabled() { self.disabled_salt } else { salt }),
-            group: AtomicU32::new(memory.entries.add_group(region).0),
-            alias_group: AtomicU32::new(memory.aliases.add_group(region).0),
+            group: AtomicU64::new(memory.entries.add_group(region).to_bits()),
+            alias_group: AtomicU64::new(memory.aliases.add_group(region).to_bits()),
             path: path.to_owned(),
             region,
             named: AtomicBool::new(false),
@@ -215,8 +215,8 @@ impl Tier {
         let group = memory.entries.renew_group(space.group());
         memory.entries.stats_mut(group).invalidations += 1;
         let alias_group = memory.aliases.renew_group(space.alias_group());
-        space.group.store(group.0, Relaxed);
-        space.alias_group.store(alias_group.0, Relaxed);
+        space.group.store(group.to_bits(), Relaxed);
+        space.alias_group.store(alias_group.to_bits(), Relaxed);
         drop(memory);
         self.appointment.now();
     }
@@ -299,8 +299,7 @@ fn visit_space(memory: &PyMemory, space: &Space, visit: &mut dyn FnMut(&Object) 
 
 /// True for the namespace itself and those below it; a name that merely begins alike is another.
 fn is_below(path: &str, namespace: &str) -> bool {
-    namespace.is_empty()
-        || path.strip_prefix(namespace).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+    namespace.is_empty() || path.strip_prefix(namespace).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
 }
 
 /// The interpreter is held for this long at a stretch.
@@ -314,10 +313,14 @@ impl Sweep for Tier {
         if due.is_none_or(|due| due > now) {
             return due;
         }
+        // What is inserted from now on makes an appointment of its own.
+        self.appointment.set(None);
         // At the end of the interpreter there is nothing left to free.
         let due = Python::try_attach(|_| self.sweep_slice(now)).flatten();
-        self.appointment.set(due);
-        due
+        if let Some(due) = due {
+            self.appointment.note(due);
+        }
+        self.appointment.due()
     }
 
     fn clock(&self) -> &Clock {

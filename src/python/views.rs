@@ -1,8 +1,8 @@
 //! What users look at: entries and counters, as the small Python classes of `samovar._views`.
 
+use super::copy;
 use super::request::Spot;
 use super::tier::{Object, Tier};
-use super::copy;
 use crate::core::clock::NEVER;
 use crate::core::stats::Stats;
 use pyo3::prelude::*;
@@ -28,8 +28,19 @@ pub fn entry(py: Python<'_>, tier: &Tier, spot: &Spot) -> PyResult<Object> {
 pub fn stats(py: Python<'_>, s: &Stats) -> PyResult<Object> {
     let class = py.import("samovar._views")?.getattr("Stats")?;
     let counted = [
-        s.hits, s.stale_hits, s.negative_hits, s.misses, s.loads, s.load_errors, s.coalesced, s.refreshes, s.evictions,
-        s.expired, s.invalidations, s.entries, s.bytes,
+        s.hits,
+        s.stale_hits,
+        s.negative_hits,
+        s.misses,
+        s.loads,
+        s.load_errors,
+        s.coalesced,
+        s.refreshes,
+        s.evictions,
+        s.expired,
+        s.invalidations,
+        s.entries,
+        s.bytes,
     ];
     Ok(class.call_method1("_make", (counted,))?.unbind())
 }

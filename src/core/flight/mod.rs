@@ -331,10 +331,10 @@ impl<K, W> Flights<K, W> {
 
     /// Detaches a flight from its key: an explicit write, an invalidation. It answers its waiters and stores nothing.
     pub fn detach(&mut self, id: FlightId) {
-        if let Some(hash) = self.get(id).map(|flight| flight.hash) {
-            if let Ok(entry) = self.index.find_entry(hash, |&(_, slot)| slot == id.slot) {
-                entry.remove();
-            }
+        if let Some(hash) = self.get(id).map(|flight| flight.hash)
+            && let Ok(entry) = self.index.find_entry(hash, |&(_, slot)| slot == id.slot)
+        {
+            entry.remove();
         }
     }
 

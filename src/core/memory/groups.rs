@@ -9,9 +9,25 @@ use super::eviction::{Eviction, lru::Lru};
 use super::lists::{Lists, NIL, PEERS};
 use crate::core::stats::Stats;
 
-/// A group of one table.
+/// A group of one table. Slots are used again, a serial tells their users apart: whoever still holds the id of a cleared
+/// group never means its successor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct GroupId(pub u32);
+pub struct GroupId {
+    pub(super) slot: u32,
+    serial: u32,
+}
+
+impl GroupId {
+    /// As one number, for keeping where only numbers can be kept.
+    pub fn to_bits(self) -> u64 {
+        u64::from(self.serial) << 32 | u64::from(self.slot)
+    }
+
+    /// The id that [`to_bits`](Self::to_bits) came from.
+    pub fn from_bits(bits: u64) -> Self {
+        GroupId { slot: bits as u32, serial: (bits >> 32) as u32 }
+    }
+}
 
 /// A region of one table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -20,6 +36,7 @@ pub struct RegionId(pub u32);
 #[derive(Debug, Default)]
 pub(super) struct Group {
     pub alive: bool,
+    serial: u32,
     pub region: RegionId,
     pub len: u32,
     pub stats: Stats,
@@ -38,8 +55,8 @@ pub(super) struct Groups {
     pub regions: Vec<Region>,
     peers: Lists<PEERS>,
     /// Dead groups that still hold entries.
-    dead: Vec<GroupId>,
-    free: Vec<GroupId>,
+    dead: Vec<u32>,
+    free: Vec<u32>,
 }
 
 impl Groups {
@@ -49,35 +66,41 @@ impl Groups {
     }
 
     pub fn add(&mut self, region: RegionId) -> GroupId {
-        let id = self.free.pop().unwrap_or_else(|| {
+        let slot = self.free.pop().unwrap_or_else(|| {
             self.peers.add();
             self.groups.push(Group::default());
-            GroupId(self.groups.len() as u32 - 1)
+            self.groups.len() as u32 - 1
         });
-        self.groups[id.0 as usize] = Group { alive: true, region, len: 0, stats: Stats::default() };
-        id
+        let serial = self.groups[slot as usize].serial.wrapping_add(1);
+        self.groups[slot as usize] = Group { alive: true, serial, region, len: 0, stats: Stats::default() };
+        GroupId { slot, serial }
+    }
+
+    pub fn is_alive(&self, id: GroupId) -> bool {
+        let group = self.get(id.slot);
+        group.alive && group.serial == id.serial
     }
 
     #[inline]
-    pub fn get(&self, id: GroupId) -> &Group {
-        &self.groups[id.0 as usize]
+    pub fn get(&self, slot: u32) -> &Group {
+        &self.groups[slot as usize]
     }
 
     #[inline]
-    pub fn get_mut(&mut self, id: GroupId) -> &mut Group {
-        &mut self.groups[id.0 as usize]
+    pub fn get_mut(&mut self, slot: u32) -> &mut Group {
+        &mut self.groups[slot as usize]
     }
 
     #[inline]
-    pub fn region_of(&mut self, id: GroupId) -> &mut Region {
-        let region = self.groups[id.0 as usize].region;
+    pub fn region_of(&mut self, slot: u32) -> &mut Region {
+        let region = self.groups[slot as usize].region;
         &mut self.regions[region.0 as usize]
     }
 
-    pub fn enter(&mut self, nodes: &mut Nodes, id: GroupId, slot: u32, hash: u64) {
-        self.peers.push_back(nodes, id.0, slot);
-        self.get_mut(id).len += 1;
-        let region = self.region_of(id);
+    pub fn enter(&mut self, nodes: &mut Nodes, group: u32, slot: u32, hash: u64) {
+        self.peers.push_back(nodes, group, slot);
+        self.get_mut(group).len += 1;
+        let region = self.region_of(group);
         region.len += 1;
         region.policy.insert(nodes, slot, hash);
     }
@@ -98,6 +121,7 @@ impl Groups {
 
     /// Ends a group for good and tells what it counted.
     pub fn end(&mut self, id: GroupId) -> Stats {
+        let id = id.slot;
         let group = self.get_mut(id);
         group.alive = false;
         let stats = std::mem::take(&mut group.stats);
@@ -111,11 +135,11 @@ impl Groups {
 
     /// An entry of a dead group, if there is one.
     pub fn corpse(&self) -> Option<u32> {
-        self.dead.last().map(|id| self.peers.first(id.0))
+        self.dead.last().map(|&id| self.peers.first(id))
     }
 
     pub fn first(&self, id: GroupId) -> Option<u32> {
-        Some(self.peers.first(id.0)).filter(|&slot| slot != NIL)
+        Some(self.peers.first(id.slot)).filter(|&slot| slot != NIL)
     }
 
     pub fn next(&self, nodes: &Nodes, slot: u32) -> Option<u32> {
@@ -129,6 +153,7 @@ impl Groups {
 
     pub fn alive(&self) -> impl Iterator<Item = (GroupId, &Group)> {
         let numbered = self.groups.iter().enumerate();
-        numbered.filter(|(_, group)| group.alive).map(|(id, group)| (GroupId(id as u32), group))
+        let id = |slot, group: &Group| GroupId { slot: slot as u32, serial: group.serial };
+        numbered.filter(|(_, group)| group.alive).map(move |(slot, group)| (id(slot, group), group))
     }
 }

@@ -30,14 +30,15 @@ pub type Nodes = Chunks<Node>;
 #[derive(Clone, Debug)]
 pub struct Node {
     links: [(u32, u32); 3],
-    group: GroupId,
+    /// The group's slot: it is not used again as long as an entry is in it.
+    group: u32,
     /// See [`Stamp`]; two halves, so that the record needs no padding.
     stamp: (u32, u32),
 }
 
 impl Default for Node {
     fn default() -> Self {
-        Node { links: [(NIL, NIL); 3], group: GroupId::default(), stamp: (0, 0) }
+        Node { links: [(NIL, NIL); 3], group: 0, stamp: (0, 0) }
     }
 }
 
@@ -91,7 +92,14 @@ impl<K, V, W> Memory<K, V, W> {
     }
 
     /// Stores what a flight has loaded. True if something of the same key was there.
-    pub fn fill(&mut self, fill: Fill<K>, value: V, placement: Placement, now: Millis, out: &mut Discard<K, V>) -> bool {
+    pub fn fill(
+        &mut self,
+        fill: Fill<K>,
+        value: V,
+        placement: Placement,
+        now: Millis,
+        out: &mut Discard<K, V>,
+    ) -> bool {
         let Fill { hash, key, group, seen } = fill;
         if !self.entries.is_alive(group) {
             out.keep(key, value);

@@ -178,10 +178,10 @@ impl<K, V> Table<K, V> {
 
     /// Forgets all entries of a group in O(1), and gives the group that takes its place, its counters included.
     pub fn renew_group(&mut self, group: GroupId) -> GroupId {
-        let region = self.groups.get(group).region;
+        let region = self.groups.get(group.slot).region;
         let stats = self.groups.end(group);
         let successor = self.groups.add(region);
-        self.groups.get_mut(successor).stats = stats;
+        self.groups.get_mut(successor.slot).stats = stats;
         successor
     }
 
@@ -192,18 +192,18 @@ impl<K, V> Table<K, V> {
 
     /// False once the group was renewed or ended.
     pub fn is_alive(&self, group: GroupId) -> bool {
-        self.groups.get(group).alive
+        self.groups.is_alive(group)
     }
 
     /// The counters of a group, to be changed.
     #[inline]
     pub fn stats_mut(&mut self, group: GroupId) -> &mut Stats {
-        &mut self.groups.get_mut(group).stats
+        &mut self.groups.get_mut(group.slot).stats
     }
 
     /// The counters of a group, its entries included.
     pub fn stats(&self, group: GroupId) -> Stats {
-        let group = self.groups.get(group);
+        let group = self.groups.get(group.slot);
         Stats { entries: u64::from(group.len), ..group.stats }
     }
 
@@ -226,7 +226,7 @@ impl<K, V> Table<K, V> {
         })
     }
 
-    /// All slots with this full hash, at most [`SAME_HASH`], for callers who compare outside the lock.
+    /// All slots with this full hash, at most 32, for callers who compare outside the lock.
     pub fn candidates(&self, hash: u64) -> impl Iterator<Item = (Target, &K)> {
         let same = self.index.similar(hash).filter(move |&id| self.slots[id].hash == hash);
         same.filter_map(|id| Some((self.target(id), self.slots[id].key.as_ref()?)))
@@ -283,10 +283,10 @@ impl<K, V> Table<K, V> {
             return None;
         }
         let region = group.region;
-        if owner == counted {
+        if owner == counted.slot {
             group.stats.hits += 1;
         } else {
-            self.groups.get_mut(counted).stats.hits += 1;
+            self.groups.get_mut(counted.slot).stats.hits += 1;
         }
         self.groups.regions[region.0 as usize].policy.hit(&mut self.nodes, id);
         Some(Found { value: slot.value.as_ref()?, tag: slot.meta as u32 & ((1 << TAG_BITS) - 1) })
@@ -316,17 +316,12 @@ impl<K, V> Table<K, V> {
         (self.target(id).stamp.0 >> 20, self.slots[id].meta >> TAG_BITS)
     }
 
-    /// The group of a slot's entry.
-    pub fn group(&self, id: u32) -> GroupId {
-        self.nodes[id].group
-    }
-
     /// Stores a key that is not in the table, makes room for it, and does a share of the tidying.
     pub fn insert(&mut self, new: New<K, V>, now: Millis, out: &mut Discard<K, V>) -> u32 {
         self.work.begin();
         self.tidy_some(now, 8, out);
         self.bound_same_hash(new.hash, out);
-        let region = self.groups.get(new.placement.group).region;
+        let region = self.groups.get(new.placement.group.slot).region;
         self.make_room(region, out);
         self.work.touch();
         let id = self.occupy(new, now);
@@ -349,9 +344,9 @@ impl<K, V> Table<K, V> {
         };
         let slots = &self.slots;
         self.index.insert(hash, id, |other| slots[other].hash);
-        self.nodes[id].group = placement.group;
+        self.nodes[id].group = placement.group.slot;
         self.restamp(id, now);
-        self.groups.enter(&mut self.nodes, placement.group, id, hash);
+        self.groups.enter(&mut self.nodes, placement.group.slot, id, hash);
         self.wheel.schedule(&mut self.nodes, id, placement.deadline);
         id
     }
@@ -362,12 +357,12 @@ impl<K, V> Table<K, V> {
         self.tidy_but(Some(id), now, 8, out);
         self.work.touch();
         self.wheel.cancel(&mut self.nodes, id);
-        if self.nodes[id].group != placement.group {
+        if self.nodes[id].group != placement.group.slot {
             self.groups.leave(&mut self.nodes, id);
-            self.nodes[id].group = placement.group;
-            self.groups.enter(&mut self.nodes, placement.group, id, self.slots[id].hash);
+            self.nodes[id].group = placement.group.slot;
+            self.groups.enter(&mut self.nodes, placement.group.slot, id, self.slots[id].hash);
         } else {
-            self.groups.region_of(placement.group).policy.hit(&mut self.nodes, id);
+            self.groups.region_of(placement.group.slot).policy.hit(&mut self.nodes, id);
         }
         self.wheel.schedule(&mut self.nodes, id, placement.deadline);
         self.restamp(id, now);
@@ -490,7 +485,7 @@ impl<K, V> Table<K, V> {
         let mut at = match after {
             None => self.groups.first(group),
             Some(target) => match self.resolve(target) {
-                Some(id) if self.nodes[id].group == group => self.groups.next(&self.nodes, id),
+                Some(id) if self.nodes[id].group == group.slot => self.groups.next(&self.nodes, id),
                 _ => self.groups.first(group),
             },
         };
@@ -507,10 +502,10 @@ impl<K, V> Table<K, V> {
         let mut at = self.groups.first(group);
         while let Some(id) = at {
             let slot = &self.slots[id];
-            if let (Some(key), Some(value)) = (&slot.key, &slot.value) {
-                if !visit(key, value) {
-                    return false;
-                }
+            if let (Some(key), Some(value)) = (&slot.key, &slot.value)
+                && !visit(key, value)
+            {
+                return false;
             }
             at = self.groups.next(&self.nodes, id);
         }

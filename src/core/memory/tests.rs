@@ -216,3 +216,19 @@ fn clearing_a_group_is_one_step_and_its_memory_follows() {
     assert_eq!(table.stats(group).expired, 0, "a cleared entry has not expired");
     table.validate().unwrap();
 }
+
+#[test]
+fn a_load_of_a_cleared_group_is_not_stored_in_its_successor() {
+    for clears in 1..3 {
+        let mut memory: Memory<u32, u64, ()> = Memory::new(10);
+        let group = memory.entries.add_group(RegionId(0));
+        let mut now = group;
+        for _ in 0..clears {
+            now = memory.entries.renew_group(now);
+        }
+        let fill = Fill { hash: 1, key: 1, group, seen: None };
+        let placement = Placement { group, deadline: NEVER, tag: 0 };
+        memory.fill(fill, 1, placement, 1, &mut Discard::default());
+        assert_eq!(memory.entries.len(), 0, "cleared {clears} times while it loaded");
+    }
+}

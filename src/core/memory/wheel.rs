@@ -100,9 +100,8 @@ impl Wheel {
         (0..LEVELS).find_map(|level| {
             let position = self.tick >> (BITS * level);
             let first = if level == 0 { position } else { position + 1 };
-            let occupied = (first..first + BUCKETS).find(|at| {
-                self.lists.first(level * BUCKETS as u32 + (at & (BUCKETS - 1)) as u32) != NIL
-            })?;
+            let occupied = (first..first + BUCKETS)
+                .find(|at| self.lists.first(level * BUCKETS as u32 + (at & (BUCKETS - 1)) as u32) != NIL)?;
             let turn = if level == 0 { occupied + 1 } else { occupied };
             Some((turn << (BITS * level)) << TICK_BITS)
         })
