@@ -13,14 +13,18 @@ from samovar._cached import Decorator, decorate
 from samovar._options import Memory, Policy, refuse, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
     from datetime import timedelta
     from types import EllipsisType, TracebackType
+    from typing import ParamSpec, Self, Unpack
 
+    from samovar._cached import AllOptions, AsyncCached, Options, SyncCached
     from samovar._views import Entry, Stats
 
     Ttl = float | timedelta | str | None
     GivenTtl = Ttl | EllipsisType
+
+    P = ParamSpec("P")
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -35,6 +39,16 @@ class SyncCache(_core.SyncCore):
     """
 
     __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        @overload
+        def get(self, key: str) -> Any: ...
+        @overload
+        def get(self, key: str, default: D) -> Any | D: ...
+        def get(self, key: str, default: object = None) -> Any:
+            """As :meth:`Cache.get`."""
+            raise AssertionError
 
     def peek(self, key: str) -> Entry | None:
         """As :meth:`Cache.peek`."""
@@ -138,7 +152,7 @@ class Cache(_core.CacheCore):
         policy: Policy | None = None,
         namespace: str = "",
         **others: object,
-    ) -> Cache:
+    ) -> Self:
         if url != "memory://":
             raise refuse("url", url, "give 'memory://'; this version has no remote tier yet")
         if not isinstance(name, str) or not name:
@@ -151,7 +165,7 @@ class Cache(_core.CacheCore):
         return cls._make(name, memory or Memory(), policy or Policy(), check_namespace(namespace), None)
 
     @classmethod
-    def _make(cls, name: str, memory: Memory, policy: Policy, path: str, parent: Cache | None) -> Cache:
+    def _make(cls, name: str, memory: Memory, policy: Policy, path: str, parent: Cache | None) -> Self:
         ttl = None if policy.ttl is ... else policy.ttl
         cache = super().__new__(cls, _core._state, name, memory.max_entries, ttl, policy.copy, path, parent)
         cache.policy = policy
@@ -222,9 +236,11 @@ class Cache(_core.CacheCore):
         """Subtract from a counter; see :meth:`incr`."""
         return self._incr(key, -by, ttl)
 
-    def get_or_set(
-        self, key: str, factory: Callable[[], Awaitable[T]] | Callable[[], T], ttl: GivenTtl = ...
-    ) -> Awaitable[T]:
+    @overload
+    def get_or_set(self, key: str, factory: Callable[[], Awaitable[T]], ttl: GivenTtl = ...) -> Awaitable[T]: ...
+    @overload
+    def get_or_set(self, key: str, factory: Callable[[], T], ttl: GivenTtl = ...) -> Awaitable[T]: ...
+    def get_or_set(self, key: str, factory: Callable[[], Any], ttl: GivenTtl = ...) -> Awaitable[Any]:
         """Return the value under key, or load it once and share it with everyone who waits.
 
         Args:
@@ -238,7 +254,7 @@ class Cache(_core.CacheCore):
 
         Cancelling one caller leaves the load to the others; with the last one it is cancelled.
         """
-        reply: Awaitable[T] = self._get_or_set(key, factory, ttl, True)
+        reply: Awaitable[Any] = self._get_or_set(key, factory, ttl, True)
         return reply
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
@@ -271,7 +287,7 @@ class Cache(_core.CacheCore):
         """The counters of this namespace and those below it."""
         return self._stats()
 
-    def namespace(self, name: str) -> Cache:
+    def namespace(self, name: str) -> Self:
         """The part of this cache under a name: the same memory and bounds, keys of its own."""
         name = check_namespace(name)
         if not name:
@@ -297,9 +313,13 @@ class Cache(_core.CacheCore):
             self._disable(False)
 
     @overload
-    def cached(self, function: Callable[..., Any], /) -> Any: ...
+    def cached(self, function: Callable[P, Coroutine[Any, Any, T]], /) -> AsyncCached[P, T]: ...
     @overload
-    def cached(self, ttl: GivenTtl | Callable[..., Ttl] = ..., /, **options: Any) -> Decorator: ...
+    def cached(self, function: Callable[P, T], /) -> SyncCached[P, T]: ...
+    @overload
+    def cached(self, ttl: GivenTtl, /, **options: Unpack[Options]) -> Decorator: ...
+    @overload
+    def cached(self, **options: Unpack[AllOptions]) -> Decorator: ...
     def cached(self, ttl: Any = ..., /, **options: Any) -> Any:
         """Cache a function's results here; the options are those of :func:`samovar.cached`."""
         return decorate(self, ttl, options)
@@ -309,7 +329,7 @@ class Cache(_core.CacheCore):
         self._clear()
         self.closed = True
 
-    async def __aenter__(self) -> Cache:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(

@@ -7,7 +7,7 @@ decorating, with the option, the value and the cure.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from samovar import _core
 from samovar._options import positive, refuse, unknown
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
     from datetime import timedelta
     from types import EllipsisType
+    from typing import TypedDict, Unpack
 
     from samovar._cache import Cache
     from samovar._options import Policy
@@ -25,7 +26,27 @@ if TYPE_CHECKING:
 
     Ttl = float | timedelta | str | None
 
+    class Options(TypedDict, total=False):
+        """The options of ``cached``, beside the ttl."""
+
+        key: str | Callable[..., Any] | None
+        ignore: Iterable[str]
+        self_contained: bool
+        version: str | int
+        namespace: str
+        cache_if: Callable[[Any], bool] | None
+        copy: str | bool | None
+        max_entries: int | None
+        maxsize: int | None
+
+    class AllOptions(Options, total=False):
+        """The options of ``cached``, ttl by name."""
+
+        ttl: Ttl | EllipsisType | Callable[..., Ttl]
+
+S = TypeVar("S")
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
@@ -110,7 +131,9 @@ class AsyncCached(Protocol[P, R_co]):
     @overload
     def __get__(self, instance: None, owner: type[Any], /) -> AsyncCached[P, R_co]: ...
     @overload
-    def __get__(self: AsyncCached[Any, R], instance: object, owner: type[Any] | None = None, /) -> Any: ...
+    def __get__(
+        self: AsyncCached[Concatenate[S, Q], R], instance: S, owner: type[Any] | None = None, /
+    ) -> AsyncCached[Q, R]: ...
 
 
 class SyncCached(Protocol[P, R_co]):
@@ -152,7 +175,9 @@ class SyncCached(Protocol[P, R_co]):
     @overload
     def __get__(self, instance: None, owner: type[Any], /) -> SyncCached[P, R_co]: ...
     @overload
-    def __get__(self: SyncCached[Any, R], instance: object, owner: type[Any] | None = None, /) -> Any: ...
+    def __get__(
+        self: SyncCached[Concatenate[S, Q], R], instance: S, owner: type[Any] | None = None, /
+    ) -> SyncCached[Q, R]: ...
 
 
 class Decorator(Protocol):
@@ -167,24 +192,11 @@ class Decorator(Protocol):
 @overload
 def cached(function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncCached[P, R]: ...
 @overload
-def cached(
-    ttl: float | timedelta | str | None | EllipsisType = ...,
-    /,
-    *,
-    key: str | Callable[..., Any] | None = None,
-    ignore: Iterable[str] = (),
-    self_contained: bool = False,
-    version: str | int = "",
-    namespace: str = "",
-    cache_if: Callable[[Any], bool] | None = None,
-    copy: str | bool | None = None,
-    max_entries: int | None = None,
-    maxsize: int | None = None,
-) -> Decorator: ...
-@overload
-def cached(*, ttl: Any = ..., **options: Any) -> Decorator: ...
-@overload
 def cached(function: Callable[P, R], /) -> SyncCached[P, R]: ...
+@overload
+def cached(ttl: Ttl | EllipsisType, /, **options: Unpack[Options]) -> Decorator: ...
+@overload
+def cached(**options: Unpack[AllOptions]) -> Decorator: ...
 def cached(ttl: Any = ..., /, **options: Any) -> Any:
     """Cache a function's results, in the default cache.
 

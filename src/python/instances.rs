@@ -8,8 +8,8 @@ use super::function::Function;
 use super::options::shown;
 use super::state::State;
 use super::tier::{Object, Space, Tier};
-use crate::core::memory::GroupId;
-use hashbrown::HashMap;
+use crate::core::memory::{GroupId, mix};
+use hashbrown::HashTable;
 use parking_lot::Mutex;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -18,12 +18,17 @@ use std::sync::Arc;
 
 /// The instances of one function.
 #[derive(Default)]
-pub struct Instances(Mutex<HashMap<usize, Known>>);
+pub struct Instances(Mutex<HashTable<Known>>);
 
 struct Known {
+    address: usize,
     space: Arc<Space>,
     /// The weak reference that tells of its end.
     reference: Object,
+}
+
+fn hash(address: usize) -> u64 {
+    mix(address as u64, 0)
 }
 
 impl Instances {
@@ -31,7 +36,8 @@ impl Instances {
     #[inline]
     pub fn find(&self, instance: *mut ffi::PyObject) -> Option<(u64, GroupId)> {
         let known = self.0.lock();
-        let space = &known.get(&(instance as usize))?.space;
+        let address = instance as usize;
+        let space = &known.find(hash(address), |known| known.address == address)?.space;
         Some((space.read_salt(), space.group()))
     }
 
@@ -47,7 +53,7 @@ impl Instances {
             return Ok(None);
         }
         let address = instance.as_ptr() as usize;
-        if let Some(known) = function.instances.0.lock().get(&address) {
+        if let Some(known) = function.instances.0.lock().find(hash(address), |known| known.address == address) {
             return Ok(Some(known.space.clone()));
         }
         let weak = Arc::downgrade(function);
@@ -68,15 +74,20 @@ impl Instances {
             )
         })?;
         let space = function.tier.add_space_like(&function.space);
-        let known = Known { space: space.clone(), reference: reference.unbind() };
-        function.instances.0.lock().insert(address, known);
+        let known = Known { address, space: space.clone(), reference: reference.unbind() };
+        function.instances.0.lock().insert_unique(hash(address), known, |known| hash(known.address));
         Ok(Some(space))
     }
 
     /// An instance is gone: so are its entries, now.
     fn forget(&self, py: Python<'_>, function: &Function, address: usize) {
-        let known = self.0.lock().remove(&address);
-        if let Some(known) = known {
+        let found = self
+            .0
+            .lock()
+            .find_entry(hash(address), |known| known.address == address)
+            .ok()
+            .map(|found| found.remove().0);
+        if let Some(known) = found {
             function.tier.end_space(&known.space, Some(&function.space));
             drop(known.reference.into_bound(py));
         }
@@ -85,19 +96,19 @@ impl Instances {
     /// Forgets all instances; for a function that goes away.
     pub fn clear(&self, function: &Function) {
         let all = std::mem::take(&mut *self.0.lock());
-        for known in all.values() {
+        for known in all.iter() {
             function.tier.end_space(&known.space, Some(&function.space));
         }
     }
 
     /// The spaces of all living instances.
     pub fn spaces(&self) -> Vec<Arc<Space>> {
-        self.0.lock().values().map(|known| known.space.clone()).collect()
+        self.0.lock().iter().map(|known| known.space.clone()).collect()
     }
 
     /// For the collector.
     pub fn visit(&self, tier: &Tier, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
         let known = self.0.lock();
-        known.values().all(|known| visit(&known.reference) && tier.visit_space(&known.space, visit))
+        known.iter().all(|known| visit(&known.reference) && tier.visit_space(&known.space, visit))
     }
 }

@@ -9,6 +9,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 use std::cell::UnsafeCell;
+use std::ptr::null_mut;
 
 /// The most parameters the fast path binds; more take the slow one.
 pub const WIDTH: usize = 12;
@@ -52,6 +53,8 @@ pub struct Signature {
     shapes: UnsafeCell<Vec<Shape>>,
 }
 
+// SAFETY: as below; the borrowed defaults belong to the same object.
+unsafe impl Send for Signature {}
 // SAFETY: the shapes are touched only by threads that hold the interpreter, and never across a call that could release it.
 unsafe impl Sync for Signature {}
 
@@ -59,7 +62,11 @@ struct Shape {
     positional: usize,
     /// A reference of ours: the address cannot be used again while we hold it.
     names: Option<Py<PyAny>>,
+    /// Where the value of each parameter of the key comes from: an argument, or `DEFAULT`.
     from: [u8; WIDTH],
+    /// The defaults, borrowed from the parameters.
+    defaults: [*mut ffi::PyObject; WIDTH],
+    len: usize,
 }
 
 /// The values of the key's parameters, in order, borrowed from the call.
@@ -104,14 +111,10 @@ impl Signature {
                 let held = shape.names.as_ref().map_or(std::ptr::null_mut(), Py::as_ptr);
                 shape.positional == positional && held == names
             })?;
-            let mut row = Row { values: [std::ptr::null_mut(); WIDTH], len: 0 };
-            for (parameter, &from) in self.parameters.iter().zip(&known.from) {
-                if parameter.in_key {
-                    row.values[row.len] = match from {
-                        DEFAULT => parameter.default.as_ref()?.as_ptr(),
-                        at => *args.add(at as usize),
-                    };
-                    row.len += 1;
+            let mut row = Row { values: known.defaults, len: known.len };
+            for (value, &from) in row.values.iter_mut().zip(&known.from[..known.len]) {
+                if from != DEFAULT {
+                    *value = *args.add(from as usize);
                 }
             }
             Some(row)
@@ -223,8 +226,19 @@ impl Signature {
         let given = names.map(|names| names.as_ptr());
         let known = shapes.iter().any(|shape| shape.positional == positional && held(shape) == given);
         if constant && !known && shapes.len() < SHAPES {
-            shapes.push(Shape { positional, names: names.map(|names| names.clone().into_any().unbind()), from });
+            shapes.push(self.shape(positional, names, from));
         }
+    }
+
+    fn shape(&self, positional: usize, names: Option<&Bound<'_, PyTuple>>, sources: [u8; WIDTH]) -> Shape {
+        let names = names.map(|names| names.clone().into_any().unbind());
+        let mut shape = Shape { positional, names, from: [DEFAULT; WIDTH], defaults: [null_mut(); WIDTH], len: 0 };
+        for (parameter, source) in self.parameters.iter().zip(sources).filter(|(parameter, _)| parameter.in_key) {
+            shape.from[shape.len] = source;
+            shape.defaults[shape.len] = parameter.default.as_ref().map_or(null_mut(), Py::as_ptr);
+            shape.len += 1;
+        }
+        shape
     }
 
     /// Everything the collector has to know of.

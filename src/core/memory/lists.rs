@@ -82,6 +82,23 @@ impl<const LINK: usize> Lists<LINK> {
         }
     }
 
+    /// Moves a node that is in the list, and not its first, to the front. What `remove` and `push_front` would do, with half
+    /// the work: the most frequent change of all.
+    #[inline]
+    pub fn to_front(&mut self, nodes: &mut Nodes, list: u32, node: u32) {
+        let ends = &mut self.ends[list as usize];
+        let (previous, next) = nodes[node].links[LINK];
+        nodes[previous].links[LINK].1 = next;
+        if next & END == 0 {
+            nodes[next].links[LINK].0 = previous;
+        } else {
+            ends.1 = previous;
+        }
+        nodes[ends.0].links[LINK].0 = node;
+        nodes[node].links[LINK] = (END | list, ends.0);
+        ends.0 = node;
+    }
+
     /// Moves all of `from` behind the last node of `to`, in O(1).
     pub fn append(&mut self, nodes: &mut Nodes, to: u32, from: u32) {
         let (first, last) = self.ends[from as usize];
@@ -144,6 +161,16 @@ mod tests {
             lists.remove(&mut nodes, node);
         }
         lists.remove(&mut nodes, 5);
+        assert_eq!(order(&lists, &nodes, 0), [1, 2, 4]);
+        lists.to_front(&mut nodes, 0, 4);
+        lists.to_front(&mut nodes, 0, 1);
+        assert_eq!(order(&lists, &nodes, 0), [1, 4, 2]);
+        lists.to_front(&mut nodes, 0, 2);
+        lists.to_front(&mut nodes, 0, 4);
+        lists.to_front(&mut nodes, 0, 2);
+        lists.to_front(&mut nodes, 0, 1);
+        lists.to_front(&mut nodes, 0, 2);
+        lists.to_front(&mut nodes, 0, 1);
         assert_eq!(order(&lists, &nodes, 0), [1, 2, 4]);
         assert_eq!((lists.first(0), lists.last(0)), (1, 4));
     }

@@ -17,8 +17,7 @@ impl Default for Lru {
 impl Lru {
     #[inline(never)]
     fn bring_forward(&mut self, nodes: &mut Nodes, id: u32) {
-        self.0.remove(nodes, id);
-        self.0.push_front(nodes, 0, id);
+        self.0.to_front(nodes, 0, id);
     }
 }
 
