@@ -88,6 +88,8 @@ pub struct Tier {
     /// Spaces of functions that are gone and whose entries live on under their names.
     adopted: Mutex<Vec<Arc<Space>>>,
     disabled: AtomicU32,
+    /// Whether the last slice of the sweep left something over.
+    behind: AtomicBool,
     salts: AtomicU64,
     disabled_salt: u64,
 }
@@ -108,6 +110,7 @@ impl Tier {
             names: Mutex::default(),
             adopted: Mutex::default(),
             disabled: AtomicU32::new(0),
+            behind: AtomicBool::new(false),
             salts: AtomicU64::new(seed),
             disabled_salt: mix(seed, 0x5EED),
         });
@@ -302,8 +305,10 @@ fn is_below(path: &str, namespace: &str) -> bool {
     namespace.is_empty() || path.strip_prefix(namespace).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
 }
 
-/// The interpreter is held for this long at a stretch.
-const SLICE: Duration = Duration::from_micros(1500);
+/// The interpreter is held for this long at a stretch; longer while the sweep is behind, since getting it back from a busy
+/// thread costs 5 ms each time.
+const SLICE: Duration = Duration::from_micros(1000);
+const SLICE_WHEN_BEHIND: Duration = Duration::from_micros(3000);
 
 impl Sweep for Tier {
     fn sweep(&self) -> Option<Millis> {
@@ -330,7 +335,8 @@ impl Sweep for Tier {
 
 impl Tier {
     fn sweep_slice(&self, now: Millis) -> Option<Millis> {
-        let until = Instant::now() + SLICE;
+        let slice = if self.behind.load(Relaxed) { SLICE_WHEN_BEHIND } else { SLICE };
+        let until = Instant::now() + slice;
         loop {
             let (mut gone, mut gone_aliases) = (Gone::default(), Discard::default());
             let mut memory = self.memory.lock();
@@ -339,9 +345,11 @@ impl Tier {
             drop(memory);
             drop((gone, gone_aliases));
             if !more {
+                self.behind.store(false, Relaxed);
                 return due;
             }
             if Instant::now() >= until {
+                self.behind.store(true, Relaxed);
                 return Some(0);
             }
         }
