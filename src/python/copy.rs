@@ -55,6 +55,7 @@ impl Mode {
 pub fn isolate<'py>(value: &Bound<'py, PyAny>, mode: Mode) -> PyResult<(Bound<'py, PyAny>, u32)> {
     match mode {
         Mode::Off => Ok((value.clone(), SHARE)),
+        Mode::Auto if !needs_rebuilding(value) => Ok((value.clone(), SHARE)),
         Mode::Auto => {
             let kind = kind_of(value);
             match hand_out(value, kind) {

@@ -167,11 +167,15 @@ impl Spot {
         if self.asks {
             return super::asking::locate(py, tier, self);
         }
-        let memory = tier.memory.lock();
+        Ok(self.find(&tier.memory.lock()))
+    }
+
+    /// Finds a key that does not ask.
+    fn find(&self, memory: &PyMemory) -> (Option<Target>, Option<FlightId>) {
         // SAFETY: all keys are valid objects; comparing plain ones runs no Python.
         let same = |key: &Object| unsafe { args::same_plain(key.as_ptr(), self.key.as_ptr()) };
         let entry = memory.entries.find(self.hash, same).map(|id| memory.entries.target(id));
-        Ok((entry, memory.flights.find(self.hash, same)))
+        (entry, memory.flights.find(self.hash, same))
     }
 
     /// Stores a value as an explicit write: whatever loads this key now will not replace it.
@@ -180,12 +184,14 @@ impl Spot {
             self.delete(py, tier, space)?;
             return Ok(());
         };
-        let (entry, flight) = self.locate(py, tier)?;
+        // What only Python can compare is looked for before the lock is taken, the rest under it.
+        let asked = if self.asks { Some(self.locate(py, tier)?) } else { None };
         let now = tier.clock.now();
         let placement = Placement { group: space.group(), deadline: deadline(now, ttl), tag: kind };
         let key = self.key.clone_ref(py);
         let mut gone = Gone::default();
         let mut memory = tier.memory.lock();
+        let (entry, flight) = asked.unwrap_or_else(|| self.find(&memory));
         if let Some(flight) = flight {
             memory.flights.detach(flight);
         }
