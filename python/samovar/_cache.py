@@ -54,10 +54,10 @@ class SyncCache(_core.SyncCore):
         """As :meth:`Cache.peek`."""
         return self._peek(key)
 
-    def set(self, key: str, value: object, ttl: GivenTtl = ..., tags: Iterable[str] = ()) -> None:
-        """As :meth:`Cache.set`."""
-        no_tags(tags)
-        self._set(key, value, ttl)
+    if TYPE_CHECKING:
+
+        def set(self, key: str, value: object, ttl: GivenTtl = ..., tags: Iterable[str] = ()) -> None:
+            """As :meth:`Cache.set`."""
 
     def add(self, key: str, value: object, ttl: GivenTtl = ...) -> bool:
         """As :meth:`Cache.add`."""

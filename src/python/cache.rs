@@ -428,6 +428,37 @@ impl SyncCore {
         let core = CacheCore::new(py, state, String::new(), 0, ttl, copy, path, Some(parent))?;
         Ok(PyClassInitializer::from(core).add_subclass(SyncCore {}))
     }
+
+    /// Store a value; see Cache.set. Native, since a Python wrapper would cost as much again.
+    #[pyo3(signature = (key, value, ttl=Given(None), tags=None), text_signature = "($self, key, value, ttl=..., tags=())")]
+    fn set(
+        slf: &Bound<'_, Self>,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+        ttl: Given<'_>,
+        tags: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let core = slf.as_super().get();
+        if let Some(tags) = tags.filter(|tags| tags.is_truthy().unwrap_or(true)) {
+            return Err(errors::config(
+                slf.py(),
+                format!("invalid tags: {}; leave them out: this version has no tags yet", shown(tags)),
+            ));
+        }
+        let ttl = ttl.0.as_ref().map_or(Ok(core.ttl), |given| core.ttl(given))?;
+        core.put(slf.py(), key, value, ttl)
+    }
+}
+
+/// An argument that was given, be it None, or left out.
+struct Given<'py>(Option<Bound<'py, PyAny>>);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Given<'py> {
+    type Error = PyErr;
+
+    fn extract(object: pyo3::Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        Ok(Given(Some(object.to_owned())))
+    }
 }
 
 /// A bad `copy=`.
