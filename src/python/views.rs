@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 pub fn entry(py: Python<'_>, tier: &Tier, spot: &Spot) -> PyResult<Object> {
     let (found, _) = spot.locate(py, tier)?;
     let memory = tier.memory.lock();
-    let id = found.and_then(|found| memory.entries.resolve(found));
+    let id = found.filter(|_| !tier.is_disabled()).and_then(|found| memory.entries.resolve(found));
     let id = id.filter(|&id| memory.entries.is_served(id, || tier.clock.now()));
     let Some((id, found)) = id.and_then(|id| Some((id, memory.entries.peek(id)?))) else { return Ok(py.None()) };
     let (value, kind) = (found.value.clone_ref(py), found.tag);

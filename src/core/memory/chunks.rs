@@ -1,6 +1,6 @@
 //! An array that grows without moving what it holds: 1024 elements a chunk, addressed by `u32`.
 //!
-//! Only the first chunk grows by doubling, so a cache of ten entries stays small and one of a million never copies.
+//! A chunk has a fixed size, so an access checks one bound, not two; it is filled with defaults when it is made.
 
 use std::ops::{Index, IndexMut};
 
@@ -9,34 +9,41 @@ const SIZE: usize = 1 << BITS;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Chunks<T>(Vec<Vec<T>>);
+pub struct Chunks<T> {
+    chunks: Vec<Box<[T; SIZE]>>,
+    len: u32,
+}
 
 impl<T> Default for Chunks<T> {
     fn default() -> Self {
-        Chunks(vec![Vec::new()])
+        Chunks { chunks: Vec::new(), len: 0 }
+    }
+}
+
+impl<T: Default> Chunks<T> {
+    /// Appends, and tells where.
+    pub fn push(&mut self, value: T) -> u32 {
+        let id = self.len;
+        if id as usize == self.chunks.len() * SIZE {
+            let defaults: Vec<T> = (0..SIZE).map(|_| T::default()).collect();
+            self.chunks.extend(<Box<[T; SIZE]>>::try_from(defaults.into_boxed_slice()).ok());
+        }
+        self.len += 1;
+        self[id] = value;
+        id
     }
 }
 
 impl<T> Chunks<T> {
-    /// Appends, and tells where.
-    pub fn push(&mut self, value: T) -> u32 {
-        if self.0.last().is_some_and(|chunk| chunk.len() == SIZE) {
-            self.0.push(Vec::with_capacity(SIZE));
-        }
-        let chunk = self.0.len() - 1;
-        self.0[chunk].push(value);
-        (chunk * SIZE + self.0[chunk].len() - 1) as u32
-    }
-
     /// Elements held.
     #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
     pub fn len(&self) -> u32 {
-        ((self.0.len() - 1) * SIZE + self.0[self.0.len() - 1].len()) as u32
+        self.len
     }
 
     /// Bytes allocated.
     pub fn allocated(&self) -> usize {
-        self.0.iter().map(|chunk| chunk.capacity() * size_of::<T>()).sum()
+        self.chunks.len() * size_of::<[T; SIZE]>() + self.chunks.capacity() * size_of::<usize>()
     }
 }
 
@@ -44,14 +51,14 @@ impl<T> Index<u32> for Chunks<T> {
     type Output = T;
     #[inline]
     fn index(&self, id: u32) -> &T {
-        &self.0[(id >> BITS) as usize][id as usize & (SIZE - 1)]
+        &self.chunks[(id >> BITS) as usize][id as usize & (SIZE - 1)]
     }
 }
 
 impl<T> IndexMut<u32> for Chunks<T> {
     #[inline]
     fn index_mut(&mut self, id: u32) -> &mut T {
-        &mut self.0[(id >> BITS) as usize][id as usize & (SIZE - 1)]
+        &mut self.chunks[(id >> BITS) as usize][id as usize & (SIZE - 1)]
     }
 }
 

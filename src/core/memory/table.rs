@@ -26,6 +26,12 @@ struct Slot<K, V> {
     value: Option<V>,
 }
 
+impl<K, V> Default for Slot<K, V> {
+    fn default() -> Self {
+        Slot { hash: 0, meta: 0, key: None, value: None }
+    }
+}
+
 /// A value found: borrowed from the table, to be copied before unlocking.
 #[derive(Debug)]
 pub struct Found<'a, V> {

@@ -1,0 +1,368 @@
+"""What makes two calls the same call: typed keys, spellings, templates, and what is left out."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Annotated, Any
+
+import pytest
+
+from samovar import Cache, ConfigError, KeyTypeError, NoCacheKey
+
+
+@dataclass(frozen=True)
+class P:
+    x: Any
+
+
+class SameRepr:
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return "SameRepr()"
+
+
+class Opaque:
+    pass
+
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+PAIRS: dict[str, tuple[Any, Any]] = {
+    "int and text": (1, "1"),
+    "int and bool": (1, True),
+    "int and float": (1, 1.0),
+    "zero and minus zero": (0.0, -0.0),
+    "None and empty text": (None, ""),
+    "bytes and text": (b"a", "a"),
+    "tuple and joined text": ((1, 2), "1:2"),
+    "delimiter in a text": (("a", "b"), ("a,b",)),
+    "one moment in two zones": (NOON, NOON.astimezone(timezone(timedelta(hours=2)))),
+    "exponents of a Decimal": (Decimal("1.0"), Decimal("1.00")),
+    "members of a frozenset": (frozenset({1}), frozenset({True})),
+    "equal repr": (SameRepr(1), SameRepr(2)),
+    "fields of a dataclass": (P(1), P(True)),
+    "nested in tuples": (((1,), 0), ((True,), 0)),
+    "nested in dicts": ({"a": 1}, {"a": True}),
+    "list and tuple": ([1], (1,)),
+    "set and frozenset": ({1}, frozenset({1})),
+    "lone surrogate": ("\ud800", "?"),
+}
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS.values(), ids=PAIRS.keys())
+def test_two_arguments_that_differ_are_two_calls(cache: Cache, one: Any, other: Any) -> None:
+    @cache.cached("5m")
+    def echo(value: Any) -> list[Any]:
+        return [value]
+
+    for _ in range(2):
+        assert echo(one)[0] is one or repr(echo(one)[0]) == repr(one)
+        assert type(echo(other)[0]) is type(other)
+    assert echo.stats().loads == 2
+    if not isinstance(one, SameRepr):
+        assert echo.key(one) != echo.key(other)
+
+
+def test_a_delimiter_inside_an_argument_does_not_move_the_border_between_two(cache: Cache) -> None:
+    @cache.cached("5m")
+    def join(a: str, b: str) -> tuple[str, str]:
+        return a, b
+
+    for a, b in (("a:b", "c"), ("a", "b:c"), ("a;s1:b", "c"), ("a", "s1:b;c"), ("", "a:b:c")):
+        assert join(a, b) == (a, b)
+    assert join.stats().loads == 5
+
+
+def test_two_closures_of_one_name_do_not_share_results(cache: Cache) -> None:
+    def make(factor: int) -> Any:
+        @cache.cached("5m")
+        def times(n: int) -> int:
+            return n * factor
+
+        return times
+
+    double, triple = make(2), make(3)
+    assert [double(5), triple(5), double(5), triple(5)] == [10, 15, 10, 15]
+
+
+def test_five_spellings_of_one_call_are_one_entry(cache: Cache) -> None:
+    @cache.cached("5m")
+    def add(a: int, b: int = 2, *, c: int = 3) -> int:
+        return a + b + c
+
+    spellings: list[Callable[[], int]] = [
+        lambda: add(1),
+        lambda: add(1, 2),
+        lambda: add(a=1, b=2),
+        lambda: add(b=2, a=1, c=3),
+        lambda: add(1, c=3),
+    ]
+    for _ in range(2):
+        assert [spelling() for spelling in spellings] == [6] * 5
+    assert add.stats().loads == 1
+    assert len({add.key(1), add.key(1, 2), add.key(a=1, b=2), add.key(b=2, a=1, c=3), add.key(1, c=3)}) == 1
+
+
+def test_invalidating_one_spelling_invalidates_all(cache: Cache) -> None:
+    @cache.cached("5m")
+    def add(a: int, b: int = 2) -> int:
+        return a + b
+
+    add(1), add(1, 2), add(b=2, a=1)
+    add.invalidate(b=2, a=1)
+    assert add.peek(1) is None
+    assert add.peek(1, 2) is None
+    add(1)
+    assert add.stats().loads == 2
+
+
+def test_keyword_arguments_in_any_order_are_one_call(cache: Cache) -> None:
+    @cache.cached("5m")
+    def collect(**names: int) -> dict[str, int]:
+        return names
+
+    collect(a=1, b=2)
+    assert collect(b=2, a=1) == {"a": 1, "b": 2}
+    assert collect.stats().loads == 1
+    assert collect.key(a=1, b=2) == collect.key(b=2, a=1)
+
+
+def test_positional_extras_are_not_keyword_extras(cache: Cache) -> None:
+    @cache.cached("5m")
+    def collect(*values: Any, **names: Any) -> tuple[Any, Any]:
+        return values, names
+
+    assert collect("a", 1) == (("a", 1), {})
+    assert collect(a=1) == ((), {"a": 1})
+    assert collect(("a", 1)) == ((("a", 1),), {})
+    assert collect.stats().loads == 3
+
+
+def test_equal_dicts_and_sets_are_one_call_in_any_order(cache: Cache) -> None:
+    @cache.cached("5m")
+    def size(value: Any) -> int:
+        return len(value)
+
+    size({"a": 1, "b": 2}), size({"b": 2, "a": 1})
+    assert size.stats().loads == 1
+    assert size.key({3, 1, 2}) == size.key({2, 3, 1})
+
+
+def test_a_wrong_call_raises_what_the_function_raises(cache: Cache) -> None:
+    @cache.cached("5m")
+    def one(a: int) -> int:
+        return a
+
+    for args, kwargs in (((), {}), ((1, 2), {}), ((1,), {"a": 1}), ((1,), {"z": 1})):
+        with pytest.raises(TypeError):
+            one(*args, **kwargs)
+    assert one.stats().loads == 0
+
+
+def test_a_template_names_the_entry(cache: Cache) -> None:
+    @cache.cached("5m", key="user:{user_id}")
+    def profile(user_id: int, verbose: bool = False) -> str:
+        return f"user {user_id}"
+
+    assert profile(7) == "user 7"
+    assert profile.key(7) == "user:7"
+    assert profile(7, verbose=True) == "user 7"
+    assert cache.sync.get("user:7") == "user 7"
+    cache.sync.delete("user:7")
+    assert profile.peek(7) is None
+
+
+def test_values_in_a_template_are_escaped(cache: Cache) -> None:
+    @cache.cached("5m", key="pair:{a}:{b}")
+    def pair(a: str, b: str) -> tuple[str, str]:
+        return a, b
+
+    assert pair("x:y", "z") == ("x:y", "z")
+    assert pair("x", "y:z") == ("x", "y:z")
+    assert pair("x%3Ay", "z") == ("x%3Ay", "z")
+    assert pair("{b}", "z") == ("{b}", "z")
+    assert len({pair.key("x:y", "z"), pair.key("x", "y:z"), pair.key("x%3Ay", "z"), pair.key("{b}", "z")}) == 4
+    assert pair.stats().loads == 4
+
+
+def test_a_very_long_name_is_stored_under_a_short_one(cache: Cache) -> None:
+    @cache.cached("5m", key="page:{url}")
+    def page(url: str) -> str:
+        return url[-1]
+
+    assert page("x" * 5000 + "1") == "1"
+    assert page("x" * 5000 + "2") == "2"
+    assert page.stats().loads == 2
+
+
+@pytest.mark.parametrize("template", ["user:{id}", "user:{}", "user:{0}", "user:{user_id", "user:}{user_id}"])
+def test_a_template_that_cannot_be_filled_is_refused_when_decorating(cache: Cache, template: str) -> None:
+    with pytest.raises(ConfigError, match="key"):
+
+        @cache.cached("5m", key=template)
+        def profile(user_id: int) -> int:
+            return user_id
+
+
+def test_the_error_about_an_unknown_field_names_it_and_the_parameters(cache: Cache) -> None:
+    with pytest.raises(ConfigError, match=r"'id'.*user_id"):
+
+        @cache.cached("5m", key="user:{id}")
+        def profile(user_id: int) -> int:
+            return user_id
+
+
+def test_the_error_about_an_argument_without_a_key_names_it(cache: Cache) -> None:
+    @cache.cached("5m")
+    def load(first: int, session: object) -> int:
+        return first
+
+    with pytest.raises(KeyTypeError, match=r"argument 'session' of .*load.*ignore=") as caught:
+        load.key(1, Opaque())
+    assert isinstance(caught.value, TypeError)
+
+
+def test_a_template_refuses_an_argument_compared_by_identity(cache: Cache) -> None:
+    @cache.cached("5m", key="thing:{thing}")
+    def load(thing: object) -> int:
+        return 1
+
+    with pytest.raises(KeyTypeError, match="argument 'thing'"):
+        load(Opaque())
+    assert load.stats().loads == 0
+
+
+def test_an_unhashable_argument_without_encoding_is_named(cache: Cache) -> None:
+    class Unhashable:
+        __hash__ = None  # type: ignore[assignment]
+
+    @cache.cached("5m")
+    def load(thing: object) -> int:
+        return 1
+
+    with pytest.raises(KeyTypeError, match="argument 'thing'"):
+        load(Unhashable())
+
+
+def test_an_argument_that_contains_itself_is_refused(cache: Cache) -> None:
+    @cache.cached("5m")
+    def load(thing: object) -> int:
+        return 1
+
+    loop: list[Any] = []
+    loop.append(loop)
+    with pytest.raises(KeyTypeError, match="argument 'thing'"):
+        load(loop)
+
+
+def test_an_argument_compared_by_identity_warns_once(cache: Cache) -> None:
+    @cache.cached("5m")
+    def load(thing: object) -> int:
+        return 1
+
+    one, other = Opaque(), Opaque()
+    with pytest.warns(UserWarning, match="ignore="):
+        load(one)
+    load(other), load(one)
+    assert load.stats().loads == 2
+
+
+def test_ignored_parameters_are_no_part_of_the_key(cache: Cache) -> None:
+    @cache.cached("5m", ignore=["session"])
+    def load(user_id: int, session: object = None) -> int:
+        return user_id
+
+    assert [load(1, Opaque()), load(1, Opaque()), load(1), load(1, session=Opaque())] == [1] * 4
+    assert load.stats().loads == 1
+
+
+def test_parameters_annotated_with_no_cache_key_are_no_part_of_the_key(cache: Cache) -> None:
+    @cache.cached("5m")
+    def load(
+        user_id: int, session: Annotated[object, NoCacheKey], log: Annotated[object, NoCacheKey()] = None
+    ) -> int:
+        return user_id
+
+    assert [load(1, Opaque()), load(1, Opaque(), log=Opaque())] == [1, 1]
+    assert load.stats().loads == 1
+
+
+@pytest.mark.parametrize("ignore", ["session", ["sesion"], [1]])
+def test_an_ignore_that_cannot_be_is_refused(cache: Cache, ignore: Any) -> None:
+    with pytest.raises(ConfigError, match="ignore"):
+
+        @cache.cached("5m", ignore=ignore)
+        def load(user_id: int, session: object) -> int:
+            return user_id
+
+
+def test_a_callable_key_takes_some_parameters_and_keeps_their_types(cache: Cache) -> None:
+    @cache.cached("5m", key=lambda a: a)
+    def load(a: Any, b: Any = 0) -> Any:
+        return [a, b]
+
+    assert load(1, 1) == [1, 1]
+    assert load(1, 2) == [1, 1]
+    assert load(True) == [True, 0]
+    assert load.stats().loads == 2
+
+
+def test_a_callable_key_with_an_unknown_parameter_is_refused(cache: Cache) -> None:
+    with pytest.raises(ConfigError, match="'z'"):
+        cache.cached("5m", key=lambda z: z)(lambda a: a)
+
+
+def test_versions_are_different_functions(cache: Cache) -> None:
+    def load(a: int) -> int:
+        return a
+
+    old, new = cache.cached("5m", version=1)(load), cache.cached("5m", version=2)(load)
+    assert old.key(1) != new.key(1)
+    old(1), new(1)
+    assert old.stats().loads == new.stats().loads == 1
+
+
+def test_a_namespace_is_cleared_alone(cache: Cache) -> None:
+    @cache.cached("5m", namespace="users", key="{n}")
+    def user(n: int) -> str:
+        return f"user {n}"
+
+    @cache.cached("5m", namespace="pages", key="{n}")
+    def page(n: int) -> str:
+        return f"page {n}"
+
+    assert [user(1), page(1), user(1), page(1)] == ["user 1", "page 1"] * 2
+    assert cache.namespace("users").sync.get("1") == "user 1"
+    asyncio.run(cache.namespace("users").clear())
+    assert user.peek(1) is None
+    assert page.peek(1) is not None
+
+
+@pytest.mark.parametrize("name", [1, None, b"k", ("a",)])
+def test_a_name_that_is_no_text_is_refused(cache: Cache, name: Any) -> None:
+    with pytest.raises(KeyTypeError):
+        cache.sync.get(name)
+    with pytest.raises(KeyTypeError):
+        cache.sync.set(name, 1)
+
+
+def test_a_class_with_a_cache_key_speaks_for_its_instances(cache: Cache) -> None:
+    class Tenant:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def __cache_key__(self) -> str:
+            return self.name
+
+        @cache.cached("5m")
+        def plan(self, year: int) -> str:
+            return f"{self.name} {year}"
+
+    assert Tenant("a").plan(1) == "a 1"
+    assert Tenant("a").plan(1) == "a 1"
+    assert Tenant("b").plan(1) == "b 1"
+    assert Tenant.plan.stats().loads == 2
