@@ -214,19 +214,25 @@ impl Signature {
         }
     }
 
-    /// Remembers a shape, if its names are a constant of the calling code: a tuple made for one call is held by that
-    /// call alone.
+    /// Remembers a shape. A constant tuple of names is held by its code object too; one that was made for a single call is
+    /// soon held by us alone, and makes room for the next.
     fn learn(&self, positional: usize, names: Option<&Bound<'_, PyTuple>>, from: Option<[u8; WIDTH]>) {
         let Some(from) = from else { return };
-        // SAFETY: a look at a valid object. One reference is the caller's, one ours.
-        let constant = names.is_none_or(|names| unsafe { ffi::Py_REFCNT(names.as_ptr()) } > 2);
-        // SAFETY: the interpreter is held; a push runs no Python.
+        // SAFETY: the interpreter is held; neither a push nor the end of a tuple of str runs Python.
         let shapes = unsafe { &mut *self.shapes.get() };
         let held = |shape: &Shape| shape.names.as_ref().map(Py::as_ptr);
         let given = names.map(|names| names.as_ptr());
-        let known = shapes.iter().any(|shape| shape.positional == positional && held(shape) == given);
-        if constant && !known && shapes.len() < SHAPES {
-            shapes.push(self.shape(positional, names, from));
+        if shapes.iter().any(|shape| shape.positional == positional && held(shape) == given) {
+            return;
+        }
+        // SAFETY: a look at an object that the shape holds.
+        let forgotten =
+            shapes.iter().position(|shape| held(shape).is_some_and(|names| unsafe { ffi::Py_REFCNT(names) } == 1));
+        let shape = self.shape(positional, names, from);
+        match forgotten {
+            Some(at) => shapes[at] = shape,
+            None if shapes.len() < SHAPES => shapes.push(shape),
+            None => {}
         }
     }
 
