@@ -229,9 +229,7 @@ def check_arrows(file: RustFile, layer: str, roots: dict[str, str]) -> Iterator[
             continue
         if below is not None:
             may = ", ".join(sorted(below)) or "nothing else of the crate"
-            text = (
-                f"{layer} names {'::'.join(segments)} but may name {may}: move the code up, or the type down"
-            )
+            text = f"{layer} names {'::'.join(segments)} but may name {may}: move the code up, or the type down"
             yield file.finding(at, "arrow", text)
         elif target == FACE:
             text = f"{layer} names {'::'.join(segments)}; only lib.rs knows src/python: hand in a trait"

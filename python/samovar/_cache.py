@@ -13,7 +13,7 @@ from samovar._cached import Decorator, decorate
 from samovar._options import Memory, Policy, refuse, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
     from datetime import timedelta
     from types import EllipsisType, TracebackType
     from typing import ParamSpec, Self, Unpack
@@ -155,7 +155,7 @@ class Cache(_core.CacheCore):
     ) -> Self:
         if url != "memory://":
             raise refuse("url", url, "give 'memory://'; this version has no remote tier yet")
-        if not isinstance(name, str) or not name:
+        if not isinstance(name, str) or not name:  # type: ignore[redundant-expr]  # pyright: ignore[reportUnnecessaryIsInstance]
             raise refuse("name", name, "give a text that is not empty")
         later = [option for option in others if option in _LATER]
         if later:
@@ -301,7 +301,7 @@ class Cache(_core.CacheCore):
         return self._sync
 
     @contextmanager
-    def disabled(self) -> Iterator[None]:
+    def disabled(self) -> Generator[None]:
         """Within this block, in every thread, lookups miss and nothing is stored.
 
         A write removes its key, so that no older value comes back afterwards. Costs other hits nothing.
@@ -313,13 +313,15 @@ class Cache(_core.CacheCore):
             self._disable(False)
 
     @overload
-    def cached(self, function: Callable[P, Coroutine[Any, Any, T]], /) -> AsyncCached[P, T]: ...
+    def cached(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+        self, function: Callable[P, Coroutine[Any, Any, T]], /
+    ) -> AsyncCached[P, T]: ...
     @overload
     def cached(self, function: Callable[P, T], /) -> SyncCached[P, T]: ...
     @overload
     def cached(self, ttl: GivenTtl, /, **options: Unpack[Options]) -> Decorator: ...
     @overload
-    def cached(self, **options: Unpack[AllOptions]) -> Decorator: ...
+    def cached(self, /, **options: Unpack[AllOptions]) -> Decorator: ...
     def cached(self, ttl: Any = ..., /, **options: Any) -> Any:
         """Cache a function's results here; the options are those of :func:`samovar.cached`."""
         return decorate(self, ttl, options)

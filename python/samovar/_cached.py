@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
         ttl: Ttl | EllipsisType | Callable[..., Ttl]
 
+
 S = TypeVar("S")
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -102,32 +103,43 @@ class AsyncCached(Protocol[P, R_co]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]: ...
     async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Forget the result of this call. A load that is under way answers its callers and stores nothing."""
+
     async def invalidate_all(self) -> None:
         """Forget all results of this function, in O(1)."""
+
     def refresh(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]:
         """Load anew, store, and return the result; until it is there others get the old one."""
         ...
+
     async def peek(self, *args: P.args, **kwargs: P.kwargs) -> Entry | None:
         """Return the entry of this call; loads nothing and counts as no use."""
+
     async def set(self, value: Any, *args: P.args, **kwargs: P.kwargs) -> None:
         """Store a value as the result of this call."""
+
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Return the canonical key. Raises KeyTypeError naming the argument that has none."""
         ...
+
     def uncached(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]:
         """Call the function itself."""
         ...
+
     def warm(self, calls: Iterable[Any]) -> WarmJob:
         """Load these calls in the background, a few at a time."""
         ...
+
     def stats(self) -> Stats:
         """This function's counters."""
         ...
+
     def cache_info(self) -> CacheInfo:
         """As ``functools`` has it."""
         ...
+
     def cache_clear(self) -> None:
         """Forget all results and set the counters to zero, as ``functools`` does."""
+
     @overload
     def __get__(self, instance: None, owner: type[Any], /) -> AsyncCached[P, R_co]: ...
     @overload
@@ -146,32 +158,43 @@ class SyncCached(Protocol[P, R_co]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Forget the result of this call."""
+
     def invalidate_all(self) -> None:
         """Forget all results of this function, in O(1)."""
+
     def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Load anew, store, and return the result."""
         ...
+
     def peek(self, *args: P.args, **kwargs: P.kwargs) -> Entry | None:
         """Return the entry of this call; loads nothing and counts as no use."""
+
     def set(self, value: Any, *args: P.args, **kwargs: P.kwargs) -> None:
         """Store a value as the result of this call."""
+
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Return the canonical key. Raises KeyTypeError naming the argument that has none."""
         ...
+
     def uncached(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call the function itself."""
         ...
+
     def warm(self, calls: Iterable[Any]) -> WarmJob:
         """Load these calls now, one after the other."""
         ...
+
     def stats(self) -> Stats:
         """This function's counters."""
         ...
+
     def cache_info(self) -> CacheInfo:
         """As ``functools`` has it."""
         ...
+
     def cache_clear(self) -> None:
         """Forget all results and set the counters to zero, as ``functools`` does."""
+
     @overload
     def __get__(self, instance: None, owner: type[Any], /) -> SyncCached[P, R_co]: ...
     @overload
@@ -184,13 +207,17 @@ class Decorator(Protocol):
     """What ``cached(...)`` returns: it keeps a function's signature, async or not."""
 
     @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncCached[P, R]: ...
+    def __call__(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> AsyncCached[P, R]: ...
     @overload
     def __call__(self, function: Callable[P, R], /) -> SyncCached[P, R]: ...
 
 
 @overload
-def cached(function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncCached[P, R]: ...
+def cached(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+    function: Callable[P, Coroutine[Any, Any, R]], /
+) -> AsyncCached[P, R]: ...
 @overload
 def cached(function: Callable[P, R], /) -> SyncCached[P, R]: ...
 @overload
@@ -214,6 +241,7 @@ def cached(ttl: Any = ..., /, **options: Any) -> Any:
         cache_if: A predicate on the result; what it refuses is returned and not stored.
         copy: Isolation of mutable results: ``"auto"``, ``"deep"``, ``"write"``, ``"both"``, False.
         max_entries: A bound of this function's own (``maxsize`` means the same).
+        **options: The options above that are given by name.
 
     Raises:
         ConfigError: An option cannot be, or does not exist.
@@ -298,7 +326,7 @@ class Decoration:
         self.__dict__.update(facts)
 
 
-def refuse_odd(function: object) -> None:
+def refuse_odd(function: Any) -> None:
     """What cannot be cached, and what to do instead."""
     import inspect
 
@@ -361,12 +389,12 @@ def ignored_parameters(function: Any, ignore: object, signature: inspect.Signatu
     wrong = ignored - set(signature.parameters)
     if wrong:
         raise refuse("ignore", ignore, f"{function.__qualname__} has no parameter {min(wrong)!r}")
-    return ignored | {name for name, kind in annotations(function).items() if marks_no_key(kind)}
+    return ignored | {name for name, kind in annotations_of(function).items() if marks_no_key(kind)}
 
 
-def annotations(function: Any) -> dict[str, Any]:
+def annotations_of(function: Any) -> dict[str, Any]:
     """The annotations with `Annotated` kept; those that cannot be resolved are none."""
-    raw = getattr(function, "__annotations__", {})
+    raw: dict[str, Any] = getattr(function, "__annotations__", {})
     if not any("NoCacheKey" in str(kind) for kind in raw.values()):
         return {}
     from typing import get_type_hints
@@ -404,4 +432,3 @@ def join(path: str, namespace: str) -> str:
 
     namespace = check_namespace(namespace)
     return f"{path}:{namespace}" if path and namespace else path or namespace
-

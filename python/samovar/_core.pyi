@@ -6,6 +6,8 @@ from datetime import timedelta
 from types import CodeType, EllipsisType
 from typing import Any, Self, TypeAlias, final
 
+from typing_extensions import disjoint_base
+
 from samovar._views import CacheInfo, Entry, Stats
 
 __all__ = [
@@ -36,6 +38,7 @@ _GivenTtl: TypeAlias = _Ttl | EllipsisType
 class LoadDone:
     def __call__(self, task: Future[Any]) -> None: ...
 
+@disjoint_base
 class CacheCore:
     def __new__(
         cls,

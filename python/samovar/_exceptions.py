@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - the names say what happened
 """The exceptions of Samovar. A cache that fails should still serve: each class says what remains true.
 
 CacheError

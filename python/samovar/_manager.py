@@ -39,9 +39,9 @@ class CacheManager:
         Raises:
             ConfigError: The name is taken, or the value is no cache.
         """
-        if not isinstance(name, str) or not name:
+        if not isinstance(name, str) or not name:  # type: ignore[redundant-expr]  # pyright: ignore[reportUnnecessaryIsInstance]
             raise refuse("cache name", name, "give a text that is not empty")
-        if not isinstance(cache, Cache):
+        if not isinstance(cache, Cache):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise refuse(f"cache {name!r}", cache, "give a Cache(...)")
         if self._caches.get(name, cache) is not cache:
             raise refuse("cache name", name, "another cache has it; choose another name")
@@ -131,7 +131,9 @@ def configure(*, policy: Policy | None = None, **caches: Any) -> CacheManager:
     """
     if policy is not None:
         if "default" in _default:
-            raise refuse("policy", policy, "the default cache is in use already; call configure() before the first @cached")
+            raise refuse(
+                "policy", policy, "the default cache is in use already; call configure() before the first @cached"
+            )
         _default.policy = policy
     for name, cache in caches.items():
         _default.register(name, cache)

@@ -107,7 +107,7 @@ class Policy:
 
     def __init__(
         self,
-        ttl: float | timedelta | str | None | EllipsisType = ...,
+        ttl: float | timedelta | str | EllipsisType | None = ...,
         *,
         copy: str | bool = "auto",
         **others: object,

@@ -24,12 +24,22 @@ pub unsafe fn hash_plain(state: &State, object: *mut ffi::PyObject) -> Option<u6
     unsafe {
         let kind = ffi::Py_TYPE(object);
         if kind == addr_of_mut!(ffi::PyUnicode_Type) {
-            Some(ffi::PyObject_Hash(object) as u64)
+            Some(hash_str(object))
         } else if kind == addr_of_mut!(ffi::PyLong_Type) {
             Some((ffi::PyObject_Hash(object) as u64).rotate_left(32) ^ 1)
         } else {
             hash_other(state, object, kind, DEPTH)
         }
+    }
+}
+
+/// A str keeps its hash once it was asked for; most keys have been.
+#[inline]
+pub unsafe fn hash_str(object: *mut ffi::PyObject) -> u64 {
+    // SAFETY: an exact str begins with this structure; -1 means that its hash is not known yet.
+    unsafe {
+        let known = (*object.cast::<ffi::PyASCIIObject>()).hash;
+        (if known == -1 { ffi::PyObject_Hash(object) } else { known }) as u64
     }
 }
 
@@ -43,7 +53,7 @@ unsafe fn hash_other(
     // SAFETY: as in `hash_plain`; a tuple's items are valid as long as the tuple is.
     unsafe {
         if kind == addr_of_mut!(ffi::PyUnicode_Type) {
-            Some(ffi::PyObject_Hash(object) as u64)
+            Some(hash_str(object))
         } else if kind == addr_of_mut!(ffi::PyLong_Type) {
             Some((ffi::PyObject_Hash(object) as u64).rotate_left(32) ^ 1)
         } else if kind == addr_of_mut!(ffi::PyBytes_Type) {

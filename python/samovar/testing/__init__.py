@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from samovar import _core
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
     from datetime import timedelta
 
 __all__ = ["CacheClock", "frozen_clock"]
@@ -27,7 +27,7 @@ class CacheClock:
 
 
 @contextmanager
-def frozen_clock() -> Iterator[CacheClock]:
+def frozen_clock() -> Generator[CacheClock]:
     """Stop the time of all caches for a block."""
     _core._freeze_clock(True)
     try:

@@ -19,7 +19,7 @@ def cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cache]:
     from samovar import Cache, CacheManager, _manager
 
     fresh = Cache(name="test")
-    before = list(_manager.default_manager()._caches.values())
+    before = list(_manager.default_manager()._caches.values())  # pyright: ignore[reportPrivateUsage]
     for old in before:
         old._clear()
     monkeypatch.setattr(_manager, "_default", CacheManager({"default": fresh}))

@@ -1,0 +1,344 @@
+"""One load per key, whoever asks, leaves, fails or invalidates meanwhile."""
+
+import asyncio
+import contextvars
+import threading
+from typing import Any
+
+import pytest
+from samovar import Cache, LoadCycle, LoadError
+
+
+async def turns(count: int = 10) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+class Gate:
+    """A loader that waits until it is let through, and notes what happened to it."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+        self.cancelled = 0
+        self.open = asyncio.Event()
+
+    async def pass_through(self, value: Any) -> Any:
+        self.calls.append(value)
+        try:
+            await self.open.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return value
+
+
+def test_a_thousand_awaits_of_a_cold_key_are_one_load(cache: Cache) -> None:
+    @cache.cached("5m")
+    async def load(n: int) -> int:
+        await asyncio.sleep(0)
+        return n
+
+    async def main() -> None:
+        assert await asyncio.gather(*(load(7) for _ in range(1000))) == [7] * 1000
+
+    asyncio.run(main())
+    assert load.stats().loads == 1
+    assert load.stats().coalesced == 999
+
+
+@pytest.mark.parametrize("leaver", [0, 1])
+def test_a_caller_that_is_cancelled_leaves_the_load_to_the_others(cache: Cache, leaver: int) -> None:
+    async def main() -> None:
+        gate = Gate()
+
+        @cache.cached("5m")
+        async def load(n: int) -> Any:
+            return await gate.pass_through(n)
+
+        tasks = [asyncio.ensure_future(load(1)) for _ in range(3)]
+        await turns()
+        tasks[leaver].cancel()
+        await turns()
+        gate.open.set()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(results.pop(leaver), asyncio.CancelledError)
+        assert results == [1, 1]
+        assert gate.calls == [1]
+        assert gate.cancelled == 0
+        assert await load(1) == 1
+
+    asyncio.run(main())
+
+
+def test_a_load_that_everybody_left_is_cancelled(cache: Cache) -> None:
+    async def main() -> None:
+        gate = Gate()
+
+        @cache.cached("5m")
+        async def load(n: int) -> Any:
+            return await gate.pass_through(n)
+
+        tasks = [asyncio.ensure_future(load(1)) for _ in range(3)]
+        await turns()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await turns()
+        assert gate.cancelled == 1
+        gate.open.set()
+        assert await load(1) == 1
+        assert gate.calls == [1, 1]
+
+    asyncio.run(main())
+    assert cache._inspect()["flights"] == 0
+
+
+def test_a_loader_that_raises_reaches_everyone_and_the_next_call_loads_again(cache: Cache) -> None:
+    async def main() -> None:
+        error, calls = ValueError("no"), 0
+
+        @cache.cached("5m")
+        async def load() -> int:
+            nonlocal calls
+            calls += 1
+            await asyncio.sleep(0)
+            if calls == 1:
+                raise error
+            return calls
+
+        results: list[Any] = await asyncio.gather(*(load() for _ in range(3)), return_exceptions=True)
+        assert results[0] is error
+        assert all(type(other) is ValueError and other.args == ("no",) for other in results[1:])
+        assert len({id(result) for result in results}) == 3
+        assert await load() == 2
+
+    asyncio.run(main())
+
+
+def test_a_load_cancelled_by_others_is_a_load_error(cache: Cache) -> None:
+    async def main() -> None:
+        gate = Gate()
+        inner: list[asyncio.Task[Any]] = []
+
+        @cache.cached("5m")
+        async def load() -> Any:
+            task = asyncio.current_task()
+            assert task is not None
+            inner.append(task)
+            return await gate.pass_through(1)
+
+        tasks = [asyncio.ensure_future(load()) for _ in range(2)]
+        await turns()
+        assert inner[0] not in tasks
+        inner[0].cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(result) for result in results] == [LoadError, LoadError]
+
+    asyncio.run(main())
+
+
+def test_a_load_that_asks_for_its_own_key_loads_directly(cache: Cache) -> None:
+    depth = 0
+
+    @cache.cached("5m")
+    async def later(n: int) -> int:
+        nonlocal depth
+        depth += 1
+        return n if depth % 2 == 0 else await later(n)
+
+    @cache.cached("5m")
+    def now(n: int) -> int:
+        nonlocal depth
+        depth += 1
+        return n if depth % 2 == 0 else now(n)
+
+    assert asyncio.run(asyncio.wait_for(later(1), 30)) == 1
+    assert now(1) == 1
+    assert cache._inspect()["flights"] == 0
+
+
+def test_loads_that_wait_for_each_other_raise_load_cycle(cache: Cache) -> None:
+    @cache.cached("5m")
+    async def first() -> int:
+        await asyncio.sleep(0)
+        return await second()
+
+    @cache.cached("5m")
+    async def second() -> int:
+        await asyncio.sleep(0)
+        return await first()
+
+    with pytest.raises(LoadCycle, match=r"first.*second.*first"):
+        asyncio.run(asyncio.wait_for(first(), 30))
+
+
+def test_blocking_threads_share_one_load(cache: Cache) -> None:
+    calls, barrier, inside, go = [], threading.Barrier(4), threading.Event(), threading.Event()
+
+    @cache.cached("5m")
+    def load() -> int:
+        calls.append(1)
+        inside.set()
+        assert go.wait(30)
+        return 5
+
+    answers: list[int] = []
+
+    def ask() -> None:
+        barrier.wait(30)
+        answers.append(load())
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    assert inside.wait(30)
+    go.set()
+    for thread in threads:
+        thread.join(30)
+    assert answers == [5] * 4
+    assert len(calls) == 1
+
+
+def test_one_function_serves_two_loops_in_two_threads(cache: Cache) -> None:
+    barrier, answers = threading.Barrier(2), []
+
+    @cache.cached("5m")
+    async def load(n: int) -> int:
+        await turns()
+        return n
+
+    async def main() -> None:
+        barrier.wait(30)
+        answers.extend([await asyncio.wait_for(load(n), 30) for n in range(50)])
+
+    threads = [threading.Thread(target=asyncio.run, args=(main(),)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(answers) == sorted([*range(50)] * 2)
+    assert cache._inspect()["flights"] == 0
+
+
+def test_a_leader_with_a_session_takes_its_load_along_and_the_next_starts_anew(cache: Cache) -> None:
+    async def main() -> None:
+        gate = Gate()
+
+        @cache.cached("5m", ignore=["session"])
+        async def load(n: int, session: str) -> Any:
+            return await gate.pass_through(session)
+
+        leader, waiter = asyncio.ensure_future(load(1, "a")), asyncio.ensure_future(load(1, "b"))
+        await turns()
+        assert gate.calls == ["a"]
+        leader.cancel()
+        await turns()
+        assert gate.cancelled == 1
+        gate.open.set()
+        assert await waiter == "b"
+        assert gate.calls == ["a", "b"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("how", ["invalidate", "clear"])
+def test_an_invalidation_during_a_load_stores_nothing_and_a_later_call_starts_anew(cache: Cache, how: str) -> None:
+    async def main() -> None:
+        gate = Gate()
+        version = 0
+
+        @cache.cached("5m")
+        async def load(n: int) -> Any:
+            seen = version
+            await gate.pass_through(n)
+            return seen
+
+        old = asyncio.ensure_future(load(1))
+        await turns()
+        version = 1
+        await (load.invalidate(1) if how == "invalidate" else cache.clear())
+        new = asyncio.ensure_future(load(1))
+        await turns()
+        assert len(gate.calls) == 2
+        gate.open.set()
+        assert [await old, await new, await load(1)] == [0, 1, 1]
+
+    asyncio.run(main())
+
+
+def test_a_call_that_is_never_awaited_warns_and_takes_no_lease(cache: Cache) -> None:
+    @cache.cached("5m")
+    async def load() -> int:
+        return 1
+
+    async def main() -> None:
+        with pytest.warns(RuntimeWarning, match="never awaited"):
+            load()
+        assert cache._inspect()["flights"] == 0
+        assert await load() == 1
+
+    asyncio.run(main())
+    assert load.stats().loads == 1
+
+
+def test_a_second_await_of_one_call_is_refused(cache: Cache) -> None:
+    @cache.cached("5m")
+    async def load() -> int:
+        return 1
+
+    async def main() -> None:
+        for _ in range(2):
+            call = load()
+            assert await call == 1
+            with pytest.raises(RuntimeError):
+                await call
+
+    asyncio.run(main())
+
+
+def test_a_loader_sees_the_context_of_its_starter(cache: Cache) -> None:
+    user: contextvars.ContextVar[str] = contextvars.ContextVar("user")
+
+    @cache.cached("5m")
+    async def load() -> str:
+        return user.get()
+
+    async def main() -> None:
+        user.set("ann")
+        assert await load() == "ann"
+
+    asyncio.run(main())
+
+
+def test_a_refresh_loads_anew_and_a_disabled_cache_always(cache: Cache) -> None:
+    calls = 0
+
+    @cache.cached("5m")
+    async def load() -> int:
+        nonlocal calls
+        calls += 1
+        return calls
+
+    async def main() -> None:
+        assert [await load(), await load.refresh(), await load()] == [1, 2, 2]
+        with cache.disabled():
+            assert [await load(), await load()] == [3, 4]
+
+    asyncio.run(main())
+
+
+def test_a_sync_call_on_the_thread_of_the_loading_loop_does_not_hang(cache: Cache) -> None:
+    async def main() -> None:
+        gate = asyncio.Event()
+
+        async def slow() -> int:
+            await gate.wait()
+            return 1
+
+        task = asyncio.ensure_future(cache.get_or_set("k", slow))
+        await turns()
+        assert cache.sync.get_or_set("k", lambda: 2) == 2
+        gate.set()
+        assert await task in (1, 2)
+
+    asyncio.run(main())
