@@ -58,8 +58,15 @@ pub fn parse_template(template: &str) -> Result<Vec<Piece>> {
             }
             '}' => return refuse("a '}' without '{'; write '}}' for the character itself"),
             '{' => {
-                let field: String = rest.by_ref().take_while(|&c| c != '}').collect();
-                if field.is_empty() || !field.chars().all(|c| c.is_alphanumeric() || c == '_') {
+                let mut closed = false;
+                let field: String = rest
+                    .by_ref()
+                    .take_while(|&c| {
+                        closed = c == '}';
+                        !closed
+                    })
+                    .collect();
+                if !closed || field.is_empty() || !field.chars().all(|c| c.is_alphanumeric() || c == '_') {
                     return refuse("a field is the name of a parameter in braces, such as 'user:{user_id}'");
                 }
                 if !text.is_empty() {
@@ -90,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_bad_template_is_refused_with_itself_and_the_cure() {
-        for template in ["user:{", "user:{}", "{a.b}", "user:}", "{a!r}"] {
+        for template in ["user:{", "user:{user_id", "user:{}", "{a.b}", "user:}", "{a!r}"] {
             let error = parse_template(template).unwrap_err().to_string();
             assert!(error.contains("key") && error.contains(template), "{error}");
         }

@@ -25,6 +25,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyEllipsis, PyInt, PyList, PyString};
+use pyo3::{PyTraverseError, PyVisit};
 use std::ptr::{addr_of_mut, null_mut};
 use std::sync::Arc;
 use std::time::Duration;
@@ -167,6 +168,11 @@ impl CacheCore {
         };
         let space = tier.names(path);
         Ok(CacheCore { tier, owner, space, state: state.get().0, ttl, copy })
+    }
+
+    /// The owner answers for the entries; every face of the cache leads to it.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.owner)
     }
 
     #[getter]

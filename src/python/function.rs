@@ -227,13 +227,14 @@ impl Function {
             space = own;
             row.remove(0);
         }
-        let (spot, plain) = self.naming.place(py, state, &space, &row)?;
-        let Some(names) = &self.names else { return Ok((spot, space, None)) };
-        let Some(name) = self.naming.name(py, state, &self.signature, values)? else {
-            return Ok((spot, space, None));
-        };
-        let alias = plain.then(|| Alias { hash: spot.hash, key: spot.key });
-        Ok((keys::named(&name, names)?, space, alias))
+        let name = self.naming.name(py, state, &self.signature, values)?;
+        match (&self.names, name) {
+            (Some(names), Some(name)) => {
+                let alias = self.naming.alias(py, state, &space, &row)?;
+                Ok((keys::named(&name, names)?, space, alias))
+            }
+            _ => Ok((self.naming.place(py, state, &space, &row)?, space, None)),
+        }
     }
 
     /// Everything a driver needs to answer this call.

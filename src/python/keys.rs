@@ -4,7 +4,7 @@ use super::args;
 use super::encode::{self, Refused};
 use super::errors;
 use super::options::shown;
-use super::request::Spot;
+use super::request::{Alias, Spot};
 use super::signature::{Parameter, Signature};
 use super::state::State;
 use super::tier::Space;
@@ -168,34 +168,44 @@ impl Naming {
         Ok(stored_name(&format!("{}:{}", self.id, text(&bytes))))
     }
 
-    /// The place of a call by its arguments, and whether they are plain, so that a shortcut can lead there.
+    /// The shortcut from a call to its name, if its arguments are plain.
+    pub fn alias(
+        &self,
+        py: Python<'_>,
+        state: &State,
+        space: &Space,
+        row: &[(&Parameter, Bound<'_, PyAny>)],
+    ) -> PyResult<Option<Alias>> {
+        let pointers: Vec<_> = row.iter().map(|(_, value)| value.as_ptr()).collect();
+        // SAFETY: the row keeps its values alive.
+        let Some(hash) = (unsafe { args::hash_call(state, &pointers) }) else { return Ok(None) };
+        Ok(Some(Alias { hash: mix(hash, space.salt()), key: row_key(py, row)? }))
+    }
+
+    /// The place of a call by its arguments.
     pub fn place(
         &self,
         py: Python<'_>,
         state: &State,
         space: &Space,
         row: &[(&Parameter, Bound<'_, PyAny>)],
-    ) -> PyResult<(Spot, bool)> {
+    ) -> PyResult<Spot> {
         let pointers: Vec<_> = row.iter().map(|(_, value)| value.as_ptr()).collect();
         // SAFETY: the row keeps its values alive.
         if let Some(hash) = unsafe { args::hash_call(state, &pointers) } {
-            let key = match row {
-                [(_, only)] => only.clone(),
-                _ => PyTuple::new(py, row.iter().map(|(_, value)| value))?.into_any(),
-            };
-            return Ok((Spot { hash: mix(hash, space.salt()), key: key.unbind(), asks: false }, true));
+            return Ok(Spot { hash: mix(hash, space.salt()), key: row_key(py, row)?, asks: false });
         }
         let mut bytes = Vec::new();
         for (_, value) in row {
             match encode::encode(state, value, &mut bytes) {
                 Ok(()) => {}
                 Err(Refused::Raised(error)) => return Err(error),
-                Err(Refused::NoEncoding) => return Ok((self.asking(py, state, space, row)?, false)),
+                Err(Refused::NoEncoding) => return self.asking(py, state, space, row),
             }
         }
         let key = PyBytes::new(py, &bytes);
         let hash = mix(key.hash()? as u64, space.salt() ^ ENCODED);
-        Ok((Spot { hash, key: key.into_any().unbind(), asks: false }, false))
+        Ok(Spot { hash, key: key.into_any().unbind(), asks: false })
     }
 
     /// Hashable arguments without an encoding: by type and `==`, in this process only.
@@ -255,6 +265,14 @@ impl Naming {
             class.name()?
         ))?;
         PyErr::warn(py, &py.get_type::<PyUserWarning>(), &text, 3)
+    }
+}
+
+/// A row as a key: its only value, or the tuple of all.
+fn row_key(py: Python<'_>, row: &[(&Parameter, Bound<'_, PyAny>)]) -> PyResult<Py<PyAny>> {
+    match row {
+        [(_, only)] => Ok(only.clone().unbind()),
+        _ => Ok(PyTuple::new(py, row.iter().map(|(_, value)| value))?.into_any().unbind()),
     }
 }
 

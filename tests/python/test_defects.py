@@ -557,3 +557,15 @@ def test_a_predicate_that_raises_reaches_the_caller_and_stores_nothing(cache: Ca
     assert load.stats().entries == 0
     whole(cache)
     assert cache._inspect()["flights"] == 0
+
+
+@pytest.mark.parametrize("face", ["cache", "sync"])
+def test_a_cycle_from_a_value_back_to_its_cache_is_collected(face: str) -> None:
+    own = Cache(name="cycle")
+    node = Node()
+    node.me = own if face == "cache" else own.sync
+    own.sync.set("k", node)
+    seen = weakref.ref(node)
+    del node, own
+    gc.collect()
+    assert seen() is None

@@ -354,3 +354,23 @@ def test_a_class_with_a_cache_key_speaks_for_its_instances(cache: Cache) -> None
     assert Tenant("a").plan(1) == "a 1"
     assert Tenant("b").plan(1) == "b 1"
     assert Tenant.plan.stats().loads == 2
+
+
+def test_an_unclosed_field_is_refused(cache: Cache) -> None:
+    with pytest.raises(ConfigError, match="key"):
+
+        @cache.cached("5m", key="user:{user_id")
+        def load(user_id: int) -> int:
+            return user_id
+
+
+def test_a_template_cannot_name_an_object_without_an_encoding(cache: Cache) -> None:
+    class Opaque:
+        pass
+
+    @cache.cached("5m", key="thing:{thing}")
+    def load(thing: object) -> int:
+        return 1
+
+    with pytest.raises(KeyTypeError, match="thing"):
+        load(Opaque())
