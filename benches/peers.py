@@ -7,7 +7,6 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import hits
-
 from samovar import Cache, Memory
 
 if TYPE_CHECKING:

@@ -28,7 +28,8 @@ def main() -> None:
     print(f"\nbytes per entry at 1 000 000 entries with a ttl: {bounds.bytes_per_entry():.1f}")
     for busy in (False, True):
         state = "busy" if busy else "idle"
-        print(f"1 000 000 expired entries, main thread {state}: 99 % freed after {bounds.seconds_to_free(busy=busy):.2f} s")
+        seconds = bounds.seconds_to_free(busy=busy)
+        print(f"1 000 000 expired entries, main thread {state}: 99 % freed after {seconds:.2f} s")
 
 
 if __name__ == "__main__":

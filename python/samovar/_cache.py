@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     P = ParamSpec("P")
 
 T = TypeVar("T")
-D = TypeVar("D")
 
 _LATER = ("remote", "codec", "compress", "key_ring", "encrypt", "rules", "bus", "external_writers", "on_error")
 
@@ -42,11 +41,7 @@ class SyncCache(_core.SyncCore):
 
     if TYPE_CHECKING:
 
-        @overload
-        def get(self, key: str) -> Any: ...
-        @overload
-        def get(self, key: str, default: D) -> Any | D: ...
-        def get(self, key: str, default: object = None) -> Any:
+        def get(self, key: str, default: Any = None) -> Any:
             """As :meth:`Cache.get`."""
             raise AssertionError
 
@@ -176,11 +171,7 @@ class Cache(_core.CacheCore):
     if TYPE_CHECKING:
         _sync: SyncCache
 
-        @overload
-        def get(self, key: str) -> Awaitable[Any]: ...
-        @overload
-        def get(self, key: str, default: D) -> Awaitable[Any | D]: ...
-        def get(self, key: str, default: object = None) -> Awaitable[Any]:
+        def get(self, key: str, default: Any = None) -> Awaitable[Any]:
             """Return the value under key, or default. A hit in memory never touches the event loop."""
             raise AssertionError
 
@@ -324,7 +315,7 @@ class Cache(_core.CacheCore):
     def cached(self, /, **options: Unpack[AllOptions]) -> Decorator: ...
     def cached(self, ttl: Any = ..., /, **options: Any) -> Any:
         """Cache a function's results here; the options are those of :func:`samovar.cached`."""
-        return decorate(self, ttl, options)
+        return decorate(self, ttl, options)  # pyright: ignore[reportArgumentType]
 
     async def close(self) -> None:
         """Drop all entries and end what runs for this cache. Closing twice is once; a closed cache starts anew."""

@@ -330,8 +330,8 @@ def refuse_odd(function: Any) -> None:
     """What cannot be cached, and what to do instead."""
     import inspect
 
-    if isinstance(function, classmethod | staticmethod):
-        kind = type(function).__name__
+    kind = type(function).__name__
+    if kind in ("classmethod", "staticmethod"):
         raise refuse("function", function, f"put @{kind} above @cached, not below it")
     if not callable(function):
         raise TypeError(f"@cached needs a function, not {function!r}")

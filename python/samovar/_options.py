@@ -77,7 +77,7 @@ class Memory:
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
-def parse_size(option: str, value: int | str) -> int:
+def parse_size(option: str, value: object) -> int:
     """A size in bytes from a number or a text such as ``"256MiB"``."""
     cure = "give a number of bytes above zero, or a text such as '256MiB'"
     if isinstance(value, str):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -87,9 +87,9 @@ class WarmJob:
 def as_arguments(call: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """A tuple is positional arguments, a dict keyword ones, anything else the only argument."""
     if isinstance(call, tuple):
-        return call, {}
+        return call, {}  # pyright: ignore[reportUnknownVariableType]
     if isinstance(call, dict):
-        return (), call
+        return (), cast("dict[str, Any]", call)
     return (call,), {}
 
 

@@ -606,7 +606,7 @@ unsafe extern "C" fn get_sync(
 
 /// Puts the raw `get` methods onto the classes.
 pub fn add_raw_methods(py: Python<'_>) -> PyResult<()> {
-    let doc = c"get($self, key, default=None, /)\n--\n\nReturn the value under key, or default. A hit in memory never touches the event loop.";
+    let doc = c"get($self, key, default=None)\n--\n\nReturn the value under key, or default. A hit in memory never touches the event loop.";
     let defs: [(Bound<'_, pyo3::types::PyType>, ffi::PyCFunctionFastWithKeywords); 2] =
         [(py.get_type::<CacheCore>(), get_async), (py.get_type::<SyncCore>(), get_sync)];
     for (class, function) in defs {

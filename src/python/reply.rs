@@ -104,14 +104,14 @@ pub fn make_type(py: Python<'_>) -> PyResult<*mut ffi::PyTypeObject> {
                 raw::method(
                     c"send",
                     raw::Function::One(send),
-                    c"send(value)\n--\n\nRun until the next suspension, as a coroutine does.",
+                    c"send($self, value, /)\n--\n\nRun until the next suspension, as a coroutine does.",
                 ),
                 raw::method(
                     c"throw",
                     raw::Function::Fast(throw),
-                    c"throw(type, value=None, traceback=None)\n--\n\nRaise inside the waiting call.",
+                    c"throw($self, kind, value=None, traceback=None, /)\n--\n\nRaise inside the waiting call.",
                 ),
-                raw::method(c"close", raw::Function::None(close), c"close()\n--\n\nGive up waiting."),
+                raw::method(c"close", raw::Function::None(close), c"close($self, /)\n--\n\nGive up waiting."),
             ]),
         ),
         raw::slot(ffi::Py_tp_doc, c"An awaitable answer of a cache. Await it once.".as_ptr() as *mut c_void),
