@@ -1,6 +1,9 @@
 """What makes two calls the same call: typed keys, spellings, templates, and what is left out."""
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
@@ -374,3 +377,19 @@ def test_a_template_cannot_name_an_object_without_an_encoding(cache: Cache) -> N
 
     with pytest.raises(KeyTypeError, match="thing"):
         load(Opaque())
+
+
+def test_equal_sets_and_dicts_have_one_key_in_every_process() -> None:
+    program = (
+        "from samovar import Cache\n"
+        "f = Cache().cached('5m')(lambda a, b: 1)\n"
+        "print(f.key({'x', 'yy', 'zzz', 3, (1, 2)}, {'b': [1, {2.5}], 'a': b'raw'}))\n"
+    )
+    keys = set()
+    for seed in ("0", "1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", program], env=environment, capture_output=True, text=True, check=True
+        )
+        keys.add(done.stdout)
+    assert len(keys) == 1
