@@ -59,17 +59,27 @@ impl<const LINK: usize> Lists<LINK> {
     /// Puts an unlinked node at the front.
     #[inline]
     pub fn push_front(&mut self, nodes: &mut Nodes, list: u32, node: u32) {
-        let first = self.ends[list as usize].0;
-        self.join(nodes, END | list, node);
-        self.join(nodes, node, first);
+        let ends = &mut self.ends[list as usize];
+        nodes[node].links[LINK] = (END | list, ends.0);
+        if ends.0 & END == 0 {
+            nodes[ends.0].links[LINK].0 = node;
+        } else {
+            ends.1 = node;
+        }
+        ends.0 = node;
     }
 
     /// Puts an unlinked node at the back.
     #[inline]
     pub fn push_back(&mut self, nodes: &mut Nodes, list: u32, node: u32) {
-        let last = self.ends[list as usize].1;
-        self.join(nodes, node, END | list);
-        self.join(nodes, last, node);
+        let ends = &mut self.ends[list as usize];
+        nodes[node].links[LINK] = (ends.1, END | list);
+        if ends.1 & END == 0 {
+            nodes[ends.1].links[LINK].1 = node;
+        } else {
+            ends.0 = node;
+        }
+        ends.1 = node;
     }
 
     /// Takes a node out of whichever list holds it; an unlinked node is left alone.
