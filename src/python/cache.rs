@@ -572,8 +572,8 @@ unsafe fn get_odd(core: &CacheCore, key: *mut ffi::PyObject, default: *mut ffi::
 unsafe fn core_of<'a>(object: *mut ffi::PyObject) -> &'a CacheCore {
     // SAFETY: a method descriptor lets only instances of its class through; the instance outlives the call.
     unsafe {
-        let bound = Bound::from_borrowed_ptr(Python::assume_attached(), object).cast_into_unchecked::<CacheCore>();
-        let core: *const CacheCore = bound.get();
+        let borrowed = pyo3::Borrowed::from_ptr(Python::assume_attached(), object);
+        let core: *const CacheCore = borrowed.cast_unchecked::<CacheCore>().get();
         &*core
     }
 }

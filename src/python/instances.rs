@@ -5,12 +5,12 @@
 
 use super::errors;
 use super::function::Function;
+use super::guarded::Guarded;
 use super::options::shown;
 use super::state::State;
 use super::tier::{Object, Space, Tier};
 use crate::core::memory::{GroupId, mix};
 use hashbrown::HashTable;
-use parking_lot::Mutex;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyCFunction;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 /// The instances of one function.
 #[derive(Default)]
-pub struct Instances(Mutex<HashTable<Known>>);
+pub struct Instances(Guarded<HashTable<Known>>);
 
 struct Known {
     address: usize,

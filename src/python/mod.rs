@@ -3,7 +3,7 @@
 //! - the hit path: `args`, `signature`, `function`, `reply`, `raw`, `state`
 //! - keys: `keys`, `encode`, `asking`, `instances`
 //! - loading: `request`, `asyncio`, `blocking`, `seat`, `lease`
-//! - the cache: `tier`, `owner`, `cache`, `decorate`, `copy`, `options`, `views`, `errors`, `clock`, `process`
+//! - the cache: `tier`, `guarded`, `owner`, `cache`, `decorate`, `copy`, `options`, `views`, `errors`, `clock`, `process`
 
 mod args;
 mod asking;
@@ -17,6 +17,7 @@ mod encode;
 mod errors;
 mod function;
 mod function_methods;
+mod guarded;
 mod instances;
 mod keys;
 mod lease;

@@ -2,7 +2,7 @@
 //!
 //! A forked child keeps the entries and nothing in motion. At the end the sweeper is stopped while Python still stands.
 
-use super::tier::ForkedTiers;
+use super::tier;
 use crate::work::{self, ForkGuard};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -10,20 +10,19 @@ use std::cell::RefCell;
 
 thread_local! {
     /// Locked by the thread that forks, from before the fork until after it, in parent and child alike.
-    static FORKING: RefCell<Option<(ForkGuard, ForkedTiers)>> = const { RefCell::new(None) };
+    static FORKING: RefCell<Option<ForkGuard>> = const { RefCell::new(None) };
 }
 
-/// Locks everything, so that the child finds it whole.
+/// Keeps the sweeper out, so that the child finds everything whole.
 #[pyfunction]
 pub fn _before_fork() {
-    FORKING.with_borrow_mut(|forking| *forking = Some((work::forking(), ForkedTiers::lock())));
+    FORKING.with_borrow_mut(|forking| *forking = Some(work::forking()));
 }
 
 /// Unlocks in the parent.
 #[pyfunction]
 pub fn _after_fork_parent() {
-    if let Some((sweeper, tiers)) = FORKING.take() {
-        tiers.unlock(false);
+    if let Some(sweeper) = FORKING.take() {
         sweeper.parent();
     }
 }
@@ -31,8 +30,8 @@ pub fn _after_fork_parent() {
 /// Unlocks in the child and forgets what was in motion.
 #[pyfunction]
 pub fn _after_fork_child() {
-    if let Some((sweeper, tiers)) = FORKING.take() {
-        tiers.unlock(true);
+    tier::forget_motion();
+    if let Some(sweeper) = FORKING.take() {
         sweeper.child();
     }
 }

@@ -3,6 +3,7 @@
 //! The lock is held only while the interpreter is, never across anything that runs Python: what leaves the table is
 //! dropped after unlocking. A [`Space`] is a key space of its own in the shared table, told apart by its salt.
 
+use super::guarded::Guarded;
 use super::seat::Waiter;
 use crate::core::clock::{Clock, Millis};
 use crate::core::memory::{Discard, GroupId, Memory, RegionId, mix};
@@ -76,17 +77,17 @@ pub struct Tier {
     /// The cache's name, for messages.
     pub name: String,
     /// Entries, aliases and flights.
-    pub memory: Mutex<PyMemory>,
+    pub memory: Guarded<PyMemory>,
     /// The time.
     pub clock: Clock,
     /// When the sweeper comes.
     pub appointment: Appointment,
     /// Loads that run as tasks.
-    pub tasks: Mutex<HashMap<u64, super::asyncio::Running>>,
-    spaces: Mutex<Vec<Weak<Space>>>,
-    names: Mutex<HashMap<String, Arc<Space>>>,
+    pub tasks: Guarded<HashMap<u64, super::asyncio::Running>>,
+    spaces: Guarded<Vec<Weak<Space>>>,
+    names: Guarded<HashMap<String, Arc<Space>>>,
     /// Spaces of functions that are gone and whose entries live on under their names.
-    adopted: Mutex<Vec<Arc<Space>>>,
+    adopted: Guarded<Vec<Arc<Space>>>,
     disabled: AtomicU32,
     /// Whether the last slice of the sweep left something over.
     behind: AtomicBool,
@@ -94,6 +95,7 @@ pub struct Tier {
     disabled_salt: u64,
 }
 
+/// Locked for moments by threads that hold the interpreter, so never across a fork by another.
 static TIERS: Mutex<Vec<Weak<Tier>>> = Mutex::new(Vec::new());
 
 impl Tier {
@@ -102,13 +104,13 @@ impl Tier {
         let seed = std::hash::RandomState::new().hash_one(0);
         let tier = Arc::new(Tier {
             name,
-            memory: Mutex::new(PyMemory::new(max_entries)),
+            memory: Guarded::new(PyMemory::new(max_entries)),
             clock,
             appointment: Appointment::default(),
-            tasks: Mutex::default(),
-            spaces: Mutex::default(),
-            names: Mutex::default(),
-            adopted: Mutex::default(),
+            tasks: Guarded::default(),
+            spaces: Guarded::default(),
+            names: Guarded::default(),
+            adopted: Guarded::default(),
             disabled: AtomicU32::new(0),
             behind: AtomicBool::new(false),
             salts: AtomicU64::new(seed),
@@ -369,32 +371,12 @@ impl NextDue for PyMemory {
     }
 }
 
-/// Every tier, locked across a fork so that the child finds its tables whole.
-pub struct ForkedTiers(Vec<Arc<Tier>>);
-
-impl ForkedTiers {
-    /// Locks them all.
-    pub fn lock() -> Self {
-        let tiers: Vec<Arc<Tier>> = TIERS.lock().iter().filter_map(Weak::upgrade).collect();
-        for tier in &tiers {
-            std::mem::forget(tier.memory.lock());
-            std::mem::forget(tier.tasks.lock());
-        }
-        ForkedTiers(tiers)
-    }
-
-    /// Unlocks them; in the child, everything that was in motion is forgotten: it belongs to the parent's loops.
-    pub fn unlock(self, child: bool) {
-        for tier in &self.0 {
-            // SAFETY: locked by `lock` on this very thread, whose guards were forgotten there.
-            unsafe {
-                tier.tasks.force_unlock();
-                tier.memory.force_unlock();
-            }
-            if child {
-                std::mem::forget(std::mem::take(&mut tier.memory.lock().flights));
-                std::mem::forget(std::mem::take(&mut *tier.tasks.lock()));
-            }
-        }
+/// In a forked child: everything that was in motion is forgotten, it belongs to the parent's loops. The tables are whole:
+/// only a thread that holds the interpreter changes them, and the thread that forks held it.
+pub fn forget_motion() {
+    let tiers: Vec<Arc<Tier>> = TIERS.lock().iter().filter_map(Weak::upgrade).collect();
+    for tier in &tiers {
+        std::mem::forget(std::mem::take(&mut tier.memory.lock().flights));
+        std::mem::forget(std::mem::take(&mut *tier.tasks.lock()));
     }
 }
