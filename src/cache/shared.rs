@@ -60,9 +60,7 @@ where
         K: Borrow<Q>,
     {
         let id = self.find(hash, key)?;
-        let value = Arc::clone(self.memory.entries.read(id, || clock.now())?.value);
-        self.stats().hits += 1;
-        Some(value)
+        Some(Arc::clone(self.memory.entries.read(id, |end| clock.has_come(end))?.value))
     }
 
     pub fn flight<Q: Eq + ?Sized>(&self, hash: u64, key: &Q) -> Option<FlightId>
@@ -84,7 +82,7 @@ type Gone<K, V> = Discard<K, Arc<V>>;
 
 impl<K, V> State<K, V> {
     fn placement(&self, deadline: Millis) -> Placement {
-        Placement { group: self.group, deadline, tag: 0 }
+        Placement::new(self.group, deadline, 0)
     }
 
     /// An explicit write. `found` is the slot of the key, served or not.
@@ -151,8 +149,9 @@ impl<K, V> Shared<K, V> {
     }
 
     pub fn stats(&self) -> Stats {
-        let state = self.lock();
-        state.memory.entries.stats(state.group)
+        let mut state = self.lock();
+        let group = state.group;
+        state.memory.entries.stats(group)
     }
 
     /// A value to be stored now.
@@ -241,7 +240,7 @@ where
     {
         let hash = self.hash(key);
         let state = self.lock();
-        state.find(hash, key).is_some_and(|id| state.memory.entries.is_served(id, || self.clock.now()))
+        state.find(hash, key).is_some_and(|id| state.memory.entries.is_served(id, |end| self.clock.has_come(end)))
     }
 
     pub fn insert(&self, key: K, value: V, policy: Policy) {
@@ -261,7 +260,7 @@ where
         {
             let mut state = self.lock();
             let (found, flight) = (state.find(hash, &key), state.flight(hash, &key));
-            if new && found.is_some_and(|id| state.memory.entries.is_served(id, || now)) {
+            if new && found.is_some_and(|id| state.memory.entries.is_served(id, |end| now >= end)) {
                 return false;
             }
             if let Some(flight) = flight {
@@ -287,7 +286,7 @@ where
         }
         state.stats().invalidations += 1;
         let entries = &mut state.memory.entries;
-        let served = found.is_some_and(|id| entries.is_served(id, || self.clock.now()));
+        let served = found.is_some_and(|id| entries.is_served(id, |end| self.clock.has_come(end)));
         if let Some(id) = found {
             entries.remove(id, Reason::Removed, &mut out);
         }

@@ -3,10 +3,10 @@
 //! A [`Clock`] is handed to the drivers, which pass plain [`Millis`] to every decision. A frozen clock stands still until
 //! [`Clock::advance`] moves it, so tests own the time and never sleep.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Milliseconds on the monotonic line of this process; meaningless elsewhere.
 pub type Millis = u64;
@@ -23,7 +23,6 @@ struct Frozen {
     /// 0 while the system's time is used.
     now: AtomicU64,
     wall_at_zero: AtomicU64,
-    recent: Recent,
 }
 
 impl Clock {
@@ -61,8 +60,28 @@ impl Clock {
     #[inline]
     pub fn now(&self) -> Millis {
         match self.0.now.load(Relaxed) {
-            0 => self.0.recent.now(),
+            0 => system::now(),
             frozen => frozen,
+        }
+    }
+
+    /// The present to count a ttl from: exact for a short one, up to a tick early, less than a hundredth of it, for one of
+    /// seconds or none.
+    #[inline]
+    pub fn now_for(&self, ttl: Option<Duration>) -> Millis {
+        match self.0.now.load(Relaxed) {
+            0 if ttl.is_none_or(|ttl| ttl.as_secs() > 0) => system::coarse(),
+            0 => system::now(),
+            frozen => frozen,
+        }
+    }
+
+    /// True once a moment has come. Costs little while it is far away, which is the question of nearly every hit.
+    #[inline]
+    pub fn has_come(&self, moment: Millis) -> bool {
+        match self.0.now.load(Relaxed) {
+            0 => moment <= system::coarse() + COARSE_LAG && moment <= system::now(),
+            frozen => moment <= frozen,
         }
     }
 
@@ -71,88 +90,54 @@ impl Clock {
         if self.is_frozen() {
             return self.0.wall_at_zero.load(Relaxed) + moment;
         }
-        let now = system_now();
+        let now = system::now();
         if moment >= now { wall_now() + (moment - now) } else { wall_now().saturating_sub(now - moment) }
     }
 }
 
-/// The last reading of the system's time, good for a twentieth to a fifth of a millisecond.
+/// The coarse time is this far behind at most, with much to spare: it moves with the kernel's tick, every 1 to 10 ms.
+const COARSE_LAG: Millis = 100;
+
+/// CLOCK_MONOTONIC, exact (20 ns) or as of the kernel's last tick (3 ns, and nothing waits for it).
 ///
-/// Reading the time is the dearest part of a hit. The processor's cycle counter costs a third of it, and suffices to tell
-/// that hardly any time has passed since the last reading. A counter that is not invariant, or goes backwards when a
-/// virtual machine moves, only leads to a new reading.
-#[derive(Debug, Default)]
-struct Recent {
-    millis: AtomicU64,
-    cycles: AtomicU64,
-}
+/// Both are kept by the kernel, so they are right after a process was stopped, frozen or moved; a word that a thread of
+/// ours kept up to date would not be. They start at one hour, so that "an hour ago" is a moment too.
+#[cfg(target_os = "linux")]
+mod system {
+    use super::Millis;
+    use rustix::time::{ClockId, clock_gettime};
 
-/// At 1 to 4 cycles a nanosecond this is 0.05 to 0.2 ms.
-const FRESH_CYCLES: u64 = 200_000;
-
-impl Recent {
-    #[inline]
-    fn now(&self) -> Millis {
-        let Some(cycles) = cycles::read() else { return system_now() };
-        // `cycles` is stored after `millis`: whoever sees the new one sees the other too.
-        if cycles.wrapping_sub(self.cycles.load(Acquire)) < FRESH_CYCLES {
-            return self.millis.load(Relaxed);
-        }
-        self.read(cycles)
+    pub fn now() -> Millis {
+        read(ClockId::Monotonic)
     }
-
-    #[cold]
-    fn read(&self, cycles: u64) -> Millis {
-        // A thread that was held up here must not bring back an older time.
-        let now = system_now();
-        let now = self.millis.fetch_max(now, Relaxed).max(now);
-        self.cycles.store(cycles, Release);
-        now
-    }
-}
-
-/// The processor's cycle counter, where it runs at a constant rate whatever the processor does.
-#[cfg(target_arch = "x86_64")]
-mod cycles {
-    use std::arch::x86_64::{__cpuid, _rdtsc};
-    use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
-
-    static INVARIANT: AtomicU8 = AtomicU8::new(UNKNOWN);
-    const UNKNOWN: u8 = 2;
 
     #[inline]
-    pub fn read() -> Option<u64> {
-        match INVARIANT.load(Relaxed) {
-            // SAFETY: every x86-64 processor has the instruction.
-            1 => Some(unsafe { _rdtsc() }),
-            0 => None,
-            _ => {
-                INVARIANT.store(is_invariant(), Relaxed);
-                None
-            }
-        }
+    pub fn coarse() -> Millis {
+        read(ClockId::MonotonicCoarse)
     }
 
-    /// CPUID leaf 0x80000007, EDX bit 8 (Intel SDM 3B, 18.17.1; AMD APM 3, appendix E).
-    #[cold]
-    fn is_invariant() -> u8 {
-        let known = __cpuid(0x8000_0000).eax >= 0x8000_0007;
-        u8::from(known && __cpuid(0x8000_0007).edx >> 8 & 1 == 1)
+    #[inline]
+    fn read(clock: ClockId) -> Millis {
+        let time = clock_gettime(clock);
+        3_600_000 + time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
     }
 }
 
-#[cfg(not(target_arch = "x86_64"))]
-mod cycles {
-    pub fn read() -> Option<u64> {
-        None
-    }
-}
+#[cfg(not(target_os = "linux"))]
+mod system {
+    use super::Millis;
+    use std::sync::OnceLock;
+    use std::time::Instant;
 
-/// Starts at one hour, so that "an hour ago" is a moment too.
-fn system_now() -> Millis {
-    static START: OnceLock<Instant> = OnceLock::new();
-    let elapsed = START.get_or_init(Instant::now).elapsed();
-    3_600_000 + elapsed.as_secs() * 1000 + u64::from(elapsed.subsec_millis())
+    pub fn now() -> Millis {
+        static START: OnceLock<Instant> = OnceLock::new();
+        let elapsed = START.get_or_init(Instant::now).elapsed();
+        3_600_000 + elapsed.as_secs() * 1000 + u64::from(elapsed.subsec_millis())
+    }
+
+    pub fn coarse() -> Millis {
+        now()
+    }
 }
 
 fn wall_now() -> u64 {
@@ -185,6 +170,17 @@ mod tests {
         assert_eq!(clock.wall(clock.now()) - clock.wall(before), 300_000);
         clock.thaw();
         assert!(clock.now() < before + 300_000);
+    }
+
+    #[test]
+    fn the_coarse_time_is_never_ahead_and_never_far_behind() {
+        let clock = Clock::system();
+        for _ in 0..1_000 {
+            let (coarse, exact) = (system::coarse(), system::now());
+            assert!(coarse <= exact && exact <= coarse + COARSE_LAG, "{coarse} against {exact}");
+            let now = clock.now();
+            assert!(clock.has_come(now) && clock.has_come(now - 1) && !clock.has_come(now + 10_000));
+        }
     }
 
     #[test]

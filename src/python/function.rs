@@ -22,7 +22,7 @@ use super::state::State;
 use super::tier::{Object, Space, Tier};
 use super::{args, asyncio};
 use crate::core::flight::Life;
-use crate::core::memory::{GroupId, mix};
+use crate::core::memory::mix;
 use crate::core::stats::Stats;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -135,7 +135,7 @@ impl Function {
             let fits =
                 given.names.is_null() && self.signature.whole && given.positional == self.signature.parameters.len();
             if fits && !self.is_method.load(Relaxed) {
-                self.look(state, given.all(), self.space.read_salt(), self.space.group())
+                self.look(state, given.all(), self.space.read_salt())
             } else {
                 self.hit_bound(state, given)
             }
@@ -160,11 +160,11 @@ impl Function {
                 row.values()
             };
             if !self.is_method.load(Relaxed) {
-                return self.look(state, values, self.space.read_salt(), self.space.group());
+                return self.look(state, values, self.space.read_salt());
             }
             let Some((&instance, rest)) = values.split_first() else { return null_mut() };
             match self.instances.find(instance) {
-                Some((salt, group)) => self.look(state, rest, salt, group),
+                Some(salt) => self.look(state, rest, salt),
                 None => null_mut(),
             }
         }
@@ -172,27 +172,21 @@ impl Function {
 
     /// Looks a row of key values up; a value found is a reference of the caller's.
     #[inline(always)]
-    unsafe fn look(
-        &self,
-        state: &State,
-        values: &[*mut ffi::PyObject],
-        salt: u64,
-        group: GroupId,
-    ) -> *mut ffi::PyObject {
+    unsafe fn look(&self, state: &State, values: &[*mut ffi::PyObject], salt: u64) -> *mut ffi::PyObject {
         // SAFETY: a value is taken over before the lock is given back; comparing plain values runs no Python.
         unsafe {
             let Some(hash) = args::hash_call(state, values) else { return null_mut() };
             let hash = mix(hash, salt);
-            let now = || self.tier.clock.now();
+            let is_over = |end| self.tier.clock.has_come(end);
             let same = |key: &Object| args::same_call(key.as_ptr(), values);
             let mut memory = self.tier.memory.lock();
             let found = if self.names.is_none() {
-                memory.entries.hit(hash, same, now, group)
+                memory.entries.hit(hash, same, is_over)
             } else {
                 let memory = &mut *memory;
                 let alias = memory.aliases.find(hash, same).and_then(|at| memory.aliases.peek(at));
                 let entry = alias.and_then(|alias| memory.entries.resolve(*alias.value));
-                entry.and_then(|entry| memory.entries.hit_slot(entry, now, group))
+                entry.and_then(|entry| memory.entries.read(entry, is_over))
             };
             let Some(found) = found else { return null_mut() };
             let (value, kind) = (found.value.as_ptr(), found.tag);
@@ -294,7 +288,7 @@ impl Function {
     /// The counters, those of living instances included.
     pub fn stats(&self) -> Stats {
         let spaces = self.instances.spaces();
-        let memory = self.tier.memory.lock();
+        let mut memory = self.tier.memory.lock();
         let mut stats = Stats::default();
         for space in spaces.iter().chain([&self.space]) {
             stats.add(&memory.entries.stats(space.group()));

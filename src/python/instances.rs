@@ -9,7 +9,7 @@ use super::guarded::Guarded;
 use super::options::shown;
 use super::state::State;
 use super::tier::{Object, Space, Tier};
-use crate::core::memory::{GroupId, mix};
+use crate::core::memory::mix;
 use hashbrown::HashTable;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -32,13 +32,12 @@ fn hash(address: usize) -> u64 {
 }
 
 impl Instances {
-    /// Salt and group of an instance that has been seen before.
+    /// The salt of an instance that has been seen before.
     #[inline]
-    pub fn find(&self, instance: *mut ffi::PyObject) -> Option<(u64, GroupId)> {
+    pub fn find(&self, instance: *mut ffi::PyObject) -> Option<u64> {
         let known = self.0.lock();
         let address = instance as usize;
-        let space = &known.find(hash(address), |known| known.address == address)?.space;
-        Some((space.read_salt(), space.group()))
+        Some(known.find(hash(address), |known| known.address == address)?.space.read_salt())
     }
 
     /// The space of an instance, made if need be; `None` if its class says how it is encoded.

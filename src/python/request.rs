@@ -8,9 +8,9 @@ use super::copy::{self, Mode};
 use super::errors;
 use super::seat::{Outcome, Waiter};
 use super::state::State;
-use super::tier::{Gone, Object, PyMemory, Space, Tier};
+use super::tier::{Gone, Object, PyMemory, Space, Tier, let_go};
 use super::{args, lease};
-use crate::core::clock::deadline;
+use crate::core::clock::{Millis, deadline};
 use crate::core::flight::{Begin, Effect, Effects, Fill, FlightId, Home, Input, Lease, Life};
 use crate::core::memory::{Discard, New, Placement, Reason, Target};
 use pyo3::ffi;
@@ -179,35 +179,63 @@ impl Spot {
     }
 
     /// Stores a value as an explicit write: whatever loads this key now will not replace it.
-    pub fn put(&self, py: Python<'_>, tier: &Tier, space: &Space, kept: Kept) -> PyResult<()> {
+    #[inline]
+    pub fn put(self, py: Python<'_>, tier: &Tier, space: &Space, kept: Kept) -> PyResult<()> {
         let Kept { value, kind, ttl: Some(ttl) } = kept else {
             self.delete(py, tier, space)?;
             return Ok(());
         };
-        // What only Python can compare is looked for before the lock is taken, the rest under it.
-        let asked = if self.asks { Some(self.locate(py, tier)?) } else { None };
-        let now = tier.clock.now();
-        let placement = Placement { group: space.group(), deadline: deadline(now, ttl), tag: kind };
-        let key = self.key.clone_ref(py);
+        let now = tier.clock.now_for(ttl);
+        let placement = Placement::new(space.group(), deadline(now, ttl), kind);
+        let gone = if self.asks {
+            self.put_asking(py, tier, value, placement, now)?
+        } else {
+            self.put_plain(tier, value, placement, now)
+        };
+        let_go(py, gone);
+        tier.appointment.by(placement.terms.deadline());
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn put_plain(self, tier: &Tier, value: Object, placement: Placement, now: Millis) -> Gone {
+        let (hash, wanted) = (self.hash, self.key.as_ptr());
+        // SAFETY: all keys are valid objects, ours lives in the table or in `gone`; comparing plain ones runs no Python.
+        let same = |key: &Object| unsafe { args::same_plain(key.as_ptr(), wanted) };
         let mut gone = Gone::default();
         let mut memory = tier.memory.lock();
-        let (entry, flight) = asked.unwrap_or_else(|| self.find(&memory));
+        if let Some(flight) = memory.flights.find(hash, same) {
+            memory.flights.detach(flight);
+        }
+        memory.entries.put(New { hash, key: self.key, value, placement }, same, now, &mut gone);
+        gone
+    }
+
+    /// What only Python can compare is looked for before the lock is taken.
+    fn put_asking(
+        self,
+        py: Python<'_>,
+        tier: &Tier,
+        value: Object,
+        placement: Placement,
+        now: Millis,
+    ) -> PyResult<Gone> {
+        let (entry, flight) = self.locate(py, tier)?;
+        let mut gone = Gone::default();
+        let mut memory = tier.memory.lock();
         if let Some(flight) = flight {
             memory.flights.detach(flight);
         }
         match entry.and_then(|entry| memory.entries.resolve(entry)) {
             Some(id) => {
-                gone.keep_key(key);
+                gone.keep_key(self.key);
                 memory.entries.replace(id, value, placement, now, &mut gone);
             }
             None => {
-                memory.entries.insert(New { hash: self.hash, key, value, placement }, now, &mut gone);
+                memory.entries.insert(New { hash: self.hash, key: self.key, value, placement }, now, &mut gone);
             }
         }
-        drop(memory);
-        drop(gone);
-        tier.appointment.by(placement.deadline);
-        Ok(())
+        Ok(gone)
     }
 
     /// Removes the entry and detaches its flight. True if a value was there that could have been served.
@@ -219,13 +247,13 @@ impl Spot {
             memory.flights.detach(flight);
         }
         let found = entry.and_then(|entry| memory.entries.resolve(entry));
-        let served = found.is_some_and(|id| memory.entries.is_served(id, || tier.clock.now()));
+        let served = found.is_some_and(|id| memory.entries.is_served(id, |end| tier.clock.has_come(end)));
         if let Some(id) = found {
             memory.entries.remove(id, Reason::Removed, &mut gone);
         }
         memory.entries.stats_mut(space.group()).invalidations += 1;
         drop(memory);
-        drop(gone);
+        let_go(py, gone);
         Ok(served)
     }
 }
@@ -237,9 +265,8 @@ impl Request {
         let mut memory = self.tier.memory.lock();
         let id = entry.and_then(|entry| memory.entries.resolve(entry));
         if let Some(id) = id.filter(|_| !self.refresh) {
-            let read = memory.entries.read(id, || self.tier.clock.now());
+            let read = memory.entries.read(id, |end| self.tier.clock.has_come(end));
             if let Some((value, kind)) = read.map(|found| (found.value.clone_ref(py), found.tag)) {
-                memory.entries.stats_mut(self.space.group()).hits += 1;
                 let gone = self.alias(py, &mut memory, id);
                 drop(memory);
                 drop(gone);
@@ -265,7 +292,7 @@ impl Request {
         let Some(alias) = &self.alias else { return gone };
         let target = memory.entries.target(id);
         let (stored, deadline) = memory.entries.life(id);
-        let placement = Placement { group: self.space.alias_group(), deadline, tag: 0 };
+        let placement = Placement::new(self.space.alias_group(), deadline, 0);
         // SAFETY: as in `locate`; alias keys are plain.
         let same = |key: &Object| unsafe { args::same_plain(key.as_ptr(), alias.key.as_ptr()) };
         match memory.aliases.find(alias.hash, same) {
@@ -315,7 +342,7 @@ impl Request {
             self.store(py, &mut memory, fill, kept, &mut gone);
         }
         drop(memory);
-        drop(gone);
+        let_go(py, gone);
         if let Ok((_, Kept { ttl: Some(ttl), .. })) = &kept {
             self.tier.appointment.by(deadline(self.tier.clock.now(), *ttl));
         }
@@ -350,7 +377,7 @@ impl Request {
             return;
         };
         let deadline = deadline(now, ttl);
-        let placement = Placement { group: fill.group, deadline, tag: kept.kind };
+        let placement = Placement::new(fill.group, deadline, kept.kind);
         memory.fill(fill, kept.value.clone_ref(py), placement, now, gone);
     }
 }

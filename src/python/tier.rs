@@ -24,6 +24,14 @@ pub type PyMemory = Memory<Object, Object, Waiter>;
 /// What is to be dropped after unlocking.
 pub type Gone = Discard<Object, Object>;
 
+/// Drops what left the entries. In this thread at once: PyO3's own drop first asks where it is.
+pub fn let_go(py: Python<'_>, mut gone: Gone) {
+    while let Some((key, value)) = gone.take() {
+        drop(key.map(|key| key.into_bound(py)));
+        drop(value.map(|value| value.into_bound(py)));
+    }
+}
+
 /// A key space: the names of a namespace, the calls of a function, the calls on one instance.
 pub struct Space {
     salt: u64,
@@ -229,7 +237,7 @@ impl Tier {
     /// The counters of a namespace and those below it.
     pub fn stats(&self, path: &str) -> Stats {
         let spaces: Vec<Arc<Space>> = self.spaces.lock().iter().filter_map(Weak::upgrade).collect();
-        let memory = self.memory.lock();
+        let mut memory = self.memory.lock();
         let mut stats = Stats::default();
         for space in spaces.iter().filter(|space| is_below(&space.path, path)) {
             stats.add(&memory.entries.stats(space.group()));

@@ -12,7 +12,7 @@ pub fn entry(py: Python<'_>, tier: &Tier, spot: &Spot) -> PyResult<Object> {
     let (found, _) = spot.locate(py, tier)?;
     let memory = tier.memory.lock();
     let id = found.filter(|_| !tier.is_disabled()).and_then(|found| memory.entries.resolve(found));
-    let id = id.filter(|&id| memory.entries.is_served(id, || tier.clock.now()));
+    let id = id.filter(|&id| memory.entries.is_served(id, |end| tier.clock.has_come(end)));
     let Some((id, found)) = id.and_then(|id| Some((id, memory.entries.peek(id)?))) else { return Ok(py.None()) };
     let (value, kind) = (found.value.clone_ref(py), found.tag);
     let (created, deadline) = memory.entries.life(id);

@@ -176,6 +176,9 @@ impl<K, W> Default for Flights<K, W> {
 impl<K, W> Flights<K, W> {
     /// The attached flight of a key.
     pub fn find(&self, hash: u64, mut is_it: impl FnMut(&K) -> bool) -> Option<FlightId> {
+        if self.index.is_empty() {
+            return None;
+        }
         let found = self.index.find(hash, |&(other, slot)| {
             let flight = &self.slots[slot as usize].flight;
             other == hash && flight.as_ref().and_then(|flight| flight.key.as_ref()).is_some_and(&mut is_it)

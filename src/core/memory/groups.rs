@@ -97,6 +97,7 @@ impl Groups {
         &mut self.regions[region.0 as usize]
     }
 
+    #[inline(always)]
     pub fn enter(&mut self, nodes: &mut Nodes, group: u32, slot: u32, hash: u64) {
         self.peers.push_back(nodes, group, slot);
         self.get_mut(group).len += 1;
@@ -105,8 +106,9 @@ impl Groups {
         region.policy.insert(nodes, slot, hash);
     }
 
+    #[inline(always)]
     pub fn leave(&mut self, nodes: &mut Nodes, slot: u32) {
-        let id = nodes[slot].group;
+        let id = nodes.group[slot];
         self.peers.remove(nodes, slot);
         let region = self.region_of(id);
         region.len -= 1;
@@ -131,6 +133,12 @@ impl Groups {
             self.dead.push(id);
         }
         stats
+    }
+
+    /// True while entries of dead groups are left.
+    #[inline]
+    pub fn has_dead(&self) -> bool {
+        !self.dead.is_empty()
     }
 
     /// An entry of a dead group, if there is one.

@@ -36,14 +36,14 @@ impl Default for Index {
 }
 
 impl Index {
-    #[inline]
+    #[inline(always)]
     fn segment(&self, hash: u64) -> usize {
         let at = (hash >> DIRECTORY_SHIFT) as usize & (self.directory.len() - 1);
         self.directory[at] as usize
     }
 
     /// The first number under `hash` that `is_it` accepts. `is_it` also sees numbers whose hash merely resembles it.
-    #[inline]
+    #[inline(always)]
     pub fn find(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         self.segments[self.segment(hash)].table.find(hash, |&id| is_it(id)).copied()
     }
@@ -54,6 +54,7 @@ impl Index {
     }
 
     /// Adds a number that is not in the index. `hash_of` gives the hash of any number held.
+    #[inline]
     pub fn insert(&mut self, hash: u64, id: u32, hash_of: impl Fn(u32) -> u64) {
         let mut at = self.segment(hash);
         if self.segments[at].table.len() >= SEGMENT && self.segments[at].depth < MAX_DEPTH {
@@ -67,7 +68,8 @@ impl Index {
         table.insert_unique(hash, id, |&other| hash_of(other));
     }
 
-    /// Takes a number out; true if it was there.
+    /// Takes a number out; true if it was there. Out of line: in a store it would take the registers of everything else.
+    #[inline(never)]
     pub fn remove(&mut self, hash: u64, id: u32) -> bool {
         let at = self.segment(hash);
         match self.segments[at].table.find_entry(hash, |&other| other == id) {

@@ -1,7 +1,7 @@
-//! Doubly linked lists threaded through the table's cold records: no allocation, O(1) removal without knowing the list.
+//! Doubly linked lists threaded through the table's records: no allocation, O(1) removal without knowing the list.
 //!
 //! A list's two ends are written into its outermost nodes as `END | list`, so a node finds the list it leads or closes.
-//! One record carries three independent pairs of links ([`RECENCY`], [`WHEEL`], [`PEERS`]).
+//! A record carries three independent pairs of links ([`RECENCY`], [`WHEEL`], [`PEERS`]).
 
 use super::Nodes;
 
@@ -15,6 +15,19 @@ pub const PEERS: usize = 2;
 /// No node and no list.
 pub const NIL: u32 = u32::MAX;
 const END: u32 = 1 << 31;
+
+/// A node's neighbours in one list.
+#[derive(Clone, Copy, Debug)]
+pub struct Links {
+    before: u32,
+    after: u32,
+}
+
+impl Default for Links {
+    fn default() -> Self {
+        Links { before: NIL, after: NIL }
+    }
+}
 
 /// A family of lists over the same pair of links.
 #[derive(Debug, Default)]
@@ -52,7 +65,7 @@ impl<const LINK: usize> Lists<LINK> {
 
     /// The node after `node`, [`NIL`] at the end.
     pub fn next(&self, nodes: &Nodes, node: u32) -> u32 {
-        let next = nodes[node].links[LINK].1;
+        let next = nodes.links[LINK][node].after;
         if next & END == 0 { next } else { NIL }
     }
 
@@ -60,9 +73,9 @@ impl<const LINK: usize> Lists<LINK> {
     #[inline]
     pub fn push_front(&mut self, nodes: &mut Nodes, list: u32, node: u32) {
         let ends = &mut self.ends[list as usize];
-        nodes[node].links[LINK] = (END | list, ends.0);
+        nodes.links[LINK][node] = Links { before: END | list, after: ends.0 };
         if ends.0 & END == 0 {
-            nodes[ends.0].links[LINK].0 = node;
+            nodes.links[LINK][ends.0].before = node;
         } else {
             ends.1 = node;
         }
@@ -73,9 +86,9 @@ impl<const LINK: usize> Lists<LINK> {
     #[inline]
     pub fn push_back(&mut self, nodes: &mut Nodes, list: u32, node: u32) {
         let ends = &mut self.ends[list as usize];
-        nodes[node].links[LINK] = (ends.1, END | list);
+        nodes.links[LINK][node] = Links { before: ends.1, after: END | list };
         if ends.1 & END == 0 {
-            nodes[ends.1].links[LINK].1 = node;
+            nodes.links[LINK][ends.1].after = node;
         } else {
             ends.0 = node;
         }
@@ -85,10 +98,10 @@ impl<const LINK: usize> Lists<LINK> {
     /// Takes a node out of whichever list holds it; an unlinked node is left alone.
     #[inline]
     pub fn remove(&mut self, nodes: &mut Nodes, node: u32) {
-        let (previous, next) = nodes[node].links[LINK];
+        let Links { before: previous, after: next } = nodes.links[LINK][node];
         if previous != NIL {
             self.join(nodes, previous, next);
-            nodes[node].links[LINK] = (NIL, NIL);
+            nodes.links[LINK][node] = Links { before: NIL, after: NIL };
         }
     }
 
@@ -97,15 +110,15 @@ impl<const LINK: usize> Lists<LINK> {
     #[inline]
     pub fn to_front(&mut self, nodes: &mut Nodes, list: u32, node: u32) {
         let ends = &mut self.ends[list as usize];
-        let (previous, next) = nodes[node].links[LINK];
-        nodes[previous].links[LINK].1 = next;
+        let Links { before: previous, after: next } = nodes.links[LINK][node];
+        nodes.links[LINK][previous].after = next;
         if next & END == 0 {
-            nodes[next].links[LINK].0 = previous;
+            nodes.links[LINK][next].before = previous;
         } else {
             ends.1 = previous;
         }
-        nodes[ends.0].links[LINK].0 = node;
-        nodes[node].links[LINK] = (END | list, ends.0);
+        nodes.links[LINK][ends.0].before = node;
+        nodes.links[LINK][node] = Links { before: END | list, after: ends.0 };
         ends.0 = node;
     }
 
@@ -126,19 +139,18 @@ impl<const LINK: usize> Lists<LINK> {
         if a & END != 0 {
             self.ends[(a & !END) as usize].0 = b;
         } else {
-            nodes[a].links[LINK].1 = b;
+            nodes.links[LINK][a].after = b;
         }
         if b & END != 0 {
             self.ends[(b & !END) as usize].1 = a;
         } else {
-            nodes[b].links[LINK].0 = a;
+            nodes.links[LINK][b].before = a;
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Chunks, Node};
     use super::*;
 
     fn order(lists: &Lists<WHEEL>, nodes: &Nodes, list: u32) -> Vec<u32> {
@@ -153,9 +165,9 @@ mod tests {
 
     #[test]
     fn nodes_leave_from_anywhere_and_lists_join_in_order() {
-        let mut nodes: Nodes = Chunks::default();
+        let mut nodes = Nodes::default();
         for _ in 0..6 {
-            nodes.push(Node::default());
+            nodes.push();
         }
         let mut lists = Lists::<WHEEL>::new(2);
         for node in 0..3 {

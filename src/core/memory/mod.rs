@@ -12,6 +12,7 @@ pub mod lists;
 mod table;
 #[cfg(test)]
 mod tests;
+mod uses;
 mod wheel;
 
 pub use chunks::Chunks;
@@ -19,31 +20,39 @@ pub use groups::{GroupId, RegionId};
 pub use index::SEGMENT;
 pub use table::{Discard, Found, New, Reason, Table, Work};
 
-use super::clock::Millis;
+use super::clock::{Millis, NEVER};
 use super::flight::{Fill, Flights};
-use lists::NIL;
+use lists::Links;
 
-/// Cold records of a table, by slot number.
-pub type Nodes = Chunks<Node>;
-
-/// The cold half of a slot, 36 bytes: its place in three lists, its group, and its identity.
-#[derive(Clone, Debug)]
-pub struct Node {
-    links: [(u32, u32); 3],
+/// What a table knows of a slot beside key and value, 36 bytes by slot number: its place in three lists, its group, and
+/// its identity. Each in an array of its own, so that a hit finds what it needs of many slots in few cache lines.
+#[derive(Debug, Default)]
+pub struct Nodes {
+    links: [Chunks<Links>; 3],
     /// The group's slot: it is not used again as long as an entry is in it.
-    group: u32,
-    /// See [`Stamp`]; two halves, so that the record needs no padding.
-    stamp: (u32, u32),
+    group: Chunks<u32>,
+    stamp: Chunks<Stamp>,
 }
 
-impl Default for Node {
-    fn default() -> Self {
-        Node { links: [(NIL, NIL); 3], group: 0, stamp: (0, 0) }
+impl Nodes {
+    /// One more, in no list.
+    fn push(&mut self) {
+        for links in &mut self.links {
+            links.push(Links::default());
+        }
+        self.group.push(0);
+        self.stamp.push(Stamp::default());
+    }
+
+    /// Bytes allocated.
+    fn allocated(&self) -> usize {
+        let links: usize = self.links.iter().map(Chunks::allocated).sum();
+        links + self.group.allocated() + self.stamp.allocated()
     }
 }
 
 /// What tells one use of a slot from the next: its creation time and 20 bits of a counter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stamp(u64);
 
 /// A slot number together with the stamp it had: a weak pointer to an entry.
@@ -60,10 +69,41 @@ pub struct Target {
 pub struct Placement {
     /// The group the entry belongs to.
     pub group: GroupId,
-    /// When it stops being served.
-    pub deadline: Millis,
-    /// Twenty bits of the owner's; kept beside the value.
-    pub tag: u32,
+    /// Until when, and what the owner notes.
+    pub terms: Terms,
+}
+
+impl Placement {
+    /// In a group, served until `deadline`; `tag` is twenty bits of the owner's, kept beside the value.
+    #[inline]
+    pub fn new(group: GroupId, deadline: Millis, tag: u32) -> Self {
+        Placement { group, terms: Terms::new(deadline, tag) }
+    }
+}
+
+/// When an entry stops being served (44 bits), and the owner's tag (20 bits).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms(u64);
+
+impl Terms {
+    const TAG: u64 = (1 << 20) - 1;
+
+    #[inline]
+    fn new(deadline: Millis, tag: u32) -> Self {
+        Terms(deadline.min(NEVER) << 20 | (u64::from(tag) & Self::TAG))
+    }
+
+    /// When the entry stops being served.
+    #[inline]
+    pub fn deadline(self) -> Millis {
+        self.0 >> 20
+    }
+
+    /// The owner's tag.
+    #[inline]
+    pub fn tag(self) -> u32 {
+        (self.0 & Self::TAG) as u32
+    }
 }
 
 /// Spreads a hash and folds a space's salt into it. A bijection of `hash ^ salt`: two equal keys whose results are equal

@@ -2,17 +2,17 @@
 //!
 //! Every operation does bounded work: at most [`Work::LIMIT`] entries are touched and at most one segment is rehashed.
 //! A slot is 32 bytes when key and value are pointers (hash, key, value, deadline and tag), so a hit reads one cache line
-//! of it, and its cold record is 36. The table compares no keys and drops no entry: the caller does both.
+//! of it; what else is known of it takes 36. The table compares no keys and drops no entry: the caller does both.
 
 use super::eviction::Eviction;
 use super::groups::{GroupId, Groups, RegionId};
 use super::index::Index;
+use super::uses::Uses;
 use super::wheel::Wheel;
-use super::{Chunks, Node, Nodes, Placement, Stamp, Target};
+use super::{Chunks, Nodes, Placement, Stamp, Target, Terms};
 use crate::core::clock::{Millis, NEVER};
 use crate::core::stats::Stats;
 
-const TAG_BITS: u32 = 20;
 const COUNTER: u64 = (1 << 20) - 1;
 /// Crafted keys may share a full hash; more than this many never do at once.
 pub const SAME_HASH: usize = 32;
@@ -20,15 +20,14 @@ pub const SAME_HASH: usize = 32;
 #[derive(Debug)]
 struct Slot<K, V> {
     hash: u64,
-    /// Deadline in the upper 44 bits, the owner's tag in the lower 20.
-    meta: u64,
+    terms: Terms,
     key: Option<K>,
     value: Option<V>,
 }
 
 impl<K, V> Default for Slot<K, V> {
     fn default() -> Self {
-        Slot { hash: 0, meta: 0, key: None, value: None }
+        Slot { hash: 0, terms: Terms::default(), key: None, value: None }
     }
 }
 
@@ -82,6 +81,11 @@ impl<K, V> Discard<K, V> {
     /// Keeps a key that was not needed.
     pub fn keep_key(&mut self, key: K) {
         self.push(Some(key), None);
+    }
+
+    /// Gives every pair away, one after the other.
+    pub fn take(&mut self) -> Option<(Option<K>, Option<V>)> {
+        self.rest.pop().or_else(|| self.first.take())
     }
 
     /// Pairs held.
@@ -141,6 +145,7 @@ pub struct Table<K, V> {
     free: Vec<u32>,
     wheel: Wheel,
     groups: Groups,
+    uses: Uses,
     counter: u64,
     work: Work,
 }
@@ -153,10 +158,11 @@ impl<K, V> Table<K, V> {
         Table {
             index: Index::default(),
             slots: Chunks::default(),
-            nodes: Chunks::default(),
+            nodes: Nodes::default(),
             free: Vec::new(),
             wheel: Wheel::default(),
             groups,
+            uses: Uses::default(),
             counter: 0,
             work: Work::default(),
         }
@@ -184,6 +190,7 @@ impl<K, V> Table<K, V> {
 
     /// Forgets all entries of a group in O(1), and gives the group that takes its place, its counters included.
     pub fn renew_group(&mut self, group: GroupId) -> GroupId {
+        self.settle();
         let region = self.groups.get(group.slot).region;
         let stats = self.groups.end(group);
         let successor = self.groups.add(region);
@@ -193,6 +200,7 @@ impl<K, V> Table<K, V> {
 
     /// Ends a group for good; its entries are forgotten in O(1). Gives what it had counted.
     pub fn end_group(&mut self, group: GroupId) -> Stats {
+        self.settle();
         self.groups.end(group)
     }
 
@@ -204,27 +212,20 @@ impl<K, V> Table<K, V> {
     /// The counters of a group, to be changed.
     #[inline]
     pub fn stats_mut(&mut self, group: GroupId) -> &mut Stats {
+        self.settle();
         &mut self.groups.get_mut(group.slot).stats
     }
 
     /// The counters of a group, its entries included.
-    pub fn stats(&self, group: GroupId) -> Stats {
+    pub fn stats(&mut self, group: GroupId) -> Stats {
+        self.settle();
         let group = self.groups.get(group.slot);
         Stats { entries: u64::from(group.len), ..group.stats }
     }
 
-    /// The counters of all groups together.
-    pub fn total(&self) -> Stats {
-        let mut total = Stats::default();
-        for (id, _) in self.groups.alive() {
-            total.add(&self.stats(id));
-        }
-        total
-    }
-
     /// Finds the slot whose full hash is `hash` and whose key `is_it` accepts. Nothing is counted or moved, and the
     /// entry may be past its deadline or of a dead group.
-    #[inline]
+    #[inline(always)]
     pub fn find(&self, hash: u64, mut is_it: impl FnMut(&K) -> bool) -> Option<u32> {
         self.index.find(hash, |id| {
             let slot = &self.slots[id];
@@ -240,8 +241,7 @@ impl<K, V> Table<K, V> {
 
     /// A weak pointer to a slot in use.
     pub fn target(&self, id: u32) -> Target {
-        let (high, low) = self.nodes[id].stamp;
-        Target { id, stamp: Stamp(u64::from(high) << 32 | u64::from(low)) }
+        Target { id, stamp: self.nodes.stamp[id] }
     }
 
     /// The slot a weak pointer means, if its entry is still the same.
@@ -251,65 +251,68 @@ impl<K, V> Table<K, V> {
         (used && self.target(target.id) == target).then_some(target.id)
     }
 
-    /// The value of a slot if it may be served now; counts as a use. `now` is asked for only if the entry can expire.
-    #[inline]
-    pub fn read(&mut self, id: u32, now: impl FnOnce() -> Millis) -> Option<Found<'_, V>> {
-        if !self.is_served(id, now) {
+    /// The value of a slot if it may be served now; counts as a use, and as a hit of its group. `is_over` is asked only
+    /// about a deadline that can come.
+    #[inline(always)]
+    pub fn read(&mut self, id: u32, is_over: impl FnOnce(Millis) -> bool) -> Option<Found<'_, V>> {
+        let slot = &self.slots[id];
+        let deadline = slot.terms.deadline();
+        if (deadline != NEVER && is_over(deadline)) || (self.groups.has_dead() && !self.is_alive_slot(id)) {
             return None;
         }
-        self.groups.region_of(self.nodes[id].group).policy.hit(&mut self.nodes, id);
+        if self.uses.note(id) {
+            self.tell_uses();
+        }
         self.peek(id)
     }
 
-    /// A whole lookup in one go, for the hit path: find, check, count for `counted`, and move to the front.
+    /// A whole lookup in one go: find and read.
     #[inline(always)]
     pub fn hit(
         &mut self,
         hash: u64,
-        mut is_it: impl FnMut(&K) -> bool,
-        now: impl FnOnce() -> Millis,
-        counted: GroupId,
+        is_it: impl FnMut(&K) -> bool,
+        is_over: impl FnOnce(Millis) -> bool,
     ) -> Option<Found<'_, V>> {
-        let slots = &self.slots;
-        let id = self.index.find(hash, |id| {
-            let slot = &slots[id];
-            slot.hash == hash && slot.key.as_ref().is_some_and(&mut is_it)
-        })?;
-        self.hit_slot(id, now, counted)
+        let id = self.find(hash, is_it)?;
+        self.read(id, is_over)
     }
 
-    /// As [`hit`](Self::hit), for a slot that was found.
-    #[inline(always)]
-    pub fn hit_slot(&mut self, id: u32, now: impl FnOnce() -> Millis, counted: GroupId) -> Option<Found<'_, V>> {
-        let slot = &self.slots[id];
-        let owner = self.nodes[id].group;
-        let deadline = slot.meta >> TAG_BITS;
-        let group = self.groups.get_mut(owner);
-        if !group.alive || (deadline != NEVER && now() >= deadline) {
-            return None;
+    fn is_alive_slot(&self, id: u32) -> bool {
+        self.groups.get(self.nodes.group[id]).alive
+    }
+
+    /// Before counters or the order are asked or changed in another way.
+    #[inline]
+    fn settle(&mut self) {
+        if !self.uses.is_empty() {
+            self.tell_uses();
         }
-        let region = group.region;
-        if owner == counted.slot {
+    }
+
+    #[inline(never)]
+    fn tell_uses(&mut self) {
+        for &id in self.uses.noted() {
+            let group = self.groups.get_mut(self.nodes.group[id]);
             group.stats.hits += 1;
-        } else {
-            self.groups.get_mut(counted.slot).stats.hits += 1;
+            let region = group.region;
+            self.groups.regions[region.0 as usize].policy.hit(&mut self.nodes, id);
         }
-        self.groups.regions[region.0 as usize].policy.hit(&mut self.nodes, id);
-        Some(Found { value: slot.value.as_ref()?, tag: slot.meta as u32 & ((1 << TAG_BITS) - 1) })
+        self.uses.clear();
     }
 
     /// True if the slot's entry may be served now.
     #[inline]
-    pub fn is_served(&self, id: u32, now: impl FnOnce() -> Millis) -> bool {
-        let deadline = self.slots[id].meta >> TAG_BITS;
-        self.groups.get(self.nodes[id].group).alive && (deadline == NEVER || now() < deadline)
+    pub fn is_served(&self, id: u32, is_over: impl FnOnce(Millis) -> bool) -> bool {
+        let deadline = self.slots[id].terms.deadline();
+        self.is_alive_slot(id) && (deadline == NEVER || !is_over(deadline))
     }
 
     /// The value of a slot, served or not. Not a use.
     #[inline]
     pub fn peek(&self, id: u32) -> Option<Found<'_, V>> {
         let slot = &self.slots[id];
-        Some(Found { value: slot.value.as_ref()?, tag: (slot.meta & ((1 << TAG_BITS) - 1)) as u32 })
+        Some(Found { value: slot.value.as_ref()?, tag: slot.terms.tag() })
     }
 
     /// The key in a slot.
@@ -319,60 +322,127 @@ impl<K, V> Table<K, V> {
 
     /// When a slot's entry was stored and when it ends.
     pub fn life(&self, id: u32) -> (Millis, Millis) {
-        (self.target(id).stamp.0 >> 20, self.slots[id].meta >> TAG_BITS)
+        (self.target(id).stamp.0 >> 20, self.slots[id].terms.deadline())
     }
 
-    /// Stores a key that is not in the table, makes room for it, and does a share of the tidying.
-    pub fn insert(&mut self, new: New<K, V>, now: Millis, out: &mut Discard<K, V>) -> u32 {
+    /// Stores a value under a key that `is_it` knows: over the old one, or as a new entry, for which room is made. Does a
+    /// share of the tidying.
+    pub fn put(
+        &mut self,
+        new: New<K, V>,
+        mut is_it: impl FnMut(&K) -> bool,
+        now: Millis,
+        out: &mut Discard<K, V>,
+    ) -> u32 {
         self.work.begin();
-        self.tidy_some(now, 8, out);
-        self.bound_same_hash(new.hash, out);
-        let region = self.groups.get(new.placement.group.slot).region;
-        self.make_room(region, out);
+        self.settle();
+        if self.groups.has_dead() || self.wheel.has_work(now) {
+            self.tidy_some(now, 8, out);
+        }
         self.work.touch();
-        let id = self.occupy(new, now);
+        let region = self.groups.get(new.placement.group.slot).region;
+        let victim = self.victim_of_same_group(region, &new);
+        let mut same = 0;
+        let found = self.index.find(new.hash, |id| {
+            let slot = &self.slots[id];
+            let hash_fits = slot.hash == new.hash;
+            same += usize::from(hash_fits);
+            hash_fits && slot.key.as_ref().is_some_and(&mut is_it)
+        });
+        if let Some(id) = found {
+            out.keep_key(new.key);
+            self.overwrite(id, new.value, new.placement, now, out);
+            return id;
+        }
+        let id = match victim {
+            Some((id, old)) if same < SAME_HASH => self.take_over(id, old, new, now, out),
+            _ => {
+                if same >= SAME_HASH {
+                    self.evict_oldest_of(new.hash, out);
+                }
+                self.make_room(region, out);
+                self.occupy(new, now)
+            }
+        };
         self.work.moved_at_most = self.index.moved_at_most();
         id
     }
 
+    /// As [`put`](Self::put), for a key that is known not to be there.
+    pub fn insert(&mut self, new: New<K, V>, now: Millis, out: &mut Discard<K, V>) -> u32 {
+        self.put(new, |_| false, now, out)
+    }
+
+    #[inline]
     fn occupy(&mut self, new: New<K, V>, now: Millis) -> u32 {
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.nodes.push();
+            self.slots.push(Slot::default())
+        });
+        let (group, hash) = (new.placement.group.slot, new.hash);
+        self.nodes.group[id] = group;
+        self.groups.enter(&mut self.nodes, group, id, hash);
+        self.fill(id, new, now);
+        id
+    }
+
+    /// Puts a new entry into a slot that is in no index and not in the wheel.
+    #[inline(always)]
+    fn fill(&mut self, id: u32, new: New<K, V>, now: Millis) {
         let New { hash, key, value, placement } = new;
-        let slot = Slot { hash, meta: meta(&placement), key: Some(key), value: Some(value) };
-        let id = match self.free.pop() {
-            Some(id) => {
-                self.slots[id] = slot;
-                id
-            }
-            None => {
-                self.nodes.push(Node::default());
-                self.slots.push(slot)
-            }
-        };
+        self.slots[id] = Slot { hash, terms: placement.terms, key: Some(key), value: Some(value) };
         let slots = &self.slots;
         self.index.insert(hash, id, |other| slots[other].hash);
-        self.nodes[id].group = placement.group.slot;
+        self.wheel.schedule(&mut self.nodes, id, placement.terms.deadline());
         self.restamp(id, now);
-        self.groups.enter(&mut self.nodes, placement.group.slot, id, hash);
-        self.wheel.schedule(&mut self.nodes, id, placement.deadline);
+    }
+
+    /// Who leaves for a new entry, if it is one for one and of the same group: then the new one can have its place.
+    #[inline(always)]
+    fn victim_of_same_group(&self, region: RegionId, new: &New<K, V>) -> Option<(u32, u64)> {
+        let region = &self.groups.regions[region.0 as usize];
+        let victim = if region.len == region.max { region.policy.victim() } else { None };
+        let id = victim.filter(|&id| self.nodes.group[id] == new.placement.group.slot)?;
+        Some((id, self.slots[id].hash))
+    }
+
+    /// The commonest store of all: one entry leaves for another, which takes over its slot and its place in the group.
+    #[inline(always)]
+    fn take_over(&mut self, id: u32, old: u64, new: New<K, V>, now: Millis, out: &mut Discard<K, V>) -> u32 {
+        self.work.touch();
+        self.index.remove(old, id);
+        self.wheel.cancel(&mut self.nodes, id);
+        let slot = &mut self.slots[id];
+        out.push(slot.key.take(), slot.value.take());
+        let group = self.groups.get_mut(new.placement.group.slot);
+        group.stats.evictions += 1;
+        let region = group.region;
+        self.groups.regions[region.0 as usize].policy.renew(&mut self.nodes, id, new.hash);
+        self.fill(id, new, now);
         id
     }
 
     /// Puts a new value into a slot in use. It keeps its group unless that is dead; its stamp changes.
     pub fn replace(&mut self, id: u32, value: V, placement: Placement, now: Millis, out: &mut Discard<K, V>) {
         self.work.begin();
+        self.settle();
         self.tidy_but(Some(id), now, 8, out);
         self.work.touch();
+        self.overwrite(id, value, placement, now, out);
+    }
+
+    fn overwrite(&mut self, id: u32, value: V, placement: Placement, now: Millis, out: &mut Discard<K, V>) {
         self.wheel.cancel(&mut self.nodes, id);
-        if self.nodes[id].group != placement.group.slot {
+        if self.nodes.group[id] != placement.group.slot {
             self.groups.leave(&mut self.nodes, id);
-            self.nodes[id].group = placement.group.slot;
+            self.nodes.group[id] = placement.group.slot;
             self.groups.enter(&mut self.nodes, placement.group.slot, id, self.slots[id].hash);
         } else {
             self.groups.region_of(placement.group.slot).policy.hit(&mut self.nodes, id);
         }
-        self.wheel.schedule(&mut self.nodes, id, placement.deadline);
+        self.wheel.schedule(&mut self.nodes, id, placement.terms.deadline());
         self.restamp(id, now);
-        self.slots[id].meta = meta(&placement);
+        self.slots[id].terms = placement.terms;
         out.push(None, self.slots[id].value.replace(value));
     }
 
@@ -380,14 +450,16 @@ impl<K, V> Table<K, V> {
     pub fn touch(&mut self, id: u32, deadline: Millis) {
         self.wheel.cancel(&mut self.nodes, id);
         self.wheel.schedule(&mut self.nodes, id, deadline);
-        let tag = self.slots[id].meta & ((1 << TAG_BITS) - 1);
-        self.slots[id].meta = deadline << TAG_BITS | tag;
+        let terms = &mut self.slots[id].terms;
+        *terms = Terms::new(deadline, terms.tag());
     }
 
     /// Takes an entry out.
+    #[inline]
     pub fn remove(&mut self, id: u32, reason: Reason, out: &mut Discard<K, V>) {
+        self.settle();
         self.work.touch();
-        let group = self.nodes[id].group;
+        let group = self.nodes.group[id];
         if self.groups.get(group).alive {
             let stats = &mut self.groups.get_mut(group).stats;
             match reason {
@@ -421,7 +493,7 @@ impl<K, V> Table<K, V> {
             if let Some(id) = self.groups.corpse().filter(|&id| Some(id) != spared) {
                 self.remove(id, Reason::Expired, out);
             } else if let Some(id) = self.wheel.pop_due(&mut self.nodes) {
-                let deadline = self.slots[id].meta >> TAG_BITS;
+                let deadline = self.slots[id].terms.deadline();
                 if deadline <= now && Some(id) != spared {
                     self.remove(id, Reason::Expired, out);
                 } else {
@@ -440,6 +512,7 @@ impl<K, V> Table<K, V> {
         if self.groups.corpse().is_some() { Some(0) } else { self.wheel.next_due() }
     }
 
+    #[inline]
     fn make_room(&mut self, region: RegionId, out: &mut Discard<K, V>) {
         // Two at a time let a shrunken region reach its new bound while it is written to.
         for _ in 0..2 {
@@ -453,22 +526,18 @@ impl<K, V> Table<K, V> {
         }
     }
 
-    fn bound_same_hash(&mut self, hash: u64, out: &mut Discard<K, V>) {
+    #[cold]
+    fn evict_oldest_of(&mut self, hash: u64, out: &mut Discard<K, V>) {
         let same = self.index.similar(hash).filter(|&id| self.slots[id].hash == hash);
-        let (count, oldest) = same.fold((0, None), |(count, oldest), id| {
-            let stamp = self.nodes[id].stamp;
-            let older = oldest.is_none_or(|(_, least)| stamp < least);
-            (count + 1, if older { Some((id, stamp)) } else { oldest })
-        });
-        if let (SAME_HASH.., Some((id, _))) = (count, oldest) {
+        if let Some(id) = same.min_by_key(|&id| self.nodes.stamp[id]) {
             self.remove(id, Reason::Evicted, out);
         }
     }
 
+    #[inline]
     fn restamp(&mut self, id: u32, now: Millis) {
         self.counter += 1;
-        let stamp = now.min(NEVER) << 20 | (self.counter & COUNTER);
-        self.nodes[id].stamp = ((stamp >> 32) as u32, stamp as u32);
+        self.nodes.stamp[id] = Stamp(now.min(NEVER) << 20 | (self.counter & COUNTER));
     }
 
     /// Changes with every store; for callers who compared keys outside the lock.
@@ -491,7 +560,7 @@ impl<K, V> Table<K, V> {
         let mut at = match after {
             None => self.groups.first(group),
             Some(target) => match self.resolve(target) {
-                Some(id) if self.nodes[id].group == group.slot => self.groups.next(&self.nodes, id),
+                Some(id) if self.nodes.group[id] == group.slot => self.groups.next(&self.nodes, id),
                 _ => self.groups.first(group),
             },
         };
@@ -562,8 +631,4 @@ impl<K, V> Table<K, V> {
         }
         Ok(())
     }
-}
-
-fn meta(placement: &Placement) -> u64 {
-    placement.deadline.min(NEVER) << TAG_BITS | u64::from(placement.tag & ((1 << TAG_BITS) - 1))
 }

@@ -38,7 +38,7 @@ fn find(table: &Small, key: u32) -> Option<u32> {
 
 fn put(table: &mut Small, group: GroupId, key: u32, value: u64, deadline: Millis, now: Millis) {
     let mut out = Discard::default();
-    let placement = Placement { group, deadline, tag: 0 };
+    let placement = Placement::new(group, deadline, 0);
     match find(table, key) {
         Some(id) => table.replace(id, value, placement, now, &mut out),
         None => {
@@ -81,7 +81,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Get(key) => {
-                    let got = find(&table, key).and_then(|id| table.read(id, || now)).map(|found| *found.value);
+                    let got = find(&table, key).and_then(|id| table.read(id, |end| now >= end)).map(|found| *found.value);
                     let expected = model.entries.get(&key).filter(|(_, deadline)| now < *deadline).map(|(v, _)| *v);
                     prop_assert!(got.is_none() || got == expected, "{key}: {got:?} against {expected:?}");
                     if got.is_some() { model.used(key); }
@@ -117,7 +117,7 @@ proptest! {
         let group = table.add_group(RegionId(0));
         let mut model = Model::default();
         for key in uses {
-            if let Some(id) = find(&table, key) { table.read(id, || 0); }
+            if let Some(id) = find(&table, key) { table.read(id, |_| false); }
             else { put(&mut table, group, key, 0, NEVER, 1); }
             model.used(key);
         }
@@ -137,7 +137,7 @@ fn no_operation_touches_more_than_its_limit_while_a_million_entries_come_and_exp
     let count = 1_000_000_u64;
     for key in 1..=count {
         let key = NonZeroU64::new(key).unwrap();
-        let placement = Placement { group, deadline: 2_000, tag: 0 };
+        let placement = Placement::new(group, 2_000, 0);
         table.insert(New { hash: mix(key.get(), 1), key, value: key, placement }, 1_000, &mut out);
     }
     assert_eq!(table.len(), count as usize);
@@ -161,7 +161,7 @@ fn three_thousand_keys_of_one_hash_leave_at_most_thirty_two() {
     let group = table.add_group(RegionId(0));
     let mut out = Discard::default();
     for key in 0..3_000 {
-        let placement = Placement { group, deadline: NEVER, tag: 0 };
+        let placement = Placement::new(group, NEVER, 0);
         table.insert(New { hash: 42, key, value: key, placement }, 1, &mut out);
     }
     assert_eq!(table.len(), 32);
@@ -209,7 +209,7 @@ fn clearing_a_group_is_one_step_and_its_memory_follows() {
     table.stats_mut(group).hits = 7;
     let group = table.renew_group(group);
     assert_eq!((table.len(), table.stats(group).hits), (0, 7));
-    assert!(find(&table, 1).is_some_and(|id| table.read(id, || 2).is_none()));
+    assert!(find(&table, 1).is_some_and(|id| table.read(id, |end| 2 >= end).is_none()));
     let mut out = Discard::default();
     while table.tidy(2, 64, &mut out) {}
     assert_eq!(out.len(), 1_000);
@@ -227,7 +227,7 @@ fn a_load_of_a_cleared_group_is_not_stored_in_its_successor() {
             now = memory.entries.renew_group(now);
         }
         let fill = Fill { hash: 1, key: 1, group, seen: None };
-        let placement = Placement { group, deadline: NEVER, tag: 0 };
+        let placement = Placement::new(group, NEVER, 0);
         memory.fill(fill, 1, placement, 1, &mut Discard::default());
         assert_eq!(memory.entries.len(), 0, "cleared {clears} times while it loaded");
     }

@@ -57,6 +57,12 @@ impl Wheel {
         level * BUCKETS as u32 + ((tick >> (BITS * level)) & (BUCKETS - 1)) as u32
     }
 
+    /// True if time has moved on by a bucket, or something is due already.
+    #[inline]
+    pub fn has_work(&self, now: Millis) -> bool {
+        now >> TICK_BITS > self.tick || self.lists.first(DUE) != NIL
+    }
+
     /// Brings every bucket whose time has come to the due list. Touches buckets, never entries.
     #[inline]
     pub fn advance(&mut self, nodes: &mut Nodes, now: Millis) {
@@ -110,16 +116,15 @@ impl Wheel {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Chunks, Node};
     use super::*;
     use proptest::prelude::*;
 
     /// Runs the wheel along `stops` and tells at which stop each deadline was reaped.
     fn reaped(deadlines: &[Millis], stops: &[Millis]) -> Vec<Option<Millis>> {
-        let mut nodes: Nodes = Chunks::default();
+        let mut nodes = Nodes::default();
         let mut wheel = Wheel::default();
         for (id, &deadline) in deadlines.iter().enumerate() {
-            nodes.push(Node::default());
+            nodes.push();
             wheel.schedule(&mut nodes, id as u32, deadline);
         }
         let mut out = vec![None; deadlines.len()];
@@ -156,8 +161,8 @@ mod tests {
     #[test]
     fn the_next_due_moment_is_never_later_than_the_first_deadline_and_two_ticks() {
         for deadline in [1, 63, 64, 4_000, 5_000, 300_000, 86_400_000, 40_000_000_000] {
-            let mut nodes: Nodes = Chunks::default();
-            nodes.push(Node::default());
+            let mut nodes = Nodes::default();
+            nodes.push();
             let mut wheel = Wheel::default();
             wheel.schedule(&mut nodes, 0, deadline);
             let due = wheel.next_due().unwrap();

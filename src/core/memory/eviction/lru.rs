@@ -14,22 +14,20 @@ impl Default for Lru {
     }
 }
 
-impl Lru {
-    #[inline(never)]
-    fn bring_forward(&mut self, nodes: &mut Nodes, id: u32) {
-        self.0.to_front(nodes, 0, id);
-    }
-}
-
 impl Eviction for Lru {
     fn insert(&mut self, nodes: &mut Nodes, id: u32, _hash: u64) {
         self.0.push_front(nodes, 0, id);
     }
 
-    #[inline(always)]
+    #[inline]
+    fn renew(&mut self, nodes: &mut Nodes, id: u32, _hash: u64) {
+        self.hit(nodes, id);
+    }
+
+    #[inline]
     fn hit(&mut self, nodes: &mut Nodes, id: u32) {
         if self.0.first(0) != id {
-            self.bring_forward(nodes, id);
+            self.0.to_front(nodes, 0, id);
         }
     }
 

@@ -10,6 +10,11 @@ use super::Nodes;
 pub trait Eviction {
     /// A new entry, the newest of all.
     fn insert(&mut self, nodes: &mut Nodes, id: u32, hash: u64);
+    /// The entry that was to be dropped has become another, the newest of all.
+    fn renew(&mut self, nodes: &mut Nodes, id: u32, hash: u64) {
+        self.remove(nodes, id);
+        self.insert(nodes, id, hash);
+    }
     /// An entry was read.
     fn hit(&mut self, nodes: &mut Nodes, id: u32);
     /// An entry leaves, for whatever reason.
