@@ -110,13 +110,17 @@ unsafe fn hash_row(state: &State, arguments: &[*mut ffi::PyObject]) -> Option<u6
 ///
 /// # Safety
 /// Both are valid objects and the interpreter is held.
-#[inline]
+#[inline(always)]
 pub unsafe fn same_plain(a: *mut ffi::PyObject, b: *mut ffi::PyObject) -> bool {
+    // SAFETY: passed on to the caller.
+    a == b || unsafe { same_value(a, b) }
+}
+
+/// Apart from the hit path, which needs its registers: most keys that are asked for are the very objects stored.
+#[inline(never)]
+unsafe fn same_value(a: *mut ffi::PyObject, b: *mut ffi::PyObject) -> bool {
     // SAFETY: the caller vouches for both; each branch reads them as the type just checked.
     unsafe {
-        if a == b {
-            return true;
-        }
         let kind = ffi::Py_TYPE(a);
         if kind != ffi::Py_TYPE(b) {
             false

@@ -1,18 +1,13 @@
 //! The engine behind `samovar.Cache` and its blocking face: entries under names, in one namespace.
 //!
-//! `get` is raw, for speed; everything else is ordinary. The methods here are plain functions of this process's memory:
-//! the async face awaits what has to wait, the blocking face calls them as they are.
-//!
-//! # Safety
-//! The unsafe functions of this file are slots and methods that the interpreter calls, and their helpers: with objects of
-//! the type they belong to, valid arguments for as long as the call lasts, and the interpreter held.
+//! The methods here are plain functions of this process's memory: the async face awaits what has to wait, the blocking
+//! face calls them as they are. Those that have to be fast are in `cache_methods`.
 
 use super::asyncio::Call;
 use super::copy::{self, Mode};
 use super::keys;
 use super::options::{self, shown};
 use super::owner::TierOwner;
-use super::raw;
 use super::reply;
 use super::request::{Kept, Loader, Recipe, Request, Spot, Ttl};
 use super::state::State;
@@ -26,7 +21,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyEllipsis, PyInt, PyList, PyString};
 use pyo3::{PyTraverseError, PyVisit};
-use std::ptr::{addr_of_mut, null_mut};
+use std::ptr::null_mut;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,11 +48,11 @@ pub struct SyncCore {}
 
 impl CacheCore {
     fn spot(&self, key: &Bound<'_, PyAny>) -> PyResult<Spot> {
-        keys::named(&name(key)?, &self.space)
+        keys::named(&key_name(key)?, &self.space)
     }
 
     /// A ttl as given, or the policy's if left out.
-    fn ttl(&self, given: &Bound<'_, PyAny>) -> PyResult<Option<Duration>> {
+    pub fn ttl_of(&self, given: &Bound<'_, PyAny>) -> PyResult<Option<Duration>> {
         if given.is(PyEllipsis::get(given.py())) { Ok(self.ttl) } else { options::ttl(given, "ttl", true) }
     }
 
@@ -67,7 +62,7 @@ impl CacheCore {
         Ok(Kept { value: stored.unbind(), kind, ttl: stores.then_some(ttl) })
     }
 
-    fn put(
+    pub fn put(
         &self,
         py: Python<'_>,
         key: &Bound<'_, PyAny>,
@@ -82,7 +77,7 @@ impl CacheCore {
         let (found, _) = spot.locate(py, &self.tier)?;
         let memory = self.tier.memory.lock();
         let id = found.filter(|_| !self.tier.is_disabled()).and_then(|found| memory.entries.resolve(found));
-        let id = id.filter(|&id| memory.entries.is_served(id, || self.tier.clock.now()));
+        let id = id.filter(|&id| memory.entries.is_served(id, |end| self.tier.clock.has_come(end)));
         Ok(id.and_then(|id| {
             let found = memory.entries.peek(id)?;
             Some((found.value.clone_ref(py), found.tag, memory.entries.target(id)))
@@ -90,20 +85,19 @@ impl CacheCore {
     }
 
     /// A hit by name: an owned reference, or null for a miss. Counts either.
-    #[inline]
-    fn hit(&self, key: *mut ffi::PyObject) -> (*mut ffi::PyObject, u32) {
+    #[inline(always)]
+    pub fn hit(&self, key: *mut ffi::PyObject) -> (*mut ffi::PyObject, u32) {
         // SAFETY: `key` is an exact str and the interpreter is held; comparing two of them runs no Python.
         unsafe {
             let hash = mix(super::args::hash_str(key), self.space.read_salt());
             let mut memory = self.tier.memory.lock();
             let same = |held: &Object| super::args::same_plain(held.as_ptr(), key);
-            let group = self.space.group();
-            if let Some(found) = memory.entries.hit(hash, same, || self.tier.clock.now(), group) {
+            if let Some(found) = memory.entries.hit(hash, same, |end| self.tier.clock.has_come(end)) {
                 let (value, kind) = (found.value.as_ptr(), found.tag);
                 ffi::Py_INCREF(value);
                 return (value, kind);
             }
-            memory.entries.stats_mut(group).misses += 1;
+            memory.entries.stats_mut(self.space.group()).misses += 1;
             (null_mut(), 0)
         }
     }
@@ -116,7 +110,7 @@ impl CacheCore {
                 shown(factory)
             )));
         }
-        let name = name(key)?.to_str()?.to_owned();
+        let name = key_name(key)?.to_str()?.to_owned();
         let recipe = Recipe { ttl: Ttl::Fixed(ttl), cache_if: None, copy: self.copy, name };
         Ok(Request {
             tier: self.tier.clone(),
@@ -132,7 +126,7 @@ impl CacheCore {
 }
 
 /// A key as an exact str.
-fn name<'py>(key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
+pub fn key_name<'py>(key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
     if let Ok(text) = key.cast_exact::<PyString>() {
         return Ok(text.clone());
     }
@@ -196,7 +190,7 @@ impl CacheCore {
         value: &Bound<'_, PyAny>,
         ttl: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        self.put(py, key, value, self.ttl(ttl)?)
+        self.put(py, key, value, self.ttl_of(ttl)?)
     }
 
     fn _add(
@@ -206,7 +200,7 @@ impl CacheCore {
         value: &Bound<'_, PyAny>,
         ttl: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
-        let (spot, kept) = (self.spot(key)?, self.kept(value, self.ttl(ttl)?)?);
+        let (spot, kept) = (self.spot(key)?, self.kept(value, self.ttl_of(ttl)?)?);
         let absent = self.served(py, &spot)?.is_none();
         let stores = kept.ttl.is_some();
         if absent && stores {
@@ -222,7 +216,7 @@ impl CacheCore {
         value: &Bound<'_, PyAny>,
         ttl: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
-        let (spot, kept) = (self.spot(key)?, self.kept(value, self.ttl(ttl)?)?);
+        let (spot, kept) = (self.spot(key)?, self.kept(value, self.ttl_of(ttl)?)?);
         let present = self.served(py, &spot)?.is_some();
         if present {
             spot.put(py, &self.tier, &self.space, kept)?;
@@ -235,7 +229,7 @@ impl CacheCore {
     }
 
     fn _touch(&self, py: Python<'_>, key: &Bound<'_, PyAny>, ttl: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let (spot, ttl) = (self.spot(key)?, self.ttl(ttl)?);
+        let (spot, ttl) = (self.spot(key)?, self.ttl_of(ttl)?);
         let Some((value, _, target)) = self.served(py, &spot)? else { return Ok(false) };
         drop(value);
         if ttl == Some(Duration::ZERO) {
@@ -277,7 +271,7 @@ impl CacheCore {
     ) -> PyResult<Object> {
         let spot = self.spot(key)?;
         let Some((value, _, target)) = self.served(py, &spot)? else {
-            self.put(py, key, by, self.ttl(ttl)?)?;
+            self.put(py, key, by, self.ttl_of(ttl)?)?;
             return Ok(by.clone().unbind());
         };
         let value = value.into_bound(py);
@@ -291,7 +285,7 @@ impl CacheCore {
         let sum = value.add(by)?;
         let life = self.tier.memory.lock().entries.resolve(target).map(|_| ());
         let left = self._ttl(py, key)?.filter(|left| left.is_finite() && life.is_some());
-        let ttl = if ttl.is(PyEllipsis::get(py)) { left.map(Duration::from_secs_f64) } else { self.ttl(ttl)? };
+        let ttl = if ttl.is(PyEllipsis::get(py)) { left.map(Duration::from_secs_f64) } else { self.ttl_of(ttl)? };
         self.put(py, key, &sum, ttl)?;
         Ok(sum.unbind())
     }
@@ -299,7 +293,7 @@ impl CacheCore {
     fn _get_many<'py>(&self, py: Python<'py>, keys: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
         let found = PyDict::new(py);
         for key in keys.try_iter()? {
-            let key = name(&key?)?;
+            let key = key_name(&key?)?;
             let (value, kind) = self.hit(key.as_ptr());
             if !value.is_null() {
                 // SAFETY: the hit gave us a reference.
@@ -311,11 +305,11 @@ impl CacheCore {
     }
 
     fn _set_many(&self, py: Python<'_>, items: &Bound<'_, PyAny>, ttl: &Bound<'_, PyAny>) -> PyResult<()> {
-        let ttl = self.ttl(ttl)?;
+        let ttl = self.ttl_of(ttl)?;
         // All keys are checked before the first is stored: a bad one leaves nothing half done.
         let mut wanted = Vec::new();
         for key in items.try_iter()? {
-            let key = name(&key?)?;
+            let key = key_name(&key?)?;
             wanted.push((keys::named(&key, &self.space)?, self.kept(&items.get_item(&key)?, ttl)?));
         }
         wanted.into_iter().try_for_each(|(spot, kept)| spot.put(py, &self.tier, &self.space, kept))
@@ -335,7 +329,7 @@ impl CacheCore {
         ttl: &Bound<'_, PyAny>,
         waits: bool,
     ) -> PyResult<Object> {
-        let request = self.request(key, factory, self.ttl(ttl)?)?;
+        let request = self.request(key, factory, self.ttl_of(ttl)?)?;
         if self.tier.is_disabled() {
             return factory.call0().map(Bound::unbind);
         }
@@ -361,7 +355,7 @@ impl CacheCore {
         let memory = self.tier.memory.lock();
         let members = memory.entries.members(space.group(), cursor.map(|cursor| cursor.get().0), BATCH);
         let mut pairs = Vec::with_capacity(members.len());
-        for &id in members.iter().filter(|&&id| memory.entries.is_served(id, || self.tier.clock.now())) {
+        for &id in members.iter().filter(|&&id| memory.entries.is_served(id, |end| self.tier.clock.has_come(end))) {
             if let (Some(key), Some(found)) = (memory.entries.key(id), memory.entries.peek(id)) {
                 pairs.push((key.clone_ref(py), found.value.clone_ref(py), found.tag));
             }
@@ -434,186 +428,9 @@ impl SyncCore {
         let core = CacheCore::new(py, state, String::new(), 0, ttl, copy, path, Some(parent))?;
         Ok(PyClassInitializer::from(core).add_subclass(SyncCore {}))
     }
-
-    /// Store a value; see Cache.set. Native, since a Python wrapper would cost as much again.
-    #[pyo3(signature = (key, value, ttl=Given(None), tags=None), text_signature = "($self, key, value, ttl=..., tags=())")]
-    fn set(
-        slf: &Bound<'_, Self>,
-        key: &Bound<'_, PyAny>,
-        value: &Bound<'_, PyAny>,
-        ttl: Given<'_>,
-        tags: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
-        let core = slf.as_super().get();
-        if let Some(tags) = tags.filter(|tags| tags.is_truthy().unwrap_or(true)) {
-            return Err(errors::config(
-                slf.py(),
-                format!("invalid tags: {}; leave them out: this version has no tags yet", shown(tags)),
-            ));
-        }
-        let ttl = ttl.0.as_ref().map_or(Ok(core.ttl), |given| core.ttl(given))?;
-        core.put(slf.py(), key, value, ttl)
-    }
-}
-
-/// An argument that was given, be it None, or left out.
-struct Given<'py>(Option<Bound<'py, PyAny>>);
-
-impl<'a, 'py> FromPyObject<'a, 'py> for Given<'py> {
-    type Error = PyErr;
-
-    fn extract(object: pyo3::Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
-        Ok(Given(Some(object.to_owned())))
-    }
 }
 
 /// A bad `copy=`.
 pub fn bad_copy(given: &Bound<'_, PyAny>) -> PyErr {
     errors::config(given.py(), format!("invalid copy: {}; give 'auto', 'deep', 'write', 'both' or False", shown(given)))
-}
-
-// --- get, raw ---------------------------------------------------------------------------------------------------------
-
-/// The arguments of `get(key, default=None)`: an exact str, and the default (borrowed).
-unsafe fn get_arguments(
-    args: *const *mut ffi::PyObject,
-    count: usize,
-    names: *mut ffi::PyObject,
-) -> PyResult<(*mut ffi::PyObject, *mut ffi::PyObject)> {
-    // SAFETY: the interpreter gives `count` arguments, then one for each name.
-    unsafe {
-        let named = if names.is_null() { 0 } else { ffi::PyTuple_GET_SIZE(names) as usize };
-        if count == 1 && named == 0 {
-            return Ok((*args, ffi::Py_None()));
-        }
-        if count == 2 && named == 0 {
-            return Ok((*args, *args.add(1)));
-        }
-        Python::attach(|py| {
-            let names = Bound::from_borrowed_ptr_or_opt(py, names)
-                .map(|names| names.cast_into_unchecked::<pyo3::types::PyTuple>());
-            let (mut key, mut default) = (null_mut(), ffi::Py_None());
-            if count > 0 {
-                key = *args;
-            }
-            if count > 1 {
-                default = *args.add(1);
-            }
-            for (at, name) in names.iter().flat_map(|names| names.iter()).enumerate() {
-                match name.extract::<&str>()? {
-                    "key" => key = *args.add(count + at),
-                    "default" => default = *args.add(count + at),
-                    other => {
-                        return Err(PyTypeError::new_err(format!(
-                            "get() got an unexpected keyword argument '{other}'"
-                        )));
-                    }
-                }
-            }
-            if count > 2 || key.is_null() {
-                return Err(PyTypeError::new_err("get() takes a key and optionally a default"));
-            }
-            Ok((key, default))
-        })
-    }
-}
-
-/// An owned reference to the value or the default, or null with an error set.
-unsafe fn get_value(
-    core: &CacheCore,
-    args: *const *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-    names: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: a method call's arguments.
-    unsafe {
-        let (key, default) = match get_arguments(args, count as usize, names) {
-            Ok(arguments) => arguments,
-            Err(error) => {
-                return Python::attach(|py| {
-                    error.restore(py);
-                    null_mut()
-                });
-            }
-        };
-        if ffi::Py_TYPE(key) != addr_of_mut!(ffi::PyUnicode_Type) {
-            return get_odd(core, key, default);
-        }
-        let (value, kind) = core.hit(key);
-        if value.is_null() {
-            ffi::Py_INCREF(default);
-            return default;
-        }
-        if kind == copy::SHARE { value } else { copy::own(value, kind) }
-    }
-}
-
-#[cold]
-unsafe fn get_odd(core: &CacheCore, key: *mut ffi::PyObject, default: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    Python::attach(|py| {
-        // SAFETY: `key` and `default` are borrowed from the call.
-        let found = unsafe {
-            name(&Bound::from_borrowed_ptr(py, key)).and_then(|key| match core.hit(key.as_ptr()) {
-                (value, _) if value.is_null() => Ok(Bound::from_borrowed_ptr(py, default)),
-                (value, kind) => copy::hand_out(&Bound::from_owned_ptr(py, value), kind),
-            })
-        };
-        match found {
-            Ok(value) => value.into_ptr(),
-            Err(error) => {
-                error.restore(py);
-                null_mut()
-            }
-        }
-    })
-}
-
-/// The engine in a Python object that is one.
-unsafe fn core_of<'a>(object: *mut ffi::PyObject) -> &'a CacheCore {
-    // SAFETY: a method descriptor lets only instances of its class through; the instance outlives the call.
-    unsafe {
-        let borrowed = pyo3::Borrowed::from_ptr(Python::assume_attached(), object);
-        let core: *const CacheCore = borrowed.cast_unchecked::<CacheCore>().get();
-        &*core
-    }
-}
-
-unsafe extern "C" fn get_async(
-    object: *mut ffi::PyObject,
-    args: *const *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-    names: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: called as a method of CacheCore.
-    unsafe {
-        raw::protect(null_mut(), || {
-            let core = core_of(object);
-            let value = get_value(core, args, count, names);
-            if value.is_null() { value } else { reply::ready(core.state, value) }
-        })
-    }
-}
-
-unsafe extern "C" fn get_sync(
-    object: *mut ffi::PyObject,
-    args: *const *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-    names: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: called as a method of SyncCore, which is a CacheCore.
-    unsafe { raw::protect(null_mut(), || get_value(core_of(object), args, count, names)) }
-}
-
-/// Puts the raw `get` methods onto the classes.
-pub fn add_raw_methods(py: Python<'_>) -> PyResult<()> {
-    let doc = c"get($self, key, default=None)\n--\n\nReturn the value under key, or default. A hit in memory never touches the event loop.";
-    let defs: [(Bound<'_, pyo3::types::PyType>, ffi::PyCFunctionFastWithKeywords); 2] =
-        [(py.get_type::<CacheCore>(), get_async), (py.get_type::<SyncCore>(), get_sync)];
-    for (class, function) in defs {
-        let def = Box::leak(Box::new(raw::method(c"get", raw::Function::Keywords(function), doc)));
-        // SAFETY: the class is a type and the definition is never freed.
-        let method = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewMethod(class.as_type_ptr(), def))? };
-        class.setattr("get", method)?;
-    }
-    Ok(())
 }

@@ -130,6 +130,9 @@ const DEPTH: usize = 200;
 
 /// How a value has to be handed out.
 fn kind_of(value: &Bound<'_, PyAny>) -> u32 {
+    if is_flat(value) {
+        return FLAT;
+    }
     let mut scan = Scan::default();
     scan.look(value, 0);
     match scan {
@@ -138,6 +141,32 @@ fn kind_of(value: &Bound<'_, PyAny>) -> u32 {
         Scan { nested: true, .. } => TREE,
         Scan { seen, .. } if seen.is_empty() => SHARE,
         _ => FLAT,
+    }
+}
+
+/// A dict, list or set whose members are none and hold none: what nearly every container is.
+fn is_flat(value: &Bound<'_, PyAny>) -> bool {
+    let plain = |item: *mut ffi::PyObject| {
+        // SAFETY: a borrowed member of `value`, which nothing changes meanwhile.
+        let item = unsafe { pyo3::Borrowed::from_ptr(value.py(), item) };
+        !needs_rebuilding(&item)
+    };
+    let container = value.as_ptr();
+    // SAFETY: each branch reads the object as the type just checked; looking at types runs no Python.
+    unsafe {
+        if value.is_exact_instance_of::<PyDict>() {
+            let (mut at, mut item) = (0, std::ptr::null_mut());
+            while ffi::PyDict_Next(container, &raw mut at, std::ptr::null_mut(), &raw mut item) != 0 {
+                if !plain(item) {
+                    return false;
+                }
+            }
+            true
+        } else if value.is_exact_instance_of::<PyList>() {
+            (0..ffi::PyList_GET_SIZE(container)).all(|at| plain(ffi::PyList_GET_ITEM(container, at)))
+        } else {
+            value.is_exact_instance_of::<PySet>()
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod asking;
 mod asyncio;
 mod blocking;
 mod cache;
+mod cache_methods;
 mod clock;
 mod copy;
 mod decorate;
@@ -68,7 +69,7 @@ mod _core {
             module.add("CachedFunction", Bound::from_borrowed_ptr(py, state.function_type.cast()))?;
             module.add("Reply", Bound::from_borrowed_ptr(py, state.reply_type.cast()))?;
         }
-        cache::add_raw_methods(py)?;
+        cache_methods::add_to_classes(py)?;
         process::register_hooks(module)
     }
 }
