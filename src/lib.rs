@@ -29,6 +29,7 @@ pub mod work;
 #[cfg(feature = "tokio")]
 pub use cache::{Cache, CacheBuilder, LoadContext, LoadFailed, Memory, minutes};
 pub use core::clock::Clock;
+pub use core::memory::Eviction;
 pub use core::policy::Policy;
 pub use core::stats::Stats;
 pub use error::{Error, Result};

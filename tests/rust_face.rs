@@ -1,7 +1,7 @@
 //! What a Rust user is promised about entries: what is kept, how long, and what is counted. No loads here.
 #![cfg(feature = "tokio")]
 
-use samovar::{Cache, Clock, Memory, Policy, minutes};
+use samovar::{Cache, Clock, Eviction, Memory, Policy, minutes};
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -117,7 +117,7 @@ fn clear_forgets_everything_but_the_counters() {
 
 #[test]
 fn the_least_recently_used_entry_makes_room() {
-    let cache: Cache<u64, u64> = Cache::builder().memory(Memory::entries(3)).build();
+    let cache: Cache<u64, u64> = Cache::builder().memory(Memory::entries(3).eviction(Eviction::Lru)).build();
     for key in 1..=3 {
         cache.insert(key, key, Policy::forever());
     }
@@ -139,7 +139,8 @@ fn a_cache_of_no_entries_keeps_nothing() {
 #[test]
 fn every_counter_of_a_scripted_trace_is_exact() {
     let clock = frozen();
-    let cache: Cache<u64, u64> = Cache::builder().max_entries(2).clock(clock.clone()).build();
+    let memory = Memory::entries(2).eviction(Eviction::Lru);
+    let cache: Cache<u64, u64> = Cache::builder().memory(memory).clock(clock.clone()).build();
     cache.get(&1); // miss
     cache.insert(1, 1, Policy::ttl(TTL));
     cache.get(&1); // hit

@@ -162,7 +162,7 @@ class Cache(_core.CacheCore):
     @classmethod
     def _make(cls, name: str, memory: Memory, policy: Policy, path: str, parent: Cache | None) -> Self:
         ttl = None if policy.ttl is ... else policy.ttl
-        cache = super().__new__(cls, _core._state, name, memory.max_entries, ttl, policy.copy, path, parent)
+        cache = super().__new__(cls, _core._state, name, memory.max_entries, memory.eviction, ttl, policy.copy, path, parent)
         cache.policy = policy
         cache.closed = False
         cache._sync = SyncCache(_core._state, ttl, policy.copy, path, cache)

@@ -45,6 +45,7 @@ class CacheCore:
         state: object,
         name: str,
         max_entries: int,
+        eviction: str,
         ttl: _Ttl,
         copy: str | bool,
         path: str,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from types import EllipsisType
 
 
-POLICIES = ("adaptive", "lru")
+POLICIES = ("adaptive", "lru", "lfu", "fifo", "s3fifo", "tinylfu", "ttl")
 MAX_ENTRIES = 2**31 - 1
 
 
@@ -45,7 +45,8 @@ class Memory:
         max_entries: At most this many entries; beyond, the least valuable leave.
         max_bytes: At most this many bytes, as a number or a text such as ``"256MiB"``. Accepted and
             checked, not yet enforced.
-        eviction: ``"adaptive"`` or ``"lru"``. For now adaptive means LRU.
+        eviction: Which entry leaves when there is no room: ``"adaptive"``, ``"lru"``, ``"lfu"``, ``"fifo"``,
+            ``"s3fifo"``, ``"tinylfu"`` or ``"ttl"`` (the soonest to expire).
         weigher: A function of a value that gives its size in bytes. Not yet used.
 
     Raises:

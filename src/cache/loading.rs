@@ -228,8 +228,8 @@ where
             None => {
                 state.stats().loads += 1;
                 let seen = entry.map(|id| state.memory.entries.target(id));
-                let (group, home) = (state.group, here.home);
-                let lease = state.flights().begin(Begin { hash, key, group, seen, home, life: Life::Shared });
+                let (group, home, began) = (state.group, here.home, self.clock().now());
+                let lease = state.flights().begin(Begin { hash, key, group, seen, home, life: Life::Shared, began });
                 state.loads.insert(lease.flight, cancel);
                 let ticket = state.flights().join(lease.flight, home, wake);
                 let lease = ticket.and_then(|ticket| state.flights().lead(ticket, home, None)).unwrap_or(lease);

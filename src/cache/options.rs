@@ -3,6 +3,8 @@
 use super::Cache;
 use super::shared::Shared;
 use crate::core::clock::Clock;
+use crate::core::memory::{Capacity, Eviction};
+use std::fmt;
 use std::hash::Hash;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -15,12 +17,36 @@ const MAX_ENTRIES: usize = 100_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
     max_entries: usize,
+    max_bytes: Option<u64>,
+    eviction: Eviction,
 }
 
 impl Memory {
-    /// Holds at most `max_entries`: then the least recently used leaves. Zero holds nothing; loads are still shared.
+    /// Holds at most `max_entries`. Zero holds nothing; loads are still shared.
     pub fn entries(max_entries: usize) -> Self {
-        Memory { max_entries }
+        Memory { max_entries, max_bytes: None, eviction: Eviction::default() }
+    }
+
+    /// Holds at most `max_bytes`, as the [weigher](CacheBuilder::weigher) counts them; each value counts as its own size
+    /// without what it points to if there is none.
+    pub fn bytes(max_bytes: u64) -> Self {
+        Memory { max_entries: usize::MAX, max_bytes: Some(max_bytes), eviction: Eviction::default() }
+    }
+
+    /// Which entry leaves when there is no room. [`Eviction::Adaptive`] if not given.
+    pub fn eviction(self, eviction: Eviction) -> Self {
+        Memory { eviction, ..self }
+    }
+
+    /// The bound in words of the table.
+    pub(super) fn bound(self) -> Capacity {
+        // The largest number stands for "no slot".
+        let entries = u32::try_from(self.max_entries).unwrap_or(u32::MAX).min((u32::MAX >> 1) - 1);
+        Capacity { entries, weight: self.max_bytes.unwrap_or(u64::MAX) }
+    }
+
+    pub(super) fn order(self) -> Eviction {
+        self.eviction
     }
 }
 
@@ -31,19 +57,29 @@ impl Default for Memory {
     }
 }
 
+/// What a value weighs, in bytes.
+pub(super) type Weigher<V> = Arc<dyn Fn(&V) -> u64 + Send + Sync>;
+
 /// What a cache is to be; made by [`Cache::builder`].
-#[derive(Clone, Debug)]
 pub struct CacheBuilder<K, V> {
     name: String,
     memory: Memory,
     clock: Clock,
+    weigher: Option<Weigher<V>>,
     makes: PhantomData<fn() -> (K, V)>,
 }
 
 impl<K, V> Default for CacheBuilder<K, V> {
     fn default() -> Self {
         let (name, memory, clock) = ("default".into(), Memory::default(), Clock::system());
-        CacheBuilder { name, memory, clock, makes: PhantomData }
+        CacheBuilder { name, memory, clock, weigher: None, makes: PhantomData }
+    }
+}
+
+impl<K, V> fmt::Debug for CacheBuilder<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let CacheBuilder { name, memory, .. } = self;
+        f.debug_struct("CacheBuilder").field("name", name).field("memory", memory).finish_non_exhaustive()
     }
 }
 
@@ -69,6 +105,13 @@ where
         self.memory(Memory::entries(max_entries))
     }
 
+    /// What a value weighs, in bytes; asked once for each value stored, outside the cache's lock. Counts where the memory
+    /// tier is [bounded in bytes](Memory::bytes).
+    pub fn weigher(mut self, weigher: impl Fn(&V) -> u64 + Send + Sync + 'static) -> Self {
+        self.weigher = Some(Arc::new(weigher));
+        self
+    }
+
     /// Where the time comes from: a frozen clock lets a test own it. The system's if not given.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -77,7 +120,7 @@ where
 
     /// The cache. Starts no thread and needs no runtime.
     pub fn build(self) -> Cache<K, V> {
-        let shared = Arc::new(Shared::new(self.name, self.memory.max_entries, self.clock));
+        let shared = Arc::new(Shared::new(self.name, self.memory, self.weigher, self.clock));
         Shared::have_swept(&shared);
         Cache(shared)
     }

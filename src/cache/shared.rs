@@ -4,10 +4,11 @@
 //! it is dropped after unlocking, also when `Eq` of a key panics. All keys live in one group of one table; `clear`
 //! renews the group and detaches the loads under way.
 
+use super::options::{self, Weigher};
 use super::waiting::{Cancel, Waiter};
 use crate::core::clock::{Clock, Millis};
 use crate::core::flight::{Fill, FlightId, Flights};
-use crate::core::memory::{self, Discard, GroupId, New, Placement, Reason, RegionId, mix};
+use crate::core::memory::{self, Discard, GroupId, New, Placement, Reason, RegionId, Worth, mix};
 use crate::core::policy::Policy;
 use crate::core::stats::Stats;
 use crate::work::{self, Appointment, Sweep};
@@ -18,6 +19,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hash};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Entries freed per lock hold of the sweeper, and lock holds per visit: about a tenth of a millisecond in all.
 const SWEEP: u32 = 64;
@@ -76,19 +78,22 @@ pub(super) struct Arrival<V> {
     pub value: Arc<V>,
     pub now: Millis,
     pub deadline: Option<Millis>,
+    /// In bytes, or 1 where entries are counted.
+    pub weight: u64,
 }
 
 type Gone<K, V> = Discard<K, Arc<V>>;
 
 impl<K, V> State<K, V> {
-    fn placement(&self, deadline: Millis) -> Placement {
-        Placement::new(self.group, deadline, 0)
+    fn placement(&self, deadline: Millis, worth: Worth) -> Placement {
+        Placement::new(self.group, deadline, 0).worth(worth)
     }
 
     /// An explicit write. `found` is the slot of the key, served or not.
     fn put(&mut self, found: Option<u32>, hash: u64, key: K, arrival: Arrival<V>, out: &mut Gone<K, V>) {
-        let Arrival { value, now, deadline } = arrival;
-        let placement = deadline.map(|deadline| self.placement(deadline));
+        let Arrival { value, now, deadline, weight } = arrival;
+        let worth = Worth::new(weight, Duration::ZERO);
+        let placement = deadline.map(|deadline| self.placement(deadline, worth));
         let entries = &mut self.memory.entries;
         match (found, placement) {
             (Some(id), Some(placement)) => {
@@ -109,10 +114,11 @@ impl<K, V> State<K, V> {
 
     /// What a load has brought.
     pub fn fill(&mut self, fill: Fill<K>, arrival: Arrival<V>, out: &mut Gone<K, V>) {
-        let Arrival { value, now, deadline } = arrival;
+        let Arrival { value, now, deadline, weight } = arrival;
+        let worth = Worth::new(weight, Duration::from_millis(now.saturating_sub(fill.began)));
         match deadline {
             Some(deadline) => {
-                let placement = self.placement(deadline);
+                let placement = self.placement(deadline, worth);
                 self.memory.fill(fill, value, placement, now, out);
             }
             None => out.keep(fill.key, value),
@@ -127,6 +133,9 @@ pub(super) struct Shared<K, V> {
     hasher: RandomState,
     /// False for a cache of no entries.
     holds: bool,
+    /// True if it is bounded in bytes.
+    weighs: bool,
+    weigher: Option<Weigher<V>>,
     state: Mutex<State<K, V>>,
     appointment: Appointment,
 }
@@ -156,8 +165,16 @@ impl<K, V> Shared<K, V> {
 
     /// A value to be stored now.
     pub fn arrival(&self, value: Arc<V>, policy: Policy) -> Arrival<V> {
-        let now = self.clock.now();
-        Arrival { value, now, deadline: (self.holds && policy.stores()).then(|| policy.deadline(now)) }
+        let (now, weight) = (self.clock.now(), self.weigh(&value));
+        Arrival { value, now, deadline: (self.holds && policy.stores()).then(|| policy.deadline(now)), weight }
+    }
+
+    fn weigh(&self, value: &V) -> u64 {
+        match &self.weigher {
+            _ if !self.weighs => 1,
+            Some(weigher) => weigher(value),
+            None => size_of::<V>() as u64,
+        }
     }
 
     /// Has the sweeper come when a stored value ends.
@@ -194,14 +211,14 @@ where
     K: Eq + Hash + Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
-    pub fn new(name: String, max_entries: usize, clock: Clock) -> Self {
-        // The largest number stands for "no slot".
-        let bound = u32::try_from(max_entries).unwrap_or(u32::MAX).min(u32::MAX - 1);
-        let mut memory = Memory::new(bound);
+    pub fn new(name: String, options: options::Memory, weigher: Option<Weigher<V>>, clock: Clock) -> Self {
+        let bound = options.bound();
+        let mut memory = Memory::new(bound, options.order());
         let group = memory.entries.add_group(RegionId(0));
         let state = Mutex::new(State { memory, group, loads: HashMap::new() });
         let (hasher, appointment) = (RandomState::new(), Appointment::default());
-        Shared { name, clock, hasher, holds: bound > 0, state, appointment }
+        let (holds, weighs) = (bound.entries > 0, bound.weight != u64::MAX);
+        Shared { name, clock, hasher, holds, weighs, weigher, state, appointment }
     }
 
     pub fn have_swept(this: &Arc<Self>) {

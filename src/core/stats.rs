@@ -21,6 +21,8 @@ pub struct Stats {
     pub refreshes: u64,
     /// Entries dropped to make room.
     pub evictions: u64,
+    /// Entries that were not let in: heavier than the cache, or worth less than what they would have displaced.
+    pub refused: u64,
     /// Entries dropped because their time was over.
     pub expired: u64,
     /// Keys and namespaces invalidated.
@@ -50,6 +52,7 @@ impl Stats {
         self.coalesced += other.coalesced;
         self.refreshes += other.refreshes;
         self.evictions += other.evictions;
+        self.refused += other.refused;
         self.expired += other.expired;
         self.invalidations += other.invalidations;
         self.entries += other.entries;

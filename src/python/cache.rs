@@ -15,7 +15,7 @@ use super::tier::{Object, Space, Tier};
 use super::{blocking, clock, errors, views};
 use crate::core::clock::{NEVER, deadline};
 use crate::core::flight::Life;
-use crate::core::memory::{Target, mix};
+use crate::core::memory::{Capacity, Target, mix};
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -139,13 +139,14 @@ pub fn key_name<'py>(key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> 
 #[pymethods]
 impl CacheCore {
     #[new]
-    #[pyo3(signature = (state, name, max_entries, ttl, copy, path, parent))]
+    #[pyo3(signature = (state, name, max_entries, eviction, ttl, copy, path, parent))]
     #[allow(clippy::too_many_arguments, reason = "one call in samovar/_cache.py")]
     fn new(
         py: Python<'_>,
         state: &Bound<'_, super::StateHandle>,
         name: String,
         max_entries: u32,
+        eviction: &str,
         ttl: &Bound<'_, PyAny>,
         copy: &Bound<'_, PyAny>,
         path: &str,
@@ -156,7 +157,7 @@ impl CacheCore {
         let (tier, owner) = match parent {
             Some(parent) => (parent.get().tier.clone(), parent.get().owner.clone_ref(py)),
             None => {
-                let tier = Tier::new(name, max_entries, clock::shared().clone());
+                let tier = Tier::new(name, Capacity::entries(max_entries), eviction.parse()?, clock::shared().clone());
                 (tier.clone(), Py::new(py, TierOwner { tier })?)
             }
         };
@@ -425,7 +426,7 @@ impl SyncCore {
         path: &str,
         parent: &Bound<'_, CacheCore>,
     ) -> PyResult<PyClassInitializer<Self>> {
-        let core = CacheCore::new(py, state, String::new(), 0, ttl, copy, path, Some(parent))?;
+        let core = CacheCore::new(py, state, String::new(), 0, "lru", ttl, copy, path, Some(parent))?;
         Ok(PyClassInitializer::from(core).add_subclass(SyncCore {}))
     }
 }

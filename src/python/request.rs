@@ -313,7 +313,8 @@ impl Request {
         let stats = memory.entries.stats_mut(group);
         stats.loads += 1;
         stats.refreshes += u64::from(self.refresh);
-        memory.flights.begin(Begin { hash: self.spot.hash, key, group, seen, home, life })
+        let began = self.tier.clock.now();
+        memory.flights.begin(Begin { hash: self.spot.hash, key, group, seen, home, life, began })
     }
 
     /// Reports what became of a load: stores the value if it may be stored, and tells everyone who waits. The error, if

@@ -6,7 +6,7 @@
 use super::guarded::Guarded;
 use super::seat::Waiter;
 use crate::core::clock::{Clock, Millis};
-use crate::core::memory::{Discard, GroupId, Memory, RegionId, mix};
+use crate::core::memory::{Capacity, Discard, Eviction, GroupId, Memory, RegionId, mix};
 use crate::core::stats::Stats;
 use crate::work::{Appointment, Sweep};
 use hashbrown::HashMap;
@@ -107,12 +107,12 @@ pub struct Tier {
 static TIERS: Mutex<Vec<Weak<Tier>>> = Mutex::new(Vec::new());
 
 impl Tier {
-    /// A tier of at most `max_entries` entries; known to the sweeper and the fork hooks from now on.
-    pub fn new(name: String, max_entries: u32, clock: Clock) -> Arc<Tier> {
+    /// A tier bounded so; known to the sweeper and the fork hooks from now on.
+    pub fn new(name: String, bound: Capacity, eviction: Eviction, clock: Clock) -> Arc<Tier> {
         let seed = std::hash::RandomState::new().hash_one(0);
         let tier = Arc::new(Tier {
             name,
-            memory: Guarded::new(PyMemory::new(max_entries)),
+            memory: Guarded::new(PyMemory::new(bound, eviction)),
             clock,
             appointment: Appointment::default(),
             tasks: Guarded::default(),
@@ -138,8 +138,10 @@ impl Tier {
             None => RegionId::default(),
             Some(max) => {
                 let mut memory = self.memory.lock();
-                memory.aliases.add_region(max);
-                memory.entries.add_region(max)
+                let bound = Capacity::entries(max);
+                let eviction = memory.entries.insight(RegionId::default()).0;
+                memory.aliases.add_region(bound, Eviction::Lru);
+                memory.entries.add_region(bound, eviction)
             }
         };
         self.add_space_in(path, region)
@@ -252,7 +254,7 @@ impl Tier {
 
     /// The bound of a space's entries.
     pub fn max_entries(&self, space: &Space) -> u32 {
-        self.memory.lock().entries.max_entries(space.region)
+        self.memory.lock().entries.bound(space.region).entries
     }
 
     /// True while [`disable`](Self::disable) is in force.

@@ -11,6 +11,7 @@
 #[cfg(test)]
 mod tests;
 
+use super::clock::Millis;
 use super::memory::{GroupId, Target};
 use hashbrown::HashTable;
 
@@ -79,6 +80,8 @@ pub struct Begin<K> {
     pub home: Home,
     /// When it ends early.
     pub life: Life,
+    /// Now.
+    pub began: Millis,
 }
 
 /// Where a loaded value goes, if it may still go there.
@@ -92,6 +95,8 @@ pub struct Fill<K> {
     pub group: GroupId,
     /// The entry that was there when the load began.
     pub seen: Option<Target>,
+    /// When it began: what a value cost to load is part of what it is worth.
+    pub began: Millis,
 }
 
 /// What happened to a load or to somebody who waits for it.
@@ -143,6 +148,7 @@ struct Flight<K, W> {
     seen: Option<Target>,
     home: Home,
     life: Life,
+    began: Millis,
     attempt: u32,
     /// The waiter whose load runs, or who was told to lead and has not begun.
     leader: Option<u64>,
@@ -223,7 +229,7 @@ impl<K, W> Flights<K, W> {
 
     /// Takes the lease of a key that has no attached flight.
     pub fn begin(&mut self, begin: Begin<K>) -> Lease {
-        let Begin { hash, key, group, seen, home, life } = begin;
+        let Begin { hash, key, group, seen, home, life, began } = begin;
         self.begun += 1;
         let flight = Box::new(Flight {
             hash,
@@ -232,6 +238,7 @@ impl<K, W> Flights<K, W> {
             seen,
             home,
             life,
+            began,
             attempt: 0,
             leader: None,
             loading: true,
@@ -305,11 +312,11 @@ impl<K, W> Flights<K, W> {
             return self.abort(lease.flight, flight.home);
         }
         let attached = self.is_attached(lease.flight);
-        let Flight { hash, key, group, seen, waiters, .. } = self.end(lease.flight);
+        let Flight { hash, key, group, seen, began, waiters, .. } = self.end(lease.flight);
         let mut effects = Vec::with_capacity(2);
         match key {
             Some(key) if attached && input == Input::Loaded => {
-                effects.push(Effect::Store(Fill { hash, key, group, seen }));
+                effects.push(Effect::Store(Fill { hash, key, group, seen, began }));
             }
             Some(key) => effects.push(Effect::Release(key)),
             None => {}

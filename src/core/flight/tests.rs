@@ -11,7 +11,7 @@ const ELSEWHERE: Home = Home { thread: 2, event_loop: 2 };
 type Machine = Flights<&'static str, u32>;
 
 fn begin(flights: &mut Machine, life: Life) -> (Ticket, Lease) {
-    let begin = Begin { hash: 9, key: "k", group: GroupId::default(), seen: None, home: HERE, life };
+    let begin = Begin { hash: 9, key: "k", group: GroupId::default(), seen: None, home: HERE, life, began: 0 };
     let lease = flights.begin(begin);
     let ticket = flights.join(lease.flight, HERE, 0).unwrap();
     (ticket, flights.lead(ticket, HERE, None).unwrap())
@@ -225,7 +225,7 @@ impl World {
             Some(id) => self.flights.join(id, home, caller).expect("an attached flight is flying"),
             None => {
                 let life = if bound { Life::Bound } else { Life::Shared };
-                let begin = Begin { hash: 9, key: "k", group: GroupId::default(), seen: None, home, life };
+                let begin = Begin { hash: 9, key: "k", group: GroupId::default(), seen: None, home, life, began: 0 };
                 let lease = self.flights.begin(begin);
                 let ticket = self.flights.join(lease.flight, home, caller).expect("it has just begun");
                 let lease = self.flights.lead(ticket, home, None).expect("it waits");

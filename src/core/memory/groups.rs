@@ -5,8 +5,9 @@
 //! flag. The dead group's entries are reclaimed a few at a time.
 
 use super::Nodes;
-use super::eviction::{Eviction, lru::Lru};
+use super::eviction::{Arrival, Capacity, Choice, Eviction, Load, Order, Ranked};
 use super::lists::{Lists, NIL, PEERS};
+use super::nodes::GROUPS;
 use crate::core::stats::Stats;
 
 /// A group of one table. Slots are used again, a serial tells their users apart: whoever still holds the id of a cleared
@@ -44,9 +45,10 @@ pub(super) struct Group {
 
 #[derive(Debug)]
 pub(super) struct Region {
-    pub policy: Lru,
-    pub max: u32,
-    pub len: u32,
+    pub order: Box<dyn Order>,
+    pub eviction: Eviction,
+    pub bound: Capacity,
+    pub load: Load,
 }
 
 #[derive(Debug, Default)]
@@ -60,14 +62,19 @@ pub(super) struct Groups {
 }
 
 impl Groups {
-    pub fn add_region(&mut self, max: u32) -> RegionId {
-        self.regions.push(Region { policy: Lru::default(), max, len: 0 });
+    pub fn add_region(&mut self, bound: Capacity, eviction: Eviction) -> RegionId {
+        let (order, load) = (eviction.order(bound), Load::default());
+        self.regions.push(Region { order, eviction, bound, load });
         RegionId(self.regions.len() as u32 - 1)
     }
 
     pub fn add(&mut self, region: RegionId) -> GroupId {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.peers.add();
+            assert!(
+                self.groups.len() < GROUPS as usize,
+                "a cache cannot have more than 16 million instances of methods"
+            );
             self.groups.push(Group::default());
             self.groups.len() as u32 - 1
         });
@@ -97,22 +104,29 @@ impl Groups {
         &mut self.regions[region.0 as usize]
     }
 
-    #[inline(always)]
-    pub fn enter(&mut self, nodes: &mut Nodes, group: u32, slot: u32, hash: u64) {
+    /// A slot comes to a group, and to its region's order.
+    #[inline]
+    pub fn enter(&mut self, nodes: &mut Nodes, group: u32, slot: u32, new: Arrival) {
+        nodes.set_group(slot, group);
+        nodes.set_worth(slot, new.worth);
         self.peers.push_back(nodes, group, slot);
         self.get_mut(group).len += 1;
         let region = self.region_of(group);
-        region.len += 1;
-        region.policy.insert(nodes, slot, hash);
+        region.load.add(new.worth);
+        region.order.insert(nodes, slot, new);
     }
 
-    #[inline(always)]
-    pub fn leave(&mut self, nodes: &mut Nodes, slot: u32) {
-        let id = nodes.group[slot];
+    /// A slot leaves them. `chosen` is its hash if its order chose it.
+    #[inline]
+    pub fn leave(&mut self, nodes: &mut Nodes, slot: u32, chosen: Option<u64>) {
+        let id = nodes.group(slot);
         self.peers.remove(nodes, slot);
         let region = self.region_of(id);
-        region.len -= 1;
-        region.policy.remove(nodes, slot);
+        region.load.sub(nodes.worth(slot));
+        match chosen {
+            Some(hash) => region.order.evicted(nodes, slot, hash),
+            None => region.order.remove(nodes, slot),
+        }
         let group = self.get_mut(id);
         group.len -= 1;
         if !group.alive && group.len == 0 {
@@ -121,8 +135,58 @@ impl Groups {
         }
     }
 
-    /// Ends a group for good and tells what it counted.
+    /// The chosen slot becomes another entry of its group.
+    #[inline]
+    pub fn renew(&mut self, nodes: &mut Nodes, slot: u32, old: u64, new: Arrival) {
+        let group = self.get_mut(nodes.group(slot));
+        group.stats.evictions += 1;
+        let region = group.region;
+        let region = &mut self.regions[region.0 as usize];
+        region.load.sub(nodes.worth(slot));
+        region.order.evicted(nodes, slot, old);
+        nodes.set_worth(slot, new.worth);
+        region.load.add(new.worth);
+        region.order.insert(nodes, slot, new);
+    }
+
+    /// An entry's deadline or worth changes.
+    #[inline]
+    pub fn change(&mut self, nodes: &mut Nodes, slot: u32, new: Arrival) {
+        let region = self.region_of(nodes.group(slot));
+        region.load.sub(nodes.worth(slot));
+        region.load.add(new.worth);
+        region.order.changed(nodes, slot, new.deadline, new.worth);
+        nodes.set_worth(slot, new.worth);
+    }
+
+    /// Who leaves a region for an arrival.
+    #[inline]
+    pub fn choose(&mut self, nodes: &mut Nodes, region: RegionId, new: &Arrival) -> Option<Choice> {
+        let groups = &self.groups;
+        let is_mine = |nodes: &Nodes, id: u32| groups[nodes.group(id) as usize].region == region;
+        self.regions[region.0 as usize].order.choose(nodes, new, &is_mine)
+    }
+
+    /// Another order for a region: its entries enter it as they would have left.
+    pub fn reorder(
+        &mut self,
+        nodes: &mut Nodes,
+        region: RegionId,
+        eviction: Eviction,
+        arrival: impl Fn(u32) -> Arrival,
+    ) {
+        let region = &mut self.regions[region.0 as usize];
+        let ids = region.order.ids(nodes);
+        ids.iter().for_each(|&id| region.order.remove(nodes, id));
+        (region.order, region.eviction) = (eviction.order(region.bound), eviction);
+        ids.iter().for_each(|&id| region.order.insert(nodes, id, arrival(id)));
+    }
+
+    /// Ends a group for good and tells what it counted; nothing, if it is at an end already.
     pub fn end(&mut self, id: GroupId) -> Stats {
+        if !self.is_alive(id) {
+            return Stats::default();
+        }
         let id = id.slot;
         let group = self.get_mut(id);
         group.alive = false;
@@ -147,7 +211,8 @@ impl Groups {
     }
 
     pub fn first(&self, id: GroupId) -> Option<u32> {
-        Some(self.peers.first(id.slot)).filter(|&slot| slot != NIL)
+        let same = self.get(id.slot).serial == id.serial;
+        Some(self.peers.first(id.slot)).filter(|&slot| same && slot != NIL)
     }
 
     pub fn next(&self, nodes: &Nodes, slot: u32) -> Option<u32> {

@@ -3,8 +3,6 @@
 //! A list's two ends are written into its outermost nodes as `END | list`, so a node finds the list it leads or closes.
 //! A record carries three independent pairs of links ([`RECENCY`], [`WHEEL`], [`PEERS`]).
 
-use super::Nodes;
-
 /// Order of use, the eviction policy's.
 pub const RECENCY: usize = 0;
 /// The bucket of the expiry wheel.
@@ -27,6 +25,14 @@ impl Default for Links {
     fn default() -> Self {
         Links { before: NIL, after: NIL }
     }
+}
+
+/// Records with links, by number.
+pub trait Linked<const LINK: usize> {
+    /// A record's neighbours.
+    fn links(&self, id: u32) -> &Links;
+    /// The same, to be changed.
+    fn links_mut(&mut self, id: u32) -> &mut Links;
 }
 
 /// A family of lists over the same pair of links.
@@ -63,19 +69,26 @@ impl<const LINK: usize> Lists<LINK> {
         if last & END == 0 { last } else { NIL }
     }
 
+    /// The node before `node`, [`NIL`] at the front.
+    #[inline]
+    pub fn previous(&self, nodes: &impl Linked<LINK>, node: u32) -> u32 {
+        let before = nodes.links(node).before;
+        if before & END == 0 { before } else { NIL }
+    }
+
     /// The node after `node`, [`NIL`] at the end.
-    pub fn next(&self, nodes: &Nodes, node: u32) -> u32 {
-        let next = nodes.links[LINK][node].after;
+    pub fn next(&self, nodes: &impl Linked<LINK>, node: u32) -> u32 {
+        let next = nodes.links(node).after;
         if next & END == 0 { next } else { NIL }
     }
 
     /// Puts an unlinked node at the front.
     #[inline]
-    pub fn push_front(&mut self, nodes: &mut Nodes, list: u32, node: u32) {
+    pub fn push_front(&mut self, nodes: &mut impl Linked<LINK>, list: u32, node: u32) {
         let ends = &mut self.ends[list as usize];
-        nodes.links[LINK][node] = Links { before: END | list, after: ends.0 };
+        *nodes.links_mut(node) = Links { before: END | list, after: ends.0 };
         if ends.0 & END == 0 {
-            nodes.links[LINK][ends.0].before = node;
+            nodes.links_mut(ends.0).before = node;
         } else {
             ends.1 = node;
         }
@@ -84,11 +97,11 @@ impl<const LINK: usize> Lists<LINK> {
 
     /// Puts an unlinked node at the back.
     #[inline]
-    pub fn push_back(&mut self, nodes: &mut Nodes, list: u32, node: u32) {
+    pub fn push_back(&mut self, nodes: &mut impl Linked<LINK>, list: u32, node: u32) {
         let ends = &mut self.ends[list as usize];
-        nodes.links[LINK][node] = Links { before: ends.1, after: END | list };
+        *nodes.links_mut(node) = Links { before: ends.1, after: END | list };
         if ends.1 & END == 0 {
-            nodes.links[LINK][ends.1].after = node;
+            nodes.links_mut(ends.1).after = node;
         } else {
             ends.0 = node;
         }
@@ -97,33 +110,33 @@ impl<const LINK: usize> Lists<LINK> {
 
     /// Takes a node out of whichever list holds it; an unlinked node is left alone.
     #[inline]
-    pub fn remove(&mut self, nodes: &mut Nodes, node: u32) {
-        let Links { before: previous, after: next } = nodes.links[LINK][node];
+    pub fn remove(&mut self, nodes: &mut impl Linked<LINK>, node: u32) {
+        let Links { before: previous, after: next } = *nodes.links(node);
         if previous != NIL {
             self.join(nodes, previous, next);
-            nodes.links[LINK][node] = Links { before: NIL, after: NIL };
+            *nodes.links_mut(node) = Links { before: NIL, after: NIL };
         }
     }
 
     /// Moves a node that is in the list, and not its first, to the front. What `remove` and `push_front` would do, with half
     /// the work: the most frequent change of all.
     #[inline]
-    pub fn to_front(&mut self, nodes: &mut Nodes, list: u32, node: u32) {
+    pub fn to_front(&mut self, nodes: &mut impl Linked<LINK>, list: u32, node: u32) {
         let ends = &mut self.ends[list as usize];
-        let Links { before: previous, after: next } = nodes.links[LINK][node];
-        nodes.links[LINK][previous].after = next;
+        let Links { before: previous, after: next } = *nodes.links(node);
+        nodes.links_mut(previous).after = next;
         if next & END == 0 {
-            nodes.links[LINK][next].before = previous;
+            nodes.links_mut(next).before = previous;
         } else {
             ends.1 = previous;
         }
-        nodes.links[LINK][ends.0].before = node;
-        nodes.links[LINK][node] = Links { before: END | list, after: ends.0 };
+        nodes.links_mut(ends.0).before = node;
+        *nodes.links_mut(node) = Links { before: END | list, after: ends.0 };
         ends.0 = node;
     }
 
     /// Moves all of `from` behind the last node of `to`, in O(1).
-    pub fn append(&mut self, nodes: &mut Nodes, to: u32, from: u32) {
+    pub fn append(&mut self, nodes: &mut impl Linked<LINK>, to: u32, from: u32) {
         let (first, last) = self.ends[from as usize];
         if first & END == 0 {
             let tail = self.ends[to as usize].1;
@@ -135,22 +148,23 @@ impl<const LINK: usize> Lists<LINK> {
 
     /// Makes `b` follow `a`; either may be the end of a list.
     #[inline]
-    fn join(&mut self, nodes: &mut Nodes, a: u32, b: u32) {
+    fn join(&mut self, nodes: &mut impl Linked<LINK>, a: u32, b: u32) {
         if a & END != 0 {
             self.ends[(a & !END) as usize].0 = b;
         } else {
-            nodes.links[LINK][a].after = b;
+            nodes.links_mut(a).after = b;
         }
         if b & END != 0 {
             self.ends[(b & !END) as usize].1 = a;
         } else {
-            nodes.links[LINK][b].before = a;
+            nodes.links_mut(b).before = a;
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Nodes;
     use super::*;
 
     fn order(lists: &Lists<WHEEL>, nodes: &Nodes, list: u32) -> Vec<u32> {

@@ -9,51 +9,24 @@ pub mod eviction;
 mod groups;
 mod index;
 pub mod lists;
+mod nodes;
 mod table;
 #[cfg(test)]
 mod tests;
 mod uses;
 mod wheel;
+mod worth;
 
 pub use chunks::Chunks;
+pub use eviction::{Capacity, Eviction, Insight};
 pub use groups::{GroupId, RegionId};
 pub use index::SEGMENT;
+pub use nodes::{Nodes, Stamp};
 pub use table::{Discard, Found, New, Reason, Table, Work};
+pub use worth::Worth;
 
 use super::clock::{Millis, NEVER};
 use super::flight::{Fill, Flights};
-use lists::Links;
-
-/// What a table knows of a slot beside key and value, 36 bytes by slot number: its place in three lists, its group, and
-/// its identity. Each in an array of its own, so that a hit finds what it needs of many slots in few cache lines.
-#[derive(Debug, Default)]
-pub struct Nodes {
-    links: [Chunks<Links>; 3],
-    /// The group's slot: it is not used again as long as an entry is in it.
-    group: Chunks<u32>,
-    stamp: Chunks<Stamp>,
-}
-
-impl Nodes {
-    /// One more, in no list.
-    fn push(&mut self) {
-        for links in &mut self.links {
-            links.push(Links::default());
-        }
-        self.group.push(0);
-        self.stamp.push(Stamp::default());
-    }
-
-    /// Bytes allocated.
-    fn allocated(&self) -> usize {
-        let links: usize = self.links.iter().map(Chunks::allocated).sum();
-        links + self.group.allocated() + self.stamp.allocated()
-    }
-}
-
-/// What tells one use of a slot from the next: its creation time and 20 bits of a counter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Stamp(u64);
 
 /// A slot number together with the stamp it had: a weak pointer to an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,13 +44,21 @@ pub struct Placement {
     pub group: GroupId,
     /// Until when, and what the owner notes.
     pub terms: Terms,
+    /// What it is worth keeping for.
+    pub worth: Worth,
 }
 
 impl Placement {
     /// In a group, served until `deadline`; `tag` is twenty bits of the owner's, kept beside the value.
     #[inline]
     pub fn new(group: GroupId, deadline: Millis, tag: u32) -> Self {
-        Placement { group, terms: Terms::new(deadline, tag) }
+        Placement { group, terms: Terms::new(deadline, tag), worth: Worth::default() }
+    }
+
+    /// Worth so much.
+    #[inline]
+    pub fn worth(self, worth: Worth) -> Self {
+        Placement { worth, ..self }
     }
 }
 
@@ -126,9 +107,10 @@ pub struct Memory<K, V, W> {
 }
 
 impl<K, V, W> Memory<K, V, W> {
-    /// A tier of at most `max_entries` entries, and as many aliases.
-    pub fn new(max_entries: u32) -> Self {
-        Memory { entries: Table::new(max_entries), aliases: Table::new(max_entries), flights: Flights::default() }
+    /// A tier bounded so, where `eviction` chooses who leaves; and as many aliases, the least recently used leaving.
+    pub fn new(bound: Capacity, eviction: Eviction) -> Self {
+        let aliases = Table::new(Capacity::entries(bound.entries), Eviction::Lru);
+        Memory { entries: Table::new(bound, eviction), aliases, flights: Flights::default() }
     }
 
     /// Stores what a flight has loaded. True if something of the same key was there.
@@ -140,7 +122,7 @@ impl<K, V, W> Memory<K, V, W> {
         now: Millis,
         out: &mut Discard<K, V>,
     ) -> bool {
-        let Fill { hash, key, group, seen } = fill;
+        let Fill { hash, key, group, seen, began: _ } = fill;
         if !self.entries.is_alive(group) {
             out.keep(key, value);
             return false;

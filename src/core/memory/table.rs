@@ -4,18 +4,20 @@
 //! A slot is 32 bytes when key and value are pointers (hash, key, value, deadline and tag), so a hit reads one cache line
 //! of it; what else is known of it takes 36. The table compares no keys and drops no entry: the caller does both.
 
-use super::eviction::Eviction;
-use super::groups::{GroupId, Groups, RegionId};
+use super::eviction::{Arrival, Capacity, Choice, Eviction, Insight};
+use super::eviction::{Mark, Ranked};
+use super::groups::{GroupId, Groups, Region, RegionId};
 use super::index::Index;
 use super::uses::Uses;
 use super::wheel::Wheel;
-use super::{Chunks, Nodes, Placement, Stamp, Target, Terms};
+use super::{Chunks, Nodes, Placement, Stamp, Target, Terms, Worth};
 use crate::core::clock::{Millis, NEVER};
 use crate::core::stats::Stats;
 
-const COUNTER: u64 = (1 << 20) - 1;
 /// Crafted keys may share a full hash; more than this many never do at once.
 pub const SAME_HASH: usize = 32;
+/// An insert evicts at most so many; what is over the bound then leaves with the next operations.
+const EVICTIONS: u32 = 32;
 
 #[derive(Debug)]
 struct Slot<K, V> {
@@ -112,6 +114,14 @@ pub struct New<K, V> {
     pub placement: Placement,
 }
 
+impl<K, V> New<K, V> {
+    #[inline(always)]
+    fn arrival(&self) -> Arrival {
+        let Placement { terms, worth, .. } = self.placement;
+        Arrival { hash: self.hash, deadline: terms.deadline(), worth }
+    }
+}
+
 /// How much a single operation has touched.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Work {
@@ -151,10 +161,10 @@ pub struct Table<K, V> {
 }
 
 impl<K, V> Table<K, V> {
-    /// A table with one region, [`RegionId`] 0, of at most `max_entries` entries.
-    pub fn new(max_entries: u32) -> Self {
+    /// A table with one region, [`RegionId`] 0.
+    pub fn new(bound: Capacity, eviction: Eviction) -> Self {
         let mut groups = Groups::default();
-        groups.add_region(max_entries);
+        groups.add_region(bound, eviction);
         Table {
             index: Index::default(),
             slots: Chunks::default(),
@@ -168,19 +178,40 @@ impl<K, V> Table<K, V> {
         }
     }
 
-    /// Makes a further region with a bound of its own.
-    pub fn add_region(&mut self, max_entries: u32) -> RegionId {
-        self.groups.add_region(max_entries)
+    /// Makes a further region with a bound and an order of its own.
+    pub fn add_region(&mut self, bound: Capacity, eviction: Eviction) -> RegionId {
+        self.groups.add_region(bound, eviction)
     }
 
-    /// Changes a region's bound; entries beyond it leave with the next inserts, a few each.
-    pub fn resize(&mut self, region: RegionId, max_entries: u32) {
-        self.groups.regions[region.0 as usize].max = max_entries;
+    /// Changes a region's bound; entries beyond it leave with the next inserts and sweeps, a few each.
+    pub fn resize(&mut self, region: RegionId, bound: Capacity) {
+        self.settle();
+        let region = &mut self.groups.regions[region.0 as usize];
+        region.bound = bound;
+        region.order.resized(bound);
     }
 
     /// A region's bound.
-    pub fn max_entries(&self, region: RegionId) -> u32 {
-        self.groups.regions[region.0 as usize].max
+    pub fn bound(&self, region: RegionId) -> Capacity {
+        self.groups.regions[region.0 as usize].bound
+    }
+
+    /// Changes who leaves. Nothing is dropped; O(entries), so not for every day.
+    pub fn reorder(&mut self, region: RegionId, eviction: Eviction) {
+        self.settle();
+        let slots = &self.slots;
+        let worths: Vec<_> = (0..slots.len()).map(|id| self.nodes.worth(id)).collect();
+        let arrival = |id: u32| {
+            let Slot { hash, terms, .. } = &slots[id];
+            Arrival { hash: *hash, deadline: terms.deadline(), worth: worths[id as usize] }
+        };
+        self.groups.reorder(&mut self.nodes, region, eviction, arrival);
+    }
+
+    /// The order in force in a region, and what it knows about itself.
+    pub fn insight(&self, region: RegionId) -> (Eviction, Insight) {
+        let region = &self.groups.regions[region.0 as usize];
+        (region.eviction, region.order.insight())
     }
 
     /// Makes a group.
@@ -189,8 +220,13 @@ impl<K, V> Table<K, V> {
     }
 
     /// Forgets all entries of a group in O(1), and gives the group that takes its place, its counters included.
+    ///
+    /// A group that has been ended stays so.
     pub fn renew_group(&mut self, group: GroupId) -> GroupId {
         self.settle();
+        if !self.is_alive(group) {
+            return group;
+        }
         let region = self.groups.get(group.slot).region;
         let stats = self.groups.end(group);
         let successor = self.groups.add(region);
@@ -219,6 +255,9 @@ impl<K, V> Table<K, V> {
     /// The counters of a group, its entries included.
     pub fn stats(&mut self, group: GroupId) -> Stats {
         self.settle();
+        if !self.is_alive(group) {
+            return Stats::default();
+        }
         let group = self.groups.get(group.slot);
         Stats { entries: u64::from(group.len), ..group.stats }
     }
@@ -241,7 +280,7 @@ impl<K, V> Table<K, V> {
 
     /// A weak pointer to a slot in use.
     pub fn target(&self, id: u32) -> Target {
-        Target { id, stamp: self.nodes.stamp[id] }
+        Target { id, stamp: self.nodes.stamp(id) }
     }
 
     /// The slot a weak pointer means, if its entry is still the same.
@@ -279,7 +318,7 @@ impl<K, V> Table<K, V> {
     }
 
     fn is_alive_slot(&self, id: u32) -> bool {
-        self.groups.get(self.nodes.group[id]).alive
+        self.groups.get(self.nodes.group(id)).alive
     }
 
     /// Before counters or the order are asked or changed in another way.
@@ -293,10 +332,10 @@ impl<K, V> Table<K, V> {
     #[inline(never)]
     fn tell_uses(&mut self) {
         for &id in self.uses.noted() {
-            let group = self.groups.get_mut(self.nodes.group[id]);
+            let group = self.groups.get_mut(self.nodes.group(id));
             group.stats.hits += 1;
             let region = group.region;
-            self.groups.regions[region.0 as usize].policy.hit(&mut self.nodes, id);
+            self.groups.regions[region.0 as usize].order.hit(&mut self.nodes, id, self.slots[id].hash);
         }
         self.uses.clear();
     }
@@ -322,26 +361,29 @@ impl<K, V> Table<K, V> {
 
     /// When a slot's entry was stored and when it ends.
     pub fn life(&self, id: u32) -> (Millis, Millis) {
-        (self.target(id).stamp.0 >> 20, self.slots[id].terms.deadline())
+        (self.nodes.stamp(id).created(), self.slots[id].terms.deadline())
     }
 
-    /// Stores a value under a key that `is_it` knows: over the old one, or as a new entry, for which room is made. Does a
-    /// share of the tidying.
+    /// Stores a value under a key that `is_it` knows: over the old one, or as a new entry, for which room is made. `None`
+    /// if it is refused, by its weight or by what it would displace. Does a share of the tidying.
     pub fn put(
         &mut self,
         new: New<K, V>,
         mut is_it: impl FnMut(&K) -> bool,
         now: Millis,
         out: &mut Discard<K, V>,
-    ) -> u32 {
+    ) -> Option<u32> {
+        if !self.is_alive(new.placement.group) {
+            // Its owner went away, or was cleared, while the value was on its way.
+            out.keep(new.key, new.value);
+            return None;
+        }
         self.work.begin();
         self.settle();
         if self.groups.has_dead() || self.wheel.has_work(now) {
             self.tidy_some(now, 8, out);
         }
         self.work.touch();
-        let region = self.groups.get(new.placement.group.slot).region;
-        let victim = self.victim_of_same_group(region, &new);
         let mut same = 0;
         let found = self.index.find(new.hash, |id| {
             let slot = &self.slots[id];
@@ -352,36 +394,60 @@ impl<K, V> Table<K, V> {
         if let Some(id) = found {
             out.keep_key(new.key);
             self.overwrite(id, new.value, new.placement, now, out);
-            return id;
+            return Some(id);
         }
-        let id = match victim {
-            Some((id, old)) if same < SAME_HASH => self.take_over(id, old, new, now, out),
-            _ => {
-                if same >= SAME_HASH {
-                    self.evict_oldest_of(new.hash, out);
-                }
-                self.make_room(region, out);
-                self.occupy(new, now)
-            }
-        };
+        if same >= SAME_HASH {
+            self.evict_oldest_of(new.hash, out);
+        }
+        let id = self.place(new, now, out);
         self.work.moved_at_most = self.index.moved_at_most();
         id
     }
 
     /// As [`put`](Self::put), for a key that is known not to be there.
-    pub fn insert(&mut self, new: New<K, V>, now: Millis, out: &mut Discard<K, V>) -> u32 {
+    pub fn insert(&mut self, new: New<K, V>, now: Millis, out: &mut Discard<K, V>) -> Option<u32> {
         self.put(new, |_| false, now, out)
     }
 
+    /// The slot of who leaves for an arrival, if the first who does makes all the room there has to be, with its hash.
+    #[inline(always)]
+    fn room(&mut self, region: RegionId, new: &Arrival) -> Option<(u32, u64)> {
+        let Region { load, bound, .. } = &self.groups.regions[region.0 as usize];
+        if load.entries != bound.entries || load.weight > bound.weight {
+            return None;
+        }
+        let Some(Choice::Evict(id)) = self.groups.choose(&mut self.nodes, region, new) else { return None };
+        Some((id, self.slots[id].hash))
+    }
+
+    /// Finds a new entry its slot: that of the one entry that leaves for it, or a free one. `None` if it is refused.
+    #[inline(always)]
+    fn place(&mut self, new: New<K, V>, now: Millis, out: &mut Discard<K, V>) -> Option<u32> {
+        let (arrival, group) = (new.arrival(), new.placement.group.slot);
+        let region = self.groups.get(group).region;
+        if let Some((id, old)) = self.room(region, &arrival) {
+            let Region { load, bound, .. } = &self.groups.regions[region.0 as usize];
+            let after = load.weight - self.nodes.worth(id).weight() + arrival.worth.weight();
+            if after <= bound.weight && self.nodes.group(id) == group {
+                self.take_over(id, old, new, arrival, now, out);
+                return Some(id);
+            }
+        }
+        if !self.make_room(region, &arrival, out) {
+            self.groups.get_mut(group).stats.refused += 1;
+            out.keep(new.key, new.value);
+            return None;
+        }
+        Some(self.occupy(new, arrival, now))
+    }
+
     #[inline]
-    fn occupy(&mut self, new: New<K, V>, now: Millis) -> u32 {
+    fn occupy(&mut self, new: New<K, V>, arrival: Arrival, now: Millis) -> u32 {
         let id = self.free.pop().unwrap_or_else(|| {
             self.nodes.push();
             self.slots.push(Slot::default())
         });
-        let (group, hash) = (new.placement.group.slot, new.hash);
-        self.nodes.group[id] = group;
-        self.groups.enter(&mut self.nodes, group, id, hash);
+        self.groups.enter(&mut self.nodes, new.placement.group.slot, id, arrival);
         self.fill(id, new, now);
         id
     }
@@ -397,33 +463,24 @@ impl<K, V> Table<K, V> {
         self.restamp(id, now);
     }
 
-    /// Who leaves for a new entry, if it is one for one and of the same group: then the new one can have its place.
-    #[inline(always)]
-    fn victim_of_same_group(&self, region: RegionId, new: &New<K, V>) -> Option<(u32, u64)> {
-        let region = &self.groups.regions[region.0 as usize];
-        let victim = if region.len == region.max { region.policy.victim() } else { None };
-        let id = victim.filter(|&id| self.nodes.group[id] == new.placement.group.slot)?;
-        Some((id, self.slots[id].hash))
-    }
-
     /// The commonest store of all: one entry leaves for another, which takes over its slot and its place in the group.
     #[inline(always)]
-    fn take_over(&mut self, id: u32, old: u64, new: New<K, V>, now: Millis, out: &mut Discard<K, V>) -> u32 {
+    fn take_over(&mut self, id: u32, old: u64, new: New<K, V>, arrival: Arrival, now: Millis, out: &mut Discard<K, V>) {
         self.work.touch();
         self.index.remove(old, id);
         self.wheel.cancel(&mut self.nodes, id);
         let slot = &mut self.slots[id];
         out.push(slot.key.take(), slot.value.take());
-        let group = self.groups.get_mut(new.placement.group.slot);
-        group.stats.evictions += 1;
-        let region = group.region;
-        self.groups.regions[region.0 as usize].policy.renew(&mut self.nodes, id, new.hash);
+        self.groups.renew(&mut self.nodes, id, old, arrival);
         self.fill(id, new, now);
-        id
     }
 
     /// Puts a new value into a slot in use. It keeps its group unless that is dead; its stamp changes.
     pub fn replace(&mut self, id: u32, value: V, placement: Placement, now: Millis, out: &mut Discard<K, V>) {
+        if !self.is_alive(placement.group) {
+            out.push(None, Some(value));
+            return self.remove(id, Reason::Removed, out);
+        }
         self.work.begin();
         self.settle();
         self.tidy_but(Some(id), now, 8, out);
@@ -433,25 +490,33 @@ impl<K, V> Table<K, V> {
 
     fn overwrite(&mut self, id: u32, value: V, placement: Placement, now: Millis, out: &mut Discard<K, V>) {
         self.wheel.cancel(&mut self.nodes, id);
-        if self.nodes.group[id] != placement.group.slot {
-            self.groups.leave(&mut self.nodes, id);
-            self.nodes.group[id] = placement.group.slot;
-            self.groups.enter(&mut self.nodes, placement.group.slot, id, self.slots[id].hash);
+        let Slot { hash, value: place, terms, .. } = &mut self.slots[id];
+        out.push(None, place.replace(value));
+        *terms = placement.terms;
+        let arrival = Arrival { hash: *hash, deadline: terms.deadline(), worth: placement.worth };
+        if self.nodes.group(id) == placement.group.slot {
+            let order = &mut self.groups.region_of(placement.group.slot).order;
+            order.hit(&mut self.nodes, id, arrival.hash);
+            self.groups.change(&mut self.nodes, id, arrival);
         } else {
-            self.groups.region_of(placement.group.slot).policy.hit(&mut self.nodes, id);
+            self.groups.leave(&mut self.nodes, id, None);
+            self.groups.enter(&mut self.nodes, placement.group.slot, id, arrival);
         }
-        self.wheel.schedule(&mut self.nodes, id, placement.terms.deadline());
+        self.wheel.schedule(&mut self.nodes, id, arrival.deadline);
         self.restamp(id, now);
-        self.slots[id].terms = placement.terms;
-        out.push(None, self.slots[id].value.replace(value));
+        let region = self.groups.get(placement.group.slot).region;
+        self.trim(region, 8, out);
     }
 
     /// Gives a slot in use another deadline. Not a use; the stamp stays.
     pub fn touch(&mut self, id: u32, deadline: Millis) {
         self.wheel.cancel(&mut self.nodes, id);
         self.wheel.schedule(&mut self.nodes, id, deadline);
-        let terms = &mut self.slots[id].terms;
+        self.settle();
+        let Slot { hash, terms, .. } = &mut self.slots[id];
         *terms = Terms::new(deadline, terms.tag());
+        let arrival = Arrival { hash: *hash, deadline, worth: self.nodes.worth(id) };
+        self.groups.change(&mut self.nodes, id, arrival);
     }
 
     /// Takes an entry out.
@@ -459,7 +524,7 @@ impl<K, V> Table<K, V> {
     pub fn remove(&mut self, id: u32, reason: Reason, out: &mut Discard<K, V>) {
         self.settle();
         self.work.touch();
-        let group = self.nodes.group[id];
+        let group = self.nodes.group(id);
         if self.groups.get(group).alive {
             let stats = &mut self.groups.get_mut(group).stats;
             match reason {
@@ -469,10 +534,11 @@ impl<K, V> Table<K, V> {
             }
         }
         self.wheel.cancel(&mut self.nodes, id);
-        self.groups.leave(&mut self.nodes, id);
         let slot = &mut self.slots[id];
+        self.groups.leave(&mut self.nodes, id, (reason == Reason::Evicted).then_some(slot.hash));
         self.index.remove(slot.hash, id);
         out.push(slot.key.take(), slot.value.take());
+        self.nodes.set_mark(id, Mark::FREE);
         self.free.push(id);
     }
 
@@ -512,24 +578,44 @@ impl<K, V> Table<K, V> {
         if self.groups.corpse().is_some() { Some(0) } else { self.wheel.next_due() }
     }
 
+    /// True if there is room for an arrival now, or as much as may be made at once.
     #[inline]
-    fn make_room(&mut self, region: RegionId, out: &mut Discard<K, V>) {
-        // Two at a time let a shrunken region reach its new bound while it is written to.
-        for _ in 0..2 {
-            let region = &self.groups.regions[region.0 as usize];
-            if region.len < region.max {
-                return;
+    fn make_room(&mut self, region: RegionId, new: &Arrival, out: &mut Discard<K, V>) -> bool {
+        for _ in 0..EVICTIONS {
+            let Region { load, bound, .. } = &self.groups.regions[region.0 as usize];
+            if load.leaves_room(*bound, new.worth.weight()) {
+                return true;
             }
-            if let Some(victim) = region.policy.victim() {
-                self.remove(victim, Reason::Evicted, out);
+            if new.worth.weight() > bound.weight || bound.entries == 0 {
+                return false;
+            }
+            match self.groups.choose(&mut self.nodes, region, new) {
+                Some(Choice::Evict(id)) => self.remove(id, Reason::Evicted, out),
+                Some(Choice::Refuse) => return false,
+                None => return true,
             }
         }
+        true
+    }
+
+    /// Evicts from a region that is over its bound, at most so many. True if it is still over.
+    fn trim(&mut self, region: RegionId, budget: u32, out: &mut Discard<K, V>) -> bool {
+        let nothing = Arrival { hash: 0, deadline: NEVER, worth: Worth::default() };
+        for _ in 0..budget {
+            let Region { load, bound, .. } = &self.groups.regions[region.0 as usize];
+            if load.entries <= bound.entries && load.weight <= bound.weight {
+                return false;
+            }
+            let Some(Choice::Evict(id)) = self.groups.choose(&mut self.nodes, region, &nothing) else { return false };
+            self.remove(id, Reason::Evicted, out);
+        }
+        true
     }
 
     #[cold]
     fn evict_oldest_of(&mut self, hash: u64, out: &mut Discard<K, V>) {
         let same = self.index.similar(hash).filter(|&id| self.slots[id].hash == hash);
-        if let Some(id) = same.min_by_key(|&id| self.nodes.stamp[id]) {
+        if let Some(id) = same.min_by_key(|&id| self.nodes.stamp(id)) {
             self.remove(id, Reason::Evicted, out);
         }
     }
@@ -537,7 +623,7 @@ impl<K, V> Table<K, V> {
     #[inline]
     fn restamp(&mut self, id: u32, now: Millis) {
         self.counter += 1;
-        self.nodes.stamp[id] = Stamp(now.min(NEVER) << 20 | (self.counter & COUNTER));
+        self.nodes.set_stamp(id, Stamp::new(now, self.counter));
     }
 
     /// Changes with every store; for callers who compared keys outside the lock.
@@ -560,7 +646,7 @@ impl<K, V> Table<K, V> {
         let mut at = match after {
             None => self.groups.first(group),
             Some(target) => match self.resolve(target) {
-                Some(id) if self.nodes.group[id] == group.slot => self.groups.next(&self.nodes, id),
+                Some(id) if self.nodes.group(id) == group.slot => self.groups.next(&self.nodes, id),
                 _ => self.groups.first(group),
             },
         };
@@ -601,7 +687,8 @@ impl<K, V> Table<K, V> {
 
     /// Bytes allocated for slots, records and index.
     pub fn allocated(&self) -> usize {
-        self.slots.allocated() + self.nodes.allocated() + self.index.allocated() + self.free.capacity() * 4
+        let orders: usize = self.groups.regions.iter().map(|region| region.order.allocated()).sum();
+        self.slots.allocated() + self.nodes.allocated() + self.index.allocated() + self.free.capacity() * 4 + orders
     }
 
     /// Recounts the structure. For tests.
@@ -618,7 +705,14 @@ impl<K, V> Table<K, V> {
                 return Err(format!("slot {id} is not indexed"));
             }
         }
-        let in_regions: u32 = self.groups.regions.iter().map(|region| region.len).sum();
+        for region in &self.groups.regions {
+            region.order.validate(&self.nodes, region.load)?;
+        }
+        let in_regions: u32 = self.groups.regions.iter().map(|region| region.load.entries).sum();
+        let weight: u64 = used.iter().map(|&id| self.nodes.worth(id).weight()).sum();
+        if weight != self.groups.regions.iter().map(|region| region.load.weight).sum::<u64>() {
+            return Err(format!("the entries weigh {weight}"));
+        }
         let in_groups: u32 = self.groups.alive().map(|(_, group)| group.len).sum::<u32>() + self.groups.buried();
         if in_regions as usize != used.len() || in_groups as usize != used.len() {
             return Err(format!("{in_regions} in regions, {in_groups} in groups, {} used", used.len()));

@@ -1,6 +1,6 @@
 //! Least recently used, exact: a hit moves the entry to the front, the last one leaves.
 
-use super::Eviction;
+use super::{Arrival, Choice, Load, Order, upward, validate_count};
 use crate::core::memory::Nodes;
 use crate::core::memory::lists::{Lists, NIL, RECENCY};
 
@@ -14,18 +14,12 @@ impl Default for Lru {
     }
 }
 
-impl Eviction for Lru {
-    fn insert(&mut self, nodes: &mut Nodes, id: u32, _hash: u64) {
+impl Order for Lru {
+    fn insert(&mut self, nodes: &mut Nodes, id: u32, _new: Arrival) {
         self.0.push_front(nodes, 0, id);
     }
 
-    #[inline]
-    fn renew(&mut self, nodes: &mut Nodes, id: u32, _hash: u64) {
-        self.hit(nodes, id);
-    }
-
-    #[inline]
-    fn hit(&mut self, nodes: &mut Nodes, id: u32) {
+    fn hit(&mut self, nodes: &mut Nodes, id: u32, _hash: u64) {
         if self.0.first(0) != id {
             self.0.to_front(nodes, 0, id);
         }
@@ -35,8 +29,16 @@ impl Eviction for Lru {
         self.0.remove(nodes, id);
     }
 
-    fn victim(&self) -> Option<u32> {
+    fn choose(&mut self, _: &mut Nodes, _: &Arrival, _: &dyn Fn(&Nodes, u32) -> bool) -> Option<Choice> {
         let last = self.0.last(0);
-        (last != NIL).then_some(last)
+        (last != NIL).then_some(Choice::Evict(last))
+    }
+
+    fn validate(&self, nodes: &Nodes, load: Load) -> Result<(), String> {
+        validate_count(self.ids(nodes).len(), load)
+    }
+
+    fn ids(&self, nodes: &Nodes) -> Vec<u32> {
+        upward(&self.0, nodes, 0)
     }
 }

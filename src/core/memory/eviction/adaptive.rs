@@ -1,0 +1,258 @@
+//! The default: whichever of five settings hits most on the traffic there is.
+//!
+//! No fixed rule is safe: each of the well-known ones loses dozens of points on some real trace. So five shadows, each
+//! under its own setting, see a sample of the keys; when one leads the setting in force by a point, the live cache takes
+//! it: borders move, nothing is dropped. Two more shadows, of half and double the size, give points of the miss-ratio
+//! curve. The shadows begin when the cache is half full, and look away while there are hardly any misses to save.
+
+use super::segmented::{Rule, Segmented, Setting};
+use super::shadow::Shadow;
+use super::{Arrival, Capacity, Choice, Insight, Load, Order, Ranked, upward, validate_count};
+use crate::core::clock::Millis;
+use crate::core::memory::{Nodes, Worth};
+
+/// The first is the one to begin with.
+const SETTINGS: [Setting; 5] = [
+    Setting { name: "window 10 %, used", window: 0.10, rule: Rule::Used },
+    Setting { name: "window 40 %, used", window: 0.40, rule: Rule::Used },
+    Setting { name: "window 1 %, contest", window: 0.01, rule: Rule::Contest },
+    Setting { name: "window 30 %, contest", window: 0.30, rule: Rule::Contest },
+    Setting { name: "window 98 %, everyone", window: 0.98, rule: Rule::Everyone },
+];
+/// Sizes of the shadows that give the curve, as multiples of the cache's.
+const CURVE: [f64; 2] = [0.5, 2.0];
+/// A shadow stands for at least so many entries, and fewer than twice as many.
+const SHADOW: u32 = 180;
+/// Sampled requests between two judgements, at least.
+const PERIOD: u32 = 1_000;
+/// A setting must lead by this much hit ratio.
+const LEAD: f64 = 0.01;
+/// How much of a score is the previous one.
+const MEMORY: f64 = 0.5;
+/// The shadows watch all the time from this miss ratio on.
+const WORTH_WATCHING: u64 = 8;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Adaptive {
+    parts: Segmented,
+    bound: Capacity,
+    /// True while hits have to be shown to the shadows.
+    awake: bool,
+    shadows: Option<Box<Shadows>>,
+    current: usize,
+    switches: u64,
+}
+
+#[derive(Debug)]
+struct Shadows {
+    settings: [Shadow; SETTINGS.len()],
+    curve: [Shadow; CURVE.len()],
+    /// Keys are sampled if so many bits of their hash are zero.
+    mask: u64,
+    /// The population they were made for.
+    population: u32,
+    seen: u32,
+    period: u32,
+    /// Requests and inserts of the live cache since the last judgement.
+    requests: u64,
+    inserts: u64,
+    scores: [Score; SETTINGS.len()],
+    points: [Score; CURVE.len()],
+}
+
+/// A hit ratio, older periods counting half as much each.
+#[derive(Clone, Copy, Debug, Default)]
+struct Score(Option<f64>);
+
+impl Score {
+    fn note(&mut self, ratio: f64) {
+        self.0 = Some(self.0.map_or(ratio, |old| MEMORY * old + (1.0 - MEMORY) * ratio));
+    }
+
+    fn value(self) -> f64 {
+        self.0.unwrap_or(0.0)
+    }
+}
+
+impl Shadows {
+    fn new(bound: Capacity, population: u32, current: Setting) -> Self {
+        let bits = (population / SHADOW).max(1).ilog2();
+        let sized = |multiple: f64| Capacity {
+            entries: ((f64::from(bound.entries.min(population.saturating_mul(4))) * multiple) as u32 >> bits).max(1),
+            weight: if bound.weight == u64::MAX { u64::MAX } else { (bound.weight as f64 * multiple) as u64 >> bits },
+        };
+        Shadows {
+            settings: SETTINGS.map(|setting| Shadow::new(sized(1.0), setting)),
+            curve: CURVE.map(|multiple| Shadow::new(sized(multiple), current)),
+            mask: (1 << bits) - 1,
+            population,
+            seen: 0,
+            period: PERIOD.max(population >> bits),
+            requests: 0,
+            inserts: 0,
+            scores: Default::default(),
+            points: Default::default(),
+        }
+    }
+
+    /// Shows a request to the shadows; true when it is time to judge.
+    fn see(&mut self, hash: u64, worth: Worth) -> bool {
+        // Other bits than the table's and the ghosts'.
+        let own = (hash ^ hash >> 29).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        if own >> 40 & self.mask != 0 {
+            return false;
+        }
+        for shadow in self.settings.iter_mut().chain(&mut self.curve) {
+            shadow.access(own as u32, worth);
+        }
+        self.seen += 1;
+        self.seen >= self.period
+    }
+
+    /// Ends a period: the best setting, if it leads the current one.
+    fn judge(&mut self, current: usize) -> Option<usize> {
+        let seen = f64::from(std::mem::take(&mut self.seen));
+        let all = self.settings.iter_mut().chain(&mut self.curve).zip(self.scores.iter_mut().chain(&mut self.points));
+        for (shadow, score) in all {
+            score.note(f64::from(shadow.take_hits()) / seen);
+        }
+        let scores = self.scores.map(Score::value);
+        let best = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b]))?;
+        (scores[best] > scores[current] + LEAD).then_some(best)
+    }
+
+    fn allocated(&self) -> usize {
+        let shadows = self.settings.iter().chain(&self.curve);
+        size_of::<Self>() + shadows.map(Shadow::allocated).sum::<usize>()
+    }
+}
+
+impl Adaptive {
+    /// Empty.
+    pub fn new(bound: Capacity) -> Self {
+        let parts = Segmented::new(bound, SETTINGS[0]);
+        Adaptive { parts, bound, awake: false, shadows: None, current: 0, switches: 0 }
+    }
+
+    #[cold]
+    fn watch(&mut self, hash: u64, worth: Worth) {
+        let Some(shadows) = &mut self.shadows else { return };
+        shadows.requests += 1;
+        if !shadows.see(hash, worth) {
+            return;
+        }
+        if let Some(best) = shadows.judge(self.current) {
+            self.current = best;
+            self.switches += 1;
+            self.parts.set(SETTINGS[best]);
+            shadows.curve.iter_mut().for_each(|shadow| shadow.set(SETTINGS[best]));
+        }
+        self.awake = shadows.inserts * WORTH_WATCHING >= shadows.requests;
+        if self.awake {
+            (shadows.requests, shadows.inserts) = (0, 0);
+        }
+    }
+
+    /// What the shadows do about an insert: they are made, made anew, woken up, or just counted on.
+    fn attend(&mut self) {
+        let load = self.parts.load();
+        let Some(shadows) = &mut self.shadows else {
+            let filled = self.filled(load);
+            if filled >= 0.1 {
+                let population = (f64::from(load.entries) / filled) as u32;
+                let shadows = Shadows::new(self.bound, population.max(1), SETTINGS[self.current]);
+                (self.shadows, self.awake) = (Some(Box::new(shadows)), true);
+            }
+            return;
+        };
+        shadows.inserts += 1;
+        if load.entries / 4 > shadows.population
+            || (self.bound.weight != u64::MAX && load.entries < shadows.population / 8)
+        {
+            self.shadows = None;
+            self.awake = false;
+        } else if !self.awake && shadows.inserts * WORTH_WATCHING >= shadows.requests {
+            (shadows.requests, shadows.inserts) = (0, 0);
+            self.awake = true;
+        }
+    }
+
+    /// How full the cache is, 0 to 1.
+    fn filled(&self, load: Load) -> f64 {
+        let entries = f64::from(load.entries) / f64::from(self.bound.entries.max(1));
+        entries.max(load.weight as f64 / self.bound.weight as f64)
+    }
+}
+
+impl Order for Adaptive {
+    fn insert(&mut self, nodes: &mut Nodes, id: u32, new: Arrival) {
+        self.attend();
+        if self.awake {
+            self.watch(new.hash, new.worth);
+        }
+        self.parts.insert(nodes, id, new);
+    }
+
+    fn hit(&mut self, nodes: &mut Nodes, id: u32, hash: u64) {
+        if self.awake {
+            self.watch(hash, nodes.worth(id));
+        }
+        self.parts.hit(nodes, id);
+    }
+
+    fn remove(&mut self, nodes: &mut Nodes, id: u32) {
+        self.parts.remove(nodes, id);
+    }
+
+    fn choose(&mut self, nodes: &mut Nodes, new: &Arrival, is_mine: &dyn Fn(&Nodes, u32) -> bool) -> Option<Choice> {
+        self.parts.choose(nodes, new, is_mine)
+    }
+
+    fn evicted(&mut self, nodes: &mut Nodes, id: u32, hash: u64) {
+        self.parts.evicted(nodes, id, hash);
+    }
+
+    fn changed(&mut self, nodes: &mut Nodes, id: u32, _deadline: Millis, worth: Worth) {
+        self.parts.changed(nodes, id, worth);
+    }
+
+    fn resized(&mut self, bound: Capacity) {
+        self.bound = bound;
+        self.parts.resize(bound);
+        (self.shadows, self.awake) = (None, false);
+    }
+
+    fn insight(&self) -> Insight {
+        let setting = SETTINGS[self.current].name;
+        let Some(shadows) = &self.shadows else { return Insight { setting, ..Insight::default() } };
+        let known = |score: &Score| score.0;
+        let settings = SETTINGS.iter().zip(&shadows.scores);
+        let curve = CURVE.iter().zip(&shadows.points).filter_map(|(at, score)| Some((*at, known(score)?)));
+        let here = known(&shadows.scores[self.current]).map(|ratio| (1.0, ratio));
+        let mut curve: Vec<(f64, f64)> = curve.chain(here).collect();
+        curve.sort_by(|a, b| a.0.total_cmp(&b.0));
+        Insight {
+            setting,
+            switches: self.switches,
+            settings: settings.filter_map(|(setting, score)| Some((setting.name, known(score)?))).collect(),
+            curve,
+        }
+    }
+
+    fn allocated(&self) -> usize {
+        self.parts.allocated() + self.shadows.as_ref().map_or(0, |shadows| shadows.allocated())
+    }
+
+    fn validate(&self, nodes: &Nodes, load: Load) -> Result<(), String> {
+        if self.parts.load() != load {
+            return Err(format!("{:?} in the parts, {load:?} in the region", self.parts.load()));
+        }
+        validate_count(self.ids(nodes).len(), load)
+    }
+
+    fn ids(&self, nodes: &Nodes) -> Vec<u32> {
+        let (lists, parts) = self.parts.lists();
+        parts.into_iter().flat_map(|part| upward(lists, nodes, part)).collect()
+    }
+}
