@@ -23,7 +23,7 @@ def bytes_per_entry(entries: int = 1_000_000) -> float:
 
 
 def seconds_to_free(entries: int = 1_000_000, busy: bool = False, forked: bool = False) -> float:
-    """From the expiry of all entries until 99 % are gone, nobody touching them; `forked`: in a child forked before that."""
+    """From the expiry of all entries until 99 % are gone, untouched; `forked`: in a child forked before that."""
     cache = Cache(name="expiry", memory=Memory(max_entries=entries))
     life = 4.0
     until = time.monotonic() + life
