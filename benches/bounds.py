@@ -35,7 +35,7 @@ def seconds_to_free(entries: int = 1_000_000, busy: bool = False, forked: bool =
 
 
 def seconds_until_gone(cache: Cache, entries: int, until: float, busy: bool) -> float:
-    while cache._inspect()["entries"] > entries // 100:
+    while cache.stats().entries > entries // 100:
         if time.monotonic() > until + 60:
             return float("inf")
         if busy:
