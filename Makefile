@@ -62,6 +62,10 @@ check-import: ## what `import samovar` costs
 	@tools/env.sh bench "$(PYTHON)" release tools/requirements/bench.txt
 	@build/venv-bench/bin/python -P tools/check_import.py
 
+.PHONY: valgrind
+valgrind: ## the native types under memcheck; needs valgrind
+	@tools/valgrind.sh "$(PYTHON)"
+
 .PHONY: wheels
 wheels: ## a wheel for every Python found and an sdist, into dist/
 	@tools/wheels.sh

@@ -34,6 +34,11 @@ def ratio(case: Callable[[], object], floor: Callable[[], object]) -> tuple[floa
     for _ in range(ROUNDS):
         below = timed(floor)
         rounds.append(timed(case) / below)
+    return spread(rounds)
+
+
+def spread(rounds: list[float]) -> tuple[float, float, float]:
+    """The median, and the middle half."""
     low, middle, high = statistics.quantiles(rounds, n=4)
     return middle, low, high
 
