@@ -406,6 +406,8 @@ unsafe fn stop_with(_state: &State, value: *mut ffi::PyObject) {
 unsafe fn stop_with(state: &State, value: *mut ffi::PyObject) {
     // SAFETY: an exact StopIteration has this layout; at reference count one nobody else can see the change.
     unsafe {
+        // What is let go may run Python, which may come here: so nothing is before the exception is raised.
+        let mut retired = null_mut();
         let mut stop: *mut ffi::PyStopIterationObject = state.stop.get().cast();
         if stop.is_null() || ffi::Py_REFCNT(stop.cast()) != 1 || is_used(stop) {
             let fresh = ffi::PyObject_CallNoArgs(ffi::PyExc_StopIteration);
@@ -413,14 +415,14 @@ unsafe fn stop_with(state: &State, value: *mut ffi::PyObject) {
                 ffi::Py_DECREF(value);
                 return;
             }
-            let old = state.stop.replace(fresh);
-            ffi::Py_XDECREF(old);
+            retired = state.stop.replace(fresh);
             stop = fresh.cast();
         }
         let old = std::mem::replace(&mut (*stop).value, value);
         ffi::Py_INCREF(stop.cast());
         ffi::PyErr_SetRaisedException(stop.cast());
         ffi::Py_XDECREF(old);
+        ffi::Py_XDECREF(retired);
     }
 }
 

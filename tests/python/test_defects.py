@@ -569,3 +569,40 @@ def test_a_cycle_from_a_value_back_to_its_cache_is_collected(face: str) -> None:
     del node, own
     gc.collect()
     assert seen() is None
+
+
+def test_a_finalizer_that_awaits_while_an_answer_is_handed_over_disturbs_nobody(cache: Cache) -> None:
+    @cache.cached
+    async def answer(n: int) -> list[int]:
+        return [n]
+
+    def taken(n: int) -> Any:
+        try:
+            answer(n).send(None)
+        except StopIteration as stop:
+            return stop.value
+        raise AssertionError("a hit must not suspend")
+
+    class Meddler:
+        def __del__(self) -> None:
+            gave.append([taken(n) for n in (2, 3, 2, 3)])
+
+    def leave_a_traceback_that_holds_a_meddler() -> None:
+        meddler = Meddler()
+        try:
+            answer(1).send(None)
+        except StopIteration:
+            assert meddler is not None  # this frame, and so the traceback, holds it
+
+    async def fill() -> None:
+        for n in (1, 2, 3):
+            await answer(n)
+
+    gave: list[list[list[int]]] = []
+    asyncio.run(fill())
+    for _ in range(200):
+        leave_a_traceback_that_holds_a_meddler()
+        assert taken(1) == [1]
+    gc.collect()
+    assert all(given == [[2], [3], [2], [3]] for given in gave)
+    whole(cache)
