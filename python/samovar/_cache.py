@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import ParamSpec, Self, Unpack
 
     from samovar._cached import AllOptions, AsyncCached, Options, SyncCached
-    from samovar._views import Entry, Stats
+    from samovar._views import Entry, Insight, Stats
 
     Ttl = float | timedelta | str | None
     GivenTtl = Ttl | EllipsisType
@@ -162,7 +162,7 @@ class Cache(_core.CacheCore):
     @classmethod
     def _make(cls, name: str, memory: Memory, policy: Policy, path: str, parent: Cache | None) -> Self:
         ttl = None if policy.ttl is ... else policy.ttl
-        cache = super().__new__(cls, _core._state, name, memory.max_entries, memory.eviction, ttl, policy.copy, path, parent)
+        cache = super().__new__(cls, _core._state, name, memory, ttl, policy.copy, path, parent)
         cache.policy = policy
         cache.closed = False
         cache._sync = SyncCache(_core._state, ttl, policy.copy, path, cache)
@@ -273,6 +273,34 @@ class Cache(_core.CacheCore):
         """The names and values in this namespace; see :meth:`keys`."""
         for pair in scan(self):
             yield pair
+
+    def insight(self) -> Insight:
+        """Say who leaves when there is no room, how that is going, and what half or twice the size would hit.
+
+        Entries of functions with a bound of their own (``max_entries=``) are not part of it.
+        """
+        return self._insight()
+
+    def resize(
+        self,
+        max_entries: int | EllipsisType = ...,
+        max_bytes: int | str | EllipsisType | None = ...,
+        eviction: str | EllipsisType = ...,
+    ) -> None:
+        """Change the memory tier while it works; what is left out stays as it is.
+
+        A smaller bound lets the least valuable leave, a few at a time; another eviction drops nothing.
+
+        Raises:
+            ConfigError: Naming the option, its value and the cure; nothing has changed then.
+        """
+        entries, size, order = self._bounds()
+        memory = Memory(
+            entries if max_entries is ... else max_entries,
+            size if max_bytes is ... else max_bytes,
+            order if eviction is ... else eviction,
+        )
+        self._resize(memory)
 
     def stats(self) -> Stats:
         """The counters of this namespace and those below it."""

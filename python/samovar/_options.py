@@ -43,11 +43,12 @@ class Memory:
 
     Args:
         max_entries: At most this many entries; beyond, the least valuable leave.
-        max_bytes: At most this many bytes, as a number or a text such as ``"256MiB"``. Accepted and
-            checked, not yet enforced.
+        max_bytes: At most this many bytes, as a number or a text such as ``"256MiB"``; ``None`` counts
+            entries only, and weighs nothing.
         eviction: Which entry leaves when there is no room: ``"adaptive"``, ``"lru"``, ``"lfu"``, ``"fifo"``,
             ``"s3fifo"``, ``"tinylfu"`` or ``"ttl"`` (the soonest to expire).
-        weigher: A function of a value that gives its size in bytes. Not yet used.
+        weigher: A function of a value that gives its size in bytes, asked once when it is stored. Without
+            one the memory that builtin values keep alive is estimated natively.
 
     Raises:
         ConfigError: Naming the option, its value and the cure.

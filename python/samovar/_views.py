@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Entry(NamedTuple):
@@ -37,13 +40,31 @@ class Stats(NamedTuple):
     expired: int = 0
     invalidations: int = 0
     entries: int = 0
+    #: As the weigher counts them; 0 without ``max_bytes``.
     bytes: int = 0
+    #: Not let in: heavier than the cache, or worth less than what would have had to leave.
+    refused: int = 0
 
     @property
     def hit_ratio(self) -> float:
         """Hits of every kind as a share of all lookups; 0.0 when there was none."""
         hits = self.hits + self.stale_hits + self.negative_hits
         return hits / (hits + self.misses) if hits + self.misses else 0.0
+
+
+class Insight(NamedTuple):
+    """What a memory tier's order of eviction knows about itself; estimates come from small shadows of the cache."""
+
+    #: The order by name, as in :class:`samovar.Memory`.
+    eviction: str
+    #: The setting in force; empty for an order that has none.
+    setting: str = ""
+    #: How often it has changed.
+    switches: int = 0
+    #: Estimated hit ratio, 0.0 to 1.0, of each setting.
+    settings: Mapping[str, float] = {}
+    #: Estimated hit ratio at multiples of the present size: 0.5, 1.0 and 2.0.
+    curve: Mapping[float, float] = {}
 
 
 class CacheInfo(NamedTuple):

@@ -11,11 +11,11 @@ use super::owner::TierOwner;
 use super::reply;
 use super::request::{Kept, Loader, Recipe, Request, Spot, Ttl};
 use super::state::State;
-use super::tier::{Object, Space, Tier};
+use super::tier::{Object, Space, Tier, Weigher};
 use super::{blocking, clock, errors, views};
 use crate::core::clock::{NEVER, deadline};
 use crate::core::flight::Life;
-use crate::core::memory::{Capacity, Target, mix};
+use crate::core::memory::{Capacity, RegionId, Target, mix};
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -46,6 +46,21 @@ pub struct CacheCore {
 #[pyclass(frozen, extends = CacheCore, subclass, module = "samovar._core")]
 pub struct SyncCore {}
 
+/// A `samovar.Memory`, checked there.
+#[derive(FromPyObject)]
+pub struct MemoryOptions<'py> {
+    max_entries: u32,
+    max_bytes: Option<u64>,
+    eviction: String,
+    weigher: Option<Bound<'py, PyAny>>,
+}
+
+impl MemoryOptions<'_> {
+    fn bound(&self) -> Capacity {
+        Capacity { entries: self.max_entries, weight: self.max_bytes.unwrap_or(u64::MAX) }
+    }
+}
+
 impl CacheCore {
     fn spot(&self, key: &Bound<'_, PyAny>) -> PyResult<Spot> {
         keys::named(&key_name(key)?, &self.space)
@@ -59,7 +74,8 @@ impl CacheCore {
     fn kept(&self, value: &Bound<'_, PyAny>, ttl: Option<Duration>) -> PyResult<Kept> {
         let (stored, kind) = copy::isolate(value, self.copy)?;
         let stores = ttl != Some(Duration::ZERO) && !self.tier.is_disabled();
-        Ok(Kept { value: stored.unbind(), kind, ttl: stores.then_some(ttl) })
+        let weight = if stores { self.tier.weigh(&stored)? } else { 1 };
+        Ok(Kept { value: stored.unbind(), kind, ttl: stores.then_some(ttl), weight })
     }
 
     pub fn put(
@@ -139,14 +155,13 @@ pub fn key_name<'py>(key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> 
 #[pymethods]
 impl CacheCore {
     #[new]
-    #[pyo3(signature = (state, name, max_entries, eviction, ttl, copy, path, parent))]
+    #[pyo3(signature = (state, name, memory, ttl, copy, path, parent))]
     #[allow(clippy::too_many_arguments, reason = "one call in samovar/_cache.py")]
     fn new(
         py: Python<'_>,
         state: &Bound<'_, super::StateHandle>,
         name: String,
-        max_entries: u32,
-        eviction: &str,
+        memory: Option<MemoryOptions<'_>>,
         ttl: &Bound<'_, PyAny>,
         copy: &Bound<'_, PyAny>,
         path: &str,
@@ -157,7 +172,10 @@ impl CacheCore {
         let (tier, owner) = match parent {
             Some(parent) => (parent.get().tier.clone(), parent.get().owner.clone_ref(py)),
             None => {
-                let tier = Tier::new(name, Capacity::entries(max_entries), eviction.parse()?, clock::shared().clone());
+                let memory = memory.ok_or_else(|| PyTypeError::new_err("memory options are needed"))?;
+                let weigher = memory.weigher.as_ref().map_or(Weigher::Native, |own| Weigher::Own(own.clone().unbind()));
+                let (bound, eviction) = (memory.bound(), memory.eviction.parse()?);
+                let tier = Tier::new(name, bound, eviction, weigher, clock::shared().clone());
                 (tier.clone(), Py::new(py, TierOwner { tier })?)
             }
         };
@@ -385,6 +403,30 @@ impl CacheCore {
         views::stats(py, &self.tier.stats(&self.space.path))
     }
 
+    /// Other options for the memory tier, in force at once; the weigher stays.
+    fn _resize(&self, memory: MemoryOptions<'_>) -> PyResult<()> {
+        let eviction = memory.eviction.parse()?;
+        self.tier.resize(memory.bound());
+        if eviction != self.tier.memory.lock().entries.insight(RegionId::default()).0 {
+            self.tier.reorder(eviction);
+        }
+        Ok(())
+    }
+
+    /// The bounds and the order in force.
+    fn _bounds(&self) -> (u32, Option<u64>, &'static str) {
+        let memory = self.tier.memory.lock();
+        let bound = memory.entries.bound(RegionId::default());
+        let bytes = Some(bound.weight).filter(|&weight| weight != u64::MAX);
+        (bound.entries, bytes, memory.entries.insight(RegionId::default()).0.name())
+    }
+
+    /// The order in force and what it knows about itself.
+    fn _insight(&self, py: Python<'_>) -> PyResult<Object> {
+        let (eviction, insight) = self.tier.memory.lock().entries.insight(RegionId::default());
+        views::insight(py, eviction, &insight)
+    }
+
     fn _disable(&self, on: bool) {
         self.tier.disable(on);
     }
@@ -426,7 +468,7 @@ impl SyncCore {
         path: &str,
         parent: &Bound<'_, CacheCore>,
     ) -> PyResult<PyClassInitializer<Self>> {
-        let core = CacheCore::new(py, state, String::new(), 0, "lru", ttl, copy, path, Some(parent))?;
+        let core = CacheCore::new(py, state, String::new(), None, ttl, copy, path, Some(parent))?;
         Ok(PyClassInitializer::from(core).add_subclass(SyncCore {}))
     }
 }

@@ -186,7 +186,8 @@ unsafe extern "C" fn set_sync(
             let Some(ttl) = ttl.filter(|_| !core.tier.is_disabled()) else { return set_spelled(core, &call) };
             let (key, value) = (call.at(py, 0), call.at(py, 1));
             let stored = copy::isolate(&value, core.copy).and_then(|(stored, kind)| {
-                let kept = Kept { value: stored.unbind(), kind, ttl: Some(ttl) };
+                let weight = core.tier.weigh(&stored)?;
+                let kept = Kept { value: stored.unbind(), kind, ttl: Some(ttl), weight };
                 let hash = mix(args::hash_str(key.as_ptr()), core.space.salt());
                 Spot { hash, key: key.unbind(), asks: false }.put(py, &core.tier, &core.space, kept)
             });

@@ -122,7 +122,7 @@ unsafe extern "C" fn set(
             let rest = Given::new(args.add(1), count as usize - 1, names);
             let request = this.with_instance(rest, |given| request(this, given))?;
             deed(this, "set", move |py| {
-                let kept = request.recipe.keep(value.bind(py), &request.loader)?;
+                let kept = request.recipe.keep(value.bind(py), &request.loader, &request.tier)?;
                 request.spot.put(py, &request.tier, &request.space, kept)?;
                 Ok(py.None())
             })

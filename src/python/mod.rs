@@ -4,6 +4,7 @@
 //! - keys: `keys`, `encode`, `asking`, `instances`
 //! - loading: `request`, `asyncio`, `blocking`, `seat`, `lease`
 //! - the cache: `tier`, `guarded`, `owner`, `cache`, `decorate`, `copy`, `options`, `views`, `errors`, `clock`, `process`
+//! - sizes: `weigh`, `layout`
 
 mod args;
 mod asking;
@@ -21,6 +22,7 @@ mod function_methods;
 mod guarded;
 mod instances;
 mod keys;
+mod layout;
 mod lease;
 mod options;
 mod owner;
@@ -33,6 +35,7 @@ mod signature;
 mod state;
 mod tier;
 mod views;
+mod weigh;
 
 use pyo3::prelude::*;
 
@@ -58,9 +61,15 @@ mod _core {
     #[pymodule_export]
     use super::process::{_after_fork_child, _after_fork_parent, _before_fork, _stop, _sweeper_is_running};
 
+    #[pymodule_export]
+    use super::weigh::{_weigh, _weigh_visits};
+
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
+        // PyO3 looks once, at the first attach, whether there is an interpreter. It must not be the freeing of a function
+        // at the interpreter's end, when there is none any more.
+        py.detach(|| Python::attach(|_| ()));
         let state = state::State::new(py)?;
         module.add("_state", Bound::new(py, StateHandle(state))?)?;
         module.add("_reuses_stop_iteration", reply::REUSES_STOP_ITERATION)?;

@@ -12,7 +12,7 @@ use super::tier::{Gone, Object, PyMemory, Space, Tier, let_go};
 use super::{args, lease};
 use crate::core::clock::{Millis, deadline};
 use crate::core::flight::{Begin, Effect, Effects, Fill, FlightId, Home, Input, Lease, Life};
-use crate::core::memory::{Discard, New, Placement, Reason, Target};
+use crate::core::memory::{Discard, New, Placement, Reason, Target, Worth};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -102,6 +102,8 @@ pub struct Kept {
     pub kind: u32,
     /// Its life, `None` for one that is answered but not stored.
     pub ttl: Option<Option<Duration>>,
+    /// What it weighs (see [`Tier::weigh`]).
+    pub weight: u64,
 }
 
 impl Recipe {
@@ -111,7 +113,7 @@ impl Recipe {
     }
 
     /// Asks the user's callables and makes the store's own copy. Runs Python.
-    pub fn keep<'py>(&self, value: &Bound<'py, PyAny>, loader: &Loader) -> PyResult<Kept> {
+    pub fn keep<'py>(&self, value: &Bound<'py, PyAny>, loader: &Loader, tier: &Tier) -> PyResult<Kept> {
         let py = value.py();
         let (stored, kind) = copy::isolate(value, self.copy)?;
         let wanted = match &self.cache_if {
@@ -127,7 +129,8 @@ impl Recipe {
             Ttl::Asked(_) => None,
         };
         let stores = wanted && ttl != Some(Duration::ZERO);
-        Ok(Kept { value: stored.unbind(), kind, ttl: stores.then_some(ttl) })
+        let weight = if stores { tier.weigh(&stored)? } else { 1 };
+        Ok(Kept { value: stored.unbind(), kind, ttl: stores.then_some(ttl), weight })
     }
 }
 
@@ -181,12 +184,13 @@ impl Spot {
     /// Stores a value as an explicit write: whatever loads this key now will not replace it.
     #[inline]
     pub fn put(self, py: Python<'_>, tier: &Tier, space: &Space, kept: Kept) -> PyResult<()> {
-        let Kept { value, kind, ttl: Some(ttl) } = kept else {
+        let Kept { value, kind, ttl: Some(ttl), weight } = kept else {
             self.delete(py, tier, space)?;
             return Ok(());
         };
         let now = tier.clock.now_for(ttl);
-        let placement = Placement::new(space.group(), deadline(now, ttl), kind);
+        let worth = Worth::new(weight, Duration::ZERO);
+        let placement = Placement::new(space.group(), deadline(now, ttl), kind).worth(worth);
         let gone = if self.asks {
             self.put_asking(py, tier, value, placement, now)?
         } else {
@@ -323,7 +327,7 @@ impl Request {
         let Ended { lease, result, starter } = ended;
         let failed = result.as_ref().err().cloned();
         let kept = result.and_then(|value| {
-            let kept = self.recipe.keep(value, &self.loader);
+            let kept = self.recipe.keep(value, &self.loader, &self.tier);
             kept.map(|kept| (value, kept)).map_err(|error| error.into_value(py).into_bound(py).into_any())
         });
         let input = match &kept {
@@ -378,7 +382,8 @@ impl Request {
             return;
         };
         let deadline = deadline(now, ttl);
-        let placement = Placement::new(fill.group, deadline, kept.kind);
+        let worth = Worth::new(kept.weight, Duration::from_millis(now.saturating_sub(fill.began)));
+        let placement = Placement::new(fill.group, deadline, kept.kind).worth(worth);
         memory.fill(fill, kept.value.clone_ref(py), placement, now, gone);
     }
 }

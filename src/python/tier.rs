@@ -80,6 +80,17 @@ impl Space {
     }
 }
 
+/// Who tells what a value weighs.
+pub enum Weigher {
+    /// `weigh`.
+    Native,
+    /// A function of the user's.
+    Own(Object),
+}
+
+/// What an entry takes beside its value: its records, and a short key.
+const OVERHEAD: u64 = 140;
+
 /// See the module.
 pub struct Tier {
     /// The cache's name, for messages.
@@ -97,6 +108,8 @@ pub struct Tier {
     /// Spaces of functions that are gone and whose entries live on under their names.
     adopted: Guarded<Vec<Arc<Space>>>,
     disabled: AtomicU32,
+    weigher: Guarded<Weigher>,
+    weighs: AtomicBool,
     /// Whether the last slice of the sweep left something over.
     behind: AtomicBool,
     salts: AtomicU64,
@@ -108,7 +121,7 @@ static TIERS: Mutex<Vec<Weak<Tier>>> = Mutex::new(Vec::new());
 
 impl Tier {
     /// A tier bounded so; known to the sweeper and the fork hooks from now on.
-    pub fn new(name: String, bound: Capacity, eviction: Eviction, clock: Clock) -> Arc<Tier> {
+    pub fn new(name: String, bound: Capacity, eviction: Eviction, weigher: Weigher, clock: Clock) -> Arc<Tier> {
         let seed = std::hash::RandomState::new().hash_one(0);
         let tier = Arc::new(Tier {
             name,
@@ -120,6 +133,8 @@ impl Tier {
             names: Guarded::default(),
             adopted: Guarded::default(),
             disabled: AtomicU32::new(0),
+            weigher: Guarded::new(weigher),
+            weighs: AtomicBool::new(bound.weight != u64::MAX),
             behind: AtomicBool::new(false),
             salts: AtomicU64::new(seed),
             disabled_salt: mix(seed, 0x5EED),
@@ -130,6 +145,44 @@ impl Tier {
         let swept: Weak<Tier> = Arc::downgrade(&tier);
         crate::work::register(swept);
         tier
+    }
+
+    /// What a value on its way in weighs: bytes, or 1 where only entries are counted. May run Python.
+    #[inline]
+    pub fn weigh(&self, value: &Bound<'_, PyAny>) -> PyResult<u64> {
+        if self.weighs.load(Relaxed) { self.weigh_bytes(value) } else { Ok(1) }
+    }
+
+    fn weigh_bytes(&self, value: &Bound<'_, PyAny>) -> PyResult<u64> {
+        let py = value.py();
+        let own = match &*self.weigher.lock() {
+            Weigher::Own(weigher) => Some(weigher.clone_ref(py)),
+            // SAFETY: a valid object, and the interpreter is held; the native weigher runs no Python.
+            Weigher::Native => return Ok(unsafe { super::weigh::weigh(value.as_ptr()) } + OVERHEAD),
+        };
+        let Some(weigher) = own else { return Ok(1) };
+        let weigher = weigher.into_bound(py);
+        let told = weigher.call1((value,))?;
+        told.extract::<u64>().map_err(|_| {
+            let text = format!(
+                "invalid weight from weigher of cache {:?}: {}; return a whole number of bytes, 0 or more",
+                self.name,
+                super::options::shown(&told)
+            );
+            super::errors::config(py, text)
+        })
+    }
+
+    /// Changes the bound, now; what is beyond it leaves a few entries at a time.
+    pub fn resize(&self, bound: Capacity) {
+        self.weighs.store(bound.weight != u64::MAX, Relaxed);
+        self.memory.lock().entries.resize(RegionId::default(), bound);
+        self.appointment.now();
+    }
+
+    /// Changes who leaves; nothing does for that.
+    pub fn reorder(&self, eviction: Eviction) {
+        self.memory.lock().entries.reorder(RegionId::default(), eviction);
     }
 
     /// A new space in `path`, with a bound of its own if one is given.
@@ -276,6 +329,11 @@ impl Tier {
 
     /// Calls `visit` with every object the tier itself owns: entries with names that no living function owns.
     pub fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+        if let Weigher::Own(weigher) = &*self.weigher.lock()
+            && !visit(weigher)
+        {
+            return false;
+        }
         let memory = self.memory.lock();
         let names = self.names.lock();
         let adopted = self.adopted.lock();
@@ -300,6 +358,8 @@ impl Tier {
 
     /// Drops everything the tier itself owns; for the collector.
     pub fn drain(&self) {
+        let weigher = std::mem::replace(&mut *self.weigher.lock(), Weigher::Native);
+        drop(weigher);
         let spaces: Vec<Arc<Space>> = self.names.lock().values().chain(self.adopted.lock().iter()).cloned().collect();
         for space in spaces {
             self.drain_space(&space);

@@ -4,8 +4,10 @@ use super::copy;
 use super::request::Spot;
 use super::tier::{Object, Tier};
 use crate::core::clock::NEVER;
+use crate::core::memory::{Eviction, Insight};
 use crate::core::stats::Stats;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 /// The Entry at a spot, or None.
 pub fn entry(py: Python<'_>, tier: &Tier, spot: &Spot) -> PyResult<Object> {
@@ -41,8 +43,23 @@ pub fn stats(py: Python<'_>, s: &Stats) -> PyResult<Object> {
         s.invalidations,
         s.entries,
         s.bytes,
+        s.refused,
     ];
     Ok(class.call_method1("_make", (counted,))?.unbind())
+}
+
+/// What the order of eviction knows about itself.
+pub fn insight(py: Python<'_>, eviction: Eviction, insight: &Insight) -> PyResult<Object> {
+    let class = py.import("samovar._views")?.getattr("Insight")?;
+    let settings = PyDict::new(py);
+    for (name, ratio) in &insight.settings {
+        settings.set_item(name, ratio)?;
+    }
+    let curve = PyDict::new(py);
+    for (multiple, ratio) in &insight.curve {
+        curve.set_item(multiple, ratio)?;
+    }
+    Ok(class.call1((eviction.name(), insight.setting, insight.switches, settings, curve))?.unbind())
 }
 
 /// The counters in `functools`' words.

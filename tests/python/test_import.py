@@ -18,3 +18,21 @@ print(threading.active_count(), len(os.listdir("/proc/self/task")) - before)
 def test_the_import_starts_no_thread():
     run = subprocess.run([sys.executable, "-P", "-c", SEEN], capture_output=True, text=True, check=True)
     assert run.stdout.split() == ["1", "0"]
+
+
+ENDINGS = {
+    "nothing was called": "",
+    "a function was only decorated": "@cached\ndef f(x): return x",
+    "a function was called": "@cached('5m')\ndef f(x): return [x]\nf(1); f(1)",
+    "an async function was only decorated": "@cached\nasync def f(x): return x",
+    "an answer was not awaited": "@cached\nasync def f(x): return x\nimport warnings; warnings.simplefilter('ignore')\nkept = f(1)",
+    "a cache is in a cycle": "c = Cache()\nc.sync.set('a', [c])",
+    "a method was called": "class K:\n    @cached\n    def m(self): return self\nk = K(); k.m()",
+}
+
+
+@pytest.mark.parametrize("program", ENDINGS.values(), ids=ENDINGS.keys())
+def test_a_program_ends_in_silence_after(program: str):
+    source = f"from samovar import Cache, cached\n{program}\n"
+    run = subprocess.run([sys.executable, "-P", "-c", source], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")

@@ -40,6 +40,8 @@ pub(super) struct Group {
     serial: u32,
     pub region: RegionId,
     pub len: u32,
+    /// The sum of its entries' weights.
+    pub weight: u64,
     pub stats: Stats,
 }
 
@@ -49,6 +51,13 @@ pub(super) struct Region {
     pub eviction: Eviction,
     pub bound: Capacity,
     pub load: Load,
+}
+
+impl Region {
+    #[inline]
+    pub fn is_over(&self) -> bool {
+        self.load.entries > self.bound.entries || self.load.weight > self.bound.weight
+    }
 }
 
 #[derive(Debug, Default)]
@@ -79,7 +88,7 @@ impl Groups {
             self.groups.len() as u32 - 1
         });
         let serial = self.groups[slot as usize].serial.wrapping_add(1);
-        self.groups[slot as usize] = Group { alive: true, serial, region, len: 0, stats: Stats::default() };
+        self.groups[slot as usize] = Group { alive: true, serial, region, len: 0, weight: 0, stats: Stats::default() };
         GroupId { slot, serial }
     }
 
@@ -110,7 +119,9 @@ impl Groups {
         nodes.set_group(slot, group);
         nodes.set_worth(slot, new.worth);
         self.peers.push_back(nodes, group, slot);
-        self.get_mut(group).len += 1;
+        let owner = self.get_mut(group);
+        owner.len += 1;
+        owner.weight += new.worth.weight();
         let region = self.region_of(group);
         region.load.add(new.worth);
         region.order.insert(nodes, slot, new);
@@ -121,14 +132,16 @@ impl Groups {
     pub fn leave(&mut self, nodes: &mut Nodes, slot: u32, chosen: Option<u64>) {
         let id = nodes.group(slot);
         self.peers.remove(nodes, slot);
+        let worth = nodes.worth(slot);
         let region = self.region_of(id);
-        region.load.sub(nodes.worth(slot));
+        region.load.sub(worth);
         match chosen {
             Some(hash) => region.order.evicted(nodes, slot, hash),
             None => region.order.remove(nodes, slot),
         }
         let group = self.get_mut(id);
         group.len -= 1;
+        group.weight -= worth.weight();
         if !group.alive && group.len == 0 {
             self.dead.retain(|&dead| dead != id);
             self.free.push(id);
@@ -140,6 +153,7 @@ impl Groups {
     pub fn renew(&mut self, nodes: &mut Nodes, slot: u32, old: u64, new: Arrival) {
         let group = self.get_mut(nodes.group(slot));
         group.stats.evictions += 1;
+        group.weight = group.weight - nodes.worth(slot).weight() + new.worth.weight();
         let region = group.region;
         let region = &mut self.regions[region.0 as usize];
         region.load.sub(nodes.worth(slot));
@@ -152,6 +166,8 @@ impl Groups {
     /// An entry's deadline or worth changes.
     #[inline]
     pub fn change(&mut self, nodes: &mut Nodes, slot: u32, new: Arrival) {
+        let group = self.get_mut(nodes.group(slot));
+        group.weight = group.weight - nodes.worth(slot).weight() + new.worth.weight();
         let region = self.region_of(nodes.group(slot));
         region.load.sub(nodes.worth(slot));
         region.load.add(new.worth);
@@ -197,6 +213,11 @@ impl Groups {
             self.dead.push(id);
         }
         stats
+    }
+
+    /// True if a region holds more than it may: it was resized, or let in something heavy.
+    pub fn is_over(&self) -> bool {
+        self.regions.iter().any(Region::is_over)
     }
 
     /// True while entries of dead groups are left.

@@ -259,7 +259,9 @@ impl<K, V> Table<K, V> {
             return Stats::default();
         }
         let group = self.groups.get(group.slot);
-        Stats { entries: u64::from(group.len), ..group.stats }
+        let weighs = self.groups.regions[group.region.0 as usize].bound.weight != u64::MAX;
+        let bytes = if weighs { group.weight } else { 0 };
+        Stats { entries: u64::from(group.len), bytes, ..group.stats }
     }
 
     /// Finds the slot whose full hash is `hash` and whose key `is_it` accepts. Nothing is counted or moved, and the
@@ -542,7 +544,7 @@ impl<K, V> Table<K, V> {
         self.free.push(id);
     }
 
-    /// Frees what is past its deadline or of a dead group, touching at most `budget` entries. True if there is more.
+    /// Frees what is past its deadline, of a dead group or beyond a bound, touching at most `budget` entries. True if there is more.
     pub fn tidy(&mut self, now: Millis, budget: u32, out: &mut Discard<K, V>) -> bool {
         self.work.begin();
         self.tidy_some(now, budget.min(Work::LIMIT), out)
@@ -567,15 +569,21 @@ impl<K, V> Table<K, V> {
                     self.wheel.schedule(&mut self.nodes, id, deadline.max(now + 1));
                 }
             } else {
-                return false;
+                return self.trim_all(budget, out);
             }
         }
         true
     }
 
+    /// Evicts from all regions that are over their bound, at most so many from each. True if one is still over.
+    fn trim_all(&mut self, budget: u32, out: &mut Discard<K, V>) -> bool {
+        let regions = (0..self.groups.regions.len() as u32).map(RegionId);
+        regions.filter(|&region| self.trim(region, budget / 4, out)).count() > 0
+    }
+
     /// When there is something to tidy: 0 for at once, `None` for never.
     pub fn next_due(&self) -> Option<Millis> {
-        if self.groups.corpse().is_some() { Some(0) } else { self.wheel.next_due() }
+        if self.groups.corpse().is_some() || self.groups.is_over() { Some(0) } else { self.wheel.next_due() }
     }
 
     /// True if there is room for an arrival now, or as much as may be made at once.
@@ -602,8 +610,7 @@ impl<K, V> Table<K, V> {
     fn trim(&mut self, region: RegionId, budget: u32, out: &mut Discard<K, V>) -> bool {
         let nothing = Arrival { hash: 0, deadline: NEVER, worth: Worth::default() };
         for _ in 0..budget {
-            let Region { load, bound, .. } = &self.groups.regions[region.0 as usize];
-            if load.entries <= bound.entries && load.weight <= bound.weight {
+            if !self.groups.regions[region.0 as usize].is_over() {
                 return false;
             }
             let Some(Choice::Evict(id)) = self.groups.choose(&mut self.nodes, region, &nothing) else { return false };
