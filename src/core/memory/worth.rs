@@ -37,8 +37,8 @@ impl Worth {
 
     /// How much an entry used `frequency` times deserves its place, as a logarithm in sixteenths of an octave.
     ///
-    /// Frequency × load time ÷ weight^0.7: as GreedyDual-Size-Frequency (Cherkasova, HPL-98-69R1) rates entries, but with
-    /// less weight on the weight, which serves bytes better and hits as well (docs/decisions.md).
+    /// Frequency × load time ÷ weight^0.35: as GreedyDual-Size-Frequency (Cherkasova, HPL-98-69R1) rates entries, but with
+    /// less weight on the weight, which serves bytes better and hits nearly as well (docs/decisions.md).
     #[inline]
     pub fn rank(self, frequency: u8) -> i32 {
         /// 16 × log2 of 1 to 15; never used counts as used once.
@@ -46,7 +46,7 @@ impl Worth {
         let weight = i32::from(self.0 >> 4);
         // Exponent and fraction read as one number are nearly the logarithm.
         let log_weight = if weight < 0x80 { small_log(weight) } else { (weight - 0x80) / 8 + 16 * 7 };
-        LOG[usize::from(frequency & 15)] + 32 * i32::from(self.0 & 15) - log_weight * 7 / 10
+        LOG[usize::from(frequency & 15)] + 32 * i32::from(self.0 & 15) - log_weight * 7 / 20
     }
 }
 

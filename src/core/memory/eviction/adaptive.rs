@@ -52,7 +52,7 @@ struct Shadows {
     mask: u64,
     /// The population they were made for.
     population: u32,
-    seen: u32,
+    seen: Load,
     period: u32,
     /// Requests and inserts of the live cache since the last judgement.
     requests: u64,
@@ -61,17 +61,27 @@ struct Shadows {
     points: [Score; CURVE.len()],
 }
 
-/// A hit ratio, older periods counting half as much each.
+/// What a shadow hits: requests, and their weight. Where all weigh the same, that is one number.
 #[derive(Clone, Copy, Debug, Default)]
-struct Score(Option<f64>);
+struct Score {
+    hits: Ratio,
+    weight: Ratio,
+}
 
 impl Score {
+    /// A setting that saves bytes as well is the better one.
+    fn merit(self) -> f64 {
+        (self.hits.0.unwrap_or(0.0) + self.weight.0.unwrap_or(0.0)) / 2.0
+    }
+}
+
+/// A ratio, older periods counting half as much each.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ratio(Option<f64>);
+
+impl Ratio {
     fn note(&mut self, ratio: f64) {
         self.0 = Some(self.0.map_or(ratio, |old| MEMORY * old + (1.0 - MEMORY) * ratio));
-    }
-
-    fn value(self) -> f64 {
-        self.0.unwrap_or(0.0)
     }
 }
 
@@ -87,7 +97,7 @@ impl Shadows {
             curve: CURVE.map(|multiple| Shadow::new(sized(multiple), current)),
             mask: (1 << bits) - 1,
             population,
-            seen: 0,
+            seen: Load::default(),
             period: PERIOD.max(population >> bits),
             requests: 0,
             inserts: 0,
@@ -106,18 +116,20 @@ impl Shadows {
         for shadow in self.settings.iter_mut().chain(&mut self.curve) {
             shadow.access(own as u32, worth);
         }
-        self.seen += 1;
-        self.seen >= self.period
+        self.seen.add(worth);
+        self.seen.entries >= self.period
     }
 
     /// Ends a period: the best setting, if it leads the current one.
     fn judge(&mut self, current: usize) -> Option<usize> {
-        let seen = f64::from(std::mem::take(&mut self.seen));
+        let seen = std::mem::take(&mut self.seen);
         let all = self.settings.iter_mut().chain(&mut self.curve).zip(self.scores.iter_mut().chain(&mut self.points));
         for (shadow, score) in all {
-            score.note(f64::from(shadow.take_hits()) / seen);
+            let hits = shadow.take_hits();
+            score.hits.note(f64::from(hits.entries) / f64::from(seen.entries));
+            score.weight.note(hits.weight as f64 / seen.weight as f64);
         }
-        let scores = self.scores.map(Score::value);
+        let scores = self.scores.map(Score::merit);
         let best = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b]))?;
         (scores[best] > scores[current] + LEAD).then_some(best)
     }
@@ -226,7 +238,7 @@ impl Order for Adaptive {
     fn insight(&self) -> Insight {
         let setting = SETTINGS[self.current].name;
         let Some(shadows) = &self.shadows else { return Insight { setting, ..Insight::default() } };
-        let known = |score: &Score| score.0;
+        let known = |score: &Score| score.hits.0;
         let settings = SETTINGS.iter().zip(&shadows.scores);
         let curve = CURVE.iter().zip(&shadows.points).filter_map(|(at, score)| Some((*at, known(score)?)));
         let here = known(&shadows.scores[self.current]).map(|ratio| (1.0, ratio));

@@ -5,7 +5,7 @@
 //! and remembered, once they left, in [`Ghosts`]; they halve with each age, which costs nothing but a look at two bits.
 //! Compared with the sketch of W-TinyLFU (Einziger et al., ACM TOS 2017) a hit touches one byte instead of four words.
 //!
-//! Where weights bind, an entry's rank is frequency × load time ÷ weight^0.7, the victim is the lowest of some of
+//! Where weights bind, an entry's rank is frequency × load time ÷ weight^0.35, the victim is the lowest of some of
 //! probation's last and some drawn at random, and who is heavier than a tenth of the bound contests before it is let in.
 
 use super::ghosts::Ghosts;
@@ -60,7 +60,8 @@ pub struct Segmented {
     window: Capacity,
     setting: Setting,
     ghosts: Ghosts,
-    uses: u64,
+    /// Until the next age begins.
+    uses_left: u64,
     age: u8,
     random: u64,
     /// Hits in the window and in the main part since somebody asked.
@@ -72,7 +73,7 @@ impl Segmented {
     pub fn new(bound: Capacity, setting: Setting) -> Self {
         let (lists, loads, window) = (Lists::new(3), [Load::default(); 3], bound.share(setting.window));
         let (ghosts, random) = (Ghosts::default(), 0x9E37_79B9);
-        Segmented { lists, loads, bound, window, setting, ghosts, uses: 0, age: 0, random, hits: [0; 2] }
+        Segmented { lists, loads, bound, window, setting, ghosts, uses_left: 0, age: 0, random, hits: [0; 2] }
     }
 
     /// The setting in force.
@@ -103,13 +104,18 @@ impl Segmented {
         Load { entries: b.entries + c.entries, weight: b.weight + c.weight }
     }
 
+    #[inline]
     fn count_use(&mut self) {
-        self.uses += 1;
-        let population = u64::from(self.bound.entries.min(self.load().entries.max(16)));
-        if self.uses >= AGE * population {
-            self.uses = 0;
-            self.age = (self.age + 1) & 3;
+        if self.uses_left == 0 {
+            self.grow_older();
         }
+        self.uses_left -= 1;
+    }
+
+    #[cold]
+    fn grow_older(&mut self) {
+        self.uses_left = AGE * u64::from(self.load().entries.clamp(16, self.bound.entries.max(16)));
+        self.age = (self.age + 1) & 3;
     }
 
     fn link(&mut self, nodes: &mut impl Ranked, id: u32, segment: u8, frequency: u8) {
@@ -322,13 +328,13 @@ impl Segmented {
     }
 }
 
-/// One ghost an entry; three for four where there are so many that two bytes each count; four where weights bind, since
+/// Two ghosts an entry; one for two where there are so many that two bytes each count; four where weights bind, since
 /// the heavy ones in memory stand for many light ones that left.
 fn ghosts_for(entries: u32, weighed: bool) -> usize {
     let entries = entries as usize;
     match entries {
         0..=0x1_FFFF if weighed => 4 * entries,
         0..=0x1_FFFF => 2 * entries,
-        _ => entries / 4 * 3,
+        _ => entries / 2,
     }
 }

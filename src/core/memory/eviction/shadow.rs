@@ -2,7 +2,7 @@
 //! Waldspurger et al., USENIX ATC '17). It holds no keys and no values, 20 bytes an entry.
 
 use super::segmented::{Segmented, Setting};
-use super::{Arrival, Capacity, Choice, Mark, Ranked};
+use super::{Arrival, Capacity, Choice, Load, Mark, Ranked};
 use crate::core::clock::NEVER;
 use crate::core::memory::lists::{Linked, Links, RECENCY};
 use crate::core::memory::{Worth, mix};
@@ -19,7 +19,7 @@ pub struct Shadow {
     records: Records,
     index: HashTable<u16>,
     free: Vec<u16>,
-    hits: u32,
+    hits: Load,
 }
 
 #[derive(Debug, Default)]
@@ -70,7 +70,7 @@ impl Shadow {
     /// Empty.
     pub fn new(bound: Capacity, setting: Setting) -> Self {
         let (parts, records) = (Segmented::new(bound, setting), Records::default());
-        Shadow { parts, bound, records, index: HashTable::new(), free: Vec::new(), hits: 0 }
+        Shadow { parts, bound, records, index: HashTable::new(), free: Vec::new(), hits: Load::default() }
     }
 
     /// Another setting; nothing leaves.
@@ -78,8 +78,8 @@ impl Shadow {
         self.parts.set(setting);
     }
 
-    /// Hits since this was asked last.
-    pub fn take_hits(&mut self) -> u32 {
+    /// Hits, and what they weighed, since this was asked last.
+    pub fn take_hits(&mut self) -> Load {
         std::mem::take(&mut self.hits)
     }
 
@@ -87,7 +87,7 @@ impl Shadow {
     pub fn access(&mut self, hash: u32, worth: Worth) {
         let (spread, records) = (spread(hash), &self.records.0);
         if let Some(&id) = self.index.find(spread, |&id| records[usize::from(id)].hash == hash) {
-            self.hits += 1;
+            self.hits.add(worth);
             self.parts.hit(&mut self.records, u32::from(id));
             return;
         }
