@@ -569,7 +569,7 @@ impl<K, V> Table<K, V> {
                     self.wheel.schedule(&mut self.nodes, id, deadline.max(now + 1));
                 }
             } else {
-                return self.trim_all(budget, out);
+                return spared.is_none() && self.trim_all(budget, out);
             }
         }
         true
