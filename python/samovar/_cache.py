@@ -283,7 +283,7 @@ class Cache(_core.CacheCore):
 
     def resize(
         self,
-        max_entries: int | EllipsisType = ...,
+        max_entries: int | EllipsisType | None = ...,
         max_bytes: int | str | EllipsisType | None = ...,
         eviction: str | EllipsisType = ...,
     ) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 POLICIES = ("adaptive", "lru", "lfu", "fifo", "s3fifo", "tinylfu", "ttl")
-MAX_ENTRIES = 2**31 - 1
+MAX_ENTRIES = 2**31 - 2
 
 
 def refuse(option: str, value: object, cure: str) -> ConfigError:
@@ -42,7 +42,7 @@ class Memory:
     """The memory tier of a cache.
 
     Args:
-        max_entries: At most this many entries; beyond, the least valuable leave.
+        max_entries: At most this many entries; beyond, the least valuable leave. ``None``: only ``max_bytes``.
         max_bytes: At most this many bytes, as a number or a text such as ``"256MiB"``; ``None`` counts
             entries only, and weighs nothing.
         eviction: Which entry leaves when there is no room: ``"adaptive"``, ``"lru"``, ``"lfu"``, ``"fifo"``,
@@ -58,12 +58,14 @@ class Memory:
 
     def __init__(
         self,
-        max_entries: int = 100_000,
+        max_entries: int | None = 100_000,
         max_bytes: int | str | None = "256MiB",
         eviction: str = "adaptive",
         weigher: Callable[[Any], int] | None = None,
     ) -> None:
-        self.max_entries = positive("max_entries", max_entries)
+        if max_entries is None and max_bytes is None:
+            raise refuse("max_entries", None, "give max_entries or max_bytes: a cache needs a bound")
+        self.max_entries = MAX_ENTRIES if max_entries is None else positive("max_entries", max_entries)
         self.max_bytes = None if max_bytes is None else parse_size("max_bytes", max_bytes)
         if eviction not in POLICIES:
             raise refuse("eviction", eviction, f"give one of {', '.join(POLICIES)}")
