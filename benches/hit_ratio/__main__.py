@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gzip
 import os
 import subprocess
 import sys
@@ -30,12 +31,14 @@ def arguments() -> argparse.Namespace:
         parser.error("--seeds and --threads are at least 1")
     if chosen.traces and not any(chosen.traces.glob("*.txt.gz")):
         parser.error(f"no *.txt.gz in {chosen.traces}")
-    return parser.parse_args()
+    return chosen
 
 
 def cells_to_run(folder: Path | None, known: Reference) -> list[traces.Cell]:
     """All cells; of a trace that the reference tables have, those they have."""
     found = traces.cells(traces.find(folder))
+    if not found:
+        raise traces.NotATraceError(f"a quarter of the keys should be {traces.FEWEST} entries or more")
     return [cell for cell in found if known.knows(cell) or not known.knows_trace(cell)]
 
 
@@ -59,7 +62,10 @@ def replay(cells: list[traces.Cell], chosen: argparse.Namespace) -> Scores:
         for run in peers.runs(cells, chosen.seeds, chosen.threads, python):
             scores.add(run)
             progress.step()
-    scores.columns.sort(key=wanted.index)
+    silent = [column for column in (*rust, *python) if column not in scores.columns]
+    if silent:
+        print(f"without figures: {', '.join(silent)}", file=sys.stderr)
+    scores.columns.sort(key=[*native.COLUMNS, *peers.COLUMNS].index)
     return scores
 
 
@@ -79,9 +85,11 @@ def report(cells: list[traces.Cell], scores: Scores, known: Reference, seeds: in
 def main() -> None:
     chosen = arguments()
     known = Reference()
-    cells = cells_to_run(chosen.traces, known)
     try:
+        cells = cells_to_run(chosen.traces, known)
         scores = replay(cells, chosen)
+    except (traces.NotATraceError, gzip.BadGzipFile) as error:
+        sys.exit(f"not a trace: {error}")
     except FileNotFoundError as error:
         sys.exit(f"{error.filename} was not found: the Rust part is built with it")
     except subprocess.CalledProcessError as error:

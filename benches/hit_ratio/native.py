@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from pathlib import Path
@@ -54,8 +55,9 @@ def runs(cells: list[Cell], seeds: int, threads: int, columns: list[str]) -> Ite
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write("\n".join(lines) + "\n")
-        process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # it ended, and said why
+            process.stdin.write("\n".join(lines) + "\n")
+            process.stdin.close()
         for line in process.stdout:
             path, kind, capacity, column, hits, hit_bytes = line.rstrip("\n").split("\t")
             cell = places[path, kind, int(capacity)]

@@ -44,7 +44,7 @@ def _means(cells: list[Cell], scores: Scores, known: Reference, columns: list[st
         if column in reference.SAME:
             found = [known.get(cell, reference.SAME[column]) for cell in cells]
             there = [value for value in found if value is not None]
-            row += _beside(figure, mean(there) if None not in found else None)
+            row += _beside(figure, mean(there) if None not in found else None, 2)
     return row
 
 
@@ -117,11 +117,11 @@ def _columns(cells: list[Cell], scores: Scores) -> list[str]:
     return [name for name in (OPT, *OURS) if name in there] + [name for name in there if name not in (OPT, *OURS)]
 
 
-def _beside(figure: float | None, expected: float | None) -> list[str]:
+def _beside(figure: float | None, expected: float | None, digits: int = 1) -> list[str]:
     if figure is None or expected is None:
-        return [_percent(expected), "–"]
-    difference = round(figure - expected, 1) + 0.0
-    return [_percent(expected), f"{difference:+.1f}" if difference else "0"]
+        return [_percent(expected, digits), "–"]
+    difference = round(figure - expected, digits)
+    return [_percent(expected, digits), f"{difference:+.{digits}f}" if difference else "0"]
 
 
 def _percent(figure: float | None, digits: int = 1) -> str:

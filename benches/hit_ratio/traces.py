@@ -16,6 +16,10 @@ SHARES = (0.1, 1.0, 5.0, 10.0, 25.0)  # percent
 FEWEST = 16  # entries of the smallest bound
 
 
+class NotATraceError(Exception):
+    """What is wrong with a file, and where."""
+
+
 @dataclass(frozen=True)
 class Trace:
     """What is known of a trace before it is replayed."""
@@ -57,12 +61,16 @@ def read(path: Path) -> tuple[list[int], list[int]]:
     keys: list[int] = []
     sizes: list[int] = []  # keys are numbered in order of first appearance
     with gzip.open(path, "rb") as lines:
-        for line in lines:
-            fields = line.split()
-            key = int(fields[0])
+        for number, line in enumerate(lines, 1):
+            try:
+                key, *size = (int(field) for field in line.split())
+            except ValueError:
+                raise NotATraceError(f"{path}:{number}: {line!r} is not `key [size]`") from None
+            if key > len(sizes):
+                raise NotATraceError(f"{path}:{number}: key {key} comes before key {len(sizes)}")
             keys.append(key)
             if key == len(sizes):
-                sizes.append(int(fields[1]) if len(fields) > 1 else 1)
+                sizes.append(size[0] if size else 1)
     return keys, sizes
 
 
