@@ -26,6 +26,7 @@ COLUMNS = {
     "tinylfu": True,
     "adaptive": True,
     "moka": True,
+    "moka strict": True,
     "quick_cache": True,
     "foyer fifo": False,
     "foyer lru": False,

@@ -83,13 +83,7 @@ def _theine(module: Any, column: str, cell: Cell) -> tuple[Get, Insert] | None:
 def _moka(module: Any, column: str, cell: Cell) -> tuple[Get, Insert]:
     weigher = (lambda _, size: size) if cell.sized else None
     cache = module.Moka(cell.capacity, weigher=weigher)
-    set_, run = cache.set, cache.run_pending_tasks
-
-    def insert(key: int, size: int) -> None:
-        set_(key, size)
-        run()  # else it holds new entries beside its bound
-
-    return (lambda key: cache.get(key) is not None), insert
+    return (lambda key: cache.get(key) is not None), cache.set
 
 
 def _cachebox(module: Any, column: str, cell: Cell) -> tuple[Get, Insert]:

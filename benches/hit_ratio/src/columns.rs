@@ -9,8 +9,8 @@ pub const OPT: &str = "OPT";
 /// Samovar's policies.
 pub const OURS: [&str; 6] = ["lru", "lfu", "fifo", "s3fifo", "tinylfu", "adaptive"];
 /// The peers from Rust.
-pub const PEERS: [&str; 7] =
-    ["moka", "quick_cache", "foyer fifo", "foyer lru", "foyer lfu", "foyer s3fifo", "foyer sieve"];
+pub const PEERS: [&str; 8] =
+    ["moka", "moka strict", "quick_cache", "foyer fifo", "foyer lru", "foyer lfu", "foyer s3fifo", "foyer sieve"];
 
 /// Every column, the optimum first.
 pub fn all() -> impl Iterator<Item = &'static str> {
@@ -28,7 +28,8 @@ pub fn run(column: &str, trace: &[Request], bound: Bound) -> Option<Score> {
         return (!bound.sized).then(|| opt::replay(trace, bound.entries));
     }
     let mut candidate = match column {
-        "moka" => peers::moka(bound),
+        "moka" => peers::moka(bound, false),
+        "moka strict" => peers::moka(bound, true),
         "quick_cache" => peers::quick_cache(bound),
         "foyer fifo" => peers::foyer_fifo(bound),
         "foyer lru" => peers::foyer_lru(bound),

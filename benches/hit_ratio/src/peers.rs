@@ -5,23 +5,29 @@
 use crate::replay::{Bound, Candidate};
 use foyer_memory::{CacheBuilder, EvictionConfig, FifoConfig, LfuConfig, LruConfig, S3FifoConfig, SieveConfig};
 
-/// Moka holds new entries beside its bound until its next maintenance. Asked for after every insert it keeps the bound.
-struct Moka(moka::sync::Cache<u32, u32>);
+/// Moka holds up to 64 new entries beside its bound until its next maintenance, and may hit them there. Strict, it is
+/// asked for maintenance after every insert and keeps the bound.
+struct Moka {
+    cache: moka::sync::Cache<u32, u32>,
+    strict: bool,
+}
 
 /// Builds a `moka::sync::Cache` with its default policy, TinyLFU.
-pub fn moka(bound: Bound) -> Box<dyn Candidate> {
+pub fn moka(bound: Bound, strict: bool) -> Box<dyn Candidate> {
     let builder = moka::sync::Cache::builder().max_capacity(bound.capacity).weigher(|_, size: &u32| *size);
-    Box::new(Moka(builder.build()))
+    Box::new(Moka { cache: builder.build(), strict })
 }
 
 impl Candidate for Moka {
     fn get(&mut self, key: u32) -> bool {
-        self.0.get(&key).is_some()
+        self.cache.get(&key).is_some()
     }
 
     fn insert(&mut self, key: u32, size: u32) {
-        self.0.insert(key, size);
-        self.0.run_pending_tasks();
+        self.cache.insert(key, size);
+        if self.strict {
+            self.cache.run_pending_tasks();
+        }
     }
 }
 
