@@ -57,6 +57,14 @@ bench: ## figures against peers, as ratios in one run
 	@build/venv-bench/bin/python -P tools/check_import.py
 	@build/venv-bench/bin/python -P benches/run.py
 
+# TRACES=dir: a folder of traces in the format of benches/hit_ratio/data; the default is those that come with the project.
+# SEEDS=5: runs of everything that throws dice.
+SEEDS ?= 1
+.PHONY: hit-ratio
+hit-ratio: ## hit ratios of our policies and of peers on real traces: a table and a picture (TRACES=dir, SEEDS=5)
+	@tools/venv.sh bench "$(PYTHON)" tools/requirements/bench.txt
+	@build/venv-bench/bin/python -m benches.hit_ratio $(if $(TRACES),--traces "$(TRACES)") --seeds $(SEEDS)
+
 .PHONY: check-import
 check-import: ## what `import samovar` costs
 	@tools/env.sh bench "$(PYTHON)" release tools/requirements/bench.txt

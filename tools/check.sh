@@ -50,6 +50,7 @@ check_lint() {
     local bin=build/venv-lint/bin features
     step "layers" "$PYTHON" -I tools/check_layers.py . || true
     step "rustfmt" cargo fmt --check || true
+    step "rustfmt: hit ratios" cargo fmt --check --manifest-path benches/hit_ratio/Cargo.toml || true
     export PYO3_PYTHON=$PYTHON # else pyo3 takes whatever python3 is first on PATH
     for features in --no-default-features --features=default --features=python; do
         step "clippy $features" cargo clippy "${locked[@]}" --quiet --all-targets $features -- -D warnings || true
@@ -64,6 +65,7 @@ check_lint() {
     step "ruff check" $bin/ruff check --cache-dir build/ruff . || true
     step "ruff format" $bin/ruff format --cache-dir build/ruff --check . || true
     step "mypy: package, tools" $bin/mypy --strict --cache-dir build/mypy python/samovar tools || true
+    step "mypy: hit ratios" $bin/mypy --strict --cache-dir build/mypy-hit-ratio -p benches.hit_ratio || true
     step "mypy: use of the package" $bin/mypy --strict --cache-dir build/mypy-use tests/typing || true
     step "pyright" $bin/pyright --pythonpath $bin/python python/samovar tests/typing || true
     step "stubtest" $bin/stubtest samovar._core --mypy-config-file pyproject.toml || true
