@@ -5,6 +5,9 @@
 //! was asked for: a float asks for 24 bytes and takes 32.
 //!
 //! The layouts of 3.11 to 3.13 are tested; those of 3.14 were read in its headers only.
+//!
+//! # Safety
+//! The unsafe functions of this file take valid objects, which they borrow, and need the interpreter to be held.
 
 use pyo3::ffi;
 use std::ffi::{c_ulong, c_void};

@@ -15,6 +15,9 @@
 //! the buffers of numpy arrays, `array`, `deque`, `Decimal` and `io`, the links of an `OrderedDict`, the table of a
 //! subclass of `set`; such an object counts as at least its struct. Too much, at most by a half, for containers that
 //! lie in two or three places of one large value. Modules, classes and functions are never followed.
+//!
+//! # Safety
+//! The unsafe functions of this file take valid objects, which they borrow, and need the interpreter to be held.
 
 use super::layout::{self, Members};
 use pyo3::ffi;

@@ -25,7 +25,9 @@ ENDINGS = {
     "a function was only decorated": "@cached\ndef f(x): return x",
     "a function was called": "@cached('5m')\ndef f(x): return [x]\nf(1); f(1)",
     "an async function was only decorated": "@cached\nasync def f(x): return x",
-    "an answer was not awaited": "@cached\nasync def f(x): return x\nimport warnings; warnings.simplefilter('ignore')\nkept = f(1)",
+    "an answer was not awaited": (
+        "import warnings\nwarnings.simplefilter('ignore')\n@cached\nasync def f(x): return x\nkept = f(1)"
+    ),
     "a cache is in a cycle": "c = Cache()\nc.sync.set('a', [c])",
     "a method was called": "class K:\n    @cached\n    def m(self): return self\nk = K(); k.m()",
 }

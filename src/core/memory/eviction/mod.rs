@@ -1,7 +1,7 @@
 //! Which entry leaves when there is no room. An order ranks slot numbers; it never holds keys or values.
 //!
 //! One file an order, behind the trait [`Order`]. The table calls it under its lock, so every method does bounded work and
-//! runs no foreign code. [`segmented`] is what `tinylfu` and `adaptive` are made of.
+//! runs no foreign code. `segmented` is what `tinylfu` and `adaptive` are made of.
 
 mod adaptive;
 mod fifo;
