@@ -1,4 +1,4 @@
-"""Who leaves when there is no room, as Python users see it. The orders themselves are tested in Rust, against slow models."""
+"""Who leaves when there is no room, as Python users see it. The orders themselves are tested in Rust."""
 
 import random
 import time
