@@ -1,4 +1,5 @@
-//! Finding keys that only Python can compare: hashable objects without an encoding, in a cache of this process alone.
+//! Finding keys that only Python can compare: those with hashable objects without an encoding, in a cache of this
+//! process alone.
 //!
 //! `__eq__` may do anything, so it never runs under the lock: candidates are copied out, compared outside, and if the
 //! table has changed meanwhile the search starts anew.
@@ -58,7 +59,8 @@ fn changes(tier: &Tier) -> (u64, u64) {
     (memory.entries.changes(), memory.flights.begun())
 }
 
-/// Two keys are rows of arguments; arguments are the same if their types are and Python says they are equal.
+/// A key is the encoding of a call, then the objects in it that have none: those are the same if their types are and
+/// Python says they are equal. The encoding alone tells 1 from True.
 fn same(a: &Bound<'_, PyAny>, b: &Bound<'_, PyAny>) -> PyResult<bool> {
     let (a, b) = (a.cast::<pyo3::types::PyTuple>()?, b.cast::<pyo3::types::PyTuple>()?);
     if a.len() != b.len() {

@@ -195,52 +195,39 @@ impl Naming {
         if let Some(hash) = unsafe { args::hash_call(state, &pointers) } {
             return Ok(Spot { hash: mix(hash, space.salt()), key: row_key(py, row)?, asks: false });
         }
-        let mut bytes = Vec::new();
-        for (_, value) in row {
-            match encode::encode(state, value, &mut bytes) {
-                Ok(()) => {}
+        let (mut bytes, mut asked) = (Vec::new(), Vec::new());
+        for (parameter, value) in row {
+            match encode::encode_rest_aside(state, value, &mut bytes) {
+                Ok(aside) => asked.extend(aside.into_iter().map(|object| (*parameter, object.into_bound(py)))),
                 Err(Refused::Raised(error)) => return Err(error),
-                Err(Refused::NoEncoding) => return self.asking(py, state, space, row),
+                Err(Refused::NoEncoding) => return Err(self.refuse(parameter, value)),
             }
         }
         let key = PyBytes::new(py, &bytes);
+        if !asked.is_empty() {
+            return self.asking(space, &key, asked);
+        }
         let hash = mix(key.hash()? as u64, space.salt() ^ ENCODED);
         Ok(Spot { hash, key: key.into_any().unbind(), asks: false })
     }
 
-    /// Hashable arguments without an encoding: by type and `==`, in this process only.
-    fn asking(
+    /// Hashable objects without an encoding: by type and `==`, in this process only; everything else about the call is
+    /// in `bytes`.
+    fn asking<'py>(
         &self,
-        py: Python<'_>,
-        state: &State,
         space: &Space,
-        row: &[(&Parameter, Bound<'_, PyAny>)],
+        bytes: &Bound<'py, PyBytes>,
+        asked: Vec<(&Parameter, Bound<'py, PyAny>)>,
     ) -> PyResult<Spot> {
-        let mut hash = 0;
-        for (parameter, value) in row {
-            // SAFETY: the row keeps its values alive.
-            let next = match unsafe { args::hash_plain(state, value.as_ptr()) } {
-                Some(next) => next,
-                None if encode::is_hashable(value) => {
-                    self.warn_identity(parameter, value)?;
-                    value.hash()? as u64
-                }
-                None => self.hash_of_encoding(state, parameter, value)?,
-            };
-            hash = args::chain(hash, next);
+        let mut hash = bytes.hash()? as u64;
+        let mut key = vec![bytes.as_any().clone()];
+        for (parameter, object) in asked {
+            self.warn_identity(parameter, &object)?;
+            hash = args::chain(hash, object.hash()? as u64);
+            key.push(object);
         }
-        let key = PyTuple::new(py, row.iter().map(|(_, value)| value))?;
+        let key = PyTuple::new(bytes.py(), key)?;
         Ok(Spot { hash: mix(hash, space.salt() ^ ASKING), key: key.into_any().unbind(), asks: true })
-    }
-
-    /// A list beside an argument that has no encoding: hashed by its own, compared by Python.
-    fn hash_of_encoding(&self, state: &State, parameter: &Parameter, value: &Bound<'_, PyAny>) -> PyResult<u64> {
-        let mut bytes = Vec::new();
-        match encode::encode(state, value, &mut bytes) {
-            Ok(()) => Ok(PyBytes::new(value.py(), &bytes).hash()? as u64),
-            Err(Refused::Raised(error)) => Err(error),
-            Err(Refused::NoEncoding) => Err(self.refuse(parameter, value)),
-        }
     }
 
     /// A session or connection as an argument makes an entry of its own for each: say so, once.

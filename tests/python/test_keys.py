@@ -70,6 +70,43 @@ def test_two_arguments_that_differ_are_two_calls(cache: Cache, one: Any, other: 
         assert echo.key(one) != echo.key(other)
 
 
+@pytest.mark.parametrize(("one", "other"), PAIRS.values(), ids=PAIRS.keys())
+@pytest.mark.filterwarnings("ignore:.*compared by identity:UserWarning")
+def test_they_differ_beside_and_inside_what_has_no_encoding(cache: Cache, one: Any, other: Any) -> None:
+    @cache.cached("5m")
+    def echo(value: Any, kind: Any = int) -> str:
+        return repr(value)
+
+    shapes: list[Callable[[Any], Any]] = [
+        lambda value: value,
+        lambda value: (value, int),
+        lambda value: P((value, int)),
+        lambda value: {"k": (value, int)},
+        lambda value: [int, value],
+    ]
+    for shape in shapes:
+        echo.cache_clear()
+        first, second = shape(one), shape(other)
+        for _ in range(2):
+            assert [echo(first), echo(second)] == [repr(first), repr(second)]
+        assert echo.stats().loads == 2
+
+
+def test_members_without_an_encoding_are_compared_by_type_and_value_in_any_order(cache: Cache) -> None:
+    @cache.cached("5m")
+    def echo(value: Any) -> int:
+        return len(value)
+
+    echo(frozenset({int, (1, str)}))
+    echo(frozenset({(1, str), int}))
+    echo({int: 1, str: 2})
+    echo({str: 2, int: 1})
+    assert echo.stats().loads == 2
+    echo(frozenset({int, (True, str)}))
+    echo({int: True, str: 2})
+    assert echo.stats().loads == 4
+
+
 def test_a_delimiter_inside_an_argument_does_not_move_the_border_between_two(cache: Cache) -> None:
     @cache.cached("5m")
     def join(a: str, b: str) -> tuple[str, str]:
