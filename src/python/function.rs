@@ -224,7 +224,9 @@ impl Function {
         let name = self.naming.name(py, state, &self.signature, values)?;
         match (&self.names, name) {
             (Some(names), Some(name)) => {
-                let alias = self.naming.alias(py, state, &space, &row)?;
+                // A callable may read more than the arguments: it is asked each time, whatever they are.
+                let lasts = matches!(self.naming.rule, KeyRule::Template(_));
+                let alias = if lasts { self.naming.alias(py, state, &space, &row)? } else { None };
                 Ok((keys::named(&name, names)?, space, alias))
             }
             _ => Ok((self.naming.place(py, state, &space, &row)?, space, None)),

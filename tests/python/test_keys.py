@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -337,6 +338,28 @@ def test_a_callable_key_takes_some_parameters_and_keeps_their_types(cache: Cache
     assert load(1, 2) == [1, 1]
     assert load(True) == [True, 0]
     assert load.stats().loads == 2
+
+
+def test_a_callable_key_is_asked_at_every_call(cache: Cache) -> None:
+    tenant: ContextVar[str] = ContextVar("tenant")
+
+    @cache.cached("5m", key=lambda n: f"{tenant.get()}:{n}")
+    def load(n: int) -> str:
+        return f"{tenant.get()} {n}"
+
+    @cache.cached("5m", key=lambda n: (tenant.get(), n))
+    async def aload(n: int) -> str:
+        return f"{tenant.get()} {n}"
+
+    async def main() -> None:
+        for _ in range(2):
+            for name in ("red", "blue"):
+                tenant.set(name)
+                assert [load(1), await aload(1)] == [f"{name} 1"] * 2
+
+    asyncio.run(main())
+    assert [load.stats().loads, aload.stats().loads] == [2, 2]
+    assert [load.stats().hits, aload.stats().hits] == [2, 2]
 
 
 def test_a_callable_key_with_an_unknown_parameter_is_refused(cache: Cache) -> None:
