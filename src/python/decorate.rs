@@ -61,6 +61,7 @@ pub fn _decorate(
     if names.is_some() {
         space.holds_names();
     }
+    let values = matches!(rule, KeyRule::Callable { .. }).then(|| tier.add_space_like(&space));
     let function = Function {
         tier,
         owner: core.owner.clone_ref(py),
@@ -69,6 +70,7 @@ pub fn _decorate(
         is_async: decoration.is_async,
         space,
         names,
+        values,
         naming: Naming { id: decoration.id, rule, warned: AtomicBool::new(false) },
         life: if decoration.bound { Life::Bound } else { Life::Shared },
         recipe: Arc::new(recipe),

@@ -12,7 +12,7 @@
 use super::blocking;
 use super::copy;
 use super::instances::Instances;
-use super::keys::{self, KeyRule, Naming};
+use super::keys::{KeyRule, Made, Naming};
 use super::owner::TierOwner;
 use super::raw::{self, protect};
 use super::reply;
@@ -48,6 +48,8 @@ pub struct Function {
     pub space: Arc<Space>,
     /// Where its names are, if it has a key rule.
     pub names: Option<Arc<Space>>,
+    /// Where its calls are for which a `key=` callable returned a value, not a name.
+    pub values: Option<Arc<Space>>,
     /// Names and rules.
     pub naming: Naming,
     /// How long loads live.
@@ -221,13 +223,14 @@ impl Function {
             space = own;
             row.remove(0);
         }
-        let name = self.naming.name(py, state, &self.signature, values)?;
-        match (&self.names, name) {
-            (Some(names), Some(name)) => {
+        let made = self.naming.made(py, state, &self.signature, values)?;
+        match (&self.names, made) {
+            (Some(names), Some(made)) => {
                 // A callable may read more than the arguments: it is asked each time, whatever they are.
                 let lasts = matches!(self.naming.rule, KeyRule::Template(_));
                 let alias = if lasts { self.naming.alias(py, state, &space, &row)? } else { None };
-                Ok((keys::named(&name, names)?, space, alias))
+                let own = self.values.as_ref().filter(|_| matches!(made, Made::Value(_))).cloned().unwrap_or(space);
+                Ok((made.spot(names, &own)?, own, alias))
             }
             _ => Ok((self.naming.place(py, state, &space, &row)?, space, None)),
         }
@@ -282,17 +285,23 @@ impl Function {
         }
     }
 
+    /// Everywhere its entries and counters are.
+    fn spaces(&self) -> Vec<Arc<Space>> {
+        let own = [Some(&self.space), self.values.as_ref()].into_iter().flatten().cloned();
+        self.instances.spaces().into_iter().chain(own).collect()
+    }
+
     /// Forgets all results, those of instances too.
     pub fn forget_all(&self) {
-        self.instances.spaces().iter().chain([&self.space]).for_each(|space| self.tier.clear_space(space));
+        self.spaces().iter().for_each(|space| self.tier.clear_space(space));
     }
 
     /// The counters, those of living instances included.
     pub fn stats(&self) -> Stats {
-        let spaces = self.instances.spaces();
+        let spaces = self.spaces();
         let mut memory = self.tier.memory.lock();
         let mut stats = Stats::default();
-        for space in spaces.iter().chain([&self.space]) {
+        for space in &spaces {
             stats.add(&memory.entries.stats(space.group()));
         }
         stats
@@ -300,9 +309,9 @@ impl Function {
 
     /// Sets the counters to zero.
     pub fn reset_stats(&self) {
-        let spaces = self.instances.spaces();
+        let spaces = self.spaces();
         let mut memory = self.tier.memory.lock();
-        for space in spaces.iter().chain([&self.space]) {
+        for space in &spaces {
             *memory.entries.stats_mut(space.group()) = Stats::default();
         }
     }
@@ -332,6 +341,7 @@ impl Function {
             && recipe.into_iter().flatten().chain(rule).all(&mut *visit)
             && self.signature.visit(visit)
             && self.tier.visit_space(&self.space, visit)
+            && self.values.as_ref().is_none_or(|values| self.tier.visit_space(values, visit))
             && self.instances.visit(&self.tier, visit)
     }
 
@@ -339,12 +349,14 @@ impl Function {
     fn clear(&self) {
         self.instances.clear(self);
         self.tier.drain_space(&self.space);
+        self.values.iter().for_each(|values| self.tier.drain_space(values));
     }
 }
 
 impl Drop for Function {
     fn drop(&mut self) {
         self.instances.clear(self);
+        self.values.iter().for_each(|values| self.tier.end_space(values, Some(&self.tier.names(""))));
         if self.names.is_some() {
             self.tier.adopt(&self.space);
         } else {

@@ -53,6 +53,30 @@ pub struct Naming {
     pub warned: AtomicBool,
 }
 
+/// What a key rule makes of a call.
+pub enum Made<'py> {
+    /// A name that people use, the same for every function of the namespace.
+    Name(Bound<'py, PyString>),
+    /// The encoding of a value; the function's own.
+    Value(Bound<'py, PyBytes>),
+}
+
+impl Made<'_> {
+    /// Where it is: a name among `names`, a value in the function's own space.
+    pub fn spot(self, names: &Space, values: &Space) -> PyResult<Spot> {
+        match self {
+            Made::Name(name) => named(&name, names),
+            Made::Value(bytes) => encoded(&bytes, values),
+        }
+    }
+}
+
+/// The spot of an encoding.
+fn encoded(bytes: &Bound<'_, PyBytes>, space: &Space) -> PyResult<Spot> {
+    let hash = mix(bytes.hash()? as u64, space.salt() ^ ENCODED);
+    Ok(Spot { hash, key: bytes.clone().into_any().unbind(), asks: false })
+}
+
 /// The spot of a name in a namespace's space.
 pub fn named(name: &Bound<'_, PyString>, space: &Space) -> PyResult<Spot> {
     let hash = mix(name.hash()? as u64, space.salt());
@@ -60,14 +84,14 @@ pub fn named(name: &Bound<'_, PyString>, space: &Space) -> PyResult<Spot> {
 }
 
 impl Naming {
-    /// The name a template or callable gives to a call, `None` under the plain rule.
-    pub fn name<'py>(
+    /// What a template or callable makes of a call, `None` under the plain rule.
+    pub fn made<'py>(
         &self,
         py: Python<'py>,
         state: &State,
         signature: &Signature,
         values: &[Bound<'py, PyAny>],
-    ) -> PyResult<Option<Bound<'py, PyString>>> {
+    ) -> PyResult<Option<Made<'py>>> {
         match &self.rule {
             KeyRule::Call => Ok(None),
             KeyRule::Template(parts) => {
@@ -80,28 +104,33 @@ impl Naming {
                         }
                     }
                 }
-                Ok(Some(PyString::new(py, &stored_name(&name))))
+                Ok(Some(Made::Name(PyString::new(py, &stored_name(&name)))))
             }
             KeyRule::Callable { callable, takes } => {
                 let taken: Vec<_> = takes.iter().map(|&at| values[at].clone()).collect();
-                let made = callable.bind(py).call1(PyTuple::new(py, taken)?)?;
-                if let Ok(name) = made.cast_exact::<PyString>() {
-                    return Ok(Some(name.clone()));
-                }
-                let mut bytes = Vec::new();
-                match encode::encode(state, &made, &mut bytes) {
-                    Ok(()) => Ok(Some(PyString::new(py, &stored_name(&format!("{}:{}", self.id, text(&bytes)))))),
-                    Err(Refused::Raised(error)) => Err(error),
-                    Err(Refused::NoEncoding) => Err(errors::key_type(
-                        py,
-                        format!(
-                            "key= of {} returned {}, which has no canonical encoding; return a str, or a tuple of plain values",
-                            self.id,
-                            shown(&made)
-                        ),
-                    )),
-                }
+                self.read(state, callable.bind(py).call1(PyTuple::new(py, taken)?)?).map(Some)
             }
+        }
+    }
+
+    /// What a `key=` callable returned.
+    fn read<'py>(&self, state: &State, returned: Bound<'py, PyAny>) -> PyResult<Made<'py>> {
+        let py = returned.py();
+        if let Ok(name) = returned.cast_exact::<PyString>() {
+            return Ok(Made::Name(name.clone()));
+        }
+        let mut bytes = Vec::new();
+        match encode::encode(state, &returned, &mut bytes) {
+            Ok(()) => Ok(Made::Value(PyBytes::new(py, &bytes))),
+            Err(Refused::Raised(error)) => Err(error),
+            Err(Refused::NoEncoding) => Err(errors::key_type(
+                py,
+                format!(
+                    "key= of {} returned {}, which has no canonical encoding; return a str, or a tuple of plain values",
+                    self.id,
+                    shown(&returned)
+                ),
+            )),
         }
     }
 
@@ -154,8 +183,10 @@ impl Naming {
         signature: &Signature,
         values: &[Bound<'_, PyAny>],
     ) -> PyResult<String> {
-        if let Some(name) = self.name(py, state, signature, values)? {
-            return Ok(name.to_str()?.to_owned());
+        match self.made(py, state, signature, values)? {
+            Some(Made::Name(name)) => return Ok(name.to_str()?.to_owned()),
+            Some(Made::Value(bytes)) => return Ok(self.stored(bytes.as_bytes())),
+            None => {}
         }
         let mut bytes = Vec::new();
         for (parameter, value) in signature.parameters.iter().zip(values).filter(|(p, _)| p.in_key) {
@@ -165,7 +196,12 @@ impl Naming {
                 Err(Refused::NoEncoding) => return Err(self.refuse(parameter, value)),
             }
         }
-        Ok(stored_name(&format!("{}:{}", self.id, text(&bytes))))
+        Ok(self.stored(&bytes))
+    }
+
+    /// An encoding as text, with the function's id.
+    fn stored(&self, bytes: &[u8]) -> String {
+        stored_name(&format!("{}:{}", self.id, text(bytes)))
     }
 
     /// The shortcut from a call to its name, if its arguments are plain.
@@ -207,8 +243,7 @@ impl Naming {
         if !asked.is_empty() {
             return self.asking(space, &key, asked);
         }
-        let hash = mix(key.hash()? as u64, space.salt() ^ ENCODED);
-        Ok(Spot { hash, key: key.into_any().unbind(), asks: false })
+        encoded(&key, space)
     }
 
     /// Hashable objects without an encoding: by type and `==`, in this process only; everything else about the call is

@@ -1,6 +1,7 @@
 """What makes two calls the same call: typed keys, spellings, templates, and what is left out."""
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
@@ -360,6 +361,40 @@ def test_a_callable_key_is_asked_at_every_call(cache: Cache) -> None:
     asyncio.run(main())
     assert [load.stats().loads, aload.stats().loads] == [2, 2]
     assert [load.stats().hits, aload.stats().hits] == [2, 2]
+
+
+def test_two_closures_with_a_callable_key_share_names_and_no_values(cache: Cache) -> None:
+    def make(factor: int, key: Any) -> Any:
+        @cache.cached("5m", key=key)
+        def times(n: int) -> int:
+            return n * factor
+
+        return times
+
+    double, triple = make(2, lambda n: (n,)), make(3, lambda n: (n,))
+    assert [double(5), triple(5), double(5), triple(5)] == [10, 15, 10, 15]
+    assert double.peek(5).value == 10
+    double.invalidate(5)
+    assert [double.peek(5), triple.peek(5).value, double.stats().loads] == [None, 15, 1]
+    double(5)
+    double.invalidate_all()
+    assert [double.peek(5), triple.stats().entries] == [None, 1]
+    by_name = make(4, lambda n: f"times:{n}")
+    assert [by_name(5), make(5, lambda n: f"times:{n}")(5), cache.sync.get("times:5")] == [20, 20, 20]
+
+
+def test_what_only_a_gone_function_could_find_goes_with_it(cache: Cache) -> None:
+    def use() -> None:
+        @cache.cached("5m", key=lambda n: (n,) if n else "nil")
+        def load(n: int) -> int:
+            return n
+
+        load(0), load(1)
+        assert cache.stats().entries == 2
+
+    use()
+    gc.collect()
+    assert [cache.stats().entries, cache.sync.get("nil")] == [1, 0]
 
 
 def test_a_callable_key_with_an_unknown_parameter_is_refused(cache: Cache) -> None:
