@@ -321,6 +321,57 @@ def test_parameters_annotated_with_no_cache_key_are_no_part_of_the_key(cache: Ca
     assert load.stats().loads == 1
 
 
+ANNOTATED = """
+from __future__ import annotations
+from typing import TYPE_CHECKING, Annotated, Optional
+from samovar import NoCacheKey
+if TYPE_CHECKING:
+    import models
+    from models import Session, User
+Dependency = Annotated[object, "marked", NoCacheKey()]
+def load(n: int, session: {annotation} = None) -> dict[str, User]:
+    return {{}}
+"""
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        "Annotated[Session, NoCacheKey]",
+        "Annotated[models.Session, NoCacheKey]",
+        "Annotated[object, NoCacheKey] | None",
+        "None | Annotated[Session, NoCacheKey]",
+        "Annotated[Session | None, NoCacheKey]",
+        "Optional[Annotated[Session[User], NoCacheKey()]]",
+        "Dependency",
+        "models.Annotated[Session, models.NoCacheKey]",
+    ],
+)
+def test_the_mark_counts_whatever_else_cannot_be_resolved(cache: Cache, annotation: str) -> None:
+    module: dict[str, Any] = {"__name__": "annotated"}
+    exec(ANNOTATED.format(annotation=annotation), module)
+    load = cache.cached("5m")(module["load"])
+    load(1, object()), load(1, object())
+    assert load.stats().loads == 1
+
+
+def test_an_optional_parameter_can_be_marked(cache: Cache) -> None:
+    @cache.cached("5m")
+    def load(n: int, session: Annotated[object, NoCacheKey] | None = None) -> int:
+        return n
+
+    load(1, object()), load(1)
+    assert load.stats().loads == 1
+
+
+def test_a_mark_that_cannot_be_read_is_refused(cache: Cache) -> None:
+    def load(n: int, session: "Annotated[int.nothing, NoCacheKey]") -> int:  # noqa: F821
+        return n
+
+    with pytest.raises(ConfigError, match=r"NoCacheKey.*ignore="):
+        cache.cached("5m")(load)
+
+
 @pytest.mark.parametrize("ignore", ["session", ["sesion"], [1]])
 def test_an_ignore_that_cannot_be_is_refused(cache: Cache, ignore: Any) -> None:
     with pytest.raises(ConfigError, match="ignore"):
