@@ -312,6 +312,7 @@ def build(cache: Cache, function: Callable[..., Any], options: dict[str, Any]) -
             copy=cache.policy.copy if options.get("copy") is None else options["copy"],
             max_entries=own_bound(options),
             bound=bool(injected) and not options.get("self_contained", False),
+            is_method=is_method(function, signature),
         ),
     )
     functools.update_wrapper(decoration, function)
@@ -343,6 +344,12 @@ def refuse_odd(function: Any) -> None:
         )
     if isinstance(function, type):
         raise TypeError(f"@cached cannot cache the class {function.__qualname__}; cache a function that makes one")
+
+
+def is_method(function: Any, signature: inspect.Signature) -> bool:
+    """True for a function with a `self` that a class body defines, wherever it is assigned later."""
+    body = getattr(function, "__qualname__", "").rpartition(".")[0]
+    return bool(body) and not body.endswith("<locals>") and next(iter(signature.parameters), None) == "self"
 
 
 def function_id(function: Any, version: object) -> str:

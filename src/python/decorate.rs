@@ -35,6 +35,7 @@ pub struct Decoration<'py> {
     copy: Bound<'py, PyAny>,
     max_entries: Option<u32>,
     bound: bool,
+    is_method: bool,
 }
 
 /// Makes a cached function in this cache.
@@ -77,6 +78,9 @@ pub fn _decorate(
         is_method: AtomicBool::new(false),
         instances: Instances::default(),
     };
+    if decoration.is_method {
+        function.becomes_method();
+    }
     new_object(py, core.state, Arc::new(function), None)
 }
 

@@ -321,7 +321,7 @@ impl Function {
         self.tier.max_entries(&self.space)
     }
 
-    /// A class body took it: its first parameter is an instance, unless that is not part of the key.
+    /// It was written in a class body: its first parameter is an instance, unless that is not part of the key.
     pub fn becomes_method(&self) {
         if self.names.is_none() && self.signature.parameters.first().is_some_and(|first| first.in_key) {
             self.is_method.store(true, Relaxed);

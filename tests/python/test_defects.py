@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import functools
 import gc
 import inspect
 import math
@@ -11,6 +12,7 @@ import random
 import threading
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -418,6 +420,62 @@ def test_an_instance_is_not_kept_alive_by_its_results(cache: Cache) -> None:
     del account
     gc.collect()
     assert seen() is None
+
+
+def test_a_function_that_a_class_body_names_stays_what_it_was(cache: Cache) -> None:
+    @cache.cached("5m")
+    def load(n: int) -> int:
+        return n
+
+    load(1)
+
+    class Registry:
+        loader = load
+
+    @dataclass
+    class Config:
+        loader: Callable[[int], int] = load
+
+    assert [load(1), load(n=5), Registry.loader(1), Config().loader(1)] == [1, 5, 1, 1]
+    assert load.stats().loads == 2
+    load.invalidate(1)
+    assert load.peek(1) is None
+
+
+def test_a_method_is_one_however_the_class_got_it(cache: Cache) -> None:
+    class Later:
+        def get(self, n: int) -> int:
+            return n
+
+    Later.get = cache.cached("5m")(Later.get)  # type: ignore[method-assign]
+
+    def logged(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(*args: Any) -> Any:
+            return function(*args)
+
+        return call
+
+    class Wrapped:
+        @logged
+        @cache.cached("5m")
+        def get(self, n: int) -> int:
+            return n
+
+        also = get
+
+    class Inline:
+        get = cache.cached("5m")(lambda self, n: n)
+        also = get
+
+    for loads, kind in enumerate((Later, Wrapped, Inline), 1):
+        one = kind()
+        one.get(1), getattr(one, "also", one.get)(1)
+        assert cache.stats().loads == loads
+        seen = weakref.ref(one)
+        del one
+        assert seen() is None
+        assert cache.stats().entries == 0
 
 
 def test_an_instance_without_weak_references_is_refused_with_the_cure(cache: Cache) -> None:
