@@ -307,7 +307,7 @@ def build(cache: Cache, function: Callable[..., Any], options: dict[str, Any]) -
             ],
             key=key,
             key_takes=takes,
-            ttl=options.get("ttl", ...),
+            ttl=check_ttl_callable(options.get("ttl", ...), signature),
             cache_if=check_callable("cache_if", options.get("cache_if")),
             copy=cache.policy.copy if options.get("copy") is None else options["copy"],
             max_entries=own_bound(options),
@@ -476,6 +476,25 @@ def check_callable(option: str, value: Any) -> Any:
     if value is not None and not callable(value):
         raise refuse(option, value, "give a function of the result that returns True or False")
     return value
+
+
+def check_ttl_callable(ttl: Any, signature: inspect.Signature) -> Any:
+    """A ttl callable must take the result and then all arguments, in the order of the function's signature."""
+    import inspect as inspection
+
+    kinds = {parameter.kind for parameter in signature.parameters.values()}
+    if not callable(ttl) or kinds & {inspection.Parameter.VAR_POSITIONAL, inspection.Parameter.VAR_KEYWORD}:
+        return ttl
+    try:
+        taken = inspection.signature(ttl)
+    except ValueError:
+        return ttl
+    try:
+        taken.bind(None, *signature.parameters)
+    except TypeError:
+        call = ", ".join(["value", *signature.parameters])
+        raise refuse("ttl", ttl, f"it is called as ttl({call}), so let it take these, or (value, *args)") from None
+    return ttl
 
 
 def own_bound(options: dict[str, Any]) -> int | None:

@@ -16,8 +16,8 @@ use super::keys::{KeyRule, Made, Naming};
 use super::owner::TierOwner;
 use super::raw::{self, protect};
 use super::reply;
-use super::request::{Alias, Loader, Recipe, Request, Spot};
-use super::signature::{Parameter, Signature};
+use super::request::{Alias, Loader, Recipe, Request, Spot, Told};
+use super::signature::{Kind, Parameter, Signature};
 use super::state::State;
 use super::tier::{Object, Space, Tier};
 use super::{args, asyncio};
@@ -245,6 +245,7 @@ impl Function {
             callable: self.wrapped.clone_ref(py),
             args: all.into_iter().map(Bound::unbind).collect(),
             names: names.map(Bound::unbind),
+            bound: if self.recipe.asked_ttl().is_some() { self.told(py, values)? } else { Default::default() },
         };
         Ok(Request {
             tier: self.tier.clone(),
@@ -256,6 +257,27 @@ impl Function {
             life: self.life,
             refresh: false,
         })
+    }
+
+    /// The values of all parameters as a callable of the user's is told of them.
+    fn told(&self, py: Python<'_>, values: Vec<Bound<'_, PyAny>>) -> PyResult<Told> {
+        let (mut args, mut more, mut names) = (Vec::new(), Vec::new(), Vec::new());
+        for (parameter, value) in self.signature.parameters.iter().zip(values) {
+            match parameter.kind {
+                Kind::VarPositional => args.extend(value.cast::<PyTuple>()?.iter().map(Bound::unbind)),
+                Kind::VarKeyword => {
+                    for pair in value.cast::<PyTuple>()?.iter() {
+                        let (name, value) = pair.extract::<(Bound<'_, PyAny>, Object)>()?;
+                        names.push(name);
+                        more.push(value);
+                    }
+                }
+                _ => args.push(value.unbind()),
+            }
+        }
+        args.extend(more);
+        let names = (!names.is_empty()).then(|| PyTuple::new(py, names)).transpose()?;
+        Ok((args, names.map(Bound::unbind)))
     }
 
     /// The canonical key of a call.

@@ -45,7 +45,12 @@ pub struct Loader {
     pub args: Vec<Object>,
     /// The names of the last arguments.
     pub names: Option<Py<PyTuple>>,
+    /// The same call as a ttl callable is told of it: every parameter in order, defaults applied.
+    pub bound: Told,
 }
+
+/// Positional values, then those of `**kwargs`, and the names of the latter.
+pub type Told = (Vec<Object>, Option<Py<PyTuple>>);
 
 impl Loader {
     /// Calls it.
@@ -123,8 +128,9 @@ impl Recipe {
         let ttl = match &self.ttl {
             Ttl::Fixed(ttl) => *ttl,
             Ttl::Asked(callable) if wanted => {
-                let told = call_with(py, callable.bind(py), Some(value), &loader.args, loader.names.as_ref())?;
-                super::options::ttl(&told, "ttl", true)?
+                let (args, names) = &loader.bound;
+                let told = call_with(py, callable.bind(py), Some(value), args, names.as_ref())?;
+                super::options::ttl(&told, &format!("result of ttl= of {}", self.name), true)?
             }
             Ttl::Asked(_) => None,
         };

@@ -539,3 +539,37 @@ def test_equal_sets_and_dicts_have_one_key_in_every_process() -> None:
         )
         keys.add(done.stdout)
     assert len(keys) == 1
+
+
+def test_a_ttl_callable_is_told_the_call_in_the_order_of_the_signature(cache: Cache) -> None:
+    told: list[Any] = []
+
+    def ttl(*call: Any, **more: Any) -> str:
+        told.append((*call, more))
+        return "5m"
+
+    @cache.cached(ttl=ttl)
+    def load(a: int, b: int = 2, *, c: int = 3) -> str:
+        return "value"
+
+    @cache.cached(ttl=ttl)
+    def spread(a: int, *rest: int, **more: int) -> str:
+        return "value"
+
+    load(b=5, a=1), load(1), load(c=7, a=0), spread(1, 2, 3, x=4)
+    assert told == [("value", 1, 5, 3, {}), ("value", 1, 2, 3, {}), ("value", 0, 2, 7, {}), ("value", 1, 2, 3, {"x": 4})]
+
+
+def test_what_is_wrong_with_a_ttl_callable_names_the_option(cache: Cache) -> None:
+    with pytest.raises(ConfigError, match=r"ttl.*ttl\(value, a, b\)"):
+
+        @cache.cached(ttl=lambda value: 5)
+        def load(a: int, b: int) -> int:
+            return a
+
+    @cache.cached(ttl=lambda value, n: "soon")
+    def other(n: int) -> int:
+        return n
+
+    with pytest.raises(ConfigError, match=r"ttl= of .*other: .soon"):
+        other(1)
