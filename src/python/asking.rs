@@ -4,6 +4,7 @@
 //! `__eq__` may do anything, so it never runs under the lock: candidates are copied out, compared outside, and if the
 //! table has changed meanwhile the search starts anew.
 
+use super::errors;
 use super::request::Spot;
 use super::tier::{Object, Tier};
 use crate::core::flight::FlightId;
@@ -69,7 +70,7 @@ fn same(a: &Bound<'_, PyAny>, b: &Bound<'_, PyAny>) -> PyResult<bool> {
     for (x, y) in a.iter().zip(b.iter()) {
         // SAFETY: both are valid objects.
         let plainly = unsafe { super::args::same_plain(x.as_ptr(), y.as_ptr()) };
-        let same = plainly || (x.get_type().is(y.get_type()) && x.eq(&y)?);
+        let same = plainly || (x.get_type().is(y.get_type()) && x.eq(&y).map_err(|error| errors::not_stop(a.py(), error))?);
         if !same {
             return Ok(false);
         }

@@ -11,6 +11,7 @@
 
 use super::blocking;
 use super::copy;
+use super::errors;
 use super::instances::Instances;
 use super::keys::{KeyRule, Made, Naming};
 use super::owner::TierOwner;
@@ -239,7 +240,8 @@ impl Function {
     /// Everything a driver needs to answer this call.
     pub fn request(self: &Arc<Self>, py: Python<'_>, state: &State, given: Given) -> PyResult<Request> {
         let values = self.bind(py, given)?;
-        let (spot, space, alias) = self.place(py, state, &values)?;
+        let placed = self.place(py, state, &values);
+        let (spot, space, alias) = placed.map_err(|error| errors::not_stop(py, error))?;
         let (all, names) = given.owned(py);
         let loader = Loader {
             callable: self.wrapped.clone_ref(py),
@@ -283,7 +285,8 @@ impl Function {
     /// The canonical key of a call.
     pub fn key(self: &Arc<Self>, py: Python<'_>, state: &State, given: Given) -> PyResult<String> {
         let values = self.bind(py, given)?;
-        self.naming.canonical(py, state, &self.signature, &values)
+        let key = self.naming.canonical(py, state, &self.signature, &values);
+        key.map_err(|error| errors::not_stop(py, error))
     }
 
     /// Answers a call that was no hit on the fast path.

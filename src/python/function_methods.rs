@@ -7,7 +7,7 @@
 //! the type they belong to, valid arguments for as long as the call lasts, and the interpreter held.
 
 use super::asyncio::Call;
-use super::blocking;
+use super::{blocking, errors};
 use super::function::{Given, This, new_object};
 use super::raw;
 use super::reply::{self, Deed};
@@ -122,7 +122,8 @@ unsafe extern "C" fn set(
             let rest = Given::new(args.add(1), count as usize - 1, names);
             let request = this.with_instance(rest, |given| request(this, given))?;
             deed(this, "set", move |py| {
-                let kept = request.recipe.keep(value.bind(py), &request.loader, &request.tier)?;
+                let kept = request.recipe.keep(value.bind(py), &request.loader, &request.tier);
+                let kept = kept.map_err(|error| errors::not_stop(py, error))?;
                 request.spot.put(py, &request.tier, &request.space, kept)?;
                 Ok(py.None())
             })

@@ -334,6 +334,7 @@ impl Request {
         let failed = result.as_ref().err().cloned();
         let kept = result.and_then(|value| {
             let kept = self.recipe.keep(value, &self.loader, &self.tier);
+            let kept = kept.map_err(|error| errors::not_stop(py, error));
             kept.map(|kept| (value, kept)).map_err(|error| error.into_value(py).into_bound(py).into_any())
         });
         let input = match &kept {

@@ -664,3 +664,72 @@ def test_a_finalizer_that_awaits_while_an_answer_is_handed_over_disturbs_nobody(
     gc.collect()
     assert all(given == [[2], [3], [2], [3]] for given in gave)
     whole(cache)
+
+
+def stop(*_: Any) -> Any:
+    raise StopIteration("stopped")
+
+
+class Stops:
+    """Raises StopIteration when it is compared or copied."""
+
+    def __hash__(self) -> int:
+        return 7
+
+    __eq__ = __deepcopy__ = __cache_key__ = stop
+
+
+STOPS: dict[str, tuple[dict[str, Any], Any]] = {
+    "cache_if": ({"cache_if": stop}, 1),
+    "ttl": ({"ttl": stop}, 1),
+    "key": ({"key": lambda n: stop()}, 1),
+    "copy": ({"copy": "deep"}, 1),
+    "cache key": ({}, Stops()),
+}
+
+
+@pytest.mark.parametrize(("options", "argument"), STOPS.values(), ids=STOPS.keys())
+def test_a_stop_iteration_never_passes_for_an_answer(cache: Cache, options: Any, argument: Any) -> None:
+    value = Stops() if "copy" in options else 1
+
+    @cache.cached(**options)
+    def load(n: Any) -> Any:
+        return value
+
+    @cache.cached(**options)
+    async def aload(n: Any) -> Any:
+        return value
+
+    async def main() -> None:
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="StopIteration"):
+                await aload(argument)
+
+    asyncio.run(main())
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            list(map(load, [argument]))
+
+
+def test_a_stop_iteration_of_a_comparison_or_a_factory_is_an_error(cache: Cache) -> None:
+    class Stopping:
+        def __hash__(self) -> int:
+            return 7
+
+        __eq__ = stop
+
+    @cache.cached("5m")
+    def load(key: Any) -> int:
+        return 1
+
+    load(Stopping())
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        list(map(load, [Stopping()]))
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="StopIteration") as raised:
+            await cache.get_or_set("k", stop)
+        assert isinstance(raised.value.__cause__, StopIteration)
+        assert await cache.get("k") is None
+
+    asyncio.run(main())
