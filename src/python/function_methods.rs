@@ -86,8 +86,8 @@ call_method!(invalidate, |this, given| {
 });
 
 call_method!(peek, |this, given| {
-    let Request { tier, spot, .. } = request(this, given)?;
-    deed(this, "peek", move |py| views::entry(py, &tier, &spot))
+    let Request { tier, spot, space, .. } = request(this, given)?;
+    deed(this, "peek", move |py| views::entry(py, &tier, &space, &spot))
 });
 
 call_method!(refresh, |this, given| {
@@ -123,7 +123,8 @@ unsafe extern "C" fn set(
             let request = this.with_instance(rest, |given| request(this, given))?;
             deed(this, "set", move |py| {
                 let kept = request.recipe.keep(value.bind(py), &request.loader, &request.tier);
-                let kept = kept.map_err(|error| errors::not_stop(py, error))?;
+                let mut kept = kept.map_err(|error| errors::not_stop(py, error))?;
+                kept.ttl = kept.ttl.filter(|_| !request.space.is_disabled());
                 request.spot.put(py, &request.tier, &request.space, kept)?;
                 Ok(py.None())
             })

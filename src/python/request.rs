@@ -380,7 +380,7 @@ impl Request {
 
     fn store(&self, py: Python<'_>, memory: &mut PyMemory, fill: Fill<Object>, kept: &Kept, gone: &mut Gone) {
         let now = self.tier.clock.now();
-        let Some(ttl) = kept.ttl.filter(|_| !self.tier.is_disabled()) else {
+        let Some(ttl) = kept.ttl.filter(|_| !self.space.is_disabled()) else {
             // Answered, not kept; a value that is past its time must not come back either.
             if let Some(id) = fill.seen.and_then(|seen| memory.entries.resolve(seen)) {
                 memory.entries.remove(id, Reason::Removed, gone);
