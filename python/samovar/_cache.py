@@ -321,7 +321,7 @@ class Cache(_core.CacheCore):
 
     @contextmanager
     def disabled(self) -> Generator[None]:
-        """Within this block, in every thread, lookups miss and nothing is stored.
+        """Within this block, in every thread, lookups miss and nothing is stored, here and in the namespaces below.
 
         A write removes its key, so that no older value comes back afterwards. Costs other hits nothing.
         """

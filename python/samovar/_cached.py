@@ -7,7 +7,8 @@ decorating, with the option, the value and the cure.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+import types
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, Protocol, TypeVar, Union, get_origin, overload
 
 from samovar import _core
 from samovar._options import positive, refuse, unknown
@@ -306,11 +307,12 @@ def build(cache: Cache, function: Callable[..., Any], options: dict[str, Any]) -
             ],
             key=key,
             key_takes=takes,
-            ttl=options.get("ttl", ...),
+            ttl=check_ttl_callable(options.get("ttl", ...), signature),
             cache_if=check_callable("cache_if", options.get("cache_if")),
             copy=cache.policy.copy if options.get("copy") is None else options["copy"],
             max_entries=own_bound(options),
             bound=bool(injected) and not options.get("self_contained", False),
+            is_method=is_method(function, signature),
         ),
     )
     functools.update_wrapper(decoration, function)
@@ -342,6 +344,12 @@ def refuse_odd(function: Any) -> None:
         )
     if isinstance(function, type):
         raise TypeError(f"@cached cannot cache the class {function.__qualname__}; cache a function that makes one")
+
+
+def is_method(function: Any, signature: inspect.Signature) -> bool:
+    """True for a function with a `self` that a class body defines, wherever it is assigned later."""
+    body = getattr(function, "__qualname__", "").rpartition(".")[0]
+    return bool(body) and not body.endswith("<locals>") and next(iter(signature.parameters), None) == "self"
 
 
 def function_id(function: Any, version: object) -> str:
@@ -393,20 +401,72 @@ def ignored_parameters(function: Any, ignore: object, signature: inspect.Signatu
 
 
 def annotations_of(function: Any) -> dict[str, Any]:
-    """The annotations with `Annotated` kept; those that cannot be resolved are none."""
+    """The annotations of a function, read one by one: a name that is missing spoils nothing but its own."""
+    function = described(function)
     raw: dict[str, Any] = getattr(function, "__annotations__", {})
-    if not any("NoCacheKey" in str(kind) for kind in raw.values()):
-        return {}
-    from typing import get_type_hints
+    scope = Names(getattr(function, "__globals__", {}))
+    return {name: scope.read(kind) if isinstance(kind, str) else kind for name, kind in raw.items()}
 
-    try:
-        return get_type_hints(function, include_extras=True)
-    except (NameError, TypeError, AttributeError):
-        return {name: kind for name, kind in raw.items() if not isinstance(kind, str)}
+
+def described(function: Any) -> Any:
+    """What a partial calls, a wrapper wraps or a callable object runs: it has annotations, and their globals."""
+    import inspect
+
+    while isinstance(function, functools.partial):
+        function = function.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    function = inspect.unwrap(function)
+    return function if hasattr(function, "__globals__") else getattr(type(function), "__call__", function)
+
+
+class Names(dict[str, Any]):
+    """The names that annotations may use. Those imported for type checkers alone stand for anything."""
+
+    def __missing__(self, name: str) -> Any:
+        return known(name)
+
+    def read(self, text: str) -> Any:
+        """What an annotation says, None if it says nothing that can be understood."""
+        try:
+            return eval(text, {}, self)  # as `typing.get_type_hints` does, but for one annotation
+        except Exception:
+            if "NoCacheKey" in text:
+                raise refuse("annotation", text, "it cannot be read here; use ignore= instead of NoCacheKey") from None
+            return None
+
+
+def known(name: str) -> Any:
+    """A name that is not there at run time: a builtin, one of the two we need, or anything."""
+    import builtins
+
+    ours = {"Annotated": Annotated, "NoCacheKey": NoCacheKey}
+    return ours.get(name) or getattr(builtins, name, None) or Anything()
+
+
+class Anything:
+    """Stands for a name that only type checkers know, whatever is done with it."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return known(name)
+
+    def __getitem__(self, item: object) -> Anything:
+        return self
+
+    def __call__(self, *args: object, **kwargs: object) -> Anything:
+        return self
+
+    def __or__(self, other: Any) -> Any:
+        return Union[Any, other]  # noqa: UP007 - of an object that is no type
+
+    __ror__ = __or__
 
 
 def marks_no_key(kind: Any) -> bool:
-    """True for `Annotated[T, NoCacheKey]` and `Annotated[T, NoCacheKey()]`."""
+    """True for `Annotated[T, NoCacheKey]`, with or without a call, by an alias, or as one choice of several."""
+    kind = getattr(kind, "__value__", kind)
+    if get_origin(kind) in (Union, types.UnionType):
+        return any(marks_no_key(choice) for choice in kind.__args__)
     marks = getattr(kind, "__metadata__", ())
     return any(mark is NoCacheKey or isinstance(mark, NoCacheKey) for mark in marks)
 
@@ -416,6 +476,25 @@ def check_callable(option: str, value: Any) -> Any:
     if value is not None and not callable(value):
         raise refuse(option, value, "give a function of the result that returns True or False")
     return value
+
+
+def check_ttl_callable(ttl: Any, signature: inspect.Signature) -> Any:
+    """A ttl callable must take the result and then all arguments, in the order of the function's signature."""
+    import inspect as inspection
+
+    kinds = {parameter.kind for parameter in signature.parameters.values()}
+    if not callable(ttl) or kinds & {inspection.Parameter.VAR_POSITIONAL, inspection.Parameter.VAR_KEYWORD}:
+        return ttl
+    try:
+        taken = inspection.signature(ttl)
+    except ValueError:
+        return ttl
+    try:
+        taken.bind(None, *signature.parameters)
+    except TypeError:
+        call = ", ".join(["value", *signature.parameters])
+        raise refuse("ttl", ttl, f"it is called as ttl({call}), so let it take these, or (value, *args)") from None
+    return ttl
 
 
 def own_bound(options: dict[str, Any]) -> int | None:

@@ -1,8 +1,10 @@
-//! Finding keys that only Python can compare: hashable objects without an encoding, in a cache of this process alone.
+//! Finding keys that only Python can compare: those with hashable objects without an encoding, in a cache of this
+//! process alone.
 //!
 //! `__eq__` may do anything, so it never runs under the lock: candidates are copied out, compared outside, and if the
 //! table has changed meanwhile the search starts anew.
 
+use super::errors;
 use super::request::Spot;
 use super::tier::{Object, Tier};
 use crate::core::flight::FlightId;
@@ -58,7 +60,8 @@ fn changes(tier: &Tier) -> (u64, u64) {
     (memory.entries.changes(), memory.flights.begun())
 }
 
-/// Two keys are rows of arguments; arguments are the same if their types are and Python says they are equal.
+/// A key is the encoding of a call, then the objects in it that have none: those are the same if their types are and
+/// Python says they are equal. The encoding alone tells 1 from True.
 fn same(a: &Bound<'_, PyAny>, b: &Bound<'_, PyAny>) -> PyResult<bool> {
     let (a, b) = (a.cast::<pyo3::types::PyTuple>()?, b.cast::<pyo3::types::PyTuple>()?);
     if a.len() != b.len() {
@@ -67,7 +70,7 @@ fn same(a: &Bound<'_, PyAny>, b: &Bound<'_, PyAny>) -> PyResult<bool> {
     for (x, y) in a.iter().zip(b.iter()) {
         // SAFETY: both are valid objects.
         let plainly = unsafe { super::args::same_plain(x.as_ptr(), y.as_ptr()) };
-        let same = plainly || (x.get_type().is(y.get_type()) && x.eq(&y)?);
+        let same = plainly || (x.get_type().is(y.get_type()) && x.eq(&y).map_err(|error| errors::not_stop(a.py(), error))?);
         if !same {
             return Ok(false);
         }

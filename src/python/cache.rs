@@ -73,7 +73,7 @@ impl CacheCore {
 
     fn kept(&self, value: &Bound<'_, PyAny>, ttl: Option<Duration>) -> PyResult<Kept> {
         let (stored, kind) = copy::isolate(value, self.copy)?;
-        let stores = ttl != Some(Duration::ZERO) && !self.tier.is_disabled();
+        let stores = ttl != Some(Duration::ZERO) && !self.space.is_disabled();
         let weight = if stores { self.tier.weigh(&stored)? } else { 1 };
         Ok(Kept { value: stored.unbind(), kind, ttl: stores.then_some(ttl), weight })
     }
@@ -92,7 +92,7 @@ impl CacheCore {
     fn served(&self, py: Python<'_>, spot: &Spot) -> PyResult<Option<(Object, u32, Target)>> {
         let (found, _) = spot.locate(py, &self.tier)?;
         let memory = self.tier.memory.lock();
-        let id = found.filter(|_| !self.tier.is_disabled()).and_then(|found| memory.entries.resolve(found));
+        let id = found.filter(|_| !self.space.is_disabled()).and_then(|found| memory.entries.resolve(found));
         let id = id.filter(|&id| memory.entries.is_served(id, |end| self.tier.clock.has_come(end)));
         Ok(id.and_then(|id| {
             let found = memory.entries.peek(id)?;
@@ -133,7 +133,7 @@ impl CacheCore {
             spot: self.spot(key)?,
             space: self.space.clone(),
             alias: None,
-            loader: Loader { callable: factory.clone().unbind(), args: Vec::new(), names: None },
+            loader: Loader { callable: factory.clone().unbind(), args: Vec::new(), names: None, bound: Default::default() },
             recipe: Arc::new(recipe),
             life: Life::Shared,
             refresh: false,
@@ -199,7 +199,7 @@ impl CacheCore {
     }
 
     fn _peek(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Object> {
-        views::entry(py, &self.tier, &self.spot(key)?)
+        views::entry(py, &self.tier, &self.space, &self.spot(key)?)
     }
 
     fn _set(
@@ -237,7 +237,8 @@ impl CacheCore {
     ) -> PyResult<bool> {
         let (spot, kept) = (self.spot(key)?, self.kept(value, self.ttl_of(ttl)?)?);
         let present = self.served(py, &spot)?.is_some();
-        if present {
+        // What must not be stored removes what is there, so that no older value comes back.
+        if present || self.space.is_disabled() {
             spot.put(py, &self.tier, &self.space, kept)?;
         }
         Ok(present)
@@ -349,9 +350,6 @@ impl CacheCore {
         waits: bool,
     ) -> PyResult<Object> {
         let request = self.request(key, factory, self.ttl_of(ttl)?)?;
-        if self.tier.is_disabled() {
-            return factory.call0().map(Bound::unbind);
-        }
         if waits {
             reply::pending(py, self.state, Call::new(self.state, request))
         } else {
@@ -428,7 +426,7 @@ impl CacheCore {
     }
 
     fn _disable(&self, on: bool) {
-        self.tier.disable(on);
+        self.tier.disable(&self.space.path, on);
     }
 
     /// Numbers about the table for tests and benches: entries, bytes allocated, and the most one operation touched.

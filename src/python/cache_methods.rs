@@ -183,7 +183,7 @@ unsafe extern "C" fn set_sync(
                 return set_spelled(core, &call);
             }
             let ttl = if call.count == 3 { plain_seconds(*row.add(2)).map(Some) } else { Some(core.ttl) };
-            let Some(ttl) = ttl.filter(|_| !core.tier.is_disabled()) else { return set_spelled(core, &call) };
+            let Some(ttl) = ttl.filter(|_| !core.space.is_disabled()) else { return set_spelled(core, &call) };
             let (key, value) = (call.at(py, 0), call.at(py, 1));
             let stored = copy::isolate(&value, core.copy).and_then(|(stored, kind)| {
                 let weight = core.tier.weigh(&stored)?;

@@ -4,6 +4,7 @@
 //! for every reader. Any other object is shared, inside such a tree too: copying it is its owner's affair
 //! (`copy="deep"`).
 
+use super::errors;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PySet, PyTuple};
@@ -101,7 +102,8 @@ pub unsafe fn own(value: *mut ffi::PyObject, kind: u32) -> *mut ffi::PyObject {
 }
 
 fn deepcopy<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    value.py().import("copy")?.call_method1("deepcopy", (value,))
+    let py = value.py();
+    py.import("copy")?.call_method1("deepcopy", (value,)).map_err(|error| errors::not_stop(py, error))
 }
 
 fn flat<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {

@@ -35,6 +35,7 @@ pub struct Decoration<'py> {
     copy: Bound<'py, PyAny>,
     max_entries: Option<u32>,
     bound: bool,
+    is_method: bool,
 }
 
 /// Makes a cached function in this cache.
@@ -61,6 +62,7 @@ pub fn _decorate(
     if names.is_some() {
         space.holds_names();
     }
+    let values = matches!(rule, KeyRule::Callable { .. }).then(|| tier.add_space_like(&space));
     let function = Function {
         tier,
         owner: core.owner.clone_ref(py),
@@ -69,12 +71,16 @@ pub fn _decorate(
         is_async: decoration.is_async,
         space,
         names,
+        values,
         naming: Naming { id: decoration.id, rule, warned: AtomicBool::new(false) },
         life: if decoration.bound { Life::Bound } else { Life::Shared },
         recipe: Arc::new(recipe),
         is_method: AtomicBool::new(false),
         instances: Instances::default(),
     };
+    if decoration.is_method {
+        function.becomes_method();
+    }
     new_object(py, core.state, Arc::new(function), None)
 }
 

@@ -1,10 +1,11 @@
 //! The canonical encoding of call arguments: typed, length-framed text, so that two rows of arguments have the same
 //! encoding only if they are the same call, in any process.
 //!
-//! Never `repr`, never `id`: what has no encoding is refused with the argument's name and the cure. Sets and dicts are
-//! ordered by their members' encodings.
+//! Never `repr`, never `id`: what has no encoding is refused with the argument's name and the cure, or laid aside for its
+//! own `==` with a mark in its place. Sets and dicts are ordered by their members' encodings.
 
 use super::state::State;
+use super::tier::Object;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{
@@ -33,12 +34,29 @@ type Encoded = Result<(), Refused>;
 
 /// Appends one value.
 pub fn encode(state: &State, value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Encoded {
-    Encoder { state, out, depth: 0 }.any(value)
+    Encoder { state, out, asked: None, depth: 0 }.any(value)
 }
+
+/// Appends one value. Hashable objects in it that have no encoding leave a mark and are returned, in order: two values
+/// are the same if these bytes are, and each of those objects has the type of its counterpart and equals it.
+pub fn encode_rest_aside(
+    state: &State,
+    value: &Bound<'_, PyAny>,
+    out: &mut Vec<u8>,
+) -> Result<Vec<Object>, Refused> {
+    let mut encoder = Encoder { state, out, asked: Some(Vec::new()), depth: 0 };
+    encoder.any(value)?;
+    Ok(encoder.asked.unwrap_or_default())
+}
+
+/// Stands for an object laid aside; no encoding begins with it.
+const ASIDE: u8 = b'?';
 
 struct Encoder<'a> {
     state: &'a State,
     out: &'a mut Vec<u8>,
+    /// Objects without an encoding, if they may be laid aside.
+    asked: Option<Vec<Object>>,
     depth: u32,
 }
 
@@ -103,7 +121,21 @@ impl Encoder<'_> {
         } else if let Ok(dict) = value.cast_exact::<PyDict>() {
             self.sorted("d", dict.iter().map(|(key, item)| vec![key, item]).collect())
         } else {
-            self.object(value)
+            self.object_or_aside(value)
+        }
+    }
+
+    fn object_or_aside(&mut self, value: &Bound<'_, PyAny>) -> Encoded {
+        let (length, count) = (self.out.len(), self.asked.as_ref().map_or(0, Vec::len));
+        match (self.object(value), &mut self.asked) {
+            (Err(Refused::NoEncoding), Some(asked)) if is_hashable(value) => {
+                self.out.truncate(length);
+                self.out.push(ASIDE);
+                asked.truncate(count);
+                asked.push(value.clone().unbind());
+                Ok(())
+            }
+            (done, _) => done,
         }
     }
 
@@ -118,18 +150,25 @@ impl Encoder<'_> {
 
     fn sorted(&mut self, tag: &str, members: Vec<Vec<Bound<'_, PyAny>>>) -> Encoded {
         let mut encodings = Vec::with_capacity(members.len());
+        let mut unordered = Vec::new();
         for member in members {
+            let py = member[0].py();
             let mut bytes = Vec::new();
-            let mut encoder = Encoder { state: self.state, out: &mut bytes, depth: self.depth };
-            for part in member {
-                encoder.any(&part)?;
+            let asked = self.asked.as_ref().map(|_| Vec::new());
+            let mut encoder = Encoder { state: self.state, out: &mut bytes, asked, depth: self.depth };
+            member.iter().try_for_each(|part| encoder.any(part))?;
+            match encoder.asked.filter(|asked| !asked.is_empty()) {
+                None => encodings.push(bytes),
+                Some(asked) => unordered.push(by_type_and_value(py, &bytes, &asked)?),
             }
-            encodings.push(bytes);
         }
         encodings.sort_unstable();
         self.out.extend_from_slice(format!("{tag}{}(", encodings.len()).as_bytes());
-        for bytes in encodings {
-            self.out.extend_from_slice(&bytes);
+        encodings.iter().for_each(|bytes| self.out.extend_from_slice(bytes));
+        if let (Some(first), Some(asked)) = (unordered.first(), &mut self.asked) {
+            // What has no encoding has no order: these members are compared as a set.
+            self.out.push(ASIDE);
+            asked.push(PyFrozenSet::new(first.py(), &unordered)?.into_any().unbind());
         }
         self.out.push(b')');
         Ok(())
@@ -278,6 +317,16 @@ impl Encoder<'_> {
         }
         Err(Refused::NoEncoding)
     }
+}
+
+/// A member that holds objects laid aside, as something that Python compares by their types and values.
+fn by_type_and_value<'py>(py: Python<'py>, bytes: &[u8], asked: &[Object]) -> PyResult<Bound<'py, PyTuple>> {
+    let mut parts = vec![PyBytes::new(py, bytes).into_any()];
+    for object in asked {
+        let object = object.bind(py);
+        parts.push(PyTuple::new(py, [object.get_type().as_any(), object])?.into_any());
+    }
+    PyTuple::new(py, parts)
 }
 
 /// True if Python can hash the value, so that a cache of this process can use it as it is.

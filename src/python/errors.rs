@@ -2,7 +2,7 @@
 
 use super::state::State;
 use crate::error::Error;
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
 
 fn raise(py: Python<'_>, class: &str, text: String) -> PyErr {
@@ -44,6 +44,17 @@ pub fn no_loop(name: &str) -> PyErr {
         "{name} is not in the cache, and loading it needs a running asyncio event loop; \
          on trio only hits are answered: use asyncio (or anyio on asyncio), or a sync function"
     ))
+}
+
+/// A StopIteration out of a callable of the user's would silently end whoever iterates or awaits around it: as in a
+/// generator (PEP 479), it becomes a RuntimeError.
+pub fn not_stop(py: Python<'_>, error: PyErr) -> PyErr {
+    if !error.is_instance_of::<PyStopIteration>(py) {
+        return error;
+    }
+    let raised = PyRuntimeError::new_err("a function that the cache called raised StopIteration");
+    raised.set_cause(py, Some(error));
+    raised
 }
 
 /// What a waiter gets of the exception the starter gets: a shallow copy with the same traceback and cause, so that

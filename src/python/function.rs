@@ -11,13 +11,14 @@
 
 use super::blocking;
 use super::copy;
+use super::errors;
 use super::instances::Instances;
-use super::keys::{self, KeyRule, Naming};
+use super::keys::{KeyRule, Made, Naming};
 use super::owner::TierOwner;
 use super::raw::{self, protect};
 use super::reply;
-use super::request::{Alias, Loader, Recipe, Request, Spot};
-use super::signature::{Parameter, Signature};
+use super::request::{Alias, Loader, Recipe, Request, Spot, Told};
+use super::signature::{Kind, Parameter, Signature};
 use super::state::State;
 use super::tier::{Object, Space, Tier};
 use super::{args, asyncio};
@@ -48,6 +49,8 @@ pub struct Function {
     pub space: Arc<Space>,
     /// Where its names are, if it has a key rule.
     pub names: Option<Arc<Space>>,
+    /// Where its calls are for which a `key=` callable returned a value, not a name.
+    pub values: Option<Arc<Space>>,
     /// Names and rules.
     pub naming: Naming,
     /// How long loads live.
@@ -221,11 +224,14 @@ impl Function {
             space = own;
             row.remove(0);
         }
-        let name = self.naming.name(py, state, &self.signature, values)?;
-        match (&self.names, name) {
-            (Some(names), Some(name)) => {
-                let alias = self.naming.alias(py, state, &space, &row)?;
-                Ok((keys::named(&name, names)?, space, alias))
+        let made = self.naming.made(py, state, &self.signature, values)?;
+        match (&self.names, made) {
+            (Some(names), Some(made)) => {
+                // A callable may read more than the arguments: it is asked each time, whatever they are.
+                let lasts = matches!(self.naming.rule, KeyRule::Template(_));
+                let alias = if lasts { self.naming.alias(py, state, &space, &row)? } else { None };
+                let own = self.values.as_ref().filter(|_| matches!(made, Made::Value(_))).cloned().unwrap_or(space);
+                Ok((made.spot(names, &own)?, own, alias))
             }
             _ => Ok((self.naming.place(py, state, &space, &row)?, space, None)),
         }
@@ -234,12 +240,14 @@ impl Function {
     /// Everything a driver needs to answer this call.
     pub fn request(self: &Arc<Self>, py: Python<'_>, state: &State, given: Given) -> PyResult<Request> {
         let values = self.bind(py, given)?;
-        let (spot, space, alias) = self.place(py, state, &values)?;
+        let placed = self.place(py, state, &values);
+        let (spot, space, alias) = placed.map_err(|error| errors::not_stop(py, error))?;
         let (all, names) = given.owned(py);
         let loader = Loader {
             callable: self.wrapped.clone_ref(py),
             args: all.into_iter().map(Bound::unbind).collect(),
             names: names.map(Bound::unbind),
+            bound: if self.recipe.asked_ttl().is_some() { self.told(py, values)? } else { Default::default() },
         };
         Ok(Request {
             tier: self.tier.clone(),
@@ -253,15 +261,37 @@ impl Function {
         })
     }
 
+    /// The values of all parameters as a callable of the user's is told of them.
+    fn told(&self, py: Python<'_>, values: Vec<Bound<'_, PyAny>>) -> PyResult<Told> {
+        let (mut args, mut more, mut names) = (Vec::new(), Vec::new(), Vec::new());
+        for (parameter, value) in self.signature.parameters.iter().zip(values) {
+            match parameter.kind {
+                Kind::VarPositional => args.extend(value.cast::<PyTuple>()?.iter().map(Bound::unbind)),
+                Kind::VarKeyword => {
+                    for pair in value.cast::<PyTuple>()?.iter() {
+                        let (name, value) = pair.extract::<(Bound<'_, PyAny>, Object)>()?;
+                        names.push(name);
+                        more.push(value);
+                    }
+                }
+                _ => args.push(value.unbind()),
+            }
+        }
+        args.extend(more);
+        let names = (!names.is_empty()).then(|| PyTuple::new(py, names)).transpose()?;
+        Ok((args, names.map(Bound::unbind)))
+    }
+
     /// The canonical key of a call.
     pub fn key(self: &Arc<Self>, py: Python<'_>, state: &State, given: Given) -> PyResult<String> {
         let values = self.bind(py, given)?;
-        self.naming.canonical(py, state, &self.signature, &values)
+        let key = self.naming.canonical(py, state, &self.signature, &values);
+        key.map_err(|error| errors::not_stop(py, error))
     }
 
     /// Answers a call that was no hit on the fast path.
     fn miss(self: &Arc<Self>, py: Python<'_>, state: &'static State, given: Given) -> PyResult<Object> {
-        if self.tier.is_disabled() {
+        if self.space.is_disabled() {
             // SAFETY: we are within that call.
             return unsafe { given.call(py, &self.wrapped) };
         }
@@ -280,17 +310,23 @@ impl Function {
         }
     }
 
+    /// Everywhere its entries and counters are.
+    fn spaces(&self) -> Vec<Arc<Space>> {
+        let own = [Some(&self.space), self.values.as_ref()].into_iter().flatten().cloned();
+        self.instances.spaces().into_iter().chain(own).collect()
+    }
+
     /// Forgets all results, those of instances too.
     pub fn forget_all(&self) {
-        self.instances.spaces().iter().chain([&self.space]).for_each(|space| self.tier.clear_space(space));
+        self.spaces().iter().for_each(|space| self.tier.clear_space(space));
     }
 
     /// The counters, those of living instances included.
     pub fn stats(&self) -> Stats {
-        let spaces = self.instances.spaces();
+        let spaces = self.spaces();
         let mut memory = self.tier.memory.lock();
         let mut stats = Stats::default();
-        for space in spaces.iter().chain([&self.space]) {
+        for space in &spaces {
             stats.add(&memory.entries.stats(space.group()));
         }
         stats
@@ -298,9 +334,9 @@ impl Function {
 
     /// Sets the counters to zero.
     pub fn reset_stats(&self) {
-        let spaces = self.instances.spaces();
+        let spaces = self.spaces();
         let mut memory = self.tier.memory.lock();
-        for space in spaces.iter().chain([&self.space]) {
+        for space in &spaces {
             *memory.entries.stats_mut(space.group()) = Stats::default();
         }
     }
@@ -310,7 +346,7 @@ impl Function {
         self.tier.max_entries(&self.space)
     }
 
-    /// A class body took it: its first parameter is an instance, unless that is not part of the key.
+    /// It was written in a class body: its first parameter is an instance, unless that is not part of the key.
     pub fn becomes_method(&self) {
         if self.names.is_none() && self.signature.parameters.first().is_some_and(|first| first.in_key) {
             self.is_method.store(true, Relaxed);
@@ -330,6 +366,7 @@ impl Function {
             && recipe.into_iter().flatten().chain(rule).all(&mut *visit)
             && self.signature.visit(visit)
             && self.tier.visit_space(&self.space, visit)
+            && self.values.as_ref().is_none_or(|values| self.tier.visit_space(values, visit))
             && self.instances.visit(&self.tier, visit)
     }
 
@@ -337,12 +374,14 @@ impl Function {
     fn clear(&self) {
         self.instances.clear(self);
         self.tier.drain_space(&self.space);
+        self.values.iter().for_each(|values| self.tier.drain_space(values));
     }
 }
 
 impl Drop for Function {
     fn drop(&mut self) {
         self.instances.clear(self);
+        self.values.iter().for_each(|values| self.tier.end_space(values, Some(&self.tier.names(""))));
         if self.names.is_some() {
             self.tier.adopt(&self.space);
         } else {

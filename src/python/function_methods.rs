@@ -7,7 +7,7 @@
 //! the type they belong to, valid arguments for as long as the call lasts, and the interpreter held.
 
 use super::asyncio::Call;
-use super::blocking;
+use super::{blocking, errors};
 use super::function::{Given, This, new_object};
 use super::raw;
 use super::reply::{self, Deed};
@@ -86,8 +86,8 @@ call_method!(invalidate, |this, given| {
 });
 
 call_method!(peek, |this, given| {
-    let Request { tier, spot, .. } = request(this, given)?;
-    deed(this, "peek", move |py| views::entry(py, &tier, &spot))
+    let Request { tier, spot, space, .. } = request(this, given)?;
+    deed(this, "peek", move |py| views::entry(py, &tier, &space, &spot))
 });
 
 call_method!(refresh, |this, given| {
@@ -122,7 +122,9 @@ unsafe extern "C" fn set(
             let rest = Given::new(args.add(1), count as usize - 1, names);
             let request = this.with_instance(rest, |given| request(this, given))?;
             deed(this, "set", move |py| {
-                let kept = request.recipe.keep(value.bind(py), &request.loader, &request.tier)?;
+                let kept = request.recipe.keep(value.bind(py), &request.loader, &request.tier);
+                let mut kept = kept.map_err(|error| errors::not_stop(py, error))?;
+                kept.ttl = kept.ttl.filter(|_| !request.space.is_disabled());
                 request.spot.put(py, &request.tier, &request.space, kept)?;
                 Ok(py.None())
             })
@@ -164,16 +166,27 @@ call_method!(warm, |this, given| {
 
 plain_method!(reduce, |this| Ok(this.origin.getattr("__qualname__")?.unbind()));
 
-/// A class body assigns it: its first parameter is an instance.
+/// A class body took it. If it was written there, its first parameter is an instance; a function from elsewhere that a
+/// class body merely names stays what it is for everybody else.
 unsafe extern "C" fn set_name(
     object: *mut ffi::PyObject,
-    _args: *mut *mut ffi::PyObject,
-    _count: ffi::Py_ssize_t,
+    args: *mut *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
 ) -> *mut ffi::PyObject {
-    // SAFETY: called by the interpreter as a method.
+    // SAFETY: called by the interpreter as a method with `count` arguments.
     unsafe {
         enter(object, |this| {
-            this.function.becomes_method();
+            if count < 1 {
+                return Err(PyTypeError::new_err("__set_name__() needs the class and the name"));
+            }
+            let owner = Bound::from_borrowed_ptr(this.py, *args);
+            let qualname = |of: &Bound<'_, PyAny>| of.getattr("__qualname__").and_then(|name| name.extract::<String>());
+            let written_in = |owner: String, own: String| own.rsplit_once('.').is_some_and(|(class, _)| class == owner);
+            if let (Ok(owner), Ok(own)) = (qualname(&owner), qualname(this.function.wrapped.bind(this.py)))
+                && written_in(owner, own)
+            {
+                this.function.becomes_method();
+            }
             Ok(this.py.None())
         })
     }

@@ -53,6 +53,30 @@ pub struct Naming {
     pub warned: AtomicBool,
 }
 
+/// What a key rule makes of a call.
+pub enum Made<'py> {
+    /// A name that people use, the same for every function of the namespace.
+    Name(Bound<'py, PyString>),
+    /// The encoding of a value; the function's own.
+    Value(Bound<'py, PyBytes>),
+}
+
+impl Made<'_> {
+    /// Where it is: a name among `names`, a value in the function's own space.
+    pub fn spot(self, names: &Space, values: &Space) -> PyResult<Spot> {
+        match self {
+            Made::Name(name) => named(&name, names),
+            Made::Value(bytes) => encoded(&bytes, values),
+        }
+    }
+}
+
+/// The spot of an encoding.
+fn encoded(bytes: &Bound<'_, PyBytes>, space: &Space) -> PyResult<Spot> {
+    let hash = mix(bytes.hash()? as u64, space.salt() ^ ENCODED);
+    Ok(Spot { hash, key: bytes.clone().into_any().unbind(), asks: false })
+}
+
 /// The spot of a name in a namespace's space.
 pub fn named(name: &Bound<'_, PyString>, space: &Space) -> PyResult<Spot> {
     let hash = mix(name.hash()? as u64, space.salt());
@@ -60,14 +84,14 @@ pub fn named(name: &Bound<'_, PyString>, space: &Space) -> PyResult<Spot> {
 }
 
 impl Naming {
-    /// The name a template or callable gives to a call, `None` under the plain rule.
-    pub fn name<'py>(
+    /// What a template or callable makes of a call, `None` under the plain rule.
+    pub fn made<'py>(
         &self,
         py: Python<'py>,
         state: &State,
         signature: &Signature,
         values: &[Bound<'py, PyAny>],
-    ) -> PyResult<Option<Bound<'py, PyString>>> {
+    ) -> PyResult<Option<Made<'py>>> {
         match &self.rule {
             KeyRule::Call => Ok(None),
             KeyRule::Template(parts) => {
@@ -80,28 +104,33 @@ impl Naming {
                         }
                     }
                 }
-                Ok(Some(PyString::new(py, &stored_name(&name))))
+                Ok(Some(Made::Name(PyString::new(py, &stored_name(&name)))))
             }
             KeyRule::Callable { callable, takes } => {
                 let taken: Vec<_> = takes.iter().map(|&at| values[at].clone()).collect();
-                let made = callable.bind(py).call1(PyTuple::new(py, taken)?)?;
-                if let Ok(name) = made.cast_exact::<PyString>() {
-                    return Ok(Some(name.clone()));
-                }
-                let mut bytes = Vec::new();
-                match encode::encode(state, &made, &mut bytes) {
-                    Ok(()) => Ok(Some(PyString::new(py, &stored_name(&format!("{}:{}", self.id, text(&bytes)))))),
-                    Err(Refused::Raised(error)) => Err(error),
-                    Err(Refused::NoEncoding) => Err(errors::key_type(
-                        py,
-                        format!(
-                            "key= of {} returned {}, which has no canonical encoding; return a str, or a tuple of plain values",
-                            self.id,
-                            shown(&made)
-                        ),
-                    )),
-                }
+                self.read(state, callable.bind(py).call1(PyTuple::new(py, taken)?)?).map(Some)
             }
+        }
+    }
+
+    /// What a `key=` callable returned.
+    fn read<'py>(&self, state: &State, returned: Bound<'py, PyAny>) -> PyResult<Made<'py>> {
+        let py = returned.py();
+        if let Ok(name) = returned.cast_exact::<PyString>() {
+            return Ok(Made::Name(name.clone()));
+        }
+        let mut bytes = Vec::new();
+        match encode::encode(state, &returned, &mut bytes) {
+            Ok(()) => Ok(Made::Value(PyBytes::new(py, &bytes))),
+            Err(Refused::Raised(error)) => Err(error),
+            Err(Refused::NoEncoding) => Err(errors::key_type(
+                py,
+                format!(
+                    "key= of {} returned {}, which has no canonical encoding; return a str, or a tuple of plain values",
+                    self.id,
+                    shown(&returned)
+                ),
+            )),
         }
     }
 
@@ -154,8 +183,10 @@ impl Naming {
         signature: &Signature,
         values: &[Bound<'_, PyAny>],
     ) -> PyResult<String> {
-        if let Some(name) = self.name(py, state, signature, values)? {
-            return Ok(name.to_str()?.to_owned());
+        match self.made(py, state, signature, values)? {
+            Some(Made::Name(name)) => return Ok(name.to_str()?.to_owned()),
+            Some(Made::Value(bytes)) => return Ok(self.stored(bytes.as_bytes())),
+            None => {}
         }
         let mut bytes = Vec::new();
         for (parameter, value) in signature.parameters.iter().zip(values).filter(|(p, _)| p.in_key) {
@@ -165,7 +196,12 @@ impl Naming {
                 Err(Refused::NoEncoding) => return Err(self.refuse(parameter, value)),
             }
         }
-        Ok(stored_name(&format!("{}:{}", self.id, text(&bytes))))
+        Ok(self.stored(&bytes))
+    }
+
+    /// An encoding as text, with the function's id.
+    fn stored(&self, bytes: &[u8]) -> String {
+        stored_name(&format!("{}:{}", self.id, text(bytes)))
     }
 
     /// The shortcut from a call to its name, if its arguments are plain.
@@ -195,52 +231,38 @@ impl Naming {
         if let Some(hash) = unsafe { args::hash_call(state, &pointers) } {
             return Ok(Spot { hash: mix(hash, space.salt()), key: row_key(py, row)?, asks: false });
         }
-        let mut bytes = Vec::new();
-        for (_, value) in row {
-            match encode::encode(state, value, &mut bytes) {
-                Ok(()) => {}
+        let (mut bytes, mut asked) = (Vec::new(), Vec::new());
+        for (parameter, value) in row {
+            match encode::encode_rest_aside(state, value, &mut bytes) {
+                Ok(aside) => asked.extend(aside.into_iter().map(|object| (*parameter, object.into_bound(py)))),
                 Err(Refused::Raised(error)) => return Err(error),
-                Err(Refused::NoEncoding) => return self.asking(py, state, space, row),
+                Err(Refused::NoEncoding) => return Err(self.refuse(parameter, value)),
             }
         }
         let key = PyBytes::new(py, &bytes);
-        let hash = mix(key.hash()? as u64, space.salt() ^ ENCODED);
-        Ok(Spot { hash, key: key.into_any().unbind(), asks: false })
+        if !asked.is_empty() {
+            return self.asking(space, &key, asked);
+        }
+        encoded(&key, space)
     }
 
-    /// Hashable arguments without an encoding: by type and `==`, in this process only.
-    fn asking(
+    /// Hashable objects without an encoding: by type and `==`, in this process only; everything else about the call is
+    /// in `bytes`.
+    fn asking<'py>(
         &self,
-        py: Python<'_>,
-        state: &State,
         space: &Space,
-        row: &[(&Parameter, Bound<'_, PyAny>)],
+        bytes: &Bound<'py, PyBytes>,
+        asked: Vec<(&Parameter, Bound<'py, PyAny>)>,
     ) -> PyResult<Spot> {
-        let mut hash = 0;
-        for (parameter, value) in row {
-            // SAFETY: the row keeps its values alive.
-            let next = match unsafe { args::hash_plain(state, value.as_ptr()) } {
-                Some(next) => next,
-                None if encode::is_hashable(value) => {
-                    self.warn_identity(parameter, value)?;
-                    value.hash()? as u64
-                }
-                None => self.hash_of_encoding(state, parameter, value)?,
-            };
-            hash = args::chain(hash, next);
+        let mut hash = bytes.hash()? as u64;
+        let mut key = vec![bytes.as_any().clone()];
+        for (parameter, object) in asked {
+            self.warn_identity(parameter, &object)?;
+            hash = args::chain(hash, object.hash()? as u64);
+            key.push(object);
         }
-        let key = PyTuple::new(py, row.iter().map(|(_, value)| value))?;
+        let key = PyTuple::new(bytes.py(), key)?;
         Ok(Spot { hash: mix(hash, space.salt() ^ ASKING), key: key.into_any().unbind(), asks: true })
-    }
-
-    /// A list beside an argument that has no encoding: hashed by its own, compared by Python.
-    fn hash_of_encoding(&self, state: &State, parameter: &Parameter, value: &Bound<'_, PyAny>) -> PyResult<u64> {
-        let mut bytes = Vec::new();
-        match encode::encode(state, value, &mut bytes) {
-            Ok(()) => Ok(PyBytes::new(value.py(), &bytes).hash()? as u64),
-            Err(Refused::Raised(error)) => Err(error),
-            Err(Refused::NoEncoding) => Err(self.refuse(parameter, value)),
-        }
     }
 
     /// A session or connection as an argument makes an entry of its own for each: say so, once.

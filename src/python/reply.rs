@@ -11,6 +11,7 @@
 //! The unsafe functions of this file are slots and methods that the interpreter calls, and their helpers: with objects of
 //! the type they belong to, valid arguments for as long as the call lasts, and the interpreter held.
 
+use super::errors;
 use super::raw::{self, protect};
 use super::state::State;
 use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning, PyTypeError};
@@ -366,7 +367,7 @@ unsafe fn advance(reply: *mut Reply, thrown: Option<PyErr>, result: *mut *mut ff
                 ffi::PySendResult::PYGEN_RETURN
             },
             Err(error) => {
-                error.restore(py);
+                errors::not_stop(py, error).restore(py);
                 ffi::PySendResult::PYGEN_ERROR
             }
         }

@@ -45,7 +45,12 @@ pub struct Loader {
     pub args: Vec<Object>,
     /// The names of the last arguments.
     pub names: Option<Py<PyTuple>>,
+    /// The same call as a ttl callable is told of it: every parameter in order, defaults applied.
+    pub bound: Told,
 }
+
+/// Positional values, then those of `**kwargs`, and the names of the latter.
+pub type Told = (Vec<Object>, Option<Py<PyTuple>>);
 
 impl Loader {
     /// Calls it.
@@ -123,8 +128,9 @@ impl Recipe {
         let ttl = match &self.ttl {
             Ttl::Fixed(ttl) => *ttl,
             Ttl::Asked(callable) if wanted => {
-                let told = call_with(py, callable.bind(py), Some(value), &loader.args, loader.names.as_ref())?;
-                super::options::ttl(&told, "ttl", true)?
+                let (args, names) = &loader.bound;
+                let told = call_with(py, callable.bind(py), Some(value), args, names.as_ref())?;
+                super::options::ttl(&told, &format!("result of ttl= of {}", self.name), true)?
             }
             Ttl::Asked(_) => None,
         };
@@ -328,6 +334,7 @@ impl Request {
         let failed = result.as_ref().err().cloned();
         let kept = result.and_then(|value| {
             let kept = self.recipe.keep(value, &self.loader, &self.tier);
+            let kept = kept.map_err(|error| errors::not_stop(py, error));
             kept.map(|kept| (value, kept)).map_err(|error| error.into_value(py).into_bound(py).into_any())
         });
         let input = match &kept {
@@ -373,7 +380,7 @@ impl Request {
 
     fn store(&self, py: Python<'_>, memory: &mut PyMemory, fill: Fill<Object>, kept: &Kept, gone: &mut Gone) {
         let now = self.tier.clock.now();
-        let Some(ttl) = kept.ttl.filter(|_| !self.tier.is_disabled()) else {
+        let Some(ttl) = kept.ttl.filter(|_| !self.space.is_disabled()) else {
             // Answered, not kept; a value that is past its time must not come back either.
             if let Some(id) = fill.seen.and_then(|seen| memory.entries.resolve(seen)) {
                 memory.entries.remove(id, Reason::Removed, gone);

@@ -13,7 +13,7 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -63,6 +63,12 @@ impl Space {
         self.read_salt.load(Relaxed)
     }
 
+    /// True while [`Tier::disable`] is in force for its namespace.
+    #[inline]
+    pub fn is_disabled(&self) -> bool {
+        self.read_salt() != self.salt
+    }
+
     /// The salt under which entries really are.
     pub fn salt(&self) -> u64 {
         self.salt
@@ -107,7 +113,8 @@ pub struct Tier {
     names: Guarded<HashMap<String, Arc<Space>>>,
     /// Spaces of functions that are gone and whose entries live on under their names.
     adopted: Guarded<Vec<Arc<Space>>>,
-    disabled: AtomicU32,
+    /// The namespaces that are disabled, as often as they were.
+    disabled: Guarded<Vec<String>>,
     weigher: Guarded<Weigher>,
     weighs: AtomicBool,
     /// Whether the last slice of the sweep left something over.
@@ -132,7 +139,7 @@ impl Tier {
             spaces: Guarded::default(),
             names: Guarded::default(),
             adopted: Guarded::default(),
-            disabled: AtomicU32::new(0),
+            disabled: Guarded::default(),
             weigher: Guarded::new(weigher),
             weighs: AtomicBool::new(bound.weight != u64::MAX),
             behind: AtomicBool::new(false),
@@ -211,7 +218,7 @@ impl Tier {
         let mut memory = self.memory.lock();
         let space = Arc::new(Space {
             salt,
-            read_salt: AtomicU64::new(if self.is_disabled() { self.disabled_salt } else { salt }),
+            read_salt: AtomicU64::new(if self.disables(path) { self.disabled_salt ^ salt } else { salt }),
             group: AtomicU64::new(memory.entries.add_group(region).to_bits()),
             alias_group: AtomicU64::new(memory.aliases.add_group(region).to_bits()),
             path: path.to_owned(),
@@ -310,20 +317,23 @@ impl Tier {
         self.memory.lock().entries.bound(space.region).entries
     }
 
-    /// True while [`disable`](Self::disable) is in force.
-    #[inline]
-    pub fn is_disabled(&self) -> bool {
-        self.disabled.load(Relaxed) > 0
+    fn disables(&self, path: &str) -> bool {
+        self.disabled.lock().iter().any(|disabled| is_below(path, disabled))
     }
 
-    /// Turns lookups off, or on again, as often as they were turned off. Costs a hit nothing: the hit path looks under a
-    /// salt that nothing is stored under.
-    pub fn disable(&self, on: bool) {
-        let before = if on { self.disabled.fetch_add(1, Relaxed) } else { self.disabled.fetch_sub(1, Relaxed) - 1 };
-        if before == 0 {
-            for space in self.all_spaces() {
-                space.read_salt.store(if on { self.disabled_salt ^ space.salt } else { space.salt }, Relaxed);
-            }
+    /// Turns lookups in a namespace and those below it off, or on again, as often as they were turned off. Costs a hit
+    /// nothing: the hit path looks under a salt that nothing is stored under.
+    pub fn disable(&self, path: &str, on: bool) {
+        let mut disabled = self.disabled.lock();
+        if on {
+            disabled.push(path.to_owned());
+        } else if let Some(at) = disabled.iter().position(|disabled| disabled == path) {
+            disabled.swap_remove(at);
+        }
+        drop(disabled);
+        for space in self.all_spaces() {
+            let off = self.disables(&space.path);
+            space.read_salt.store(if off { self.disabled_salt ^ space.salt } else { space.salt }, Relaxed);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::copy;
 use super::request::Spot;
-use super::tier::{Object, Tier};
+use super::tier::{Object, Space, Tier};
 use crate::core::clock::NEVER;
 use crate::core::memory::{Eviction, Insight};
 use crate::core::stats::Stats;
@@ -10,10 +10,10 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 /// The Entry at a spot, or None.
-pub fn entry(py: Python<'_>, tier: &Tier, spot: &Spot) -> PyResult<Object> {
+pub fn entry(py: Python<'_>, tier: &Tier, space: &Space, spot: &Spot) -> PyResult<Object> {
     let (found, _) = spot.locate(py, tier)?;
     let memory = tier.memory.lock();
-    let id = found.filter(|_| !tier.is_disabled()).and_then(|found| memory.entries.resolve(found));
+    let id = found.filter(|_| !space.is_disabled()).and_then(|found| memory.entries.resolve(found));
     let id = id.filter(|&id| memory.entries.is_served(id, |end| tier.clock.has_come(end)));
     let Some((id, found)) = id.and_then(|id| Some((id, memory.entries.peek(id)?))) else { return Ok(py.None()) };
     let (value, kind) = (found.value.clone_ref(py), found.tag);

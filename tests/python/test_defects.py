@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import functools
 import gc
 import inspect
 import math
@@ -11,6 +12,7 @@ import random
 import threading
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -420,6 +422,62 @@ def test_an_instance_is_not_kept_alive_by_its_results(cache: Cache) -> None:
     assert seen() is None
 
 
+def test_a_function_that_a_class_body_names_stays_what_it_was(cache: Cache) -> None:
+    @cache.cached("5m")
+    def load(n: int) -> int:
+        return n
+
+    load(1)
+
+    class Registry:
+        loader = load
+
+    @dataclass
+    class Config:
+        loader: Callable[[int], int] = load
+
+    assert [load(1), load(n=5), Registry.loader(1), Config().loader(1)] == [1, 5, 1, 1]
+    assert load.stats().loads == 2
+    load.invalidate(1)
+    assert load.peek(1) is None
+
+
+def test_a_method_is_one_however_the_class_got_it(cache: Cache) -> None:
+    class Later:
+        def get(self, n: int) -> int:
+            return n
+
+    Later.get = cache.cached("5m")(Later.get)  # type: ignore[method-assign]
+
+    def logged(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(*args: Any) -> Any:
+            return function(*args)
+
+        return call
+
+    class Wrapped:
+        @logged
+        @cache.cached("5m")
+        def get(self, n: int) -> int:
+            return n
+
+        also = get
+
+    class Inline:
+        get = cache.cached("5m")(lambda self, n: n)
+        also = get
+
+    for loads, kind in enumerate((Later, Wrapped, Inline), 1):
+        one = kind()
+        one.get(1), getattr(one, "also", one.get)(1)
+        assert cache.stats().loads == loads
+        seen = weakref.ref(one)
+        del one
+        assert seen() is None
+        assert cache.stats().entries == 0
+
+
 def test_an_instance_without_weak_references_is_refused_with_the_cure(cache: Cache) -> None:
     class Slotted:
         __slots__ = ()
@@ -606,3 +664,72 @@ def test_a_finalizer_that_awaits_while_an_answer_is_handed_over_disturbs_nobody(
     gc.collect()
     assert all(given == [[2], [3], [2], [3]] for given in gave)
     whole(cache)
+
+
+def stop(*_: Any) -> Any:
+    raise StopIteration("stopped")
+
+
+class Stops:
+    """Raises StopIteration when it is compared or copied."""
+
+    def __hash__(self) -> int:
+        return 7
+
+    __eq__ = __deepcopy__ = __cache_key__ = stop
+
+
+STOPS: dict[str, tuple[dict[str, Any], Any]] = {
+    "cache_if": ({"cache_if": stop}, 1),
+    "ttl": ({"ttl": stop}, 1),
+    "key": ({"key": lambda n: stop()}, 1),
+    "copy": ({"copy": "deep"}, 1),
+    "cache key": ({}, Stops()),
+}
+
+
+@pytest.mark.parametrize(("options", "argument"), STOPS.values(), ids=STOPS.keys())
+def test_a_stop_iteration_never_passes_for_an_answer(cache: Cache, options: Any, argument: Any) -> None:
+    value = Stops() if "copy" in options else 1
+
+    @cache.cached(**options)
+    def load(n: Any) -> Any:
+        return value
+
+    @cache.cached(**options)
+    async def aload(n: Any) -> Any:
+        return value
+
+    async def main() -> None:
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="StopIteration"):
+                await aload(argument)
+
+    asyncio.run(main())
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            list(map(load, [argument]))
+
+
+def test_a_stop_iteration_of_a_comparison_or_a_factory_is_an_error(cache: Cache) -> None:
+    class Stopping:
+        def __hash__(self) -> int:
+            return 7
+
+        __eq__ = stop
+
+    @cache.cached("5m")
+    def load(key: Any) -> int:
+        return 1
+
+    load(Stopping())
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        list(map(load, [Stopping()]))
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="StopIteration") as raised:
+            await cache.get_or_set("k", stop)
+        assert isinstance(raised.value.__cause__, StopIteration)
+        assert await cache.get("k") is None
+
+    asyncio.run(main())

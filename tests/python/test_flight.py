@@ -327,6 +327,55 @@ def test_a_refresh_loads_anew_and_a_disabled_cache_always(cache: Cache) -> None:
     asyncio.run(main())
 
 
+def test_a_disabled_cache_loads_what_is_asked_for_and_stores_nothing(cache: Cache) -> None:
+    @cache.cached("5m")
+    def load(n: int) -> int:
+        return n
+
+    @cache.cached("5m")
+    async def aload(n: int) -> int:
+        return n
+
+    async def seven() -> int:
+        return 7
+
+    async def main() -> None:
+        for key in ("k", "r"):
+            await cache.set(key, 1)
+        load(1), await aload(1)
+        with cache.disabled():
+            assert [await cache.get_or_set("k", lambda: 7), await cache.get_or_set("k", seven)] == [7, 7]
+            assert cache.sync.get_or_set("k", lambda: 7) == 7
+            with pytest.raises(TypeError, match="async"):
+                cache.sync.get_or_set("k", seven)
+            load.set(5, 1), await aload.set(5, 1)
+            assert [await aload.refresh(2), load.refresh(2)] == [2, 2]
+            assert not await cache.replace("r", 2)
+        assert [load.peek(1), await aload.peek(1), load.peek(2)] == [None] * 3
+        assert [await cache.get("k"), await cache.get("r")] == [1, None]
+
+    asyncio.run(main())
+
+
+def test_a_disabled_namespace_leaves_the_others_alone(cache: Cache) -> None:
+    names = {"": cache, "a": cache.namespace("a"), "a:b": cache.namespace("a:b"), "ab": cache.namespace("ab")}
+
+    def seen() -> list[str]:
+        return [path for path, part in names.items() if part.sync.get("k")]
+
+    for part in names.values():
+        part.sync.set("k", 1)
+    with names["a"].disabled():
+        assert seen() == ["", "ab"]
+        inner = cache.namespace("a:c").sync
+        inner.set("k", 1)
+        assert inner.get("k") is None
+        with cache.disabled(), names["a"].disabled():
+            assert seen() == []
+        assert seen() == ["", "ab"]
+    assert seen() == list(names)
+
+
 def test_a_sync_call_on_the_thread_of_the_loading_loop_does_not_hang(cache: Cache) -> None:
     async def main() -> None:
         gate = asyncio.Event()

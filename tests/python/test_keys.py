@@ -1,10 +1,12 @@
 """What makes two calls the same call: typed keys, spellings, templates, and what is left out."""
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -68,6 +70,43 @@ def test_two_arguments_that_differ_are_two_calls(cache: Cache, one: Any, other: 
     assert echo.stats().loads == 2
     if not isinstance(one, SameRepr):
         assert echo.key(one) != echo.key(other)
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS.values(), ids=PAIRS.keys())
+@pytest.mark.filterwarnings("ignore:.*compared by identity:UserWarning")
+def test_they_differ_beside_and_inside_what_has_no_encoding(cache: Cache, one: Any, other: Any) -> None:
+    @cache.cached("5m")
+    def echo(value: Any, kind: Any = int) -> str:
+        return repr(value)
+
+    shapes: list[Callable[[Any], Any]] = [
+        lambda value: value,
+        lambda value: (value, int),
+        lambda value: P((value, int)),
+        lambda value: {"k": (value, int)},
+        lambda value: [int, value],
+    ]
+    for shape in shapes:
+        echo.cache_clear()
+        first, second = shape(one), shape(other)
+        for _ in range(2):
+            assert [echo(first), echo(second)] == [repr(first), repr(second)]
+        assert echo.stats().loads == 2
+
+
+def test_members_without_an_encoding_are_compared_by_type_and_value_in_any_order(cache: Cache) -> None:
+    @cache.cached("5m")
+    def echo(value: Any) -> int:
+        return len(value)
+
+    echo(frozenset({int, (1, str)}))
+    echo(frozenset({(1, str), int}))
+    echo({int: 1, str: 2})
+    echo({str: 2, int: 1})
+    assert echo.stats().loads == 2
+    echo(frozenset({int, (True, str)}))
+    echo({int: True, str: 2})
+    assert echo.stats().loads == 4
 
 
 def test_a_delimiter_inside_an_argument_does_not_move_the_border_between_two(cache: Cache) -> None:
@@ -282,6 +321,57 @@ def test_parameters_annotated_with_no_cache_key_are_no_part_of_the_key(cache: Ca
     assert load.stats().loads == 1
 
 
+ANNOTATED = """
+from __future__ import annotations
+from typing import TYPE_CHECKING, Annotated, Optional
+from samovar import NoCacheKey
+if TYPE_CHECKING:
+    import models
+    from models import Session, User
+Dependency = Annotated[object, "marked", NoCacheKey()]
+def load(n: int, session: {annotation} = None) -> dict[str, User]:
+    return {{}}
+"""
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        "Annotated[Session, NoCacheKey]",
+        "Annotated[models.Session, NoCacheKey]",
+        "Annotated[object, NoCacheKey] | None",
+        "None | Annotated[Session, NoCacheKey]",
+        "Annotated[Session | None, NoCacheKey]",
+        "Optional[Annotated[Session[User], NoCacheKey()]]",
+        "Dependency",
+        "models.Annotated[Session, models.NoCacheKey]",
+    ],
+)
+def test_the_mark_counts_whatever_else_cannot_be_resolved(cache: Cache, annotation: str) -> None:
+    module: dict[str, Any] = {"__name__": "annotated"}
+    exec(ANNOTATED.format(annotation=annotation), module)
+    load = cache.cached("5m")(module["load"])
+    load(1, object()), load(1, object())
+    assert load.stats().loads == 1
+
+
+def test_an_optional_parameter_can_be_marked(cache: Cache) -> None:
+    @cache.cached("5m")
+    def load(n: int, session: Annotated[object, NoCacheKey] | None = None) -> int:
+        return n
+
+    load(1, object()), load(1)
+    assert load.stats().loads == 1
+
+
+def test_a_mark_that_cannot_be_read_is_refused(cache: Cache) -> None:
+    def load(n: int, session: "Annotated[int.nothing, NoCacheKey]") -> int:  # noqa: F821
+        return n
+
+    with pytest.raises(ConfigError, match=r"NoCacheKey.*ignore="):
+        cache.cached("5m")(load)
+
+
 @pytest.mark.parametrize("ignore", ["session", ["sesion"], [1]])
 def test_an_ignore_that_cannot_be_is_refused(cache: Cache, ignore: Any) -> None:
     with pytest.raises(ConfigError, match="ignore"):
@@ -300,6 +390,62 @@ def test_a_callable_key_takes_some_parameters_and_keeps_their_types(cache: Cache
     assert load(1, 2) == [1, 1]
     assert load(True) == [True, 0]
     assert load.stats().loads == 2
+
+
+def test_a_callable_key_is_asked_at_every_call(cache: Cache) -> None:
+    tenant: ContextVar[str] = ContextVar("tenant")
+
+    @cache.cached("5m", key=lambda n: f"{tenant.get()}:{n}")
+    def load(n: int) -> str:
+        return f"{tenant.get()} {n}"
+
+    @cache.cached("5m", key=lambda n: (tenant.get(), n))
+    async def aload(n: int) -> str:
+        return f"{tenant.get()} {n}"
+
+    async def main() -> None:
+        for _ in range(2):
+            for name in ("red", "blue"):
+                tenant.set(name)
+                assert [load(1), await aload(1)] == [f"{name} 1"] * 2
+
+    asyncio.run(main())
+    assert [load.stats().loads, aload.stats().loads] == [2, 2]
+    assert [load.stats().hits, aload.stats().hits] == [2, 2]
+
+
+def test_two_closures_with_a_callable_key_share_names_and_no_values(cache: Cache) -> None:
+    def make(factor: int, key: Any) -> Any:
+        @cache.cached("5m", key=key)
+        def times(n: int) -> int:
+            return n * factor
+
+        return times
+
+    double, triple = make(2, lambda n: (n,)), make(3, lambda n: (n,))
+    assert [double(5), triple(5), double(5), triple(5)] == [10, 15, 10, 15]
+    assert double.peek(5).value == 10
+    double.invalidate(5)
+    assert [double.peek(5), triple.peek(5).value, double.stats().loads] == [None, 15, 1]
+    double(5)
+    double.invalidate_all()
+    assert [double.peek(5), triple.stats().entries] == [None, 1]
+    by_name = make(4, lambda n: f"times:{n}")
+    assert [by_name(5), make(5, lambda n: f"times:{n}")(5), cache.sync.get("times:5")] == [20, 20, 20]
+
+
+def test_what_only_a_gone_function_could_find_goes_with_it(cache: Cache) -> None:
+    def use() -> None:
+        @cache.cached("5m", key=lambda n: (n,) if n else "nil")
+        def load(n: int) -> int:
+            return n
+
+        load(0), load(1)
+        assert cache.stats().entries == 2
+
+    use()
+    gc.collect()
+    assert [cache.stats().entries, cache.sync.get("nil")] == [1, 0]
 
 
 def test_a_callable_key_with_an_unknown_parameter_is_refused(cache: Cache) -> None:
@@ -393,3 +539,37 @@ def test_equal_sets_and_dicts_have_one_key_in_every_process() -> None:
         )
         keys.add(done.stdout)
     assert len(keys) == 1
+
+
+def test_a_ttl_callable_is_told_the_call_in_the_order_of_the_signature(cache: Cache) -> None:
+    told: list[Any] = []
+
+    def ttl(*call: Any, **more: Any) -> str:
+        told.append((*call, more))
+        return "5m"
+
+    @cache.cached(ttl=ttl)
+    def load(a: int, b: int = 2, *, c: int = 3) -> str:
+        return "value"
+
+    @cache.cached(ttl=ttl)
+    def spread(a: int, *rest: int, **more: int) -> str:
+        return "value"
+
+    load(b=5, a=1), load(1), load(c=7, a=0), spread(1, 2, 3, x=4)
+    assert told == [("value", 1, 5, 3, {}), ("value", 1, 2, 3, {}), ("value", 0, 2, 7, {}), ("value", 1, 2, 3, {"x": 4})]
+
+
+def test_what_is_wrong_with_a_ttl_callable_names_the_option(cache: Cache) -> None:
+    with pytest.raises(ConfigError, match=r"ttl.*ttl\(value, a, b\)"):
+
+        @cache.cached(ttl=lambda value: 5)
+        def load(a: int, b: int) -> int:
+            return a
+
+    @cache.cached(ttl=lambda value, n: "soon")
+    def other(n: int) -> int:
+        return n
+
+    with pytest.raises(ConfigError, match=r"ttl= of .*other: .soon"):
+        other(1)
