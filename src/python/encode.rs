@@ -39,11 +39,7 @@ pub fn encode(state: &State, value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Enc
 
 /// Appends one value. Hashable objects in it that have no encoding leave a mark and are returned, in order: two values
 /// are the same if these bytes are, and each of those objects has the type of its counterpart and equals it.
-pub fn encode_rest_aside(
-    state: &State,
-    value: &Bound<'_, PyAny>,
-    out: &mut Vec<u8>,
-) -> Result<Vec<Object>, Refused> {
+pub fn encode_rest_aside(state: &State, value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Result<Vec<Object>, Refused> {
     let mut encoder = Encoder { state, out, asked: Some(Vec::new()), depth: 0 };
     encoder.any(value)?;
     Ok(encoder.asked.unwrap_or_default())

@@ -49,6 +49,8 @@ pub(super) struct Group {
 pub(super) struct Region {
     pub order: Box<dyn Order>,
     pub eviction: Eviction,
+    /// Whether its order has to hear of each hit that follows another of the same entry.
+    pub counts_repeats: bool,
     pub bound: Capacity,
     pub load: Load,
 }
@@ -73,7 +75,8 @@ pub(super) struct Groups {
 impl Groups {
     pub fn add_region(&mut self, bound: Capacity, eviction: Eviction) -> RegionId {
         let (order, load) = (eviction.order(bound), Load::default());
-        self.regions.push(Region { order, eviction, bound, load });
+        let counts_repeats = eviction.counts_repeats();
+        self.regions.push(Region { order, eviction, counts_repeats, bound, load });
         RegionId(self.regions.len() as u32 - 1)
     }
 
@@ -195,6 +198,7 @@ impl Groups {
         let ids = region.order.ids(nodes);
         ids.iter().for_each(|&id| region.order.remove(nodes, id));
         (region.order, region.eviction) = (eviction.order(region.bound), eviction);
+        region.counts_repeats = eviction.counts_repeats();
         ids.iter().for_each(|&id| region.order.insert(nodes, id, arrival(id)));
     }
 

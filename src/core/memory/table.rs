@@ -333,11 +333,24 @@ impl<K, V> Table<K, V> {
 
     #[inline(never)]
     fn tell_uses(&mut self) {
+        let (mut last, mut repeats) = (None, 0);
         for &id in self.uses.noted() {
             let group = self.groups.get_mut(self.nodes.group(id));
             group.stats.hits += 1;
             let region = group.region;
-            self.groups.regions[region.0 as usize].order.hit(&mut self.nodes, id, self.slots[id].hash);
+            let region = &mut self.groups.regions[region.0 as usize];
+            if last == Some(id) && !region.counts_repeats {
+                repeats += 1;
+                continue;
+            }
+            if repeats > 0 {
+                region.order.repeated(std::mem::take(&mut repeats));
+            }
+            region.order.hit(&mut self.nodes, id, self.slots[id].hash);
+            last = Some(id);
+        }
+        if let (Some(id), 1..) = (last, repeats) {
+            self.groups.region_of(self.nodes.group(id)).order.repeated(repeats);
         }
         self.uses.clear();
     }

@@ -234,6 +234,13 @@ impl Order for Adaptive {
         self.parts.hit(nodes, id);
     }
 
+    fn repeated(&mut self, count: u64) {
+        if let Some(shadows) = self.shadows.as_mut().filter(|_| self.awake) {
+            shadows.requests += count;
+            shadows.asked += count;
+        }
+    }
+
     fn remove(&mut self, nodes: &mut Nodes, id: u32) {
         self.parts.remove(nodes, id);
     }

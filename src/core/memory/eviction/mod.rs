@@ -67,6 +67,12 @@ impl Eviction {
         }
     }
 
+    /// Whether hits of one entry one after the other are more than one to it. Where frequency is weighed against other
+    /// things they had better not be: they are one use (O'Neil et al., "The LRU-K page replacement algorithm", 1993).
+    pub(super) const fn counts_repeats(self) -> bool {
+        matches!(self, Eviction::Lfu | Eviction::S3Fifo)
+    }
+
     /// An empty order of this kind.
     pub fn order(self, bound: Capacity) -> Box<dyn Order> {
         match self {
@@ -192,6 +198,9 @@ pub trait Order: Send + fmt::Debug {
 
     /// An entry was read, or its value replaced.
     fn hit(&mut self, nodes: &mut Nodes, id: u32, hash: u64);
+
+    /// So many hits were of the entry that was hit before them.
+    fn repeated(&mut self, _count: u64) {}
 
     /// An entry is gone that nobody chose: removed, expired, or moved to another region.
     fn remove(&mut self, nodes: &mut Nodes, id: u32);
