@@ -33,7 +33,7 @@ def rows() -> list[tuple[str, str, tuple[float, float, float]]]:
     except ImportError:
         print("cachebox is not installed: left out", file=sys.stderr)
         return []
-    ours = Cache(name="sets", memory=Memory(max_entries=ENTRIES))
+    ours = Cache(name="sets", memory=Memory(ENTRIES, max_bytes=None, eviction="lru"))
     lru: Any = cachebox.LRUCache(ENTRIES)
     ttl: Any = cachebox.VTTLCache(ENTRIES)
     table = {str(n): n for n in range(10)}

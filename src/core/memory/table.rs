@@ -343,11 +343,10 @@ impl<K, V> Table<K, V> {
                 repeats += 1;
                 continue;
             }
-            if repeats > 0 {
-                region.order.repeated(std::mem::take(&mut repeats));
-            }
             region.order.hit(&mut self.nodes, id, self.slots[id].hash);
-            last = Some(id);
+            if let (Some(before), 1..) = (last.replace(id), repeats) {
+                self.groups.region_of(self.nodes.group(before)).order.repeated(std::mem::take(&mut repeats));
+            }
         }
         if let (Some(id), 1..) = (last, repeats) {
             self.groups.region_of(self.nodes.group(id)).order.repeated(repeats);

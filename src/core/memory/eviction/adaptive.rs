@@ -31,8 +31,12 @@ const LEAD: f64 = 0.01;
 const MEMORY: f64 = 0.5;
 /// The same for estimates that are only looked at.
 const LONG_MEMORY: f64 = 0.7;
-/// The shadows watch all the time from this miss ratio on.
+/// A period of so many requests is paid for by one miss: from a miss ratio of an eighth on the shadows watch all the time,
 const WORTH_WATCHING: u64 = 8;
+/// but after so many judgements that changed nothing they rest,
+const CALM: u32 = 12;
+/// for so many times the misses of a period.
+const REST: u64 = 3;
 
 /// See the module.
 #[derive(Debug)]
@@ -64,6 +68,10 @@ struct Shadows {
     /// Requests and inserts of the live cache since the last judgement.
     requests: u64,
     inserts: u64,
+    /// So many inserts must pay for the last period before the next begins.
+    owed: u64,
+    /// Judgements since the setting changed.
+    calm: u32,
     scores: [Score; SETTINGS.len()],
     points: [Score; CURVE.len()],
 }
@@ -113,6 +121,8 @@ impl Shadows {
             period: PERIOD.max(population >> bits),
             requests: 0,
             inserts: 0,
+            owed: 0,
+            calm: 0,
             scores: Default::default(),
             points: Default::default(),
         }
@@ -175,16 +185,18 @@ impl Adaptive {
         if !shadows.see(hash, worth) {
             return;
         }
-        if let Some(best) = shadows.judge(self.current) {
+        let best = shadows.judge(self.current);
+        shadows.calm = if best.is_some() { 0 } else { shadows.calm + 1 };
+        if let Some(best) = best {
             self.current = best;
             self.switches += 1;
             self.parts.set(SETTINGS[best]);
             shadows.curve.iter_mut().for_each(|shadow| shadow.set(SETTINGS[best]));
         }
-        self.awake = shadows.inserts * WORTH_WATCHING >= shadows.requests;
-        if self.awake {
-            (shadows.requests, shadows.inserts) = (0, 0);
-        }
+        shadows.owed = if shadows.calm >= CALM { REST * shadows.inserts } else { 0 };
+        shadows.owed = shadows.owed.max(shadows.requests / WORTH_WATCHING);
+        self.awake = shadows.inserts >= shadows.owed;
+        (shadows.requests, shadows.inserts) = (0, 0);
     }
 
     /// What the shadows do about an insert: they are made, made anew, woken up, or just counted on.
@@ -205,7 +217,7 @@ impl Adaptive {
         {
             self.shadows = None;
             self.awake = false;
-        } else if !self.awake && shadows.inserts * WORTH_WATCHING >= shadows.requests {
+        } else if !self.awake && shadows.inserts >= shadows.owed {
             (shadows.requests, shadows.inserts) = (0, 0);
             self.awake = true;
         }
