@@ -17,8 +17,8 @@ const WINDOW: u8 = 0;
 const PROBATION: u8 = 1;
 const PROTECTED: u8 = 2;
 
-/// Of the main part, at most this share is protected.
-const PROTECTED_SHARE: f64 = 0.8;
+/// Of the main part, at most so much of so much is protected.
+const PROTECTED_SHARE: (u64, u64) = (4, 5);
 /// An age is so many uses per entry of the bound.
 const AGE: u64 = 10;
 /// An eviction moves at most so many entries on.
@@ -181,14 +181,12 @@ impl Segmented {
     }
 
     fn demote(&mut self, nodes: &mut impl Ranked) {
-        let (main, most) = (self.main(), |all: u64| (all as f64 * PROTECTED_SHARE) as u64);
+        let (main, weighed) = (self.main(), self.is_weighed());
         for _ in 0..STEPS {
             let protected = &self.loads[usize::from(PROTECTED)];
-            let over = if self.is_weighed() {
-                protected.weight > most(main.weight)
-            } else {
-                u64::from(protected.entries) > most(u64::from(main.entries))
-            };
+            let (part, whole) =
+                if weighed { (protected.weight, main.weight) } else { (protected.entries.into(), main.entries.into()) };
+            let over = part * PROTECTED_SHARE.1 > whole * PROTECTED_SHARE.0;
             if !over || protected.entries <= 1 {
                 return;
             }
@@ -198,9 +196,9 @@ impl Segmented {
 
     /// True where weights, not entries, are what is short.
     fn is_weighed(&self) -> bool {
-        let load = self.load();
-        self.bound.weight != u64::MAX
-            && load.weight as f64 / self.bound.weight as f64 > f64::from(load.entries) / f64::from(self.bound.entries)
+        let (load, bound) = (self.load(), self.bound);
+        bound.weight != u64::MAX
+            && load.weight as f64 * f64::from(bound.entries) > f64::from(load.entries) * bound.weight as f64
     }
 
     /// An entry is gone that nobody chose.
