@@ -13,6 +13,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import bounds
 import decorators
 import hits
+import orders
 import peers
 
 
@@ -48,6 +49,8 @@ def main() -> None:
         print(f"| `{name}` | {floor} | {shown(ratio)} |", flush=True)
     for name, floor, ratio in peers.rows():
         print(f"| {name} | {floor} | {shown(ratio)} |", flush=True)
+    for name, floor, ratio in orders.rows():
+        print(f"| {name} | eviction=\"{floor}\" | {shown(ratio)} |", flush=True)
     spread = bounds.stampede()
     stampede = spread[len(spread) // 2], spread[0], spread[-1]
     print(f"| 1000 awaits of a cold key | 1000 tasks on one future | {shown(stampede)} |\n")
