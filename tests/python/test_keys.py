@@ -365,7 +365,7 @@ def test_an_optional_parameter_can_be_marked(cache: Cache) -> None:
 
 
 def test_a_mark_that_cannot_be_read_is_refused(cache: Cache) -> None:
-    def load(n: int, session: "Annotated[int.nothing, NoCacheKey]") -> int:  # noqa: F821
+    def load(n: int, session: "Annotated[int.nothing, NoCacheKey]") -> int:
         return n
 
     with pytest.raises(ConfigError, match=r"NoCacheKey.*ignore="):
@@ -557,7 +557,12 @@ def test_a_ttl_callable_is_told_the_call_in_the_order_of_the_signature(cache: Ca
         return "value"
 
     load(b=5, a=1), load(1), load(c=7, a=0), spread(1, 2, 3, x=4)
-    assert told == [("value", 1, 5, 3, {}), ("value", 1, 2, 3, {}), ("value", 0, 2, 7, {}), ("value", 1, 2, 3, {"x": 4})]
+    assert told == [
+        ("value", 1, 5, 3, {}),
+        ("value", 1, 2, 3, {}),
+        ("value", 0, 2, 7, {}),
+        ("value", 1, 2, 3, {"x": 4}),
+    ]
 
 
 def test_what_is_wrong_with_a_ttl_callable_names_the_option(cache: Cache) -> None:
