@@ -1,4 +1,4 @@
-"""What may be given to caches and decorators: wrong options are named with the cure, odd functions are functions too."""
+"""What may be given to caches and decorators: wrong options name the cure, odd functions are functions."""
 
 import asyncio
 import functools
