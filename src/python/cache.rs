@@ -404,6 +404,10 @@ impl CacheCore {
         self.tier.clear(&self.space.path);
     }
 
+    fn _reset_stats(&self) {
+        self.tier.reset_stats(&self.space.path);
+    }
+
     fn _stats(&self, py: Python<'_>) -> PyResult<Object> {
         views::stats(py, &self.tier.stats(&self.space.path))
     }
