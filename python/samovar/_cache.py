@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from samovar import _core
 from samovar._cached import Decorator, decorate
-from samovar._options import Memory, Policy, refuse, unknown
+from samovar._options import Memory, Policy, is_name, is_neutral, refuse, unknown
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
@@ -28,7 +28,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_LATER = ("remote", "codec", "compress", "key_ring", "encrypt", "rules", "bus", "external_writers", "on_error")
+#: Options of later versions, and what each of them says when it asks for nothing.
+_LATER: dict[str, tuple[object, ...]] = {
+    "remote": (None,),
+    "codec": ("msgpack",),
+    "compress": (None,),
+    "key_ring": (None,),
+    "encrypt": ("auto",),
+    "rules": ((), []),
+    "bus": ("auto",),
+    "external_writers": (False,),
+    "on_error": ("degrade",),
+}
 
 
 class SyncCache(_core.SyncCore):
@@ -143,21 +154,22 @@ class Cache(_core.CacheCore):
         url: str = "memory://",
         *,
         name: str = "default",
-        memory: Memory | None = None,
+        memory: Memory | EllipsisType = ...,
         policy: Policy | None = None,
         namespace: str = "",
         **others: object,
     ) -> Self:
         if url != "memory://":
             raise refuse("url", url, "give 'memory://'; this version has no remote tier yet")
-        if not isinstance(name, str) or not name:  # type: ignore[redundant-expr]  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not is_name(name) or not name:
             raise refuse("name", name, "give a text that is not empty")
-        later = [option for option in others if option in _LATER]
-        if later:
-            raise refuse(later[0], others[later[0]], "leave it out: this version has no remote tier yet")
-        if others:
-            raise unknown(others, ("url", "name", "memory", "policy", "namespace", *_LATER), "Cache")
-        return cls._make(name, memory or Memory(), policy or Policy(), check_namespace(namespace), None)
+        if memory is None:
+            raise refuse("memory", None, "leave it out: a cache without a memory tier is not possible yet")
+        if memory is not ... and not isinstance(memory, Memory):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise refuse("memory", memory, "give Memory(max_entries=..., max_bytes=...)")
+        check_later(others)
+        memory = Memory() if memory is ... else memory
+        return cls._make(name, memory, check_policy(policy), check_namespace(namespace), None)
 
     @classmethod
     def _make(cls, name: str, memory: Memory, policy: Policy, path: str, parent: Cache | None) -> Self:
@@ -343,6 +355,8 @@ class Cache(_core.CacheCore):
     def cached(self, /, **options: Unpack[AllOptions]) -> Decorator: ...
     def cached(self, ttl: Any = ..., /, **options: Any) -> Any:
         """Cache a function's results here; the options are those of :func:`samovar.cached`."""
+        if not isinstance(self, Cache):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise refuse("cache", self, "make one first: cache = Cache(), then @cache.cached(...); or use @cached")
         return decorate(self, ttl, options)  # pyright: ignore[reportArgumentType]
 
     async def close(self) -> None:
@@ -375,9 +389,27 @@ def scan(core: _core.CacheCore) -> Iterator[tuple[str, Any]]:
 
 def check_namespace(name: object) -> str:
     """A namespace is a text; its parts are separated by colons."""
-    if not isinstance(name, str) or name.startswith(":") or name.endswith(":") or "::" in name:
+    if not is_name(name) or (name and "" in str(name).split(":")):
         raise refuse("namespace", name, "give a text such as 'users' or 'app:users'")
-    return name
+    return str(name)
+
+
+def check_policy(policy: object) -> Policy:
+    """The policy given, or one that says nothing."""
+    if policy is None:
+        return Policy()
+    if not isinstance(policy, Policy):
+        raise refuse("policy", policy, "give Policy(ttl=...)")
+    return policy
+
+
+def check_later(others: Mapping[str, object]) -> None:
+    """Every option must be known; those of later versions may say what they would say if left out."""
+    for option, value in others.items():
+        if option not in _LATER:
+            raise unknown([option], ("url", "name", "memory", "policy", "namespace", *_LATER), "Cache")
+        if not is_neutral(value, _LATER[option]):
+            raise refuse(option, value, "leave it out: this version has no remote tier yet")
 
 
 def no_tags(tags: Iterable[str]) -> None:

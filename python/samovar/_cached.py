@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import functools
 import types
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, Protocol, TypeVar, Union, get_origin, overload
 
 from samovar import _core
-from samovar._options import positive, refuse, unknown
+from samovar._options import is_name, is_neutral, positive, refuse, unknown
 
 if TYPE_CHECKING:
     import inspect
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Coroutine
     from datetime import timedelta
     from types import EllipsisType
     from typing import TypedDict, Unpack
@@ -64,30 +65,31 @@ OPTIONS = (
     "max_entries",
     "maxsize",
 )
-LATER = (
-    "refresh",
-    "tags",
-    "stale_while_revalidate",
-    "stale_if_error",
-    "retry_after",
-    "on_refresh_error",
-    "soft_timeout",
-    "timeout",
-    "early",
-    "jitter",
-    "negative_ttl",
-    "cache_errors",
-    "fallback",
-    "retry",
-    "breaker",
-    "rate",
-    "concurrency",
-    "single_flight",
-    "codec",
-    "compress",
-    "encrypt",
-    "type",
-)
+#: Options of later versions, and what each of them says when it asks for nothing.
+LATER: dict[str, tuple[object, ...]] = {
+    "refresh": (None,),
+    "tags": (None, (), []),
+    "stale_while_revalidate": (None,),
+    "stale_if_error": (None,),
+    "retry_after": (30, 30.0),
+    "on_refresh_error": ("keep",),
+    "soft_timeout": (None,),
+    "timeout": (None,),
+    "early": (False,),
+    "jitter": (0, 0.0, False),
+    "negative_ttl": (None,),
+    "cache_errors": (None, {}),
+    "fallback": (),
+    "retry": (None,),
+    "breaker": (None,),
+    "rate": (None,),
+    "concurrency": (None,),
+    "single_flight": ("process",),
+    "codec": (None, "msgpack"),
+    "compress": (None,),
+    "encrypt": (None, "auto"),
+    "type": (None,),
+}
 
 
 class NoCacheKey:
@@ -273,11 +275,11 @@ def is_function(candidate: object) -> bool:
 
 
 def check_names(options: dict[str, Any]) -> None:
-    """Every option must be known; those of later versions say so."""
-    later = [name for name in options if name in LATER]
+    """Every option must be known; those of later versions say so, unless they ask for nothing."""
+    later = [name for name in options if name in LATER and not is_neutral(options[name], LATER[name])]
     if later:
         raise refuse(later[0], options[later[0]], "leave it out: this version does not have it yet")
-    others = [name for name in options if name not in OPTIONS]
+    others = [name for name in options if name not in OPTIONS and name not in LATER]
     if others:
         raise unknown(others, OPTIONS, "@cached")
 
@@ -288,7 +290,6 @@ def build(cache: Cache, function: Callable[..., Any], options: dict[str, Any]) -
 
     refuse_odd(function)
     signature = inspect.signature(function)
-    is_async = inspect.iscoroutinefunction(function)
     key = options.get("key")
     takes, used = key_parameters(function, key, signature)
     ignored = ignored_parameters(function, options.get("ignore", ()), signature)
@@ -298,9 +299,9 @@ def build(cache: Cache, function: Callable[..., Any], options: dict[str, Any]) -
         cache,
         function,
         Decoration(
-            id=function_id(function, options.get("version", "")),
+            id=function_id(function, check_version(options.get("version", ""))),
             path=join(cache.path, options.get("namespace", "")),
-            is_async=is_async,
+            is_async=is_async(function),
             parameters=[
                 (p.name, int(p.kind), [] if p.default is p.empty else [p.default], p.name in in_key)
                 for p in signature.parameters.values()
@@ -316,6 +317,9 @@ def build(cache: Cache, function: Callable[..., Any], options: dict[str, Any]) -
         ),
     )
     functools.update_wrapper(decoration, function)
+    if not hasattr(function, "__qualname__"):
+        decoration.__qualname__ = name_of(function)
+        decoration.__name__ = name_of(function).rpartition(".")[2]
     decoration.cache = cache
     decoration.policy = cache.policy
     return decoration
@@ -339,7 +343,7 @@ def refuse_odd(function: Any) -> None:
         raise TypeError(f"@cached needs a function, not {function!r}")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise TypeError(
-            f"@cached cannot cache {function.__qualname__}: it is a generator, and a second caller would find it "
+            f"@cached cannot cache {name_of(function)}: it is a generator, and a second caller would find it "
             "used up; return a list instead"
         )
     if isinstance(function, type):
@@ -361,8 +365,34 @@ def function_id(function: Any, version: object) -> str:
 
         file = getattr(sys.modules.get("__main__"), "__file__", None)
         module = os.path.splitext(os.path.basename(file))[0] if file else "__main__"
-    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    name = name_of(function)
     return f"{module}.{name}:{version}" if version != "" else f"{module}.{name}"
+
+
+def name_of(function: Any) -> str:
+    """The qualified name of a function, of what a partial calls, or of a callable object's class."""
+    while isinstance(function, functools.partial):
+        function = function.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    name = getattr(function, "__qualname__", None)
+    return name if isinstance(name, str) else type(function).__qualname__
+
+
+def is_async(function: Any) -> bool:
+    """True if calling it gives a coroutine: an async function, an object whose `__call__` is one, an `AsyncMock`."""
+    import inspect
+    import sys
+
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
+        return True
+    mark = getattr(sys.modules.get("asyncio.coroutines"), "_is_coroutine", None)
+    return mark is not None and getattr(function, "_is_coroutine", None) is mark
+
+
+def check_version(version: object) -> str | int:
+    """A version is written into the function's name."""
+    if isinstance(version, bool) or not (isinstance(version, int) or is_name(version)):
+        raise refuse("version", version, "give a text or a whole number, such as version=2")
+    return version if isinstance(version, int) else str(version)
 
 
 def key_parameters(function: Any, key: object, signature: inspect.Signature) -> tuple[list[int], set[str]]:
@@ -373,30 +403,38 @@ def key_parameters(function: Any, key: object, signature: inspect.Signature) -> 
     if key is None:
         return [], set(names)
     if isinstance(key, str):
+        if not is_name(key):
+            raise refuse("key", key, "write a template without lone surrogates")
         fields = _core._template_fields(key)
         wrong = [field for field in fields if field not in names]
         if wrong:
             raise refuse(
-                "key", key, f"{function.__qualname__} has no parameter {wrong[0]!r}, only {', '.join(names) or 'none'}"
+                "key", key, f"{name_of(function)} has no parameter {wrong[0]!r}, only {', '.join(names) or 'none'}"
             )
         return [], set(fields)
     if not callable(key):
         raise refuse("key", key, "give a template such as 'user:{user_id}', or a callable over some of the parameters")
-    taken = list(inspection.signature(key).parameters)
+    try:
+        taken = list(inspection.signature(check_plain("key", key)).parameters)
+    except (ValueError, TypeError):
+        cure = "its parameters cannot be read; write a lambda over some of the function's parameters"
+        raise refuse("key", key, cure) from None
     wrong = [name for name in taken if name not in names]
     if wrong:
-        raise refuse("key", key, f"it takes {wrong[0]!r}, which is no parameter of {function.__qualname__}")
+        raise refuse("key", key, f"it takes {wrong[0]!r}, which is no parameter of {name_of(function)}")
     return [names.index(name) for name in taken], set(taken)
 
 
 def ignored_parameters(function: Any, ignore: object, signature: inspect.Signature) -> set[str]:
     """Parameters left out of the key, by option or by annotation."""
-    if isinstance(ignore, str) or not all(isinstance(name, str) for name in (ignore or ())):  # type: ignore[attr-defined]
+    ignore = () if ignore is None else ignore
+    names: list[Any] = list(ignore) if isinstance(ignore, Iterable) else [ignore]
+    if isinstance(ignore, str) or not all(isinstance(name, str) for name in names):
         raise refuse("ignore", ignore, "give a list of parameter names, such as ['session']")
-    ignored: set[str] = set(ignore or ())  # type: ignore[call-overload]
+    ignored: set[str] = set(names)
     wrong = ignored - set(signature.parameters)
     if wrong:
-        raise refuse("ignore", ignore, f"{function.__qualname__} has no parameter {min(wrong)!r}")
+        raise refuse("ignore", ignore, f"{name_of(function)} has no parameter {min(wrong)!r}")
     return ignored | {name for name, kind in annotations_of(function).items() if marks_no_key(kind)}
 
 
@@ -415,7 +453,7 @@ def described(function: Any) -> Any:
     while isinstance(function, functools.partial):
         function = function.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     function = inspect.unwrap(function)
-    return function if hasattr(function, "__globals__") else getattr(type(function), "__call__", function)
+    return function if hasattr(function, "__globals__") else type(function).__call__
 
 
 class Names(dict[str, Any]):
@@ -475,6 +513,13 @@ def check_callable(option: str, value: Any) -> Any:
     """An option that is a function or left out."""
     if value is not None and not callable(value):
         raise refuse(option, value, "give a function of the result that returns True or False")
+    return check_plain(option, value)
+
+
+def check_plain(option: str, value: Any) -> Any:
+    """A callable that is asked while a call is answered cannot wait for anything."""
+    if callable(value) and is_async(value):
+        raise refuse(option, value, "give a function that is not async; await what it needs in the cached function")
     return value
 
 
@@ -482,6 +527,7 @@ def check_ttl_callable(ttl: Any, signature: inspect.Signature) -> Any:
     """A ttl callable must take the result and then all arguments, in the order of the function's signature."""
     import inspect as inspection
 
+    check_plain("ttl", ttl)
     kinds = {parameter.kind for parameter in signature.parameters.values()}
     if not callable(ttl) or kinds & {inspection.Parameter.VAR_POSITIONAL, inspection.Parameter.VAR_KEYWORD}:
         return ttl

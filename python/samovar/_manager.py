@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from samovar._cache import Cache
-from samovar._options import Policy, refuse
+from samovar._cache import Cache, check_policy
+from samovar._options import Policy, is_name, refuse, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,9 +27,15 @@ class CacheManager:
         'sessions'
     """
 
-    def __init__(self, caches: Mapping[str, Cache] | None = None, *, policy: Policy | None = None) -> None:
+    def __init__(
+        self, caches: Mapping[str, Cache] | None = None, *, policy: Policy | None = None, **others: object
+    ) -> None:
+        if others:
+            raise unknown(others, ("caches", "policy"), "CacheManager")
+        if caches is not None and not hasattr(caches, "items"):
+            raise refuse("caches", caches, "give a dict of caches by name: {'default': Cache(...)}")
         self._caches: dict[str, Cache] = {}
-        self.policy = policy or Policy()
+        self.policy = check_policy(policy)
         for name, cache in (caches or {}).items():
             self.register(name, cache)
 
@@ -39,7 +45,7 @@ class CacheManager:
         Raises:
             ConfigError: The name is taken, or the value is no cache.
         """
-        if not isinstance(name, str) or not name:  # type: ignore[redundant-expr]  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not is_name(name) or not name:
             raise refuse("cache name", name, "give a text that is not empty")
         if not isinstance(cache, Cache):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise refuse(f"cache {name!r}", cache, "give a Cache(...)")
@@ -130,6 +136,7 @@ def configure(*, policy: Policy | None = None, **caches: Any) -> CacheManager:
         ConfigError: A cache of that name is in use already.
     """
     if policy is not None:
+        check_policy(policy)
         if "default" in _default:
             raise refuse(
                 "policy", policy, "the default cache is in use already; call configure() before the first @cached"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from samovar import _core
 from samovar._exceptions import ConfigError
 
 if TYPE_CHECKING:
@@ -38,6 +39,16 @@ def unknown(given: Iterable[str], known: Iterable[str], where: str) -> ConfigErr
     return ConfigError(f"unknown option {name}= for {where}; {hint}")
 
 
+def is_name(value: object) -> bool:
+    """True for a text that can be written in UTF-8: no lone surrogates."""
+    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def is_neutral(value: object, neutral: Iterable[object]) -> bool:
+    """True for what an option of a later version says when it asks for nothing."""
+    return any(value is one or (type(value) is type(one) and value == one) for one in neutral)
+
+
 class Memory:
     """The memory tier of a cache.
 
@@ -62,7 +73,10 @@ class Memory:
         max_bytes: int | str | None = "256MiB",
         eviction: str = "adaptive",
         weigher: Callable[[Any], int] | None = None,
+        **others: object,
     ) -> None:
+        if others:
+            raise unknown(others, self.__slots__, "Memory")
         if max_entries is None and max_bytes is None:
             raise refuse("max_entries", None, "give max_entries or max_bytes: a cache needs a bound")
         self.max_entries = MAX_ENTRIES if max_entries is None else positive("max_entries", max_entries)
@@ -91,7 +105,7 @@ def parse_size(option: str, value: object) -> int:
             size = float(digits) * unit if unit else -1.0
         except ValueError:
             raise refuse(option, value, cure) from None
-        value_in_bytes = int(size) if size > 0 else 0
+        value_in_bytes = int(size) if 0 < size < 2**63 else 0
     else:
         value_in_bytes = value if isinstance(value, int) and not isinstance(value, bool) else 0
     if value_in_bytes < 1:
@@ -118,6 +132,10 @@ class Policy:
     ) -> None:
         if others:
             raise unknown(others, self.__slots__, "Policy")
+        if ttl is not ...:
+            _core._check_ttl(ttl)
+        if not is_neutral(copy, ("auto", "deep", "write", "both", False)):
+            raise refuse("copy", copy, "give 'auto', 'deep', 'write', 'both' or False")
         self.ttl = ttl
         self.copy = copy
 

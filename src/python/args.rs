@@ -7,6 +7,7 @@
 //! Every function of this file takes valid objects and needs the interpreter to be held; it borrows them for the call.
 
 use super::state::State;
+use crate::core::key::NAME_LIMIT;
 use pyo3::ffi;
 use std::ptr::addr_of_mut;
 
@@ -40,6 +41,31 @@ pub unsafe fn hash_str(object: *mut ffi::PyObject) -> u64 {
     unsafe {
         let known = (*object.cast::<ffi::PyASCIIObject>()).hash;
         (if known == -1 { ffi::PyObject_Hash(object) } else { known }) as u64
+    }
+}
+
+/// True for a name that is stored as it is: at most 200 bytes in UTF-8, counted from above, and no lone surrogate.
+///
+/// # Safety
+/// `name` is a valid str.
+#[inline]
+pub unsafe fn is_short_name(name: *mut ffi::PyObject) -> bool {
+    // SAFETY: a str's data is `length` units of its kind.
+    unsafe {
+        let length = ffi::PyUnicode_GET_LENGTH(name) as usize;
+        let data = ffi::PyUnicode_DATA(name);
+        match ffi::PyUnicode_KIND(name) {
+            ffi::PyUnicode_1BYTE_KIND if ffi::PyUnicode_IS_ASCII(name) != 0 => length <= NAME_LIMIT,
+            ffi::PyUnicode_1BYTE_KIND => length * 2 <= NAME_LIMIT,
+            ffi::PyUnicode_2BYTE_KIND => {
+                let units = std::slice::from_raw_parts(data.cast::<u16>(), length);
+                length * 3 <= NAME_LIMIT && !units.iter().any(|unit| (0xD800..=0xDFFF).contains(unit))
+            }
+            _ => {
+                let units = std::slice::from_raw_parts(data.cast::<u32>(), length);
+                length * 4 <= NAME_LIMIT && !units.iter().any(|unit| (0xD800..=0xDFFF).contains(unit))
+            }
+        }
     }
 }
 

@@ -173,7 +173,10 @@ impl Call {
                 let seat = self.seat(py, &here)?;
                 let led = self.request.tier.memory.lock().flights.lead(ticket, seat.home, Some(seat.clone()));
                 match led {
-                    Some(lease) => self.load(py, &here, ticket, lease, seat),
+                    Some(lease) => {
+                        self.request.took_over();
+                        self.load(py, &here, ticket, lease, seat)
+                    }
                     None => self.begin(py),
                 }
             }

@@ -98,7 +98,9 @@ fn wait(py: Python<'_>, state: &'static State, request: &Request, flight: Flight
         Outcome::Lead => {
             let seat = Seat::new(Wake::Thread(Condvar::new()), here());
             let led = tier.memory.lock().flights.lead(ticket, seat.home, Some(seat));
-            led.map(|lease| load(py, state, request, lease)).transpose()
+            let Some(lease) = led else { return Ok(None) };
+            request.took_over();
+            load(py, state, request, lease).map(Some)
         }
     }
 }

@@ -146,13 +146,15 @@ impl CacheCore {
     }
 }
 
-/// A key as an exact str.
+/// A key as an exact str, as it is stored.
 pub fn key_name<'py>(key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
     if let Ok(text) = key.cast_exact::<PyString>() {
-        return Ok(text.clone());
+        return keys::short(text);
     }
     if let Ok(text) = key.cast::<PyString>() {
-        return Ok(PyString::new(key.py(), text.to_str()?));
+        // SAFETY: a valid str; its characters as an exact one, whatever its class says.
+        let exact = unsafe { Bound::from_owned_ptr_or_err(key.py(), ffi::PyUnicode_FromObject(text.as_ptr()))? };
+        return keys::short(exact.cast::<PyString>()?);
     }
     Err(errors::key_type(key.py(), format!("key must be a str, not {}; write the parts into one name", shown(key))))
 }
@@ -294,6 +296,10 @@ impl CacheCore {
         by: &Bound<'_, PyAny>,
         ttl: &Bound<'_, PyAny>,
     ) -> PyResult<Object> {
+        if !by.is_exact_instance_of::<PyInt>() {
+            let text = format!("cannot increment {} by {}; give an int", shown(key), shown(by));
+            return Err(PyTypeError::new_err(text));
+        }
         let spot = self.spot(key)?;
         let Some((value, _, target)) = self.served(py, &spot)? else {
             self.put(py, key, by, self.ttl_of(ttl)?)?;
@@ -318,12 +324,13 @@ impl CacheCore {
     fn _get_many<'py>(&self, py: Python<'py>, keys: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
         let found = PyDict::new(py);
         for key in keys.try_iter()? {
-            let key = key_name(&key?)?;
+            let given = key?;
+            let key = key_name(&given)?;
             let (value, kind) = self.hit(key.as_ptr());
             if !value.is_null() {
                 // SAFETY: the hit gave us a reference.
                 let value = unsafe { Bound::from_owned_ptr(py, value) };
-                found.set_item(key, copy::hand_out(&value, kind)?)?;
+                found.set_item(given, copy::hand_out(&value, kind)?)?;
             }
         }
         Ok(found)
@@ -334,8 +341,8 @@ impl CacheCore {
         // All keys are checked before the first is stored: a bad one leaves nothing half done.
         let mut wanted = Vec::new();
         for key in items.try_iter()? {
-            let key = key_name(&key?)?;
-            wanted.push((keys::named(&key, &self.space)?, self.kept(&items.get_item(&key)?, ttl)?));
+            let key = key?;
+            wanted.push((self.spot(&key)?, self.kept(&items.get_item(&key)?, ttl)?));
         }
         wanted.into_iter().try_for_each(|(spot, kept)| spot.put(py, &self.tier, &self.space, kept))
     }
@@ -400,6 +407,10 @@ impl CacheCore {
 
     fn _clear(&self) {
         self.tier.clear(&self.space.path);
+    }
+
+    fn _reset_stats(&self) {
+        self.tier.reset_stats(&self.space.path);
     }
 
     fn _stats(&self, py: Python<'_>) -> PyResult<Object> {

@@ -29,13 +29,13 @@ struct Spelling {
 }
 
 impl Spelling {
-    /// True for `least` to `most` positional arguments, an exact str the first of them.
+    /// True for `least` to `most` positional arguments, an exact and short str the first of them.
     #[inline(always)]
     unsafe fn is_usual(&self, least: usize, most: usize) -> bool {
         // SAFETY: the interpreter gives `count` arguments.
         self.names.is_null()
             && (least..=most).contains(&self.count)
-            && unsafe { ffi::Py_TYPE(*self.row) == addr_of_mut!(ffi::PyUnicode_Type) }
+            && unsafe { ffi::Py_TYPE(*self.row) == addr_of_mut!(ffi::PyUnicode_Type) && args::is_short_name(*self.row) }
     }
 
     /// A positional argument that is there.

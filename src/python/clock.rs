@@ -1,34 +1,47 @@
 //! The one clock of all Python caches of a process; tests stop it and move it by hand.
 
-use super::options;
+use super::{errors, options};
 use crate::core::clock::Clock;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 static CLOCK: LazyLock<Clock> = LazyLock::new(Clock::system);
+/// How many have stopped it. Changed by threads that hold the interpreter only.
+static STOPPED: AtomicU32 = AtomicU32::new(0);
 
 /// The shared clock.
 pub fn shared() -> &'static Clock {
     &CLOCK
 }
 
-/// Stops the clock (True) or lets it run again (False).
+/// Stops the clock (True), or lets it run again (False) once everyone who stopped it has said so.
 #[pyfunction]
 pub fn _freeze_clock(on: bool) {
-    if on {
-        CLOCK.freeze()
-    } else {
-        CLOCK.thaw()
+    match (on, STOPPED.load(Relaxed)) {
+        (true, 0) => CLOCK.freeze(),
+        (false, 0 | 1) => CLOCK.thaw(),
+        _ => {}
     }
+    let counted = |count: u32| Some(if on { count + 1 } else { count.saturating_sub(1) });
+    // Always Ok: the closure never declines.
+    STOPPED.fetch_update(Relaxed, Relaxed, counted).ok();
     crate::work::wake_if_running();
 }
 
 /// Moves the stopped clock forward by seconds, a timedelta or a text such as "5m".
 #[pyfunction]
 pub fn _advance_clock(by: &Bound<'_, PyAny>) -> PyResult<()> {
-    if let Some(by) = options::ttl(by, "advance", true)? {
-        CLOCK.advance(by);
+    if !CLOCK.is_frozen() {
+        let text = "the clock of the caches runs; stop it with frozen_clock() or the fixture cache_clock to move it";
+        return Err(PyRuntimeError::new_err(text));
     }
+    let Some(step) = options::ttl(by, "advance", true)? else {
+        let text = format!("invalid advance: {}; give seconds, a timedelta, or a text such as '5m'", options::shown(by));
+        return Err(errors::config(by.py(), text));
+    };
+    CLOCK.advance(step);
     crate::work::wake_if_running();
     Ok(())
 }

@@ -87,7 +87,7 @@ impl Encoder<'_> {
         } else if let Ok(flag) = value.cast_exact::<PyBool>() {
             self.out.push(if flag.is_true() { b'T' } else { b'F' });
         } else if value.is_exact_instance_of::<PyInt>() {
-            self.out.extend_from_slice(format!("i{};", value.str()?).as_bytes());
+            self.out.extend_from_slice(whole(value)?.as_bytes());
         } else if value.is_exact_instance_of::<PyFloat>() {
             self.out.extend_from_slice(format!("f{:016x}", value.extract::<f64>()?.to_bits()).as_bytes());
         } else if let Ok(text) = value.cast_exact::<PyString>() {
@@ -313,6 +313,19 @@ impl Encoder<'_> {
         }
         Err(Refused::NoEncoding)
     }
+}
+
+/// A whole number: decimal, or hexadecimal beyond 64 bits, where Python limits how many decimals it writes.
+fn whole(value: &Bound<'_, PyAny>) -> PyResult<String> {
+    match value.extract::<i64>() {
+        Ok(number) => Ok(format!("i{number};")),
+        Err(_) => Ok(format!("i{};", hexadecimal(value)?)),
+    }
+}
+
+/// A whole number as `0x...`, which Python writes at any length.
+pub fn hexadecimal(value: &Bound<'_, PyAny>) -> PyResult<String> {
+    value.call_method1("__format__", ("#x",))?.extract()
 }
 
 /// A member that holds objects laid aside, as something that Python compares by their types and values.

@@ -230,7 +230,15 @@ pub fn methods() -> *mut c_void {
 
 unsafe fn forwarded(object: *mut ffi::PyObject, name: &str) -> *mut ffi::PyObject {
     // SAFETY: a getter's object.
-    unsafe { enter(object, |this| Ok(this.function.wrapped.bind(this.py).getattr(name)?.unbind())) }
+    unsafe {
+        enter(object, |this| {
+            let wrapped = this.function.wrapped.bind(this.py);
+            // A partial and an object with `__call__` have none themselves; what they call says what they are.
+            let called = || wrapped.getattr("func").or_else(|_| wrapped.get_type().getattr("__call__"));
+            let found = wrapped.getattr(name).or_else(|error| called()?.getattr(name).map_err(|_| error));
+            Ok(found?.unbind())
+        })
+    }
 }
 
 macro_rules! forward {

@@ -77,6 +77,19 @@ fn encoded(bytes: &Bound<'_, PyBytes>, space: &Space) -> PyResult<Spot> {
     Ok(Spot { hash, key: bytes.clone().into_any().unbind(), asks: false })
 }
 
+/// A name as it is stored: a long one under a short one, whoever gives it.
+pub fn short<'py>(name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyString>> {
+    // SAFETY: a valid str.
+    if unsafe { args::is_short_name(name.as_ptr()) } {
+        return Ok(name.clone());
+    }
+    let Ok(text) = name.to_str() else {
+        let text = format!("key {} holds a lone surrogate, which cannot be stored; escape it", shown(name.as_any()));
+        return Err(errors::key_type(name.py(), text));
+    };
+    Ok(PyString::new(name.py(), &stored_name(text)))
+}
+
 /// The spot of a name in a namespace's space.
 pub fn named(name: &Bound<'_, PyString>, space: &Space) -> PyResult<Spot> {
     let hash = mix(name.hash()? as u64, space.salt());
@@ -117,7 +130,7 @@ impl Naming {
     fn read<'py>(&self, state: &State, returned: Bound<'py, PyAny>) -> PyResult<Made<'py>> {
         let py = returned.py();
         if let Ok(name) = returned.cast_exact::<PyString>() {
-            return Ok(Made::Name(name.clone()));
+            return Ok(Made::Name(short(name)?));
         }
         let mut bytes = Vec::new();
         match encode::encode(state, &returned, &mut bytes) {
@@ -142,7 +155,7 @@ impl Naming {
             || value.is_exact_instance_of::<PyBool>()
             || value.is_exact_instance_of::<PyFloat>();
         if exact_text {
-            return Ok(value.str()?.to_str()?.to_owned());
+            return self.written(parameter, value);
         }
         // SAFETY: a type object is valid as long as its instance is.
         if unsafe { state.is_enum_class(value.get_type().as_type_ptr()) } {
@@ -151,7 +164,7 @@ impl Naming {
         let class = value.get_type();
         let library = matches!(class.module()?.to_str()?, "datetime" | "uuid" | "decimal");
         if library {
-            return Ok(value.str()?.to_str()?.to_owned());
+            return self.written(parameter, value);
         }
         let mut bytes = Vec::new();
         match encode::encode(state, value, &mut bytes) {
@@ -159,6 +172,20 @@ impl Naming {
             Err(Refused::Raised(error)) => Err(error),
             Err(Refused::NoEncoding) => Err(self.refuse(parameter, value)),
         }
+    }
+
+    /// What `str` makes of a value. Of a whole number that is too long for it, hexadecimal.
+    fn written(&self, parameter: &Parameter, value: &Bound<'_, PyAny>) -> PyResult<String> {
+        let text = match value.str() {
+            Err(_) if value.is_exact_instance_of::<PyInt>() => return encode::hexadecimal(value),
+            text => text?,
+        };
+        let refuse = |_| {
+            let (name, shown) = (parameter.name.bind(value.py()), shown(value));
+            let text = format!("argument {name:?} of {} is {shown}, which holds a lone surrogate; escape it", self.id);
+            errors::key_type(value.py(), text)
+        };
+        text.to_str().map(str::to_owned).map_err(refuse)
     }
 
     fn refuse(&self, parameter: &Parameter, value: &Bound<'_, PyAny>) -> PyErr {

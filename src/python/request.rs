@@ -283,7 +283,7 @@ impl Request {
                 return Ok(Lookup::Hit(copy::hand_out(value.bind(py), kind)?.unbind()));
             }
         }
-        memory.entries.stats_mut(self.space.group()).misses += 1;
+        memory.entries.stats_mut(self.space.group()).misses += u64::from(!self.refresh);
         if let Some(flight) = flight {
             match memory.flights.home(flight) {
                 Some((home, group)) if !self.refresh && memory.entries.is_alive(group) => {
@@ -325,6 +325,11 @@ impl Request {
         stats.refreshes += u64::from(self.refresh);
         let began = self.tier.clock.now();
         memory.flights.begin(Begin { hash: self.spot.hash, key, group, seen, home, life, began })
+    }
+
+    /// Counts a load that is taken over from a caller who left: it is begun anew.
+    pub fn took_over(&self) {
+        self.tier.memory.lock().entries.stats_mut(self.space.group()).loads += 1;
     }
 
     /// Reports what became of a load: stores the value if it may be stored, and tells everyone who waits. The error, if

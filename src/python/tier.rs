@@ -296,6 +296,15 @@ impl Tier {
         self.appointment.now();
     }
 
+    /// Sets the counters of a namespace and those below it to zero.
+    pub fn reset_stats(&self, path: &str) {
+        let spaces = self.all_spaces();
+        let mut memory = self.memory.lock();
+        for space in spaces.iter().filter(|space| is_below(&space.path, path)) {
+            *memory.entries.stats_mut(space.group()) = Stats::default();
+        }
+    }
+
     /// The counters of a namespace and those below it.
     pub fn stats(&self, path: &str) -> Stats {
         let spaces: Vec<Arc<Space>> = self.spaces.lock().iter().filter_map(Weak::upgrade).collect();

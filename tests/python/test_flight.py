@@ -327,6 +327,29 @@ def test_a_refresh_loads_anew_and_a_disabled_cache_always(cache: Cache) -> None:
     asyncio.run(main())
 
 
+def test_a_load_that_is_taken_over_counts_and_a_refresh_is_no_miss(cache: Cache) -> None:
+    async def main() -> None:
+        gate = Gate()
+
+        @cache.cached("5m", ignore=["session"])
+        async def load(n: int, session: str) -> Any:
+            return await gate.pass_through(session)
+
+        tasks = [asyncio.ensure_future(load(1, session)) for session in "ab"]
+        await turns()
+        tasks[0].cancel()
+        await turns()
+        gate.open.set()
+        assert await tasks[1] == "b"
+        assert gate.calls == ["a", "b"]
+        assert load.stats().loads == 2
+        misses = load.stats().misses
+        await load.refresh(1, "c")
+        assert [load.stats().loads, load.stats().refreshes, load.stats().misses] == [3, 1, misses]
+
+    asyncio.run(main())
+
+
 def test_a_disabled_cache_loads_what_is_asked_for_and_stores_nothing(cache: Cache) -> None:
     @cache.cached("5m")
     def load(n: int) -> int:

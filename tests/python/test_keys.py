@@ -365,7 +365,7 @@ def test_an_optional_parameter_can_be_marked(cache: Cache) -> None:
 
 
 def test_a_mark_that_cannot_be_read_is_refused(cache: Cache) -> None:
-    def load(n: int, session: "Annotated[int.nothing, NoCacheKey]") -> int:  # noqa: F821
+    def load(n: int, session: "Annotated[int.nothing, NoCacheKey]") -> int:
         return n
 
     with pytest.raises(ConfigError, match=r"NoCacheKey.*ignore="):
@@ -557,7 +557,12 @@ def test_a_ttl_callable_is_told_the_call_in_the_order_of_the_signature(cache: Ca
         return "value"
 
     load(b=5, a=1), load(1), load(c=7, a=0), spread(1, 2, 3, x=4)
-    assert told == [("value", 1, 5, 3, {}), ("value", 1, 2, 3, {}), ("value", 0, 2, 7, {}), ("value", 1, 2, 3, {"x": 4})]
+    assert told == [
+        ("value", 1, 5, 3, {}),
+        ("value", 1, 2, 3, {}),
+        ("value", 0, 2, 7, {}),
+        ("value", 1, 2, 3, {"x": 4}),
+    ]
 
 
 def test_what_is_wrong_with_a_ttl_callable_names_the_option(cache: Cache) -> None:
@@ -573,3 +578,83 @@ def test_what_is_wrong_with_a_ttl_callable_names_the_option(cache: Cache) -> Non
 
     with pytest.raises(ConfigError, match=r"ttl= of .*other: .soon"):
         other(1)
+
+
+@pytest.mark.parametrize("character", ["k", "é", "ж", "茶", "🫖"])
+@pytest.mark.parametrize("length", [20, 50, 51, 66, 67, 100, 101, 200, 201, 5000])
+def test_a_name_of_any_length_finds_what_a_template_stored(cache: Cache, character: str, length: int) -> None:
+    name = character * length
+
+    @cache.cached("5m", key="{name}")
+    def load(name: str) -> int:
+        return 7
+
+    @cache.cached("5m", key=lambda name: name)
+    def other(name: str) -> int:
+        return 8
+
+    load(name)
+    assert [cache.sync.get(name), cache.sync.get(key=name), other(name)] == [7, 7, 7]
+    assert cache.sync.get_many([name]) == {name: 7}
+    cache.sync.set(name, 9)
+    assert [load(name), other(name), cache.sync.contains(name)] == [9, 9, True]
+    cache.sync.set_many({name: 10})
+    assert load(name) == 10
+    assert cache.sync.delete(name)
+    assert load.peek(name) is None
+
+
+class Named(str):
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "other"
+
+
+@pytest.mark.parametrize("name", ["\ud800", "key" + "\udfff" * 300, "🫖\ud800", Named("\ud800")])
+def test_a_lone_surrogate_in_a_name_is_refused_with_the_key(cache: Cache, name: str) -> None:
+    @cache.cached("5m", key="user:{name}")
+    def load(name: str) -> int:
+        return 1
+
+    @cache.cached("5m", key=lambda name: name)
+    def other(name: str) -> int:
+        return 1
+
+    for use in (cache.sync.get, cache.sync.delete, *((load, other) if type(name) is str else ())):
+        with pytest.raises(KeyTypeError, match="ud(800|fff)"):
+            use(name)
+    with pytest.raises(KeyTypeError, match="surrogate"):
+        cache.sync.set(name, 1)
+    with pytest.raises(ConfigError, match="key: "):
+        cache.cached(key="\ud800{n}")(lambda n: n)
+
+
+def test_a_name_of_a_str_subclass_is_its_characters(cache: Cache) -> None:
+    cache.sync.set(Named("name"), 1)
+    assert cache.sync.get("name") == 1
+
+
+def test_a_whole_number_of_any_length_is_an_argument(cache: Cache) -> None:
+    @cache.cached("5m")
+    def load(numbers: Any) -> int:
+        return len(numbers)
+
+    @cache.cached("5m", key="n:{n}")
+    def named(n: int) -> int:
+        return n
+
+    big = 10**5000
+    load([big]), load([big]), load([-big]), load([big + 1]), load([2**63]), load([2**63 - 1]), load([-(2**63) - 1])
+    assert load.stats().loads == 6
+    assert [named(big), named(big), named(-big), named.stats().loads] == [big, big, -big, 2]
+
+
+@pytest.mark.parametrize("by", [1.5, "1", True, None])
+def test_a_counter_is_moved_by_whole_numbers_only(cache: Cache, by: Any) -> None:
+    with pytest.raises(TypeError, match=r"'n'.*give an int"):
+        cache.sync.incr("n", by)
+    cache.sync.set("n", 1)
+    with pytest.raises(TypeError, match=r"'n'.*give an int"):
+        cache.sync.incr("n", by)
+    assert cache.sync.get("n") == 1

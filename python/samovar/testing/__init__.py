@@ -18,7 +18,11 @@ class CacheClock:
     """The time of all caches, standing still until it is moved. No test has to sleep."""
 
     def advance(self, by: float | timedelta | str) -> None:
-        """Move the time forward: seconds, a timedelta, or a text such as ``"5m"``."""
+        """Move the time forward: seconds, a timedelta, or a text such as ``"5m"``.
+
+        Raises:
+            RuntimeError: The time is not stopped, or not any more.
+        """
         _core._advance_clock(by)
 
     def time(self) -> float:
@@ -28,7 +32,7 @@ class CacheClock:
 
 @contextmanager
 def frozen_clock() -> Generator[CacheClock]:
-    """Stop the time of all caches for a block."""
+    """Stop the time of all caches for a block. Within another such block it stays stopped afterwards."""
     _core._freeze_clock(True)
     try:
         yield CacheClock()

@@ -15,13 +15,17 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cache]:
-    """A fresh memory cache; ``@cached`` within the test uses it too, and earlier functions start out empty."""
+    """A fresh memory cache; ``@cached`` within the test uses it too.
+
+    Functions that were decorated before the test start out empty, their counters at zero.
+    """
     from samovar import Cache, CacheManager, _manager
 
     fresh = Cache(name="test")
     before = list(_manager.default_manager()._caches.values())  # pyright: ignore[reportPrivateUsage]
     for old in before:
         old._clear()
+        old._reset_stats()
     monkeypatch.setattr(_manager, "_default", CacheManager({"default": fresh}))
     yield fresh
     for old in before:
