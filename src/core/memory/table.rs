@@ -427,7 +427,7 @@ impl<K, V> Table<K, V> {
     #[inline(always)]
     fn room(&mut self, region: RegionId, new: &Arrival) -> Option<(u32, u64)> {
         let Region { load, bound, .. } = &self.groups.regions[region.0 as usize];
-        if load.entries != bound.entries || load.weight > bound.weight {
+        if load.entries != bound.entries || load.weight > bound.weight || new.worth.weight() > bound.weight {
             return None;
         }
         let Some(Choice::Evict(id)) = self.groups.choose(&mut self.nodes, region, new) else { return None };

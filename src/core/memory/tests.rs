@@ -257,3 +257,23 @@ fn a_load_of_a_cleared_group_is_not_stored_in_its_successor() {
         assert_eq!(memory.entries.len(), 0, "cleared {clears} times while it loaded");
     }
 }
+
+#[test]
+fn an_arrival_heavier_than_the_bound_leaves_the_order_as_it_was() {
+    let mut table = Small::new(Capacity { entries: 2, weight: 100 }, Eviction::Lfu);
+    let group = table.add_group(RegionId(0));
+    let used = |table: &mut Small, key, times| {
+        put(table, group, key, 0, NEVER, 1);
+        (0..times).for_each(|_| assert!(find(table, key).is_some_and(|id| table.read(id, |_| false).is_some())));
+    };
+    used(&mut table, 2, 2);
+    used(&mut table, 4, 1);
+    let heavy = Placement::new(group, NEVER, 0).worth(Worth::new(101, Duration::ZERO));
+    put_weighed(&mut table, heavy, 6, 0, 1);
+    assert_eq!((table.stats(group).refused, table.len()), (1, 2));
+    // Had room been looked for, whoever comes now would count as much as who was used three times.
+    table.remove(find(&table, 4).unwrap(), Reason::Removed, &mut Discard::default());
+    used(&mut table, 8, 0);
+    used(&mut table, 10, 0);
+    assert!(find(&table, 2).is_some() && find(&table, 8).is_none());
+}

@@ -12,6 +12,8 @@ mod s3fifo;
 mod segmented;
 mod shadow;
 mod soonest;
+#[cfg(test)]
+mod tests;
 mod tinylfu;
 
 use super::Nodes;

@@ -7,7 +7,7 @@
 use super::{Arrival, Capacity, Choice, Load, Mark, Order, Ranked, upward, validate_count};
 use crate::core::memory::chunks::Chunks;
 use crate::core::memory::index::Index;
-use crate::core::memory::lists::{Lists, NIL, RECENCY};
+use crate::core::memory::lists::{Linked, Links, Lists, NIL, RECENCY};
 use crate::core::memory::{Nodes, Worth};
 
 const SMALL: u8 = 0;
@@ -16,6 +16,9 @@ const MAIN: u8 = 1;
 const TWICE: u8 = 2;
 const THRICE: u8 = 3;
 const STEPS: u32 = 48;
+/// The ghosts' two lists.
+const QUEUE: u32 = 0;
+const UNUSED: u32 = 1;
 
 /// See the module.
 #[derive(Debug)]
@@ -117,7 +120,7 @@ impl Order for S3Fifo {
     }
 
     fn allocated(&self) -> usize {
-        self.ghosts.ring.allocated() + self.ghosts.places.allocated()
+        self.ghosts.ghosts.0.allocated() + self.ghosts.places.allocated()
     }
 
     fn validate(&self, nodes: &Nodes, load: Load) -> Result<(), String> {
@@ -136,57 +139,69 @@ impl Order for S3Fifo {
 /// Exactly the last so many hashes that were put and not taken.
 #[derive(Debug)]
 struct GhostQueue {
-    /// A ring of twice as many places; 0 where one was taken.
-    ring: Chunks<u64>,
+    ghosts: Ghosts,
+    /// The newest first; and the places that can be used again.
+    lists: Lists<RECENCY>,
     places: Index,
-    oldest: u64,
-    next: u64,
     live: u32,
     most: u32,
 }
 
+#[derive(Debug, Default)]
+struct Ghosts(Chunks<Ghost>);
+
+/// 16 bytes.
+#[derive(Debug, Default)]
+struct Ghost {
+    links: Links,
+    hash: u64,
+}
+
+impl Linked<RECENCY> for Ghosts {
+    fn links(&self, id: u32) -> &Links {
+        &self.0[id].links
+    }
+
+    fn links_mut(&mut self, id: u32) -> &mut Links {
+        &mut self.0[id].links
+    }
+}
+
 impl GhostQueue {
     fn new(most: u32) -> Self {
-        GhostQueue { ring: Chunks::default(), places: Index::default(), oldest: 0, next: 0, live: 0, most }
+        GhostQueue { ghosts: Ghosts::default(), lists: Lists::new(2), places: Index::default(), live: 0, most }
     }
 
-    fn size(&self) -> u64 {
-        // Never less than was used: a place must keep its meaning.
-        (2 * u64::from(self.most)).max(16).max(u64::from(self.ring.len()))
-    }
-
+    /// Remembers one, and forgets the oldest beyond the bound: after a change of bound so many at a time.
     fn put(&mut self, hash: u64) {
-        while self.live >= self.most.max(1) || self.next - self.oldest >= self.size() {
-            self.drop_oldest();
+        for _ in 0..STEPS {
+            if self.live < self.most.max(1) {
+                break;
+            }
+            self.forget(self.lists.last(QUEUE));
         }
-        let place = (self.next % self.size()) as u32;
-        if place == self.ring.len() {
-            self.ring.push(0);
-        }
-        self.ring[place] = hash | 1;
-        let ring = &self.ring;
-        self.places.insert(hash | 1, place, |other| ring[other]);
-        self.next += 1;
+        let place = match self.lists.first(UNUSED) {
+            NIL => self.ghosts.0.push(Ghost::default()),
+            place => place,
+        };
+        self.lists.remove(&mut self.ghosts, place);
+        self.lists.push_front(&mut self.ghosts, QUEUE, place);
+        self.ghosts.0[place].hash = hash;
+        let ghosts = &self.ghosts.0;
+        self.places.insert(hash, place, |other| ghosts[other].hash);
         self.live += 1;
     }
 
-    fn drop_oldest(&mut self) {
-        let place = (self.oldest % self.size()) as u32;
-        self.forget(place);
-        self.oldest += 1;
-    }
-
     fn forget(&mut self, place: u32) {
-        let hash = std::mem::take(&mut self.ring[place]);
-        if hash != 0 {
-            self.places.remove(hash, place);
-            self.live -= 1;
-        }
+        self.places.remove(self.ghosts.0[place].hash, place);
+        self.lists.remove(&mut self.ghosts, place);
+        self.lists.push_front(&mut self.ghosts, UNUSED, place);
+        self.live -= 1;
     }
 
     fn take(&mut self, hash: u64) -> bool {
-        let ring = &self.ring;
-        let found = self.places.find(hash | 1, |place| ring[place] == hash | 1);
+        let ghosts = &self.ghosts.0;
+        let found = self.places.find(hash, |place| ghosts[place].hash == hash);
         found.inspect(|&place| self.forget(place)).is_some()
     }
 }
@@ -209,5 +224,22 @@ mod tests {
             assert!(n % 2 == 0 || ghosts.take(n << 8));
         }
         assert_eq!((1..=1_000).filter(|n| ghosts.take(n << 8)).collect::<Vec<u64>>(), [996, 998, 1_000]);
+    }
+
+    #[test]
+    fn the_ghost_queue_keeps_its_order_when_its_bound_grows_and_shrinks_in_steps() {
+        let mut ghosts = GhostQueue::new(20);
+        (1..=100_u64).for_each(|n| ghosts.put(n));
+        ghosts.most = 3_000;
+        (101..=3_100_u64).for_each(|n| ghosts.put(n));
+        assert_eq!(ghosts.live, 3_000);
+        ghosts.most = 10;
+        ghosts.put(3_101);
+        assert_eq!(ghosts.live, 3_000 - STEPS + 1);
+        (3_102..=3_200_u64).for_each(|n| ghosts.put(n));
+        assert_eq!(
+            (1..=3_200).filter(|&n| ghosts.take(n)).collect::<Vec<u64>>(),
+            (3_191..=3_200).collect::<Vec<u64>>()
+        );
     }
 }

@@ -271,14 +271,14 @@ impl Segmented {
         new: &Arrival,
         is_mine: &dyn Fn(&N, u32) -> bool,
     ) -> Option<Choice> {
-        let frequency = self.ghosts.peek(new.hash).unwrap_or(0) + 1;
+        let frequency = (self.ghosts.peek(new.hash).unwrap_or(0) + 1).min(Mark::MOST);
         let last = self.lists.last(u32::from(WINDOW));
         let victim = self.victim(nodes, true, is_mine).or((last != NIL).then_some(last))?;
         if new.worth.rank(frequency) > self.rank(nodes, victim) {
             return Some(Choice::Evict(victim));
         }
         self.ghosts.fit(ghosts_for(self.load().entries, true));
-        self.ghosts.put(new.hash, frequency.min(Mark::MOST));
+        self.ghosts.put(new.hash, frequency);
         Some(Choice::Refuse)
     }
 
