@@ -50,7 +50,7 @@ def main() -> None:
     for name, floor, ratio in peers.rows():
         print(f"| {name} | {floor} | {shown(ratio)} |", flush=True)
     for name, floor, ratio in orders.rows():
-        print(f"| {name} | eviction=\"{floor}\" | {shown(ratio)} |", flush=True)
+        print(f'| {name} | eviction="{floor}" | {shown(ratio)} |', flush=True)
     spread = bounds.stampede()
     stampede = spread[len(spread) // 2], spread[0], spread[-1]
     print(f"| 1000 awaits of a cold key | 1000 tasks on one future | {shown(stampede)} |\n")

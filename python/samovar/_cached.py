@@ -9,7 +9,19 @@ from __future__ import annotations
 import functools
 import types
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, Protocol, TypeVar, Union, get_origin, overload
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Concatenate,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    Union,
+    cast,
+    get_origin,
+    overload,
+)
 
 from samovar import _core
 from samovar._options import is_name, is_neutral, positive, refuse, unknown
@@ -428,7 +440,7 @@ def key_parameters(function: Any, key: object, signature: inspect.Signature) -> 
 def ignored_parameters(function: Any, ignore: object, signature: inspect.Signature) -> set[str]:
     """Parameters left out of the key, by option or by annotation."""
     ignore = () if ignore is None else ignore
-    names: list[Any] = list(ignore) if isinstance(ignore, Iterable) else [ignore]
+    names: list[Any] = list(cast("Iterable[Any]", ignore)) if isinstance(ignore, Iterable) else [ignore]
     if isinstance(ignore, str) or not all(isinstance(name, str) for name in names):
         raise refuse("ignore", ignore, "give a list of parameter names, such as ['session']")
     ignored: set[str] = set(names)
