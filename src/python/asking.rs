@@ -70,7 +70,8 @@ fn same(a: &Bound<'_, PyAny>, b: &Bound<'_, PyAny>) -> PyResult<bool> {
     for (x, y) in a.iter().zip(b.iter()) {
         // SAFETY: both are valid objects.
         let plainly = unsafe { super::args::same_plain(x.as_ptr(), y.as_ptr()) };
-        let same = plainly || (x.get_type().is(y.get_type()) && x.eq(&y).map_err(|error| errors::not_stop(a.py(), error))?);
+        let same =
+            plainly || (x.get_type().is(y.get_type()) && x.eq(&y).map_err(|error| errors::not_stop(a.py(), error))?);
         if !same {
             return Ok(false);
         }

@@ -133,7 +133,12 @@ impl CacheCore {
             spot: self.spot(key)?,
             space: self.space.clone(),
             alias: None,
-            loader: Loader { callable: factory.clone().unbind(), args: Vec::new(), names: None, bound: Default::default() },
+            loader: Loader {
+                callable: factory.clone().unbind(),
+                args: Vec::new(),
+                names: None,
+                bound: Default::default(),
+            },
             recipe: Arc::new(recipe),
             life: Life::Shared,
             refresh: false,

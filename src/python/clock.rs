@@ -38,7 +38,8 @@ pub fn _advance_clock(by: &Bound<'_, PyAny>) -> PyResult<()> {
         return Err(PyRuntimeError::new_err(text));
     }
     let Some(step) = options::ttl(by, "advance", true)? else {
-        let text = format!("invalid advance: {}; give seconds, a timedelta, or a text such as '5m'", options::shown(by));
+        let text =
+            format!("invalid advance: {}; give seconds, a timedelta, or a text such as '5m'", options::shown(by));
         return Err(errors::config(by.py(), text));
     };
     CLOCK.advance(step);

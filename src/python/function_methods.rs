@@ -7,13 +7,13 @@
 //! the type they belong to, valid arguments for as long as the call lasts, and the interpreter held.
 
 use super::asyncio::Call;
-use super::{blocking, errors};
 use super::function::{Given, This, new_object};
 use super::raw;
 use super::reply::{self, Deed};
 use super::request::Request;
 use super::tier::Object;
 use super::views;
+use super::{blocking, errors};
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
