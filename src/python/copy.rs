@@ -210,10 +210,10 @@ fn rebuild<'py>(value: &Bound<'py, PyAny>, memo: &mut Memo<'py>) -> PyResult<Bou
     if let Ok(dict) = value.cast_exact::<PyDict>() {
         let copy = dict.copy()?;
         remember(memo, value, copy.as_any());
-        for (key, item) in dict.iter() {
-            if needs_rebuilding(&item) {
-                copy.set_item(key, rebuild(&item, memo)?)?;
-            }
+        // Collected first: setting an item runs the key's `__hash__`, which may change the dict.
+        let nested: Vec<_> = dict.iter().filter(|(_, item)| needs_rebuilding(item)).collect();
+        for (key, item) in nested {
+            copy.set_item(key, rebuild(&item, memo)?)?;
         }
         return Ok(copy.into_any());
     }

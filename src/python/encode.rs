@@ -4,6 +4,8 @@
 //! Never `repr`, never `id`: what has no encoding is refused with the argument's name and the cure, or laid aside for its
 //! own `==` with a mark in its place. Sets and dicts are ordered by their members' encodings.
 
+use super::errors;
+use super::options::shown;
 use super::state::State;
 use super::tier::Object;
 use pyo3::ffi;
@@ -176,7 +178,7 @@ impl Encoder<'_> {
         let names = &self.state.names;
         if let Ok(method) = class.getattr(&names.__cache_key__) {
             let own = method.call1((value,))?;
-            return self.typed("k", &class, |encoder| encoder.any(&own));
+            return self.typed("k", &class, |encoder| encoder.own_key(&class, &own));
         }
         // SAFETY: a type object is valid as long as its instance is.
         if unsafe { self.state.is_enum_class(class.as_type_ptr()) } {
@@ -191,10 +193,30 @@ impl Encoder<'_> {
             return self.typed("c", &class, |encoder| encoder.dataclass(value));
         }
         if class.hasattr("model_fields")? && class.hasattr("__pydantic_validator__")? {
-            let fields = value.getattr("__dict__")?;
-            return self.typed("p", &class, |encoder| encoder.any(&fields));
+            let parts = ["__dict__", "__pydantic_extra__", "__pydantic_private__"];
+            return self
+                .typed("p", &class, |encoder| parts.iter().try_for_each(|part| encoder.any(&value.getattr(*part)?)));
         }
         self.subclass(value, &class)
+    }
+
+    /// What `__cache_key__` returned: that was the class's chance to say how it is encoded.
+    fn own_key(&mut self, class: &Bound<'_, PyType>, own: &Bound<'_, PyAny>) -> Encoded {
+        let asked = self.asked.take();
+        let done = self.any(own);
+        self.asked = asked;
+        done.map_err(|refused| match refused {
+            Refused::Raised(error) => Refused::Raised(error),
+            Refused::NoEncoding => {
+                let py = class.py();
+                let name = class.qualname().map_or_else(|_| shown(class.as_any()), |name| name.to_string());
+                let text = format!(
+                    "__cache_key__ of {name} returned {}; return a str, or a tuple of plain values",
+                    shown(own)
+                );
+                Refused::Raised(errors::key_type(py, text))
+            }
+        })
     }
 
     fn typed(&mut self, tag: &str, class: &Bound<'_, PyType>, body: impl FnOnce(&mut Self) -> Encoded) -> Encoded {
@@ -292,27 +314,59 @@ impl Encoder<'_> {
             self.hex("B", &array.to_vec());
             return Ok(());
         }
-        let state = value.getattr("__dict__").ok().filter(|dict| dict.is_truthy().unwrap_or(true));
-        if state.is_some() {
+        if has_state(value, class)? {
             return Err(Refused::NoEncoding);
         }
-        macro_rules! builtin {
-            ($($kind:ty),*) => { $(
-                if value.is_instance_of::<$kind>() {
-                    let plain = py.get_type::<$kind>().call1((value,))?;
-                    return self.typed("u", class, |encoder| encoder.any(&plain));
-                }
-            )* };
-        }
-        builtin!(PyInt, PyFloat, PyBytes, PyTuple, PyList, PyFrozenSet, PySet, PyDict);
-        if value.is_instance_of::<PyString>() {
-            // `str(x)` may be overridden; the characters may not.
-            let plain = value.call_method1("__getitem__", (pyo3::types::PySlice::full(py),))?;
-            let plain = PyString::new(py, plain.cast::<PyString>().map_err(PyErr::from)?.to_str()?);
-            return self.typed("u", class, |encoder| encoder.text("s", &plain));
-        }
-        Err(Refused::NoEncoding)
+        self.typed("u", class, |encoder| encoder.builtin(value))
     }
+
+    /// The builtin value inside a subclass's instance, whatever its class makes of `__int__`, `__str__` or `__iter__`.
+    fn builtin(&mut self, value: &Bound<'_, PyAny>) -> Encoded {
+        let py = value.py();
+        if value.is_instance_of::<PyInt>() {
+            self.any(&py.get_type::<PyInt>().call_method1("__int__", (value,))?)
+        } else if value.is_instance_of::<PyFloat>() {
+            self.any(&py.get_type::<PyFloat>().call_method1("__float__", (value,))?)
+        } else if value.is_instance_of::<PyString>() {
+            // SAFETY: a str or a subclass; the result is a new reference to an exact one.
+            let plain = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyUnicode_FromObject(value.as_ptr()))? };
+            self.any(&plain)
+        } else if let Ok(bytes) = value.cast::<PyBytes>() {
+            self.hex("b", bytes.as_bytes());
+            Ok(())
+        } else if let Ok(tuple) = value.cast::<PyTuple>() {
+            self.row("t", tuple.iter())
+        } else if let Ok(list) = value.cast::<PyList>() {
+            self.row("l", list.iter())
+        } else if value.is_instance_of::<PyFrozenSet>() {
+            self.any(&py.get_type::<PyFrozenSet>().call1((value,))?)
+        } else if value.is_instance_of::<PySet>() {
+            self.any(&py.get_type::<PySet>().call1((value,))?)
+        } else if value.is_instance(&py.import("collections")?.getattr("OrderedDict")?)? {
+            // Two of them are equal only if their order is.
+            self.any(&py.get_type::<PyTuple>().call1((value.call_method0("items")?,))?)
+        } else if value.is_instance_of::<PyDict>() {
+            self.any(&py.get_type::<PyDict>().call1((value,))?)
+        } else {
+            Err(Refused::NoEncoding)
+        }
+    }
+}
+
+/// True if an instance holds more than the builtin value it extends: attributes or slots.
+fn has_state(value: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> PyResult<bool> {
+    if let Ok(attributes) = value.getattr("__dict__")
+        && attributes.is_truthy()?
+    {
+        return Ok(true);
+    }
+    for class in class.mro().iter() {
+        let slots = class.getattr("__dict__")?.call_method1("get", ("__slots__",))?;
+        if slots.is_truthy()? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// A whole number: decimal, or hexadecimal beyond 64 bits, where Python limits how many decimals it writes.

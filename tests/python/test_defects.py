@@ -711,6 +711,23 @@ def test_a_stop_iteration_never_passes_for_an_answer(cache: Cache, options: Any,
             list(map(load, [argument]))
 
 
+def test_a_dict_that_its_keys_change_while_it_is_copied_is_no_panic(cache: Cache) -> None:
+    value: dict[Any, Any] = {}
+
+    class Key:
+        def __hash__(self) -> int:
+            if len(value) > 2:
+                value.pop("a", None)
+                value.update({f"n{n}": [] for n in range(50)})
+            return 7
+
+    value.update({Key(): [1], "a": [2], Key(): [3]})
+    for _ in range(3):
+        cache.sync.set("k", value)
+        assert [1] in cache.sync.get("k").values()
+    whole(cache)
+
+
 def test_a_stop_iteration_of_a_comparison_or_a_factory_is_an_error(cache: Cache) -> None:
     class Stopping:
         def __hash__(self) -> int:

@@ -5,6 +5,7 @@ import gc
 import os
 import subprocess
 import sys
+from collections import OrderedDict
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 import pytest
+from pydantic import BaseModel, ConfigDict
 from samovar import Cache, ConfigError, KeyTypeError, NoCacheKey
 
 
@@ -27,6 +29,69 @@ class SameRepr:
 
     def __repr__(self) -> str:
         return "SameRepr()"
+
+
+class Ordered(OrderedDict[str, int]):
+    pass
+
+
+class Extra(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    _own: int = 0
+
+    def _with(self, own: int) -> "Extra":
+        self._own = own
+        return self
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()} {self._own}"
+
+
+class Tagged(str):
+    __slots__ = ("tag",)
+
+    def __new__(cls, text: str, tag: int) -> "Tagged":
+        made = super().__new__(cls, text)
+        made.tag = tag  # type: ignore[attr-defined]
+        return made
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tagged) and (str(self), self.tag) == (str(other), other.tag)  # type: ignore[attr-defined]
+
+    __hash__ = str.__hash__
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()} {self.tag}"  # type: ignore[attr-defined]
+
+
+class Money(int):
+    def __new__(cls, amount: int, currency: str) -> "Money":
+        made = super().__new__(cls, amount)
+        made.currency = currency  # type: ignore[attr-defined]
+        return made
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Money) and vars(self) == vars(other) and int(self) == int(other)
+
+    __hash__ = int.__hash__
+
+    def __repr__(self) -> str:
+        return f"{int(self)} {vars(self)}"
+
+
+class Odd(int):
+    def __int__(self) -> int:
+        return 0
+
+
+class OddFloat(float):
+    def __float__(self) -> float:
+        return 0.0
+
+
+class Row(tuple[int, ...]):
+    def __iter__(self) -> Any:
+        return iter(())
 
 
 class Opaque:
@@ -53,6 +118,15 @@ PAIRS: dict[str, tuple[Any, Any]] = {
     "nested in dicts": ({"a": 1}, {"a": True}),
     "list and tuple": ([1], (1,)),
     "set and frozenset": ({1}, frozenset({1})),
+    "order of an OrderedDict": (OrderedDict(a=1, b=2), OrderedDict(b=2, a=1)),
+    "order of its subclass": (Ordered(a=1, b=2), Ordered(b=2, a=1)),
+    "extra fields of a model": (Extra(a=1, b=2), Extra(a=1, b=3)),
+    "private attributes of a model": (Extra(a=1, b=2)._with(1), Extra(a=1, b=2)._with(2)),
+    "slots of a str": (Tagged("a", 1), Tagged("a", 2)),
+    "attributes of an int": (Money(5, "EUR"), Money(5, "USD")),
+    "an int with an __int__ of its own": (Odd(1), Odd(2)),
+    "a float with a __float__ of its own": (OddFloat(1.0), OddFloat(2.0)),
+    "members of a tuple subclass": (Row((1,)), Row((True,))),
     "lone surrogate": ("\ud800", "?"),
 }
 
@@ -68,7 +142,7 @@ def test_two_arguments_that_differ_are_two_calls(cache: Cache, one: Any, other: 
         assert echo(one)[0] is one or repr(echo(one)[0]) == repr(one)
         assert type(echo(other)[0]) is type(other)
     assert echo.stats().loads == 2
-    if not isinstance(one, SameRepr):
+    if not isinstance(one, SameRepr | Tagged | Money):
         assert echo.key(one) != echo.key(other)
 
 
@@ -658,3 +732,18 @@ def test_a_counter_is_moved_by_whole_numbers_only(cache: Cache, by: Any) -> None
     with pytest.raises(TypeError, match=r"'n'.*give an int"):
         cache.sync.incr("n", by)
     assert cache.sync.get("n") == 1
+
+
+def test_a_cache_key_that_cannot_be_encoded_names_its_class(cache: Cache) -> None:
+    class Bad:
+        def __cache_key__(self) -> object:
+            return object()
+
+    @cache.cached("5m")
+    def load(value: Any, kind: Any = None) -> int:
+        return 1
+
+    for call in (lambda: load(Bad()), lambda: load((Bad(),), int), lambda: load.key(Bad())):
+        with pytest.raises(KeyTypeError, match=r"__cache_key__ of .*Bad.*return a str"):
+            call()
+    assert load.stats().loads == 0
