@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Iterable
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -18,7 +17,6 @@ from typing import (
     Protocol,
     TypeVar,
     Union,
-    cast,
     get_origin,
     overload,
 )
@@ -28,7 +26,7 @@ from samovar._options import is_name, is_neutral, positive, refuse, unknown
 
 if TYPE_CHECKING:
     import inspect
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterable
     from datetime import timedelta
     from types import EllipsisType
     from typing import TypedDict, Unpack
@@ -437,10 +435,10 @@ def key_parameters(function: Any, key: object, signature: inspect.Signature) -> 
     return [names.index(name) for name in taken], set(taken)
 
 
-def ignored_parameters(function: Any, ignore: object, signature: inspect.Signature) -> set[str]:
+def ignored_parameters(function: Any, ignore: Any, signature: inspect.Signature) -> set[str]:
     """Parameters left out of the key, by option or by annotation."""
     ignore = () if ignore is None else ignore
-    names: list[Any] = list(cast("Iterable[Any]", ignore)) if isinstance(ignore, Iterable) else [ignore]
+    names: list[Any] = list(ignore) if hasattr(ignore, "__iter__") else [ignore]
     if isinstance(ignore, str) or not all(isinstance(name, str) for name in names):
         raise refuse("ignore", ignore, "give a list of parameter names, such as ['session']")
     ignored: set[str] = set(names)
