@@ -4,6 +4,7 @@
 //! - keys: `keys`, `encode`, `asking`, `instances`
 //! - loading: `request`, `asyncio`, `blocking`, `seat`, `lease`
 //! - the cache: `tier`, `guarded`, `owner`, `cache`, `decorate`, `copy`, `options`, `views`, `errors`, `clock`, `process`
+//! - sizes: `weigh`, `layout`
 
 mod args;
 mod asking;
@@ -21,6 +22,7 @@ mod function_methods;
 mod guarded;
 mod instances;
 mod keys;
+mod layout;
 mod lease;
 mod options;
 mod owner;
@@ -33,6 +35,7 @@ mod signature;
 mod state;
 mod tier;
 mod views;
+mod weigh;
 
 use pyo3::prelude::*;
 
@@ -57,6 +60,9 @@ mod _core {
     use super::options::_check_ttl;
     #[pymodule_export]
     use super::process::{_after_fork_child, _after_fork_parent, _before_fork, _stop, _sweeper_is_running};
+
+    #[pymodule_export]
+    use super::weigh::{_weigh, _weigh_visits};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
