@@ -4,10 +4,7 @@
 //! `__sizeof__`, `__getattribute__` or `__iter__` is never asked. Sizes are what the allocator hands out, not what
 //! was asked for: a float asks for 24 bytes and takes 32.
 //!
-//! The layouts of 3.11 to 3.13 are tested; those of 3.14 were read in its headers only.
-//!
-//! # Safety
-//! The unsafe functions of this file take valid objects, which they borrow, and need the interpreter to be held.
+//! The layouts of 3.11 to 3.13 are tested. 3.14 is written for, but nobody has run or checked it there.
 
 use pyo3::ffi;
 use std::ffi::{c_ulong, c_void};
@@ -87,6 +84,10 @@ fn rounded(bytes: u64) -> u64 {
     if bytes <= 512 { bytes.next_multiple_of(16) } else { (bytes + WORD).next_multiple_of(16) }
 }
 
+/// A type's flags.
+///
+/// # Safety
+/// `kind` is a valid type.
 #[inline]
 unsafe fn flags_of(kind: *mut ffi::PyTypeObject) -> c_ulong {
     #[cfg(not(Py_GIL_DISABLED))]
@@ -152,6 +153,9 @@ pub unsafe fn measure(object: *mut ffi::PyObject, attributes: bool, found: &mut 
 }
 
 /// Whether a string is interned, the bytes of a character, whether characters follow the header, whether all are ASCII.
+///
+/// # Safety
+/// `object` is a string.
 #[inline]
 unsafe fn string_state(object: *const ffi::PyASCIIObject) -> (bool, u64, bool, bool) {
     #[cfg(not(Py_3_14))]
@@ -168,6 +172,10 @@ unsafe fn string_state(object: *const ffi::PyASCIIObject) -> (bool, u64, bool, b
     }
 }
 
+/// A string: one block if it is compact, and what is kept of it in UTF-8.
+///
+/// # Safety
+/// `object` is a string of type `kind`.
 #[inline]
 unsafe fn string(object: *mut ffi::PyObject, kind: *mut ffi::PyTypeObject) -> u64 {
     // SAFETY: the caller passes a string; only those that are not compact ASCII have the longer headers.
@@ -192,18 +200,26 @@ unsafe fn string(object: *mut ffi::PyObject, kind: *mut ffi::PyTypeObject) -> u6
     }
 }
 
+/// An int.
+///
+/// # Safety
+/// `object` is an int of type `kind`.
 #[inline]
 unsafe fn int(object: *mut ffi::PyObject, kind: *mut ffi::PyTypeObject) -> u64 {
     if kind == addr_of_mut!(ffi::PyBool_Type) {
         return 0;
     }
-    // SAFETY: the caller passes an int: after the header comes its size, from 3.12 on above three bits for sign and kind.
+    // SAFETY: the caller passes an int: after the header comes its size, from 3.12 on above three bits of flags.
     let size = unsafe { *object.cast::<isize>().byte_add(size_of::<ffi::PyObject>()) };
     let digits = if cfg!(Py_3_12) { size as usize >> 3 } else { size.unsigned_abs() };
     // SAFETY: the caller passes a valid type.
     rounded(unsafe { (*kind).tp_basicsize } as u64 + 4 * digits.max(1) as u64)
 }
 
+/// A list's table, with the room it has.
+///
+/// # Safety
+/// `list` is a list.
 #[inline]
 unsafe fn list(list: *mut ffi::PyListObject, found: &mut impl FnMut(Members)) -> u64 {
     // SAFETY: the caller passes a list.
@@ -214,6 +230,10 @@ unsafe fn list(list: *mut ffi::PyListObject, found: &mut impl FnMut(Members)) ->
     rounded(allocated as u64 * WORD)
 }
 
+/// The items of a tuple.
+///
+/// # Safety
+/// `tuple` is a tuple.
 #[inline]
 unsafe fn tuple(tuple: *mut ffi::PyObject, found: &mut impl FnMut(Members)) -> u64 {
     // SAFETY: the caller passes a tuple, whose items begin at `ob_item`.
@@ -225,6 +245,10 @@ unsafe fn tuple(tuple: *mut ffi::PyObject, found: &mut impl FnMut(Members)) -> u
     size as u64 * WORD
 }
 
+/// A set's table, if it has outgrown the one inside.
+///
+/// # Safety
+/// `set` is exactly a set or frozenset.
 #[inline]
 unsafe fn set(set: *mut ffi::PySetObject, found: &mut impl FnMut(Members)) -> u64 {
     // SAFETY: the caller passes an exact set or frozenset, whose table has `mask` + 1 entries of key and hash.
@@ -267,6 +291,10 @@ impl Keys {
     }
 }
 
+/// A dict's table.
+///
+/// # Safety
+/// `dict` is a dict.
 #[inline]
 unsafe fn dict(dict: *mut ffi::PyDictObject, found: &mut impl FnMut(Members)) -> u64 {
     // SAFETY: the caller passes a dict; its table begins as `Keys` says.
@@ -291,6 +319,9 @@ unsafe fn dict(dict: *mut ffi::PyDictObject, found: &mut impl FnMut(Members)) ->
 }
 
 /// The values of attributes whose names all instances of a class share, and the bytes allocated for them apart.
+///
+/// # Safety
+/// `values` are the live values of an object whose attribute names are `keys`.
 unsafe fn attribute_values(values: *const u8, keys: *const Keys) -> (Members, u64) {
     // SAFETY: the caller passes the values that belong to these keys. Before 3.13 the byte in front of them is the size
     // of what precedes them, which is their number and 2 to 9 bytes more; their number is never below that of the keys
@@ -313,6 +344,9 @@ fn inline_bytes(capacity: u64) -> u64 {
 }
 
 /// An object that is no builtin: its struct, and what [`instance`] says.
+///
+/// # Safety
+/// `object` is of type `kind` with these flags.
 #[inline(never)]
 unsafe fn other(
     object: *mut ffi::PyObject,
@@ -336,6 +370,9 @@ unsafe fn other(
 }
 
 /// None, modules, classes and functions.
+///
+/// # Safety
+/// `object` is of type `kind` with these flags.
 unsafe fn belongs_to_the_program(object: *mut ffi::PyObject, kind: *mut ffi::PyTypeObject, flags: c_ulong) -> bool {
     // SAFETY: addresses are compared, and a type's list of bases is walked.
     unsafe {
@@ -348,6 +385,9 @@ unsafe fn belongs_to_the_program(object: *mut ffi::PyObject, kind: *mut ffi::PyT
 }
 
 /// What instances have beyond their struct: `__dict__` and `__slots__`. The words in front of the object, the values.
+///
+/// # Safety
+/// `object` is of type `kind` with these flags.
 unsafe fn instance(
     object: *mut ffi::PyObject,
     kind: *mut ffi::PyTypeObject,
@@ -378,6 +418,9 @@ unsafe fn instance(
 }
 
 /// A `__dict__` that an object points to. It counts as a member, or else by its own bytes only.
+///
+/// # Safety
+/// `place` points to a pointer to a dict, or to null.
 unsafe fn dict_at(place: *const *mut ffi::PyObject, attributes: bool, tell: &mut impl FnMut(Members)) -> u64 {
     // SAFETY: the caller passes the address of a pointer to a dict, or to nothing.
     unsafe {
@@ -391,6 +434,9 @@ unsafe fn dict_at(place: *const *mut ffi::PyObject, attributes: bool, tell: &mut
 }
 
 /// Attributes that the interpreter manages: values beside the object, or inside it, until someone asks for `__dict__`.
+///
+/// # Safety
+/// `object` is of type `kind`, whose flags say that the interpreter manages its attributes.
 unsafe fn managed(
     object: *mut ffi::PyObject,
     kind: *mut ffi::PyTypeObject,
@@ -429,6 +475,9 @@ unsafe fn managed(
 }
 
 /// The slots of a class and its bases: consecutive for each class.
+///
+/// # Safety
+/// `object` is of type `kind`, a heap type.
 unsafe fn slots(object: *mut ffi::PyObject, kind: *mut ffi::PyTypeObject, tell: &mut impl FnMut(Members)) {
     let mut class = kind;
     // SAFETY: the list of bases ends with null, that of a type's members with one that has no name.
