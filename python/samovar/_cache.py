@@ -163,7 +163,7 @@ class Cache(_core.CacheCore):
             raise refuse("url", url, "give 'memory://'; this version has no remote tier yet")
         if not is_name(name) or not name:
             raise refuse("name", name, "give a text that is not empty")
-        if memory is None:
+        if memory is None:  # pyright: ignore[reportUnnecessaryComparison]
             raise refuse("memory", None, "leave it out: a cache without a memory tier is not possible yet")
         if memory is not ... and not isinstance(memory, Memory):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise refuse("memory", memory, "give Memory(max_entries=..., max_bytes=...)")

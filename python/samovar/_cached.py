@@ -8,15 +8,25 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, Protocol, TypeVar, Union, get_origin, overload
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Concatenate,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    Union,
+    get_origin,
+    overload,
+)
 
 from samovar import _core
 from samovar._options import is_name, is_neutral, positive, refuse, unknown
 
 if TYPE_CHECKING:
     import inspect
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterable
     from datetime import timedelta
     from types import EllipsisType
     from typing import TypedDict, Unpack
@@ -99,6 +109,8 @@ class NoCacheKey:
 class AsyncCached(Protocol[P, R_co]):
     """A cached ``async def``: called and awaited like the function it wraps."""
 
+    __name__: str
+    __qualname__: str
     __wrapped__: Callable[..., Any]
     cache: Cache
     policy: Policy
@@ -143,17 +155,24 @@ class AsyncCached(Protocol[P, R_co]):
     def cache_clear(self) -> None:
         """Forget all results and set the counters to zero, as ``functools`` does."""
 
+    # Of the class, of an instance; then by an instance what is a class method, and what is static.
     @overload
     def __get__(self, instance: None, owner: type[Any], /) -> AsyncCached[P, R_co]: ...
     @overload
     def __get__(
         self: AsyncCached[Concatenate[S, Q], R], instance: S, owner: type[Any] | None = None, /
     ) -> AsyncCached[Q, R]: ...
+    @overload
+    def __get__(self: AsyncCached[Concatenate[S, Q], R], instance: object, owner: S, /) -> AsyncCached[Q, R]: ...
+    @overload
+    def __get__(self, instance: object, owner: type[Any] | None = None, /) -> AsyncCached[P, R_co]: ...
 
 
 class SyncCached(Protocol[P, R_co]):
     """A cached function that is not async; its methods are not async either."""
 
+    __name__: str
+    __qualname__: str
     __wrapped__: Callable[..., Any]
     cache: Cache
     policy: Policy
@@ -198,12 +217,17 @@ class SyncCached(Protocol[P, R_co]):
     def cache_clear(self) -> None:
         """Forget all results and set the counters to zero, as ``functools`` does."""
 
+    # Of the class, of an instance; then by an instance what is a class method, and what is static.
     @overload
     def __get__(self, instance: None, owner: type[Any], /) -> SyncCached[P, R_co]: ...
     @overload
     def __get__(
         self: SyncCached[Concatenate[S, Q], R], instance: S, owner: type[Any] | None = None, /
     ) -> SyncCached[Q, R]: ...
+    @overload
+    def __get__(self: SyncCached[Concatenate[S, Q], R], instance: object, owner: S, /) -> SyncCached[Q, R]: ...
+    @overload
+    def __get__(self, instance: object, owner: type[Any] | None = None, /) -> SyncCached[P, R_co]: ...
 
 
 class Decorator(Protocol):
@@ -427,8 +451,8 @@ def key_parameters(function: Any, key: object, signature: inspect.Signature) -> 
 
 def ignored_parameters(function: Any, ignore: object, signature: inspect.Signature) -> set[str]:
     """Parameters left out of the key, by option or by annotation."""
-    ignore = () if ignore is None else ignore
-    names: list[Any] = list(ignore) if isinstance(ignore, Iterable) else [ignore]
+    given: Any = () if ignore is None else ignore
+    names: list[Any] = list(given) if hasattr(given, "__iter__") else [given]
     if isinstance(ignore, str) or not all(isinstance(name, str) for name in names):
         raise refuse("ignore", ignore, "give a list of parameter names, such as ['session']")
     ignored: set[str] = set(names)

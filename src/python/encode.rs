@@ -302,7 +302,6 @@ impl Encoder<'_> {
 
     /// Subclasses of builtin types: the class, and the builtin value, if the class adds no state of its own.
     fn subclass(&mut self, value: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> Encoded {
-        let py = value.py();
         if value.is_instance_of::<PyTuple>() && class.hasattr("_fields")? {
             let tuple = value.cast::<PyTuple>().map_err(PyErr::from)?;
             return self.typed("n", class, |encoder| encoder.row("t", tuple.iter()));
