@@ -109,6 +109,8 @@ class NoCacheKey:
 class AsyncCached(Protocol[P, R_co]):
     """A cached ``async def``: called and awaited like the function it wraps."""
 
+    __name__: str
+    __qualname__: str
     __wrapped__: Callable[..., Any]
     cache: Cache
     policy: Policy
@@ -153,17 +155,24 @@ class AsyncCached(Protocol[P, R_co]):
     def cache_clear(self) -> None:
         """Forget all results and set the counters to zero, as ``functools`` does."""
 
+    # Of the class, of an instance; then by an instance what is a class method, and what is static.
     @overload
     def __get__(self, instance: None, owner: type[Any], /) -> AsyncCached[P, R_co]: ...
     @overload
     def __get__(
         self: AsyncCached[Concatenate[S, Q], R], instance: S, owner: type[Any] | None = None, /
     ) -> AsyncCached[Q, R]: ...
+    @overload
+    def __get__(self: AsyncCached[Concatenate[S, Q], R], instance: object, owner: S, /) -> AsyncCached[Q, R]: ...
+    @overload
+    def __get__(self, instance: object, owner: type[Any] | None = None, /) -> AsyncCached[P, R_co]: ...
 
 
 class SyncCached(Protocol[P, R_co]):
     """A cached function that is not async; its methods are not async either."""
 
+    __name__: str
+    __qualname__: str
     __wrapped__: Callable[..., Any]
     cache: Cache
     policy: Policy
@@ -208,12 +217,17 @@ class SyncCached(Protocol[P, R_co]):
     def cache_clear(self) -> None:
         """Forget all results and set the counters to zero, as ``functools`` does."""
 
+    # Of the class, of an instance; then by an instance what is a class method, and what is static.
     @overload
     def __get__(self, instance: None, owner: type[Any], /) -> SyncCached[P, R_co]: ...
     @overload
     def __get__(
         self: SyncCached[Concatenate[S, Q], R], instance: S, owner: type[Any] | None = None, /
     ) -> SyncCached[Q, R]: ...
+    @overload
+    def __get__(self: SyncCached[Concatenate[S, Q], R], instance: object, owner: S, /) -> SyncCached[Q, R]: ...
+    @overload
+    def __get__(self, instance: object, owner: type[Any] | None = None, /) -> SyncCached[P, R_co]: ...
 
 
 class Decorator(Protocol):
@@ -435,10 +449,10 @@ def key_parameters(function: Any, key: object, signature: inspect.Signature) -> 
     return [names.index(name) for name in taken], set(taken)
 
 
-def ignored_parameters(function: Any, ignore: Any, signature: inspect.Signature) -> set[str]:
+def ignored_parameters(function: Any, ignore: object, signature: inspect.Signature) -> set[str]:
     """Parameters left out of the key, by option or by annotation."""
-    ignore = () if ignore is None else ignore
-    names: list[Any] = list(ignore) if hasattr(ignore, "__iter__") else [ignore]
+    given: Any = () if ignore is None else ignore
+    names: list[Any] = list(given) if hasattr(given, "__iter__") else [given]
     if isinstance(ignore, str) or not all(isinstance(name, str) for name in names):
         raise refuse("ignore", ignore, "give a list of parameter names, such as ['session']")
     ignored: set[str] = set(names)
