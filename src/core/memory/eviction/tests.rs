@@ -2,6 +2,7 @@
 
 mod models;
 mod steering;
+mod work;
 
 use super::segmented::{Rule, Segmented, Setting};
 use super::*;
