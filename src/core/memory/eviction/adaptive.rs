@@ -12,7 +12,7 @@ use crate::core::clock::Millis;
 use crate::core::memory::{Nodes, Worth};
 
 /// The first is the one to begin with.
-const SETTINGS: [Setting; 5] = [
+pub(super) const SETTINGS: [Setting; 5] = [
     Setting { name: "window 10 %, used", window: 0.10, rule: Rule::Used },
     Setting { name: "window 40 %, used", window: 0.40, rule: Rule::Used },
     Setting { name: "window 1 %, contest", window: 0.01, rule: Rule::Contest },

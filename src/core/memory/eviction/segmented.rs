@@ -235,33 +235,40 @@ impl Segmented {
         if weighed && new.worth.weight() > self.bound.share(HEAVY.min(self.setting.window)).weight {
             return self.contest_at_once(nodes, new, is_mine);
         }
-        for step in 0..=STEPS {
-            let candidate = self.lists.last(u32::from(WINDOW));
-            let victim = self.victim(nodes, weighed, is_mine);
-            let window = &self.loads[usize::from(WINDOW)];
-            let window_has_room = window.leaves_room(self.window, new.worth.weight().min(self.window.weight));
-            let (Some(victim), false) = (victim, candidate == NIL) else {
-                let only = victim.or((candidate != NIL).then_some(candidate));
-                return only.map(Choice::Evict);
-            };
-            if window_has_room {
-                return Some(Choice::Evict(victim));
-            }
-            let used = nodes.mark(candidate).frequency_at(self.age) > 1;
-            match self.setting.rule {
-                Rule::Used if used && step < STEPS => self.advance(nodes, candidate),
-                Rule::Everyone => {
-                    self.advance(nodes, candidate);
-                    return Some(Choice::Evict(victim));
-                }
-                Rule::Contest if self.rank(nodes, candidate) > self.rank(nodes, victim) => {
-                    self.advance(nodes, candidate);
-                    return Some(Choice::Evict(victim));
-                }
-                _ => return Some(Choice::Evict(candidate)),
-            }
+        let weight = new.worth.weight().min(self.window.weight);
+        if self.setting.rule == Rule::Used {
+            self.pass_the_used(nodes, weight);
         }
-        None
+        let candidate = Some(self.lists.last(u32::from(WINDOW))).filter(|&id| id != NIL);
+        // Looked for once only: where weights bind, that is two dozen entries' work.
+        let victim = self.victim(nodes, weighed, is_mine);
+        let (Some(candidate), Some(victim)) = (candidate, victim) else {
+            return candidate.or(victim).map(Choice::Evict);
+        };
+        if self.loads[usize::from(WINDOW)].leaves_room(self.window, weight) {
+            return Some(Choice::Evict(victim));
+        }
+        let passes = match self.setting.rule {
+            Rule::Used => false,
+            Rule::Contest => self.rank(nodes, candidate) > self.rank(nodes, victim),
+            Rule::Everyone => true,
+        };
+        if passes {
+            self.advance(nodes, candidate);
+        }
+        Some(Choice::Evict(if passes { victim } else { candidate }))
+    }
+
+    /// While the window has no room, who was used there goes on to the main part, unless nobody is there to leave for it.
+    fn pass_the_used(&mut self, nodes: &mut impl Ranked, weight: u64) {
+        for _ in 0..STEPS {
+            let last = self.lists.last(u32::from(WINDOW));
+            let has_room = self.loads[usize::from(WINDOW)].leaves_room(self.window, weight);
+            if last == NIL || has_room || self.main().entries == 0 || nodes.mark(last).frequency_at(self.age) <= 1 {
+                return;
+            }
+            self.advance(nodes, last);
+        }
     }
 
     /// Too heavy to be let in first: it must rank above everyone who leaves for it.

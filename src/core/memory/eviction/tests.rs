@@ -1,6 +1,8 @@
 //! Every order beside its slow model, call by call: the whole order must be the same after each.
 
 mod models;
+mod steering;
+mod work;
 
 use super::segmented::{Rule, Segmented, Setting};
 use super::*;

@@ -35,7 +35,8 @@ impl TinyLfu {
         if self.uses >= self.parts.load().entries.max(500) {
             self.uses = 0;
             let hits = std::mem::take(&mut self.parts.hits).map(f64::from);
-            if std::mem::take(&mut self.full) {
+            // No hits are no evidence: a long scan must not push the main part out.
+            if std::mem::take(&mut self.full) && hits != [0.0; 2] {
                 self.steer(hits);
             }
         }

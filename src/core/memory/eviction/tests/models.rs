@@ -447,22 +447,21 @@ impl Model for Parts {
             return self.contest_at_once(new, slots);
         }
         let window = weight_share(self.bound.weight, self.setting.window);
-        for step in 0..=16 {
-            let candidate = self.parts[WINDOW].first().copied();
-            let victim = self.victim(weighed, slots);
-            let (Some(candidate), Some(victim)) = (candidate, victim) else {
-                return candidate.or(victim).map(Choice::Evict);
-            };
-            if self.window_has_room(weight.min(window)) {
-                return Some(Choice::Evict(victim));
-            }
-            let moves_on = self.setting.rule == Rule::Used && self.frequency(candidate) > 1 && step < 16;
-            if !moves_on {
-                return Some(Choice::Evict(self.last_of_window(candidate, victim)));
+        let has_room = |parts: &Self| parts.window_has_room(weight.min(window));
+        for _ in 0..16 {
+            let main_is_empty = self.parts[PROBATION].is_empty() && self.parts[PROTECTED].is_empty();
+            let Some(&candidate) = self.parts[WINDOW].first() else { break };
+            if self.setting.rule != Rule::Used || main_is_empty || has_room(self) || self.frequency(candidate) <= 1 {
+                break;
             }
             self.move_to(candidate, PROBATION);
         }
-        unreachable!("the last step decides")
+        let (candidate, victim) = (self.parts[WINDOW].first().copied(), self.victim(weighed, slots));
+        let (Some(candidate), Some(victim)) = (candidate, victim) else {
+            return candidate.or(victim).map(Choice::Evict);
+        };
+        let leaves = if has_room(self) { victim } else { self.last_of_window(candidate, victim) };
+        Some(Choice::Evict(leaves))
     }
     fn evicted(&mut self, id: u32, hash: u64) {
         self.ghosts.fit(self.ghosts_wanted(self.is_weighed()));
