@@ -109,6 +109,8 @@ class NoCacheKey:
 class AsyncCached(Protocol[P, R_co]):
     """A cached ``async def``: called and awaited like the function it wraps."""
 
+    __name__: str
+    __qualname__: str
     __wrapped__: Callable[..., Any]
     cache: Cache
     policy: Policy
@@ -153,17 +155,24 @@ class AsyncCached(Protocol[P, R_co]):
     def cache_clear(self) -> None:
         """Forget all results and set the counters to zero, as ``functools`` does."""
 
+    # Of the class, of an instance; then by an instance what is a class method, and what is static.
     @overload
     def __get__(self, instance: None, owner: type[Any], /) -> AsyncCached[P, R_co]: ...
     @overload
     def __get__(
         self: AsyncCached[Concatenate[S, Q], R], instance: S, owner: type[Any] | None = None, /
     ) -> AsyncCached[Q, R]: ...
+    @overload
+    def __get__(self: AsyncCached[Concatenate[S, Q], R], instance: object, owner: S, /) -> AsyncCached[Q, R]: ...
+    @overload
+    def __get__(self, instance: object, owner: type[Any] | None = None, /) -> AsyncCached[P, R_co]: ...
 
 
 class SyncCached(Protocol[P, R_co]):
     """A cached function that is not async; its methods are not async either."""
 
+    __name__: str
+    __qualname__: str
     __wrapped__: Callable[..., Any]
     cache: Cache
     policy: Policy
@@ -208,12 +217,17 @@ class SyncCached(Protocol[P, R_co]):
     def cache_clear(self) -> None:
         """Forget all results and set the counters to zero, as ``functools`` does."""
 
+    # Of the class, of an instance; then by an instance what is a class method, and what is static.
     @overload
     def __get__(self, instance: None, owner: type[Any], /) -> SyncCached[P, R_co]: ...
     @overload
     def __get__(
         self: SyncCached[Concatenate[S, Q], R], instance: S, owner: type[Any] | None = None, /
     ) -> SyncCached[Q, R]: ...
+    @overload
+    def __get__(self: SyncCached[Concatenate[S, Q], R], instance: object, owner: S, /) -> SyncCached[Q, R]: ...
+    @overload
+    def __get__(self, instance: object, owner: type[Any] | None = None, /) -> SyncCached[P, R_co]: ...
 
 
 class Decorator(Protocol):

@@ -408,6 +408,8 @@ pub fn make_type(py: Python<'_>) -> PyResult<*mut ffi::PyTypeObject> {
         raw::slot(ffi::Py_tp_descr_get, get as *mut c_void),
         raw::slot(ffi::Py_tp_getattro, getattro as *mut c_void),
         raw::slot(ffi::Py_tp_repr, repr as *mut c_void),
+        raw::slot(ffi::Py_tp_richcompare, compare as *mut c_void),
+        raw::slot(ffi::Py_tp_hash, hash as *mut c_void),
         raw::slot(ffi::Py_tp_members, members),
         raw::slot(ffi::Py_tp_methods, super::function_methods::methods()),
         raw::slot(ffi::Py_tp_getset, super::function_methods::getsets()),
@@ -652,11 +654,42 @@ unsafe extern "C" fn get(
     }
 }
 
-/// What a bound object does not have itself, its origin has.
+/// Bound to one instance twice is the same method, as for plain methods; everything else is compared by identity.
+unsafe extern "C" fn compare(object: *mut ffi::PyObject, other: *mut ffi::PyObject, how: c_int) -> *mut ffi::PyObject {
+    // SAFETY: called with a function object and any other.
+    unsafe {
+        let answer = if !matches!(how, ffi::Py_EQ | ffi::Py_NE) || ffi::Py_TYPE(object) != ffi::Py_TYPE(other) {
+            ffi::Py_NotImplemented()
+        } else {
+            let (a, b): (*mut CachedFunction, *mut CachedFunction) = (object.cast(), other.cast());
+            let bound = !(*a).origin.is_null() && (*a).origin == (*b).origin && (*a).instance == (*b).instance;
+            if (object == other || bound) == (how == ffi::Py_EQ) { ffi::Py_True() } else { ffi::Py_False() }
+        };
+        ffi::Py_INCREF(answer);
+        answer
+    }
+}
+
+unsafe extern "C" fn hash(object: *mut ffi::PyObject) -> ffi::Py_hash_t {
+    // SAFETY: called with a function object.
+    let (instance, origin) = unsafe {
+        let this: *mut CachedFunction = object.cast();
+        ((*this).instance as u64, (*this).origin as u64)
+    };
+    let hash = if origin == 0 { mix(object as u64, 0) } else { mix(instance, origin) };
+    // -1 would mean an error.
+    (hash >> 1) as ffi::Py_hash_t
+}
+
+/// What a bound object does not have itself, its origin has; what its type has for all functions is never meant.
 unsafe extern "C" fn getattro(object: *mut ffi::PyObject, name: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: attribute access with valid objects.
     unsafe {
         let this: *mut CachedFunction = object.cast();
+        let names = &(*(*this).state).names;
+        if !(*this).origin.is_null() && (name == names.__doc__.as_ptr() || name == names.__module__.as_ptr()) {
+            return ffi::PyObject_GetAttr((*this).origin, name);
+        }
         let found = ffi::PyObject_GenericGetAttr(object, name);
         if found.is_null() && !(*this).origin.is_null() && ffi::PyErr_ExceptionMatches(ffi::PyExc_AttributeError) != 0 {
             ffi::PyErr_Clear();

@@ -164,7 +164,12 @@ call_method!(warm, |this, given| {
     Ok(warm.call1((subject, calls))?.unbind())
 });
 
-plain_method!(reduce, |this| Ok(this.origin.getattr("__qualname__")?.unbind()));
+plain_method!(reduce, |this| {
+    let Some(instance) = &this.instance else { return Ok(this.origin.getattr("__qualname__")?.unbind()) };
+    let getattr = this.py.import("builtins")?.getattr("getattr")?;
+    let name = this.origin.getattr("__name__")?;
+    Ok((getattr, (instance, name)).into_pyobject(this.py)?.into_any().unbind())
+});
 
 /// A class body took it. If it was written there, its first parameter is an instance; a function from elsewhere that a
 /// class body merely names stays what it is for everybody else.
@@ -203,27 +208,27 @@ pub fn methods() -> *mut c_void {
         with(
             c"invalidate",
             invalidate,
-            c"Forget the result of this call. A load that is under way answers its callers and stores nothing.",
+            c"invalidate($self, /, *args, **kwargs)\n--\n\nForget the result of this call. A load that is under way answers its callers and stores nothing.",
         ),
         with(
             c"refresh",
             refresh,
-            c"Load anew, store, and return the result; until it is there others get the old one.",
+            c"refresh($self, /, *args, **kwargs)\n--\n\nLoad anew, store, and return the result; until it is there others get the old one.",
         ),
-        with(c"peek", peek, c"Return the Entry of this call, or None. Loads nothing and counts as no use."),
-        with(c"set", set, c"Store a value as the result of this call: set(value, *args, **kwargs)."),
+        with(c"peek", peek, c"peek($self, /, *args, **kwargs)\n--\n\nReturn the Entry of this call, or None. Loads nothing and counts as no use."),
+        with(c"set", set, c"set($self, value, /, *args, **kwargs)\n--\n\nStore a value as the result of this call: set(value, *args, **kwargs)."),
         with(
             c"key",
             key,
-            c"Return the canonical key of this call. Raises KeyTypeError naming the argument that has none.",
+            c"key($self, /, *args, **kwargs)\n--\n\nReturn the canonical key of this call. Raises KeyTypeError naming the argument that has none.",
         ),
-        with(c"uncached", uncached, c"Call the function itself, past the cache."),
-        with(c"warm", warm, c"Load these calls in the background, a few at a time; return a WarmJob."),
-        plain(c"invalidate_all", invalidate_all, c"Forget all results of this function, in O(1)."),
-        plain(c"cache_clear", cache_clear, c"Forget all results and set the counters to zero, as functools does."),
-        plain(c"stats", stats, c"Return this function's counters."),
-        plain(c"cache_info", cache_info, c"Return hits, misses, maxsize and currsize, as functools does."),
-        plain(c"__reduce__", reduce, c"Pickled by reference, as functions are."),
+        with(c"uncached", uncached, c"uncached($self, /, *args, **kwargs)\n--\n\nCall the function itself, past the cache."),
+        with(c"warm", warm, c"warm($self, calls, /)\n--\n\nLoad these calls in the background, a few at a time; return a WarmJob."),
+        plain(c"invalidate_all", invalidate_all, c"invalidate_all($self, /)\n--\n\nForget all results of this function, in O(1)."),
+        plain(c"cache_clear", cache_clear, c"cache_clear($self, /)\n--\n\nForget all results and set the counters to zero, as functools does."),
+        plain(c"stats", stats, c"stats($self, /)\n--\n\nReturn this function's counters."),
+        plain(c"cache_info", cache_info, c"cache_info($self, /)\n--\n\nReturn hits, misses, maxsize and currsize, as functools does."),
+        plain(c"__reduce__", reduce, c"Pickled by reference, as functions and methods are."),
         raw::method(c"__set_name__", raw::Function::Fast(set_name), c"A class body took it as a method."),
     ])
 }

@@ -65,6 +65,8 @@ names!(
     result,
     set_result,
     __cache_key__,
+    __doc__,
+    __module__,
     __weakref__,
     name
 );

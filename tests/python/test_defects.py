@@ -9,7 +9,9 @@ import math
 import os
 import pickle
 import random
+import sys
 import threading
+import types
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -561,6 +563,50 @@ def test_a_pickled_function_is_the_function_itself(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(sys.modules[module_level.__module__], "module_level", module_level, raising=False)
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         assert pickle.loads(pickle.dumps(module_level, protocol)) is module_level
+
+
+class Kept:
+    @cached("5m")
+    def get(self, n: int) -> int:
+        """Get it."""
+        return n
+
+
+def test_a_bound_method_is_like_a_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, __name__, sys.modules.get(__name__) or types.ModuleType(__name__))
+    monkeypatch.setattr(sys.modules[__name__], "Kept", Kept, raising=False)
+    one, other = Kept(), Kept()
+    assert (one.get.__doc__, one.get.__name__, one.get.__module__) == ("Get it.", "get", __name__)
+    assert (Kept.get.__doc__, one.get.__qualname__) == ("Get it.", "Kept.get")
+    assert one.get == one.get
+    assert hash(one.get) == hash(one.get)
+    assert one.get != other.get
+    assert one.get != Kept.get
+    assert len({one.get, one.get, other.get, Kept.get, Kept.get}) == 3
+    with pytest.raises(TypeError):
+        sorted([one.get, other.get])  # type: ignore[type-var]
+    again = pickle.loads(pickle.dumps(one.get))
+    assert again(5) == 5
+    assert isinstance(again.__self__, Kept)
+    assert again.__self__ is not one
+    assert pickle.loads(pickle.dumps(Kept.get)) is Kept.get
+
+
+def test_the_methods_of_a_function_have_signatures(cache: Cache) -> None:
+    @cache.cached("5m")
+    def load(n: int) -> int:
+        return n
+
+    shown = {name: str(inspect.signature(getattr(load, name))) for name in ("invalidate", "set", "warm", "stats")}
+    assert shown == {
+        "invalidate": "(*args, **kwargs)",
+        "set": "(value, /, *args, **kwargs)",
+        "warm": "(calls, /)",
+        "stats": "()",
+    }
+    for name in ("refresh", "peek", "key", "uncached", "invalidate_all", "cache_clear", "cache_info"):
+        assert inspect.signature(getattr(load, name))
+        assert "--" not in (getattr(load, name).__doc__ or "--")
 
 
 def test_frameworks_see_what_the_function_is(cache: Cache) -> None:

@@ -30,6 +30,33 @@ async def profile(user_id: int, session: object) -> str:
     return str(user_id)
 
 
+class Rates:
+    @classmethod
+    @cached("5m")
+    async def of(cls, code: str) -> float:
+        return 1.0
+
+    @staticmethod
+    @cached
+    def plain(code: str) -> float:
+        return 1.0
+
+    @cached("5m")
+    async def own(self, code: str) -> float:
+        return 1.0
+
+
+async def use_methods() -> None:
+    assert_type(await Rates().of("EUR"), float)
+    assert_type(Rates.plain("EUR"), float)
+    assert_type(await Rates.own(Rates(), "EUR"), float)
+    assert_type(await Rates().own("EUR"), float)
+    await Rates().own.invalidate("EUR")
+    assert_type(rate.__name__, str)
+    assert_type(rate.__qualname__, str)
+    assert_type(sync_user.__doc__, str | None)
+
+
 async def use_functions() -> None:
     assert_type(await bare("EUR"), float)
     assert_type(await rate("EUR"), float)
@@ -64,5 +91,6 @@ async def use_cache() -> None:
 async def wrong_calls() -> None:
     await rate(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await rate.invalidate(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await Rates().of(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     sync_user("7")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await cache.set(1, 2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
