@@ -584,7 +584,7 @@ def test_a_bound_method_is_like_a_plain_one(monkeypatch: pytest.MonkeyPatch) -> 
     assert one.get != Kept.get
     assert len({one.get, one.get, other.get, Kept.get, Kept.get}) == 3
     with pytest.raises(TypeError):
-        one.get < other.get  # type: ignore[operator]
+        sorted([one.get, other.get])  # type: ignore[type-var]
     again = pickle.loads(pickle.dumps(one.get))
     assert again(5) == 5
     assert isinstance(again.__self__, Kept)
