@@ -421,7 +421,7 @@ impl CacheCore {
     fn _resize(&self, memory: MemoryOptions<'_>) -> PyResult<()> {
         let eviction = memory.eviction.parse()?;
         self.tier.resize(memory.bound());
-        if eviction != self.tier.memory.lock().entries.insight(RegionId::default()).0 {
+        if eviction != self.tier.memory.lock().entries.eviction(RegionId::default()) {
             self.tier.reorder(eviction);
         }
         Ok(())
@@ -432,12 +432,15 @@ impl CacheCore {
         let memory = self.tier.memory.lock();
         let bound = memory.entries.bound(RegionId::default());
         let bytes = Some(bound.weight).filter(|&weight| weight != u64::MAX);
-        (bound.entries, bytes, memory.entries.insight(RegionId::default()).0.name())
+        (bound.entries, bytes, memory.entries.eviction(RegionId::default()).name())
     }
 
     /// The order in force and what it knows about itself.
     fn _insight(&self, py: Python<'_>) -> PyResult<Object> {
-        let (eviction, insight) = self.tier.memory.lock().entries.insight(RegionId::default());
+        let (eviction, insight) = {
+            let memory = self.tier.memory.lock();
+            (memory.entries.eviction(RegionId::default()), memory.entries.insight(RegionId::default()))
+        };
         views::insight(py, eviction, &insight)
     }
 

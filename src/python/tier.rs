@@ -199,7 +199,7 @@ impl Tier {
             Some(max) => {
                 let mut memory = self.memory.lock();
                 let bound = Capacity::entries(max);
-                let eviction = memory.entries.insight(RegionId::default()).0;
+                let eviction = memory.entries.eviction(RegionId::default());
                 memory.aliases.add_region(bound, Eviction::Lru);
                 memory.entries.add_region(bound, eviction)
             }

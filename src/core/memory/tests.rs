@@ -277,3 +277,35 @@ fn an_arrival_heavier_than_the_bound_leaves_the_order_as_it_was() {
     used(&mut table, 10, 0);
     assert!(find(&table, 2).is_some() && find(&table, 8).is_none());
 }
+
+#[test]
+fn a_value_heavier_than_the_bound_takes_the_one_it_replaces_with_it_and_nobody_else() {
+    let mut table = Small::new(Capacity { entries: 9, weight: 1_000 }, Eviction::Lru);
+    let group = table.add_group(RegionId(0));
+    let weighing = |weight| Placement::new(group, NEVER, 0).worth(Worth::new(weight, Duration::ZERO));
+    for stored in [5_000, 5_000_000] {
+        put_weighed(&mut table, weighing(500), 2, 0, 1);
+        put_weighed(&mut table, weighing(100), 4, 0, 1);
+        put_weighed(&mut table, weighing(stored), 2, 0, 2);
+        assert!(find(&table, 2).is_none() && find(&table, 4).is_some());
+        assert_eq!(table.stats(group).evictions, 0);
+        table.validate().unwrap();
+    }
+    assert_eq!(table.stats(group).refused, 2);
+}
+
+#[test]
+fn tidying_many_regions_over_their_bounds_touches_no_more_than_it_may() {
+    let mut table = Small::new(Capacity::entries(1_000), Eviction::Lru);
+    let regions: Vec<RegionId> = (0..8).map(|_| table.add_region(Capacity::entries(100), Eviction::Lru)).collect();
+    for (number, &region) in regions.iter().enumerate() {
+        let group = table.add_group(region);
+        (0..100).for_each(|key| put(&mut table, group, 1_000 * number as u32 + key, 0, NEVER, 1));
+    }
+    regions.iter().for_each(|&region| table.resize(region, Capacity::entries(10)));
+    let mut out = Discard::default();
+    while table.tidy(2, 64, &mut out) {}
+    assert_eq!((table.len(), out.len()), (80, 720));
+    assert!(table.work().entries_at_most <= Work::LIMIT, "{:?}", table.work());
+    table.validate().unwrap();
+}
