@@ -6,6 +6,7 @@
 //! - the cache: `tier`, `guarded`, `owner`, `cache`, `decorate`, `copy`, `options`, `views`, `errors`, `clock`, `process`
 //! - sizes: `weigh`, `layout`
 
+mod alarm;
 mod args;
 mod asking;
 mod asyncio;
@@ -33,6 +34,7 @@ mod request;
 mod seat;
 mod signature;
 mod state;
+mod task;
 mod tier;
 mod views;
 mod weigh;
@@ -49,17 +51,17 @@ mod _core {
     use super::*;
 
     #[pymodule_export]
-    use super::asyncio::LoadDone;
-    #[pymodule_export]
     use super::cache::{CacheCore, SyncCore};
     #[pymodule_export]
     use super::clock::{_advance_clock, _clock_time, _freeze_clock};
     #[pymodule_export]
     use super::decorate::{_decorate, _template_fields};
     #[pymodule_export]
-    use super::options::_check_ttl;
+    use super::options::{_check_span, _check_ttl, _seconds};
     #[pymodule_export]
     use super::process::{_after_fork_child, _after_fork_parent, _before_fork, _stop, _sweeper_is_running};
+    #[pymodule_export]
+    use super::task::LoadDone;
 
     #[pymodule_export]
     use super::weigh::{_weigh, _weigh_visits};

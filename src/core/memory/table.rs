@@ -8,10 +8,12 @@ use super::eviction::{Arrival, Capacity, Choice, Eviction, Insight};
 use super::eviction::{Mark, Ranked};
 use super::groups::{GroupId, Groups, Region, RegionId};
 use super::index::Index;
+use super::span::{Span, Spans};
 use super::uses::Uses;
 use super::wheel::Wheel;
 use super::{Chunks, Nodes, Placement, Stamp, Target, Terms, Worth};
 use crate::core::clock::{Millis, NEVER};
+use crate::core::flight::Sight;
 use crate::core::stats::Stats;
 
 /// Crafted keys may share a full hash; more than this many never do at once.
@@ -40,6 +42,17 @@ pub struct Found<'a, V> {
     pub value: &'a V,
     /// The owner's tag.
     pub tag: u32,
+}
+
+/// How an entry was of use that is no plain hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Served {
+    /// Within its freshness.
+    Fresh,
+    /// Past it.
+    Stale,
+    /// It says that there is nothing.
+    Negative,
 }
 
 /// Why an entry left.
@@ -154,6 +167,7 @@ pub struct Table<K, V> {
     nodes: Nodes,
     free: Vec<u32>,
     wheel: Wheel,
+    spans: Spans,
     groups: Groups,
     uses: Uses,
     counter: u64,
@@ -171,6 +185,7 @@ impl<K, V> Table<K, V> {
             nodes: Nodes::default(),
             free: Vec::new(),
             wheel: Wheel::default(),
+            spans: Spans::default(),
             groups,
             uses: Uses::default(),
             counter: 0,
@@ -199,10 +214,11 @@ impl<K, V> Table<K, V> {
     /// Changes who leaves. Nothing is dropped; O(entries), so not for every day.
     pub fn reorder(&mut self, region: RegionId, eviction: Eviction) {
         self.settle();
-        let slots = &self.slots;
+        let (slots, spans) = (&self.slots, &self.spans);
         let arrival = |id: u32, worth: Worth| {
             let Slot { hash, terms, .. } = &slots[id];
-            Arrival { hash: *hash, deadline: terms.deadline(), worth }
+            let deadline = if terms.has_span() { spans.get(id).expires } else { terms.deadline() };
+            Arrival { hash: *hash, deadline, worth }
         };
         self.groups.reorder(&mut self.nodes, region, eviction, arrival);
     }
@@ -322,6 +338,18 @@ impl<K, V> Table<K, V> {
         self.read(id, is_over)
     }
 
+    /// As [`hit`](Self::hit), for those who take nothing past its freshness, whoever loads it anew.
+    #[inline(always)]
+    pub fn hit_fresh(
+        &mut self,
+        hash: u64,
+        is_it: impl FnMut(&K) -> bool,
+        is_over: impl FnOnce(Millis) -> bool,
+    ) -> Option<Found<'_, V>> {
+        let id = self.find(hash, is_it)?;
+        if self.slots[id].terms.is_stale() { None } else { self.read(id, is_over) }
+    }
+
     fn is_alive_slot(&self, id: u32) -> bool {
         self.groups.get(self.nodes.group(id)).alive
     }
@@ -338,7 +366,8 @@ impl<K, V> Table<K, V> {
     fn tell_uses(&mut self) {
         for run in self.uses.noted().chunk_by(|a, b| a == b) {
             let group = self.groups.get_mut(self.nodes.group(run[0]));
-            group.stats.hits += run.len() as u64;
+            let stale = self.slots[run[0]].terms.is_stale();
+            *(if stale { &mut group.stats.stale_hits } else { &mut group.stats.hits }) += run.len() as u64;
             let region = group.region;
             let Region { order, eviction, .. } = &mut self.groups.regions[region.0 as usize];
             let uses = if eviction.counts_repeats() { run.len() } else { 1 };
@@ -350,11 +379,54 @@ impl<K, V> Table<K, V> {
         self.uses.clear();
     }
 
-    /// True if the slot's entry may be served now.
+    /// True if the slot's entry is a fresh value.
     #[inline]
     pub fn is_served(&self, id: u32, is_over: impl FnOnce(Millis) -> bool) -> bool {
-        let deadline = self.slots[id].terms.deadline();
-        self.is_alive_slot(id) && (deadline == NEVER || !is_over(deadline))
+        let end = self.span(id).fresh_until;
+        self.is_alive_slot(id) && !self.slots[id].terms.is_negative() && (end == NEVER || !is_over(end))
+    }
+
+    /// Counts a use of an entry that is served though it is no plain hit.
+    pub fn serve(&mut self, id: u32, how: Served) -> Option<Found<'_, V>> {
+        self.settle();
+        let group = self.groups.get_mut(self.nodes.group(id));
+        *(match how {
+            Served::Fresh => &mut group.stats.hits,
+            Served::Stale => &mut group.stats.stale_hits,
+            Served::Negative => &mut group.stats.negative_hits,
+        }) += 1;
+        let hash = self.slots[id].hash;
+        self.groups.region_of(self.nodes.group(id)).order.hit(&mut self.nodes, id, hash);
+        self.peek(id)
+    }
+
+    /// A slot's entry as a lookup sees it, `None` if its group is dead. Not a use.
+    pub fn sight(&self, id: u32) -> Option<Sight> {
+        let negative = self.slots[id].terms.is_negative();
+        let sight = Sight { span: self.span(id), created: self.created(id), negative, flying: false };
+        self.is_alive_slot(id).then_some(sight)
+    }
+
+    /// The borders of an entry's life.
+    #[inline]
+    pub fn span(&self, id: u32) -> Span {
+        let terms = self.slots[id].terms;
+        if terms.has_span() { self.spans.get(id) } else { Span::until(terms.deadline()) }
+    }
+
+    /// Gives an entry's life other borders. Hits are plain before `plain_until`, and count as `how` says.
+    pub fn set_span(&mut self, id: u32, span: Span, plain_until: Millis, how: Served) {
+        self.settle();
+        let before = self.span(id).expires;
+        self.spans.set(id, span);
+        let Slot { hash, terms, .. } = &mut self.slots[id];
+        *terms = terms.spanned(plain_until, how);
+        if span.expires != before {
+            let arrival = Arrival { hash: *hash, deadline: span.expires, worth: self.nodes.worth(id) };
+            self.wheel.cancel(&mut self.nodes, id);
+            self.wheel.schedule(&mut self.nodes, id, span.expires);
+            self.groups.change(&mut self.nodes, id, arrival);
+        }
     }
 
     /// The value of a slot, served or not. Not a use.
@@ -369,9 +441,9 @@ impl<K, V> Table<K, V> {
         self.slots[id].key.as_ref()
     }
 
-    /// When a slot's entry was stored and when it ends.
-    pub fn life(&self, id: u32) -> (Millis, Millis) {
-        (self.nodes.stamp(id).created(), self.slots[id].terms.deadline())
+    /// When a slot's entry was stored.
+    pub fn created(&self, id: u32) -> Millis {
+        self.nodes.stamp(id).created()
     }
 
     /// Stores a value under a key that `is_it` knows: over the old one, or as a new entry, for which room is made. `None`
@@ -489,17 +561,19 @@ impl<K, V> Table<K, V> {
         self.fill(id, new, now);
     }
 
-    /// Puts a new value into a slot in use. It keeps its group unless that is dead; its stamp changes.
-    pub fn replace(&mut self, id: u32, value: V, placement: Placement, now: Millis, out: &mut Discard<K, V>) {
+    /// Puts a new value into a slot in use. It keeps its group unless that is dead; its stamp changes. False if the entry
+    /// is gone instead: its owner is, or the value outweighs the bound.
+    pub fn replace(&mut self, id: u32, value: V, placement: Placement, now: Millis, out: &mut Discard<K, V>) -> bool {
         if !self.is_alive(placement.group) {
             out.push(None, Some(value));
-            return self.remove(id, Reason::Removed, out);
+            self.remove(id, Reason::Removed, out);
+            return false;
         }
         self.work.begin();
         self.settle();
         self.tidy_but(Some(id), now, 8, out);
         self.work.touch();
-        self.overwrite(id, value, placement, now, out);
+        self.overwrite(id, value, placement, now, out)
     }
 
     /// False if the value is heavier than the bound: it is refused, and the one it was to replace is gone all the same.
@@ -581,7 +655,7 @@ impl<K, V> Table<K, V> {
             if let Some(id) = self.groups.corpse().filter(|&id| Some(id) != spared) {
                 self.remove(id, Reason::Expired, out);
             } else if let Some(id) = self.wheel.pop_due(&mut self.nodes) {
-                let deadline = self.slots[id].terms.deadline();
+                let deadline = self.span(id).expires;
                 if deadline <= now && Some(id) != spared {
                     self.remove(id, Reason::Expired, out);
                 } else {
@@ -697,7 +771,12 @@ impl<K, V> Table<K, V> {
     /// Bytes allocated for slots, records and index.
     pub fn allocated(&self) -> usize {
         let orders: usize = self.groups.regions.iter().map(|region| region.order.allocated()).sum();
-        self.slots.allocated() + self.nodes.allocated() + self.index.allocated() + self.free.capacity() * 4 + orders
+        self.slots.allocated()
+            + self.nodes.allocated()
+            + self.index.allocated()
+            + self.spans.allocated()
+            + self.free.capacity() * 4
+            + orders
     }
 
     /// Recounts the structure. For tests.
