@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
     from datetime import timedelta
     from types import EllipsisType
-    from typing import TypedDict, Unpack
+    from typing import Unpack
 
     from samovar._cache import Cache
     from samovar._policy import PolicyOptions
@@ -566,7 +566,9 @@ def own_policy(cache: Cache, function: Any, options: dict[str, Any], signature: 
     check_ttl_callable(said.get("ttl", ...), signature)
     own = Policy.of(said)
     if own.early and not is_async(function):
-        raise refuse("early", options["early"], f"leave it out: {name_of(function)} is not async, nothing can load it behind")
+        raise refuse(
+            "early", options["early"], f"leave it out: {name_of(function)} is not async, nothing can load it behind"
+        )
     return own.over(cache.policy)
 
 
@@ -577,11 +579,12 @@ def check_refresh(function: Any, refresh: Any, in_key: list[str], signature: ins
     if not callable(refresh) or is_async(refresh) is not is_async(function):
         kind = "an async function" if is_async(function) else "a function that is not async"
         raise refuse("refresh", refresh, f"give {kind}, as {name_of(function)} is")
-    kinds = [signature.parameters[name].kind for name in in_key]
-    if signature.empty in kinds or {2, 4} & {int(kind) for kind in kinds}:
-        raise refuse("refresh", refresh, f"{name_of(function)} takes *args or **kwargs, which have no names to be called by")
     import inspect as inspection
 
+    several = (inspection.Parameter.VAR_POSITIONAL, inspection.Parameter.VAR_KEYWORD)
+    if any(signature.parameters[name].kind in several for name in in_key):
+        cure = f"{name_of(function)} takes *args or **kwargs, which have no names to be called by"
+        raise refuse("refresh", refresh, cure)
     try:
         inspection.signature(refresh).bind(**dict.fromkeys(in_key))
     except TypeError:

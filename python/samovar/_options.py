@@ -1,4 +1,4 @@
-"""Options as users write them, and the errors about them: what a memory tier is. Checked when made; they decide nothing."""
+"""Options as users write them: what a memory tier is, and the errors about options. Checked when made."""
 
 from __future__ import annotations
 

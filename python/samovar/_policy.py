@@ -1,4 +1,4 @@
-"""A policy as users write it: how values are kept and of what use they are afterwards. Checked when made; it decides nothing.
+"""A policy as users write it: how values are kept, and of what use they are after their ttl. Checked when made.
 
 What is left out is taken from the policy below: a function's from its cache's, a cache's from the defaults.
 """
@@ -12,7 +12,7 @@ from samovar import _core
 from samovar._options import is_neutral, refuse, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from datetime import timedelta
     from types import EllipsisType
     from typing import Literal, TypedDict
@@ -132,10 +132,14 @@ class Policy:
         """
         soft, hard = seconds(self.soft_timeout), seconds(self.timeout)
         if soft is not None and hard is not None and soft >= hard:
-            raise refuse("soft_timeout", self.soft_timeout, f"give less than timeout={self.timeout!r}, which ends the load")
+            raise refuse(
+                "soft_timeout", self.soft_timeout, f"give less than timeout={self.timeout!r}, which ends the load"
+            )
         if soft is not None and not seconds(self.stale_while_revalidate) and not seconds(self.stale_if_error):
             raise refuse(
-                "soft_timeout", self.soft_timeout, "add stale_if_error=: without an old value there is nothing to answer with"
+                "soft_timeout",
+                self.soft_timeout,
+                "add stale_if_error=: without an old value there is nothing to answer with",
             )
         if self.early and self.ttl is None:
             raise refuse("early", self.early, "add a ttl=: a value without expiry needs no refresh")

@@ -152,7 +152,7 @@ enum Place<'a, K, V> {
     /// The caller is part of the load it asks for.
     Nested,
     Waits(Seat<'a, K, V>),
-    Leads(Seat<'a, K, V>, Grant<K, V>),
+    Leads(Seat<'a, K, V>, Box<Grant<K, V>>),
     /// Nobody loads, and there is no runtime to load on.
     Homeless,
 }
@@ -236,7 +236,7 @@ where
                 let ticket = state.flights().join(lease.flight, home, NEVER, wake);
                 let lease = ticket.and_then(|ticket| state.flights().lead(ticket, home, None, began)).unwrap_or(lease);
                 let seat = Seat { shared: self, ticket, news };
-                Place::Leads(seat, Grant { report: self.report(lease), cancelled })
+                Place::Leads(seat, Box::new(Grant { report: self.report(lease), cancelled }))
             }
         }
     }

@@ -5,6 +5,7 @@
 //! goes into a [`Discard`] that the caller drops after unlocking.
 
 pub mod chunks;
+mod discard;
 pub mod eviction;
 mod groups;
 mod index;
@@ -19,12 +20,13 @@ mod wheel;
 mod worth;
 
 pub use chunks::Chunks;
+pub use discard::{Discard, Reason};
 pub use eviction::{Capacity, Eviction, Insight};
 pub use groups::{GroupId, RegionId};
 pub use index::SEGMENT;
 pub use nodes::{Nodes, Stamp};
 pub use span::Span;
-pub use table::{Discard, Found, New, Reason, Served, Table, Work};
+pub use table::{Found, New, Served, Table, Work};
 pub use worth::Worth;
 
 use super::clock::{Millis, NEVER, later};

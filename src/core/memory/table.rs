@@ -4,6 +4,7 @@
 //! A slot is 32 bytes when key and value are pointers (hash, key, value, deadline and tag), so a hit reads one cache line
 //! of it; what else is known of it takes 38. The table compares no keys and drops no entry: the caller does both.
 
+use super::discard::{Discard, Reason};
 use super::eviction::{Arrival, Capacity, Choice, Eviction, Insight};
 use super::eviction::{Mark, Ranked};
 use super::groups::{GroupId, Groups, Region, RegionId};
@@ -53,65 +54,6 @@ pub enum Served {
     Stale,
     /// It says that there is nothing.
     Negative,
-}
-
-/// Why an entry left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// To make room.
-    Evicted,
-    /// Its deadline passed, or its group was cleared.
-    Expired,
-    /// Somebody removed or replaced it.
-    Removed,
-}
-
-/// Keys and values that left a table, to be dropped after unlocking. One is kept without allocating.
-#[derive(Debug)]
-pub struct Discard<K, V> {
-    first: Option<(Option<K>, Option<V>)>,
-    rest: Vec<(Option<K>, Option<V>)>,
-}
-
-impl<K, V> Default for Discard<K, V> {
-    fn default() -> Self {
-        Discard { first: None, rest: Vec::new() }
-    }
-}
-
-impl<K, V> Discard<K, V> {
-    fn push(&mut self, key: Option<K>, value: Option<V>) {
-        if self.first.is_none() {
-            self.first = Some((key, value));
-        } else {
-            self.rest.push((key, value));
-        }
-    }
-
-    /// Keeps a pair that never entered.
-    pub fn keep(&mut self, key: K, value: V) {
-        self.push(Some(key), Some(value));
-    }
-
-    /// Keeps a key that was not needed.
-    pub fn keep_key(&mut self, key: K) {
-        self.push(Some(key), None);
-    }
-
-    /// Gives every pair away, one after the other.
-    pub fn take(&mut self) -> Option<(Option<K>, Option<V>)> {
-        self.rest.pop().or_else(|| self.first.take())
-    }
-
-    /// Pairs held.
-    pub fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.rest.len()
-    }
-
-    /// True when nothing left.
-    pub fn is_empty(&self) -> bool {
-        self.first.is_none()
-    }
 }
 
 /// A key and its value, to be stored.
