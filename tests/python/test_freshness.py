@@ -60,7 +60,10 @@ def test_a_stale_call_that_is_never_awaited_starts_nothing(cache: Cache, cache_c
 
 def test_get_takes_only_what_is_fresh_since_nobody_would_load_it(cache: Cache, cache_clock: CacheClock) -> None:
     origin = Origin()
-    load = cache.cached("1m", key="user", stale_while_revalidate="1h")(origin.load)
+
+    @cache.cached("1m", key="user", stale_while_revalidate="1h")
+    async def load() -> int:
+        return await origin.load()
 
     async def main() -> None:
         await load()
