@@ -204,6 +204,11 @@ struct Flight<K, W> {
 }
 
 impl<K, W> Flight<K, W> {
+    /// Where a waiter stands: they are in the order of their numbers.
+    fn seat(&self, ticket: Ticket) -> Option<usize> {
+        self.waiters.binary_search_by_key(&ticket.number, |waiter| waiter.number).ok()
+    }
+
     fn fallback(&self, now: Millis) -> Option<Fallback> {
         self.bounds.fallback.filter(|fallback| now < fallback.until)
     }
@@ -326,7 +331,8 @@ impl<K, W> Flights<K, W> {
     /// Makes a waiter the one whose load runs: at the begin, or after [`Effect::Lead`], then with a new `wake`.
     pub fn lead(&mut self, ticket: Ticket, home: Home, wake: Option<W>, now: Millis) -> Option<Lease> {
         let flight = self.get_mut(ticket.flight)?;
-        let waiter = flight.waiters.iter_mut().find(|waiter| waiter.number == ticket.number)?;
+        let at = flight.seat(ticket)?;
+        let waiter = &mut flight.waiters[at];
         waiter.wake = wake.or(waiter.wake.take());
         (flight.leader, flight.loading, flight.home) = (Some(ticket.number), true, home);
         flight.ends = flight.bounds.timeout.map_or(NEVER, |timeout| later(now, timeout));
@@ -346,8 +352,7 @@ impl<K, W> Flights<K, W> {
     /// When a waiter is to be told something, if the load has not ended before.
     pub fn patience(&self, ticket: Ticket) -> Millis {
         let Some(flight) = self.get(ticket.flight) else { return NEVER };
-        let waiter = flight.waiters.iter().find(|waiter| waiter.number == ticket.number);
-        waiter.map_or(NEVER, |waiter| waiter.patience.min(flight.ends))
+        flight.seat(ticket).map_or(NEVER, |at| flight.waiters[at].patience.min(flight.ends))
     }
 
     /// Everybody whose time is up, for whoever moves a clock or has no timer for each.
@@ -404,7 +409,7 @@ impl<K, W> Flights<K, W> {
             return self.time_out(lease, now);
         }
         let Some(fallback) = flight.fallback(now).filter(|_| attached) else { return Vec::new() };
-        let at = flight.waiters.iter().position(|waiter| waiter.number == ticket.number && waiter.patience <= now);
+        let at = flight.seat(ticket).filter(|&at| flight.waiters[at].patience <= now);
         let Some(wake) = at.and_then(|at| flight.waiters[at].wake.take()) else { return Vec::new() };
         if flight.life == Life::Shared {
             // It is nearly there, and everybody has an answer: from now on it is a refresh.
@@ -418,9 +423,9 @@ impl<K, W> Flights<K, W> {
     /// A waiter goes away: cancelled, timed out, or its loop is gone.
     pub fn leave(&mut self, ticket: Ticket) -> Effects<K, W> {
         let Some(flight) = self.get_mut(ticket.flight) else { return Vec::new() };
-        let before = flight.waiters.len();
-        flight.waiters.retain(|waiter| waiter.number != ticket.number);
-        if flight.waiters.len() == before || flight.life == Life::Steady {
+        let Some(at) = flight.seat(ticket) else { return Vec::new() };
+        flight.waiters.remove(at);
+        if flight.life == Life::Steady {
             return Vec::new();
         }
         let led = flight.leader == Some(ticket.number);
