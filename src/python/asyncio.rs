@@ -3,14 +3,14 @@
 //! Nothing happens before the first await: a call that is never awaited takes no lease. The load is a task of the
 //! cache's, on the first caller's loop, in a copy of the first caller's context; callers come and go.
 
-use super::lease::{self, Relation};
+use super::lease::{self, Wait};
 use super::reply::{Pending, Step};
 use super::request::{self, Lookup, Newer, Place, Request};
 use super::seat::{Outcome, Seat, Waiter, Wake};
 use super::state::State;
 use super::tier::Object;
 use super::{alarm, copy, errors, task};
-use crate::core::flight::{Due, Home, Lease, Life, Refresh, Ticket};
+use crate::core::flight::{Awaited, Due, Home, Lease, Life, Refresh, Ticket};
 use pyo3::exceptions::PyStopIteration;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -19,15 +19,18 @@ use std::sync::Arc;
 
 enum Stage {
     Fresh,
-    Waiting {
-        ticket: Ticket,
-        seat: Waiter,
-        /// When it has waited long enough.
-        timer: Option<Object>,
-    },
+    Waiting(Waiting),
     /// Loading directly, past the cache: this coroutine is awaited in our place.
     Through(Object),
     Over,
+}
+
+struct Waiting {
+    ticket: Ticket,
+    seat: Waiter,
+    /// When it has waited long enough.
+    timer: Option<Object>,
+    _wait: Option<Wait>,
 }
 
 /// One awaited call.
@@ -74,7 +77,8 @@ impl Call {
                 },
                 (Lookup::Lead(_) | Lookup::Nowhere, _) => return Err(errors::no_loop(&self.request.recipe.name)),
             };
-            if let Relation::Own = lease::relation(py, state, &self.request.tier, flight)? {
+            let awaited = lease::awaited(&self.request, flight, home);
+            if lease::is_own(py, state, &awaited)? {
                 return self.through(py);
             }
             let here = here.ok_or_else(|| errors::no_loop(&self.request.recipe.name))?;
@@ -95,7 +99,7 @@ impl Call {
             }
             drop(memory);
             if let Some(ticket) = joined {
-                return self.wait_with_timer(py, &here, ticket, seat);
+                return self.wait_for(py, &here, ticket, seat, &awaited);
             }
         }
     }
@@ -147,28 +151,30 @@ impl Call {
         Ok(Seat::new(Wake::Future { future, event_loop: here.clone().unbind() }, home_of(here)))
     }
 
-    /// Suspends, but not for longer than this caller's patience.
-    fn wait_with_timer(
+    /// Suspends, but not for longer than this caller's patience, and known to whoever looks for circles.
+    fn wait_for(
         &mut self,
         py: Python<'_>,
         here: &Bound<'_, PyAny>,
         ticket: Ticket,
         seat: Waiter,
+        awaited: &Awaited,
     ) -> PyResult<Step> {
         let at = self.request.tier.memory.lock().flights.patience(ticket);
         let timer = alarm::set(self.state, &self.request.tier, here, Due::Waiter(ticket), at)?;
-        self.wait(py, ticket, seat, timer)
+        let wait = Wait::of_load(py, self.state, awaited)?;
+        self.wait(py, Waiting { ticket, seat, timer, _wait: wait })
     }
 
     /// Suspends on the seat's future.
-    fn wait(&mut self, py: Python<'_>, ticket: Ticket, seat: Waiter, timer: Option<Object>) -> PyResult<Step> {
-        let Wake::Future { future, .. } = &seat.wake else {
+    fn wait(&mut self, py: Python<'_>, waiting: Waiting) -> PyResult<Step> {
+        let Wake::Future { future, .. } = &waiting.seat.wake else {
             return Err(errors::load_ended(py, &self.request.recipe.name));
         };
         let future = future.clone_ref(py);
         // What `await future` does first: the task checks this flag on whatever is yielded to it.
         future.bind(py).setattr(&self.state.names._asyncio_future_blocking, true)?;
-        self.stage = Stage::Waiting { ticket, seat, timer };
+        self.stage = Stage::Waiting(waiting);
         Ok(Step::Yield(future))
     }
 
@@ -207,7 +213,10 @@ impl Call {
         task::run(py, self.state, &self.request, here, lease, Some(&seat));
         match seat.take() {
             Some(outcome) => self.settle(py, ticket, outcome),
-            None => self.wait_with_timer(py, here, ticket, seat),
+            None => {
+                let awaited = lease::awaited(&self.request, ticket.flight, seat.home);
+                self.wait_for(py, here, ticket, seat, &awaited)
+            }
         }
     }
 
@@ -246,12 +255,14 @@ impl Pending for Call {
     fn resume(&mut self, py: Python<'_>) -> PyResult<Step> {
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Fresh => self.begin(py),
-            Stage::Waiting { ticket, seat, timer } => match seat.take() {
+            Stage::Waiting(mut waiting) => match waiting.seat.take() {
                 Some(outcome) => {
-                    alarm::cancel(py, self.state, timer);
+                    alarm::cancel(py, self.state, waiting.timer.take());
+                    let ticket = waiting.ticket;
+                    drop(waiting);
                     self.settle(py, ticket, outcome)
                 }
-                None => self.wait(py, ticket, seat, timer),
+                None => self.wait(py, waiting),
             },
             Stage::Through(coroutine) => self.pass(py, coroutine, send),
             Stage::Over => Err(errors::load_ended(py, &self.request.recipe.name)),
@@ -277,7 +288,7 @@ impl Pending for Call {
 
     fn abandon(&mut self, py: Python<'_>) {
         match std::mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Waiting { ticket, timer, .. } => {
+            Stage::Waiting(Waiting { ticket, timer, .. }) => {
                 alarm::cancel(py, self.state, timer);
                 let effects = self.request.tier.memory.lock().flights.leave(ticket);
                 request::run(py, self.state, &self.request.tier, ticket.flight, effects, |_| Outcome::Ended);

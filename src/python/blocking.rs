@@ -5,13 +5,13 @@
 
 use super::copy::{self, Mode};
 use super::errors;
-use super::lease::{self, Relation};
+use super::lease::{self, Wait};
 use super::request::{self, Ended, Lookup, Newer, Place, Request};
 use super::seat::{Outcome, Seat, Waiter, Wake};
 use super::state::State;
 use super::task::supersede_if_stranded;
 use super::tier::Object;
-use crate::core::flight::{Due, FlightId, Home, Lease, Life, Refresh, Ticket};
+use crate::core::flight::{Awaited, Due, Home, Lease, Life, Refresh, Ticket};
 use parking_lot::Condvar;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
@@ -37,14 +37,14 @@ pub fn answer(py: Python<'_>, state: &'static State, request: &Request) -> PyRes
             Lookup::Lead(lease) => return load(py, state, request, lease),
             Lookup::Nowhere => continue,
         };
-        let own = matches!(lease::relation(py, state, &request.tier, flight)?, Relation::Own);
-        if own || home.thread == here().thread {
+        let awaited = lease::awaited(request, flight, home);
+        if lease::is_own(py, state, &awaited)? || state.waits.lock().needs(&awaited, here().thread) {
             return plain_value(request.loader.call(py)?, request);
         }
         if supersede_if_stranded(py, state, request, flight, 0) {
             continue;
         }
-        if let Some(answer) = wait(py, state, request, flight)? {
+        if let Some(answer) = wait(py, state, request, &awaited)? {
             return Ok(answer);
         }
     }
@@ -57,7 +57,7 @@ fn here() -> Home {
 
 /// Runs the loader on this thread.
 fn load(py: Python<'_>, state: &'static State, request: &Request, lease: Lease) -> PyResult<Object> {
-    let called = lease::context(py, state, &request.tier, lease.flight, &request.recipe.name)
+    let called = lease::context(py, state, request, lease.flight)
         .and_then(|context| context.within(|| request.loader.call(py)))
         .and_then(|result| plain_value(result?, request));
     let result = match &called {
@@ -103,7 +103,8 @@ fn plain_value(made: Bound<'_, PyAny>, request: &Request) -> PyResult<Object> {
 }
 
 /// Waits for somebody else's load; `None` means look again.
-fn wait(py: Python<'_>, state: &'static State, request: &Request, flight: FlightId) -> PyResult<Option<Object>> {
+fn wait(py: Python<'_>, state: &'static State, request: &Request, awaited: &Awaited) -> PyResult<Option<Object>> {
+    let flight = awaited.load.flight;
     let tier = &request.tier;
     let seat = Seat::new(Wake::Thread(Condvar::new()), here());
     let mut memory = tier.memory.lock();
@@ -111,7 +112,8 @@ fn wait(py: Python<'_>, state: &'static State, request: &Request, flight: Flight
     let Some(ticket) = memory.flights.join(flight, seat.home, patience, seat.clone()) else { return Ok(None) };
     memory.entries.stats_mut(request.space.group()).coalesced += 1;
     drop(memory);
-    match rest(py, state, request, ticket, &seat)? {
+    let _waits = (Wait::of_load(py, state, awaited)?, Wait::of_thread(state, seat.home.thread, awaited));
+    match rest(py, state, request, (ticket, awaited), &seat)? {
         Outcome::Value(value, kind) => settle(py, state, request, value, kind).map(Some),
         Outcome::Error(error) => fall_back(py, state, request, PyErr::from_value(error.into_bound(py))).map(Some),
         Outcome::Ended => fall_back(py, state, request, errors::load_ended(py, &request.recipe.name)).map(Some),
@@ -129,7 +131,17 @@ fn wait(py: Python<'_>, state: &'static State, request: &Request, flight: Flight
 }
 
 /// Blocks until there is an outcome, a signal, or a load that can no longer end.
-fn rest(py: Python<'_>, state: &State, request: &Request, ticket: Ticket, seat: &Waiter) -> PyResult<Outcome> {
+fn rest(
+    py: Python<'_>,
+    state: &State,
+    request: &Request,
+    (ticket, awaited): (Ticket, &Awaited),
+    seat: &Waiter,
+) -> PyResult<Outcome> {
+    let leave = || {
+        let effects = request.tier.memory.lock().flights.leave(ticket);
+        request::run(py, state, &request.tier, ticket.flight, effects, |_| Outcome::Ended);
+    };
     loop {
         let due = request.tier.memory.lock().flights.patience(ticket);
         let left = Duration::from_millis(due.saturating_sub(request.tier.clock.now()));
@@ -142,9 +154,13 @@ fn rest(py: Python<'_>, state: &State, request: &Request, ticket: Ticket, seat: 
             return Ok(outcome);
         }
         if let Err(interrupt) = py.check_signals() {
-            let effects = request.tier.memory.lock().flights.leave(ticket);
-            request::run(py, state, &request.tier, ticket.flight, effects, |_| Outcome::Ended);
+            leave();
             return Err(interrupt);
+        }
+        if state.waits.lock().needs(awaited, seat.home.thread) {
+            // Somebody it waits for waits for this thread by now: whoever looks again sees it.
+            leave();
+            return Ok(Outcome::Again);
         }
         supersede_if_stranded(py, state, request, ticket.flight, 0);
     }

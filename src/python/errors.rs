@@ -1,6 +1,5 @@
 //! From what went wrong to the exception a user sees. The classes live in `samovar._exceptions`.
 
-use super::state::State;
 use crate::error::Error;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
@@ -41,12 +40,9 @@ pub fn load_timeout(py: Python<'_>, name: &str, timeout: Option<Duration>) -> Py
 }
 
 /// Loads that wait for each other.
-pub fn load_cycle(py: Python<'_>, _state: &State, path: &[String]) -> PyErr {
-    raise(
-        py,
-        "LoadCycle",
-        format!("{} wait for each other; break the cycle by calling .uncached(...)", path.join(" -> ")),
-    )
+pub fn load_cycle(py: Python<'_>, path: &[String]) -> PyErr {
+    let around = path.iter().chain(path.first()).map(String::as_str).collect::<Vec<_>>().join(" -> ");
+    raise(py, "LoadCycle", format!("{around} wait for each other; break the cycle by calling .uncached(...)"))
 }
 
 /// A miss where no asyncio loop runs.

@@ -29,8 +29,13 @@ pub fn _after_fork_parent() {
 
 /// Unlocks in the child and forgets what was in motion.
 #[pyfunction]
-pub fn _after_fork_child() {
+pub fn _after_fork_child(py: Python<'_>) {
     tier::forget_motion();
+    let state =
+        py.import("samovar._core").and_then(|core| Ok(core.getattr("_state")?.cast_into::<super::StateHandle>()?));
+    if let Ok(state) = state {
+        *state.get().0.waits.lock() = Default::default();
+    }
     if let Some(sweeper) = FORKING.take() {
         sweeper.child();
     }

@@ -19,6 +19,7 @@ use pyo3::exceptions::PyException;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -618,12 +619,18 @@ pub fn run(
 ) -> Option<Old> {
     let here = if effects.is_empty() { None } else { state.running_loop(py) };
     let mut old: Option<Old> = None;
-    for effect in effects {
+    let mut effects = VecDeque::from(effects);
+    while let Some(effect) = effects.pop_front() {
         let (waiters, common): (Vec<Waiter>, Common) = match effect {
             Effect::Wake(waiters) => (waiters, None),
             Effect::TimeOut(waiters) => (waiters, Some(|| Outcome::TimedOut)),
             Effect::Fail(waiters) => (waiters, Some(|| Outcome::Ended)),
             Effect::Again(waiters) => (waiters, Some(|| Outcome::Again)),
+            Effect::Lead(waiter) if waiter.is_stranded(py, state, here.as_ref()) => {
+                // It would never begin: everybody looks again.
+                effects.extend(tier.memory.lock().flights.supersede(flight));
+                continue;
+            }
             Effect::Lead(waiter) => (vec![waiter], Some(|| Outcome::Lead)),
             Effect::CancelLoad => {
                 let running = tier.tasks.lock().remove(&flight.to_bits());

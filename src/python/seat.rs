@@ -58,6 +58,17 @@ impl Seat {
         Arc::new(Seat { outcome: Mutex::new(None), wake, home })
     }
 
+    /// True if its owner's loop is closed or stands still, so that it may never hear anything.
+    pub fn is_stranded(&self, py: Python<'_>, state: &State, here: Option<&Bound<'_, PyAny>>) -> bool {
+        match &self.wake {
+            Wake::Thread(_) => false,
+            Wake::Future { event_loop, .. } => {
+                let event_loop = event_loop.bind(py);
+                !here.is_some_and(|here| here.is(event_loop)) && super::task::is_stranded(event_loop, state)
+            }
+        }
+    }
+
     /// Takes the outcome, if there is one.
     pub fn take(&self) -> Option<Outcome> {
         self.outcome.lock().take()

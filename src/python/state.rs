@@ -3,7 +3,9 @@
 //! It hangs on the module's objects, never on a static: the module may be initialised again in another interpreter. It
 //! is made once per initialisation and lives as long as the process.
 
+use super::guarded::Guarded;
 use super::reply::{self, Reply};
+use crate::core::flight::Waits;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -30,6 +32,8 @@ pub struct State {
     /// Names looked up on misses.
     pub names: Names,
     asyncio: PyOnceLock<Asyncio>,
+    /// Which loads wait for which.
+    pub waits: Guarded<Waits>,
     not_found: PyOnceLock<Py<PyAny>>,
 }
 
@@ -102,6 +106,7 @@ impl State {
             lease_var: variable.call1(("samovar.lease",))?.unbind(),
             names: Names::new(py),
             asyncio: PyOnceLock::new(),
+            waits: Guarded::default(),
             not_found: PyOnceLock::new(),
         }));
         state.reply_type = reply::make_type(py)?;

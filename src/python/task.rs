@@ -40,7 +40,7 @@ impl Running {
 }
 
 /// True if a loop is closed or stands still, so that what runs on it may never end.
-fn is_stranded(event_loop: &Bound<'_, PyAny>, state: &State) -> bool {
+pub fn is_stranded(event_loop: &Bound<'_, PyAny>, state: &State) -> bool {
     let says = |name| event_loop.call_method0(name).and_then(|answer| answer.is_truthy());
     says(&state.names.is_closed).unwrap_or(true) || !says(&state.names.is_running).unwrap_or(false)
 }
@@ -87,7 +87,7 @@ fn start<'py>(
     lease: Lease,
     starter: Option<&Waiter>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let context = lease::context(py, state, &request.tier, lease.flight, &request.recipe.name)?;
+    let context = lease::context(py, state, request, lease.flight)?;
     let loader = if starter.is_none() { request.refresher.as_ref() } else { None };
     let made = context.within(|| loader.unwrap_or(&request.loader).call(py))??;
     let Some(coroutine) = state.as_coroutine(&made)? else { return Ok(Some(made)) };

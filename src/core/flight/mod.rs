@@ -11,8 +11,10 @@
 mod lookup;
 #[cfg(test)]
 mod tests;
+mod waits;
 
 pub use lookup::{Answer, Refresh, Sight, answer};
+pub use waits::{Awaited, Load, Waits, Who};
 
 use super::clock::{Millis, NEVER, later};
 use super::memory::{GroupId, Target};
