@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from samovar._cached import AllOptions, AsyncCached, Options, SyncCached
     from samovar._policy import PolicyOptions
-    from samovar._views import Entry, Insight, Stats
+    from samovar._views import Entry, Explanation, Insight, Stats
 
     Ttl = float | timedelta | str | None
     GivenTtl = Ttl | EllipsisType
@@ -117,6 +117,14 @@ class SyncCache(_core.SyncCore):
     def delete_many(self, keys: Iterable[str]) -> int:
         """As :meth:`Cache.delete_many`."""
         return self._delete_many(keys)
+
+    def set_missing(self, key: str, ttl: GivenTtl = ...) -> None:
+        """As :meth:`Cache.set_missing`."""
+        self._set_missing((key,), ttl)
+
+    def set_missing_many(self, keys: Iterable[str], ttl: GivenTtl = ...) -> None:
+        """As :meth:`Cache.set_missing_many`."""
+        self._set_missing(keys, ttl)
 
     def clear(self) -> None:
         """As :meth:`Cache.clear`."""
@@ -287,6 +295,22 @@ class Cache(_core.CacheCore):
         """Remove several keys; the number of those that were there."""
         return self._delete_many(keys)
 
+    async def set_missing(self, key: str, ttl: GivenTtl = ...) -> None:
+        """Remember that there is nothing under key: `get` gives the default, whoever would load it gets `NotFound`.
+
+        Args:
+            key: The name. It is not listed by :meth:`keys`.
+            ttl: Remembered for; left out: the policy's ``negative_ttl``.
+
+        Raises:
+            ConfigError: Neither says how long.
+        """
+        self._set_missing((key,), ttl)
+
+    async def set_missing_many(self, keys: Iterable[str], ttl: GivenTtl = ...) -> None:
+        """As :meth:`set_missing` for several names; all are checked before the first is noted."""
+        self._set_missing(keys, ttl)
+
     async def clear(self) -> None:
         """Forget everything in this namespace and those below it, cached functions included, in O(1) per function."""
         self._clear()
@@ -300,6 +324,13 @@ class Cache(_core.CacheCore):
         """The names and values in this namespace; see :meth:`keys`."""
         for pair in scan(self):
             yield pair
+
+    def explain(self, key: str) -> Explanation:
+        """Say what is known of a name and why a lookup of it, under this cache's policy, would do what it does.
+
+        Counts as no use. A cached function with options of its own has ``f.explain(*args)``.
+        """
+        return self._explain(key)
 
     def insight(self) -> Insight:
         """Say who leaves when there is no room, how that is going, and what half or twice the size would hit.

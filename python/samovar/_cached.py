@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from samovar._cache import Cache
     from samovar._policy import PolicyOptions
-    from samovar._views import CacheInfo, Entry, Stats
+    from samovar._views import CacheInfo, Entry, Explanation, Stats
     from samovar._warm import WarmJob
 
     Ttl = float | timedelta | str | None
@@ -117,6 +117,10 @@ class AsyncCached(Protocol[P, R_co]):
         """Load anew, store, and return the result; until it is there others get the old one."""
         ...
 
+    def explain(self, *args: P.args, **kwargs: P.kwargs) -> Explanation:
+        """Say what this call would do now, and why. Counts as no use."""
+        ...
+
     async def peek(self, *args: P.args, **kwargs: P.kwargs) -> Entry | None:
         """Return the entry of this call; loads nothing and counts as no use."""
 
@@ -177,6 +181,10 @@ class SyncCached(Protocol[P, R_co]):
 
     def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Load anew, store, and return the result."""
+        ...
+
+    def explain(self, *args: P.args, **kwargs: P.kwargs) -> Explanation:
+        """Say what this call would do now, and why. Counts as no use."""
         ...
 
     def peek(self, *args: P.args, **kwargs: P.kwargs) -> Entry | None:

@@ -74,3 +74,46 @@ class CacheInfo(NamedTuple):
     misses: int
     maxsize: int | None
     currsize: int
+
+
+class Explanation(NamedTuple):
+    """Why a lookup does what it does: what is there, until when it is of use, and what would happen now.
+
+    Moments are seconds since 1970, None where there is none.
+    """
+
+    key: str
+    #: "fresh", "stale" (answers, and is loaded anew), "grace" (answers if a load fails), "dead", "missing", "absent".
+    state: str
+    #: What a lookup would do now.
+    would: str
+    created: float | None
+    fresh_until: float | None
+    #: Under the policy in force it answers until then.
+    useful_until: float | None
+    #: It is dropped then.
+    expires: float | None
+    #: After a load that failed: no other before.
+    retry_at: float | None
+    #: Seconds its load took; 0.0 if it was set.
+    load_time: float
+    #: How many callers wait for the load under way; None if there is none.
+    waiting: int | None
+    now: float
+
+    def __str__(self) -> str:
+        def ago(moment: float | None, past: str, future: str) -> str:
+            if moment is None:
+                return ""
+            gap = self.now - moment
+            return f"{past} {gap:.3f} s ago" if gap >= 0 else f"{future} in {-gap:.3f} s"
+
+        said = [
+            f"a load is under way, {self.waiting} wait for it" if self.waiting is not None else "",
+            ago(self.created, "stored", "stored"),
+            ago(self.fresh_until, "stopped being fresh", "stops being fresh"),
+            ago(self.useful_until, "stopped being of use", "stops being of use"),
+            f"a load failed, the next is tried in {self.retry_at - self.now:.3f} s" if self.retry_at else "",
+            f"its load took {self.load_time:.3f} s" if self.load_time else "",
+        ]
+        return f"{self.key} is {self.state}: a lookup would {self.would}. " + "; ".join(part for part in said if part)

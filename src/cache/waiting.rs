@@ -213,7 +213,7 @@ fn tell<K, V>(effects: Effects<K, Waiter<V>>, ending: &Signal<V>) {
             Effect::Again(waiters) => all(waiters, &Signal::Again),
             Effect::Store(_) | Effect::Release(_) | Effect::CancelLoad => {}
             // Nothing here is bounded in time yet.
-            Effect::Relent(_) | Effect::TimeOut(_) | Effect::Give(..) => {}
+            Effect::Relent(_) | Effect::Forget(_) | Effect::TimeOut(_) | Effect::Give(..) => {}
         }
     }
 }

@@ -14,7 +14,7 @@ use super::state::State;
 use super::tier::{Object, PyMemory, Space, Tier, Weigher};
 use super::{blocking, clock, errors, views};
 use crate::core::clock::{NEVER, deadline};
-use crate::core::flight::Life;
+use crate::core::flight::{Life, Refresh};
 use crate::core::memory::{Capacity, RegionId, Served, Target, mix};
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
@@ -374,6 +374,32 @@ impl CacheCore {
             wanted.push((self.spot(&key)?, self.kept(&items.get_item(&key)?, ttl)?));
         }
         wanted.into_iter().try_for_each(|(spot, kept)| spot.put(py, &self.tier, &self.space, kept))
+    }
+
+    /// Notes that there is nothing under these names, all of which are checked before the first is noted.
+    fn _set_missing(&self, py: Python<'_>, keys: &Bound<'_, PyAny>, ttl: &Bound<'_, PyAny>) -> PyResult<()> {
+        let given = if ttl.is(PyEllipsis::get(py)) { None } else { options::ttl(ttl, "ttl", false)? };
+        let Some(ttl) = given.or(self.recipe.policy.negative_ttl) else {
+            let text = format!("invalid ttl: {}; give ttl=, or the cache Policy(negative_ttl=...)", shown(ttl));
+            return Err(errors::config(py, text));
+        };
+        let not_found = self.state.not_found(py)?;
+        let mut wanted = Vec::new();
+        for key in keys.try_iter()? {
+            let key = key?;
+            wanted.push((self.spot(&key)?, not_found.call1((format!("nothing is under {}", shown(&key)),))?.unbind()));
+        }
+        for (spot, error) in wanted {
+            let mut kept = Kept::nothing(error, ttl);
+            kept.ttl = kept.ttl.filter(|_| !self.space.is_disabled());
+            spot.put(py, &self.tier, &self.space, kept)?;
+        }
+        Ok(())
+    }
+
+    /// Why a lookup of this name would do what it does.
+    fn _explain(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Object> {
+        views::explain(py, &self.tier, &self.spot(key)?, &self.recipe, shown(key), Refresh::Behind)
     }
 
     fn _delete_many(&self, py: Python<'_>, keys: &Bound<'_, PyAny>) -> PyResult<u64> {

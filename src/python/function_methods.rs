@@ -14,6 +14,7 @@ use super::request::Request;
 use super::tier::Object;
 use super::views;
 use super::{blocking, errors};
+use crate::core::flight::{Life, Refresh};
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -88,6 +89,14 @@ call_method!(invalidate, |this, given| {
 call_method!(peek, |this, given| {
     let Request { tier, spot, space, .. } = request(this, given)?;
     deed(this, "peek", move |py| views::entry(py, &tier, &space, &spot))
+});
+
+call_method!(explain, |this, given| {
+    let request = request(this, given)?;
+    let bound = request.life == Life::Bound && request.refresher.is_none();
+    let refresh = if this.function.is_async && !bound { Refresh::Behind } else { Refresh::InPerson };
+    let name = request.recipe.name.clone();
+    views::explain(this.py, &request.tier, &request.spot, &request.recipe, name, refresh)
 });
 
 call_method!(refresh, |this, given| {
@@ -216,6 +225,7 @@ pub fn methods() -> *mut c_void {
             refresh,
             c"refresh($self, /, *args, **kwargs)\n--\n\nLoad anew, store, and return the result; until it is there others get the old one.",
         ),
+        with(c"explain", explain, c"explain($self, /, *args, **kwargs)\n--\n\nReturn an Explanation of what this call would do now, and why. Loads nothing and counts as no use."),
         with(c"peek", peek, c"peek($self, /, *args, **kwargs)\n--\n\nReturn the Entry of this call, or None. Loads nothing and counts as no use."),
         with(c"set", set, c"set($self, value, /, *args, **kwargs)\n--\n\nStore a value as the result of this call: set(value, *args, **kwargs)."),
         with(

@@ -114,6 +114,11 @@ pub struct Kept {
 }
 
 impl Kept {
+    /// "Not found", to be raised for whoever would load it.
+    pub fn nothing(error: Object, ttl: Duration) -> Kept {
+        Kept { value: error, kind: copy::RAISE, ttl: Some(Some(ttl)), weight: 1 }
+    }
+
     /// True if it says that there is nothing, or why there is not.
     fn is_negative(&self) -> bool {
         matches!(self.kind, copy::RAISE | copy::NOTHING)
@@ -237,6 +242,7 @@ impl Spot {
     /// Stores a value as an explicit write: whatever loads this key now will not replace it.
     #[inline]
     pub fn put(self, py: Python<'_>, tier: &Tier, space: &Space, kept: Kept) -> PyResult<()> {
+        let negative = kept.is_negative();
         let Kept { value, kind, ttl: Some(ttl), weight } = kept else {
             self.delete(py, tier, space)?;
             return Ok(());
@@ -247,7 +253,7 @@ impl Spot {
         let gone = if self.asks {
             self.put_asking(py, tier, value, placement, now)?
         } else {
-            self.put_plain(tier, value, placement, now)
+            self.put_plain(tier, value, placement, now, negative)
         };
         let_go(py, gone);
         tier.appointment.by(placement.terms.deadline());
@@ -255,7 +261,7 @@ impl Spot {
     }
 
     #[inline(always)]
-    fn put_plain(self, tier: &Tier, value: Object, placement: Placement, now: Millis) -> Gone {
+    fn put_plain(self, tier: &Tier, value: Object, placement: Placement, now: Millis, negative: bool) -> Gone {
         let (hash, wanted) = (self.hash, self.key.as_ptr());
         // SAFETY: all keys are valid objects, ours lives in the table or in `gone`; comparing plain ones runs no Python.
         let same = |key: &Object| unsafe { args::same_plain(key.as_ptr(), wanted) };
@@ -264,7 +270,10 @@ impl Spot {
         if let Some(flight) = memory.flights.find(hash, same) {
             memory.flights.detach(flight);
         }
-        memory.entries.put(New { hash, key: self.key, value, placement }, same, now, &mut gone);
+        let stored = memory.entries.put(New { hash, key: self.key, value, placement }, same, now, &mut gone);
+        if let Some(id) = stored.filter(|_| negative) {
+            memory.entries.set_span(id, Span::until(placement.terms.deadline()), 0, Served::Negative);
+        }
         gone
     }
 
@@ -402,8 +411,9 @@ impl Request {
         stats.loads += 1;
         let fallback = id.and_then(|id| self.fallback(memory, id, began));
         memory.entries.stats_mut(group).refreshes += u64::from(self.refresh || fallback.is_some());
-        let bounds = Bounds { timeout: self.recipe.policy.timeout, fallback };
         let seen = id.map(|id| memory.entries.target(id));
+        let forget = seen.filter(|_| self.recipe.policy.on_refresh_error == OnRefreshError::Drop && !self.refresh);
+        let bounds = Bounds { timeout: self.recipe.policy.timeout, fallback, forget };
         memory.flights.begin(Begin { hash, key, group, seen, home, life, bounds, began })
     }
 
@@ -641,6 +651,16 @@ pub fn run(
             }
             Effect::Relent(fallback) => {
                 old = relent(py, tier, &fallback);
+                continue;
+            }
+            Effect::Forget(target) => {
+                let mut gone = Gone::default();
+                let mut memory = tier.memory.lock();
+                if let Some(id) = memory.entries.resolve(target) {
+                    memory.entries.remove(id, Reason::Removed, &mut gone);
+                }
+                drop(memory);
+                let_go(py, gone);
                 continue;
             }
             Effect::Give(fallback, waiter) => {

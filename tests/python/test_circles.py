@@ -126,7 +126,7 @@ def test_a_blocking_call_whose_load_joins_a_load_of_its_callers_loop_loads_itsel
             on_the_loop.gate.set()
             assert await leading == 1
             assert await asyncio.wrap_future(worker) == "loaded"
-        assert sorted(loaded_by)[0] == "MainThread"
+        assert min(loaded_by) == "MainThread"
         assert len(loaded_by) == 2
 
     asyncio.run(main())

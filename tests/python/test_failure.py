@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from origin import Origin, turns
-from samovar import Cache, LoadTimeout, NotFound
+from samovar import Cache, ConfigError, KeyTypeError, LoadTimeout, NotFound, Policy
 from samovar.testing import CacheClock
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
@@ -307,7 +307,9 @@ def test_not_found_is_remembered_for_its_own_time_and_raised_anew(cache: Cache, 
                 await load(7)
             raised.append(caught.value)
         assert (len(calls), len(set(map(id, raised)))) == (1, 3)
-        assert await load.peek(7) is None
+        entry = await load.peek(7)
+        assert entry is not None
+        assert (entry.state, entry.value) == ("missing", None)
         cache_clock.advance("1m")
         with pytest.raises(NotFound):
             await load(7)
@@ -463,3 +465,48 @@ def test_not_found_is_no_failure_for_a_fallback(cache: Cache) -> None:
 
     with pytest.raises(NotFound):
         load()
+
+
+# --- what is known not to be there, said by hand ----------------------------------------------------------------------
+
+
+def test_what_is_set_missing_is_not_found_by_whoever_would_load_it(cache: Cache, cache_clock: CacheClock) -> None:
+    calls: list[int] = []
+
+    @cache.cached("1h", key="user:{n}")
+    def load(n: int) -> int:
+        calls.append(n)
+        return n
+
+    cache.sync.set_missing_many(["user:7", "user:8"], ttl="1m")
+    for n in (7, 8):
+        with pytest.raises(NotFound, match=f"user:{n}"):
+            load(n)
+    assert (cache.sync.get("user:7", "default"), calls, list(cache.sync.keys())) == ("default", [], [])
+    cache_clock.advance("1m")
+    assert (load(7), calls) == (7, [7])
+    cache.sync.set_missing("user:7", "1m")
+    with pytest.raises(NotFound):
+        load(7)
+    cache.sync.set("user:7", 70)
+    assert load(7) == 70
+
+
+def test_missing_for_how_long_has_to_be_said_by_somebody(cache: Cache, cache_clock: CacheClock) -> None:
+    async def main() -> None:
+        with pytest.raises(ConfigError, match=r"ttl.*negative_ttl"):
+            await cache.set_missing("a")
+        patient = Cache(name="patient", policy=Policy(negative_ttl="1m"))
+        await patient.set_missing("a")
+        entry = await patient.peek("a")
+        assert entry is not None
+        assert entry.state == "missing"
+
+    run(main)
+
+
+def test_a_name_that_cannot_be_leaves_none_of_several_missing(cache: Cache) -> None:
+    keys: Any = ["a", 5]
+    with pytest.raises(KeyTypeError):
+        cache.sync.set_missing_many(keys, ttl="1m")
+    assert cache.sync.peek("a") is None

@@ -344,3 +344,49 @@ def test_the_default_jitter_can_be_seen_and_turned_off() -> None:
     plain = Cache(name="plain")
     assert plain.cached("1m")(load).policy.jitter == 0.05
     assert plain.cached("1m", jitter=0)(load).policy.jitter == 0
+
+
+# --- why --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_cache_explains_what_a_lookup_would_do_and_why(cache: Cache, cache_clock: CacheClock) -> None:
+    origin = Origin()
+
+    @cache.cached("1m", stale_while_revalidate="1m", stale_if_error="1h", negative_ttl="1m")
+    async def load() -> int:
+        cache_clock.advance("1s")
+        return await origin.load()
+
+    def said() -> tuple[str, str]:
+        explained = load.explain()
+        return explained.state, explained.would
+
+    async def main() -> None:
+        assert said() == ("absent", "load")
+        await load()
+        assert said() == ("fresh", "answer")
+        assert load.explain().load_time == 1.0
+        cache_clock.advance("61s")
+        assert said() == ("stale", "answer, and refresh behind")
+        origin.gate = asyncio.Event()
+        await load()
+        await turns()
+        assert said() == ("stale", "answer")
+        assert load.explain().waiting == 0
+        cache_clock.advance("2m")
+        assert said() == ("grace", "wait for the load under way")
+        origin.error = OSError("down")
+        origin.gate.set()
+        await turns()
+        explained = load.explain()
+        assert (explained.state, explained.would) == ("grace", "answer")
+        assert explained.retry_at == explained.now + 30
+        assert "is grace: a lookup would answer." in str(explained)
+        assert "the next is tried in 30.000 s" in str(explained)
+        cache_clock.advance("2h")
+        assert said() in {("dead", "load"), ("absent", "load")}
+
+    before = cache.stats()
+    run(main)
+    assert cache.explain("nobody").state == "absent"
+    assert cache.stats().hits - before.hits == 0

@@ -78,6 +78,8 @@ pub struct Bounds {
     pub timeout: Option<Duration>,
     /// What answers if the load fails or takes too long.
     pub fallback: Option<Fallback>,
+    /// What goes if the load fails or takes too long.
+    pub forget: Option<Target>,
 }
 
 /// An old value that is still of use.
@@ -157,6 +159,8 @@ pub enum Effect<K, W> {
     /// The load has failed, or was stopped: the old value stays in use. Told before [`Effect::Wake`], whose waiters get
     /// that value, if it is still there.
     Relent(Fallback),
+    /// The load has failed, or was stopped, and the old value goes.
+    Forget(Target),
     /// Stop the load that is running.
     CancelLoad,
     /// Tell these that it took too long.
@@ -209,6 +213,12 @@ impl<K, W> Flight<K, W> {
     /// Where a waiter stands: they are in the order of their numbers.
     fn seat(&self, ticket: Ticket) -> Option<usize> {
         self.waiters.binary_search_by_key(&ticket.number, |waiter| waiter.number).ok()
+    }
+
+    /// What a failure does to the old value.
+    fn failed(&self, now: Millis) -> Effects<K, W> {
+        let relent = self.fallback(now).map(Effect::Relent);
+        relent.into_iter().chain(self.bounds.forget.map(Effect::Forget)).collect()
     }
 
     fn fallback(&self, now: Millis) -> Option<Fallback> {
@@ -286,6 +296,11 @@ impl<K, W> Flights<K, W> {
     pub fn is_attached(&self, id: FlightId) -> bool {
         self.index.find(self.get(id).map_or(0, |flight| flight.hash), |&(_, slot)| slot == id.slot).is_some()
             && self.is_flying(id)
+    }
+
+    /// How many wait for a flight.
+    pub fn waiting(&self, id: FlightId) -> usize {
+        self.get(id).map_or(0, |flight| flight.waiters.len())
     }
 
     /// Where the load of a flight runs, and the group it loads for.
@@ -386,8 +401,7 @@ impl<K, W> Flights<K, W> {
         }
         let attached = self.is_attached(lease.flight);
         let Some(flight) = self.get_mut(lease.flight) else { return Vec::new() };
-        let relents = flight.fallback(now).filter(|_| attached);
-        let mut effects: Vec<_> = relents.map(Effect::Relent).into_iter().collect();
+        let mut effects = if attached { flight.failed(now) } else { Vec::new() };
         let waiters = if flight.home.event_loop == 0 {
             // A thread cannot be stopped: it goes on alone, and what it brings is stored.
             std::mem::take(&mut flight.waiters)
@@ -463,11 +477,11 @@ impl<K, W> Flights<K, W> {
             return self.abort(lease.flight, flight.home);
         }
         let attached = self.is_attached(lease.flight);
-        let relents = self.get(lease.flight).and_then(|flight| flight.fallback(now)).filter(|_| attached);
+        let failed = flight.failed(now);
         let Flight { hash, key, group, seen, began, waiters, .. } = self.end(lease.flight);
         let mut effects = Vec::with_capacity(2);
-        if input == Input::Failed {
-            effects.extend(relents.map(Effect::Relent));
+        if input == Input::Failed && attached {
+            effects.extend(failed);
         }
         match key {
             Some(key) if attached && input == Input::Loaded => {

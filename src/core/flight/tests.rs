@@ -136,7 +136,7 @@ const TARGET: Target = Target { id: 7, stamp: Stamp::at_zero() };
 fn bounded(life: Life, timeout: u64, home: Home) -> (Machine, Ticket, Lease) {
     let mut flights = Machine::default();
     let fallback = Fallback { target: TARGET, until: 1_000, retry_after: Duration::from_secs(30) };
-    let bounds = Bounds { timeout: Some(Duration::from_millis(timeout)), fallback: Some(fallback) };
+    let bounds = Bounds { timeout: Some(Duration::from_millis(timeout)), fallback: Some(fallback), forget: None };
     let lease =
         flights.begin(Begin { hash: 9, key: "k", group: GroupId::default(), seen: None, home, life, bounds, began: 0 });
     let ticket = flights.join(lease.flight, home, 10, 0).unwrap();
@@ -149,6 +149,7 @@ fn kinds(effects: &Effects<&'static str, u32>) -> Vec<&'static str> {
         Effect::Store(_) => "store",
         Effect::Release(_) => "release",
         Effect::Relent(_) => "relent",
+        Effect::Forget(_) => "forget",
         Effect::CancelLoad => "cancel",
         Effect::TimeOut(_) => "time out",
         Effect::Give(..) => "give",
@@ -287,7 +288,9 @@ impl World {
                     }
                 }
                 Effect::CancelLoad | Effect::Release(_) => {}
-                Effect::Relent(_) | Effect::TimeOut(_) | Effect::Give(..) => unreachable!("no bounds were given"),
+                Effect::Relent(_) | Effect::Forget(_) | Effect::TimeOut(_) | Effect::Give(..) => {
+                    unreachable!("no bounds were given")
+                }
             }
         }
         Ok(())
