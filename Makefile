@@ -57,6 +57,11 @@ bench: ## figures against peers, as ratios in one run
 	@build/venv-bench/bin/python -P tools/check_import.py
 	@build/venv-bench/bin/python -P benches/run.py
 
+.PHONY: outage
+outage: ## what callers see of an origin that gets slow, fails, hangs and comes back: a table and a picture
+	@tools/env.sh bench "$(PYTHON)" release tools/requirements/bench.txt
+	@build/venv-bench/bin/python -m benches.outage
+
 # TRACES=dir: a folder of traces in the format of benches/hit_ratio/data; the default is those that come with the project.
 # SEEDS=5: runs of everything that throws dice.
 SEEDS ?= 1
