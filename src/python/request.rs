@@ -238,7 +238,7 @@ impl Spot {
         }
         match entry.and_then(|entry| memory.entries.resolve(entry)) {
             Some(id) => {
-                gone.keep_key(self.key);
+                gone.keep(Some(self.key), None);
                 memory.entries.replace(id, value, placement, now, &mut gone);
             }
             None => {
@@ -390,7 +390,7 @@ impl Request {
             if let Some(id) = fill.seen.and_then(|seen| memory.entries.resolve(seen)) {
                 memory.entries.remove(id, Reason::Removed, gone);
             }
-            gone.keep_key(fill.key);
+            gone.keep(Some(fill.key), None);
             return;
         };
         let deadline = deadline(now, ttl);

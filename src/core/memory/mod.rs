@@ -5,6 +5,7 @@
 //! goes into a [`Discard`] that the caller drops after unlocking.
 
 pub mod chunks;
+mod discard;
 pub mod eviction;
 mod groups;
 mod index;
@@ -18,11 +19,12 @@ mod wheel;
 mod worth;
 
 pub use chunks::Chunks;
+pub use discard::{Discard, Left, Reason};
 pub use eviction::{Capacity, Eviction, Insight};
 pub use groups::{GroupId, RegionId};
 pub use index::SEGMENT;
 pub use nodes::{Nodes, Stamp};
-pub use table::{Discard, Found, New, Reason, Table, Work};
+pub use table::{Found, New, Table, Work};
 pub use worth::Worth;
 
 use super::clock::{Millis, NEVER};
@@ -113,7 +115,7 @@ impl<K, V, W> Memory<K, V, W> {
         Memory { entries: Table::new(bound, eviction), aliases, flights: Flights::default() }
     }
 
-    /// Stores what a flight has loaded. True if something of the same key was there.
+    /// Stores what a flight has loaded. False if it was not let in.
     pub fn fill(
         &mut self,
         fill: Fill<K>,
@@ -124,19 +126,16 @@ impl<K, V, W> Memory<K, V, W> {
     ) -> bool {
         let Fill { hash, key, group, seen, began: _ } = fill;
         if !self.entries.is_alive(group) {
-            out.keep(key, value);
+            out.keep(Some(key), Some(value));
             return false;
         }
         match seen.and_then(|seen| self.entries.resolve(seen)) {
             Some(id) => {
                 self.entries.replace(id, value, placement, now, out);
-                out.keep_key(key);
+                out.keep(Some(key), None);
                 true
             }
-            None => {
-                self.entries.insert(New { hash, key, value, placement }, now, out);
-                false
-            }
+            None => self.entries.insert(New { hash, key, value, placement }, now, out).is_some(),
         }
     }
 }

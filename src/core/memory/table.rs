@@ -10,7 +10,7 @@ use super::groups::{GroupId, Groups, Region, RegionId};
 use super::index::Index;
 use super::uses::Uses;
 use super::wheel::Wheel;
-use super::{Chunks, Nodes, Placement, Stamp, Target, Terms, Worth};
+use super::{Chunks, Discard, Left, Nodes, Placement, Reason, Stamp, Target, Terms, Worth};
 use crate::core::clock::{Millis, NEVER};
 use crate::core::stats::Stats;
 
@@ -33,6 +33,14 @@ impl<K, V> Default for Slot<K, V> {
     }
 }
 
+impl<K, V> Slot<K, V> {
+    #[inline(always)]
+    fn leave(&mut self, group: u32, reason: Reason) -> Left<K, V> {
+        let (key, value) = (self.key.take(), self.value.take());
+        Left { key, value, hash: self.hash, terms: self.terms, group, reason }
+    }
+}
+
 /// A value found: borrowed from the table, to be copied before unlocking.
 #[derive(Debug)]
 pub struct Found<'a, V> {
@@ -40,65 +48,6 @@ pub struct Found<'a, V> {
     pub value: &'a V,
     /// The owner's tag.
     pub tag: u32,
-}
-
-/// Why an entry left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// To make room.
-    Evicted,
-    /// Its deadline passed, or its group was cleared.
-    Expired,
-    /// Somebody removed or replaced it.
-    Removed,
-}
-
-/// Keys and values that left a table, to be dropped after unlocking. One is kept without allocating.
-#[derive(Debug)]
-pub struct Discard<K, V> {
-    first: Option<(Option<K>, Option<V>)>,
-    rest: Vec<(Option<K>, Option<V>)>,
-}
-
-impl<K, V> Default for Discard<K, V> {
-    fn default() -> Self {
-        Discard { first: None, rest: Vec::new() }
-    }
-}
-
-impl<K, V> Discard<K, V> {
-    fn push(&mut self, key: Option<K>, value: Option<V>) {
-        if self.first.is_none() {
-            self.first = Some((key, value));
-        } else {
-            self.rest.push((key, value));
-        }
-    }
-
-    /// Keeps a pair that never entered.
-    pub fn keep(&mut self, key: K, value: V) {
-        self.push(Some(key), Some(value));
-    }
-
-    /// Keeps a key that was not needed.
-    pub fn keep_key(&mut self, key: K) {
-        self.push(Some(key), None);
-    }
-
-    /// Gives every pair away, one after the other.
-    pub fn take(&mut self) -> Option<(Option<K>, Option<V>)> {
-        self.rest.pop().or_else(|| self.first.take())
-    }
-
-    /// Pairs held.
-    pub fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.rest.len()
-    }
-
-    /// True when nothing left.
-    pub fn is_empty(&self) -> bool {
-        self.first.is_none()
-    }
 }
 
 /// A key and its value, to be stored.
@@ -389,7 +338,7 @@ impl<K, V> Table<K, V> {
     ) -> Option<u32> {
         if !self.is_alive(new.placement.group) {
             // Its owner went away, or was cleared, while the value was on its way.
-            out.keep(new.key, new.value);
+            out.keep(Some(new.key), Some(new.value));
             return None;
         }
         self.work.begin();
@@ -406,7 +355,7 @@ impl<K, V> Table<K, V> {
             hash_fits && slot.key.as_ref().is_some_and(&mut is_it)
         });
         if let Some(id) = found {
-            out.keep_key(new.key);
+            out.keep(Some(new.key), None);
             self.overwrite(id, new.value, new.placement, now, out);
             return Some(id);
         }
@@ -449,7 +398,14 @@ impl<K, V> Table<K, V> {
         }
         if !self.make_room(region, &arrival, out) {
             self.groups.get_mut(group).stats.refused += 1;
-            out.keep(new.key, new.value);
+            out.push(Left {
+                key: Some(new.key),
+                value: Some(new.value),
+                hash: new.hash,
+                terms: new.placement.terms,
+                group,
+                reason: Reason::Refused,
+            });
             return None;
         }
         Some(self.occupy(new, arrival, now))
@@ -483,8 +439,7 @@ impl<K, V> Table<K, V> {
         self.work.touch();
         self.index.remove(old, id);
         self.wheel.cancel(&mut self.nodes, id);
-        let slot = &mut self.slots[id];
-        out.push(slot.key.take(), slot.value.take());
+        out.push(self.slots[id].leave(new.placement.group.slot, Reason::Evicted));
         self.groups.renew(&mut self.nodes, id, old, arrival);
         self.fill(id, new, now);
     }
@@ -492,7 +447,7 @@ impl<K, V> Table<K, V> {
     /// Puts a new value into a slot in use. It keeps its group unless that is dead; its stamp changes.
     pub fn replace(&mut self, id: u32, value: V, placement: Placement, now: Millis, out: &mut Discard<K, V>) {
         if !self.is_alive(placement.group) {
-            out.push(None, Some(value));
+            out.keep(None, Some(value));
             return self.remove(id, Reason::Removed, out);
         }
         self.work.begin();
@@ -504,11 +459,13 @@ impl<K, V> Table<K, V> {
 
     fn overwrite(&mut self, id: u32, value: V, placement: Placement, now: Millis, out: &mut Discard<K, V>) {
         self.wheel.cancel(&mut self.nodes, id);
+        let group = self.nodes.group(id);
         let Slot { hash, value: place, terms, .. } = &mut self.slots[id];
-        out.push(None, place.replace(value));
+        let value = place.replace(value);
+        out.push(Left { key: None, value, hash: *hash, terms: *terms, group, reason: Reason::Removed });
         *terms = placement.terms;
         let arrival = Arrival { hash: *hash, deadline: terms.deadline(), worth: placement.worth };
-        if self.nodes.group(id) == placement.group.slot {
+        if group == placement.group.slot {
             let order = &mut self.groups.region_of(placement.group.slot).order;
             order.hit(&mut self.nodes, id, arrival.hash);
             self.groups.change(&mut self.nodes, id, arrival);
@@ -544,14 +501,14 @@ impl<K, V> Table<K, V> {
             match reason {
                 Reason::Evicted => stats.evictions += 1,
                 Reason::Expired => stats.expired += 1,
-                Reason::Removed => {}
+                Reason::Refused | Reason::Cleared | Reason::Removed => {}
             }
         }
         self.wheel.cancel(&mut self.nodes, id);
         let slot = &mut self.slots[id];
         self.groups.leave(&mut self.nodes, id, (reason == Reason::Evicted).then_some(slot.hash));
         self.index.remove(slot.hash, id);
-        out.push(slot.key.take(), slot.value.take());
+        out.push(slot.leave(group, reason));
         self.nodes.set_mark(id, Mark::FREE);
         self.free.push(id);
     }
@@ -571,7 +528,7 @@ impl<K, V> Table<K, V> {
         self.wheel.advance(&mut self.nodes, now);
         for _ in 0..budget {
             if let Some(id) = self.groups.corpse().filter(|&id| Some(id) != spared) {
-                self.remove(id, Reason::Expired, out);
+                self.remove(id, Reason::Cleared, out);
             } else if let Some(id) = self.wheel.pop_due(&mut self.nodes) {
                 let deadline = self.slots[id].terms.deadline();
                 if deadline <= now && Some(id) != spared {
