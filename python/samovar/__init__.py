@@ -37,7 +37,7 @@ from samovar._exceptions import (
 )
 from samovar._manager import CacheManager, configure, default_cache, default_manager
 from samovar._options import Memory, Policy
-from samovar._views import CacheInfo, Entry, Stats
+from samovar._views import CacheInfo, Entry, Insight, Stats
 
 __version__ = "0.1.0"
 
@@ -52,6 +52,7 @@ __all__ = [
     "CodecError",
     "ConfigError",
     "Entry",
+    "Insight",
     "KeyTypeError",
     "LoadCycle",
     "LoadError",

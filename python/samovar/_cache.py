@@ -315,7 +315,7 @@ class Cache(_core.CacheCore):
         self._resize(memory)
 
     def stats(self) -> Stats:
-        """The counters of this namespace and those below it."""
+        """The counters of this namespace and those below it; its ``insight`` is :meth:`insight`."""
         return self._stats()
 
     def namespace(self, name: str) -> Self:

@@ -182,7 +182,7 @@ impl CacheCore {
                 let memory = memory.ok_or_else(|| PyTypeError::new_err("memory options are needed"))?;
                 let weigher = memory.weigher.as_ref().map_or(Weigher::Native, |own| Weigher::Own(own.clone().unbind()));
                 let (bound, eviction) = (memory.bound(), memory.eviction.parse()?);
-                let tier = Tier::new(name, bound, eviction, weigher, clock::shared().clone());
+                let tier = Tier::new(state.get().0, name, bound, eviction, weigher, clock::shared().clone());
                 (tier.clone(), Py::new(py, TierOwner { tier })?)
             }
         };
@@ -414,7 +414,7 @@ impl CacheCore {
     }
 
     fn _stats(&self, py: Python<'_>) -> PyResult<Object> {
-        views::stats(py, &self.tier.stats(&self.space.path))
+        views::stats(py, &self.tier.stats(&self.space.path), &self.tier, RegionId::default())
     }
 
     /// Other options for the memory tier, in force at once; the weigher stays.
@@ -437,8 +437,7 @@ impl CacheCore {
 
     /// The order in force and what it knows about itself.
     fn _insight(&self, py: Python<'_>) -> PyResult<Object> {
-        let (eviction, insight) = self.tier.memory.lock().entries.insight(RegionId::default());
-        views::insight(py, eviction, &insight)
+        views::insight(py, &self.tier, RegionId::default())
     }
 
     fn _disable(&self, on: bool) {

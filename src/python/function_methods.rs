@@ -146,8 +146,16 @@ plain_method!(cache_clear, |this| {
     Ok(this.py.None())
 });
 
-plain_method!(stats, |this| views::stats(this.py, &this.function.stats()));
-plain_method!(cache_info, |this| views::cache_info(this.py, &this.function.stats(), this.function.max_entries()));
+plain_method!(stats, |this| {
+    let function = this.function;
+    views::stats(this.py, &function.stats(), &function.tier, function.space.region)
+});
+plain_method!(cache_info, |this| views::cache_info(
+    this.py,
+    &this.function.stats(),
+    this.state,
+    this.function.max_entries()
+));
 
 call_method!(warm, |this, given| {
     let (all, _) = given.owned(this.py);

@@ -5,6 +5,7 @@
 
 use super::guarded::Guarded;
 use super::seat::Waiter;
+use super::state::State;
 use crate::core::clock::{Clock, Millis};
 use crate::core::memory::{Capacity, Discard, Eviction, GroupId, Left, Memory, RegionId, mix};
 use crate::core::stats::Stats;
@@ -41,7 +42,8 @@ pub struct Space {
     alias_group: AtomicU64,
     /// The namespace it belongs to, for clearing.
     pub path: String,
-    region: RegionId,
+    /// Whose bound its entries are under.
+    pub region: RegionId,
     /// True if its entries have names that people use.
     named: AtomicBool,
 }
@@ -105,6 +107,8 @@ pub struct Tier {
     pub memory: Guarded<PyMemory>,
     /// The time.
     pub clock: Clock,
+    /// The module's state.
+    pub state: &'static State,
     /// When the sweeper comes.
     pub appointment: Appointment,
     /// Loads that run as tasks.
@@ -128,12 +132,20 @@ static TIERS: Mutex<Vec<Weak<Tier>>> = Mutex::new(Vec::new());
 
 impl Tier {
     /// A tier bounded so; known to the sweeper and the fork hooks from now on.
-    pub fn new(name: String, bound: Capacity, eviction: Eviction, weigher: Weigher, clock: Clock) -> Arc<Tier> {
+    pub fn new(
+        state: &'static State,
+        name: String,
+        bound: Capacity,
+        eviction: Eviction,
+        weigher: Weigher,
+        clock: Clock,
+    ) -> Arc<Tier> {
         let seed = std::hash::RandomState::new().hash_one(0);
         let tier = Arc::new(Tier {
             name,
             memory: Guarded::new(PyMemory::new(bound, eviction)),
             clock,
+            state,
             appointment: Appointment::default(),
             tasks: Guarded::default(),
             spaces: Guarded::default(),

@@ -2,9 +2,10 @@
 
 use super::copy;
 use super::request::Spot;
+use super::state::State;
 use super::tier::{Object, Space, Tier};
 use crate::core::clock::NEVER;
-use crate::core::memory::{Eviction, Insight};
+use crate::core::memory::RegionId;
 use crate::core::stats::Stats;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -22,13 +23,11 @@ pub fn entry(py: Python<'_>, tier: &Tier, space: &Space, spot: &Spot) -> PyResul
     let value = copy::hand_out(value.bind(py), kind)?;
     let seconds = |moment| tier.clock.wall(moment) as f64 / 1000.0;
     let ends = (deadline < NEVER).then(|| seconds(deadline));
-    let class = py.import("samovar._views")?.getattr("Entry")?;
-    Ok(class.call1((value, "fresh", seconds(created), ends, ends))?.unbind())
+    tier.state.views(py)?.entry.call1(py, (value, "fresh", seconds(created), ends, ends))
 }
 
-/// The counters.
-pub fn stats(py: Python<'_>, s: &Stats) -> PyResult<Object> {
-    let class = py.import("samovar._views")?.getattr("Stats")?;
+/// The counters, and the insight into a region.
+pub fn stats(py: Python<'_>, s: &Stats, tier: &Tier, region: RegionId) -> PyResult<Object> {
     let counted = [
         s.hits,
         s.stale_hits,
@@ -45,12 +44,14 @@ pub fn stats(py: Python<'_>, s: &Stats) -> PyResult<Object> {
         s.bytes,
         s.refused,
     ];
-    Ok(class.call_method1("_make", (counted,))?.unbind())
+    let stats = tier.state.views(py)?.stats.call_method1(py, "_make", (counted,))?;
+    stats.setattr(py, "insight", insight(py, tier, region)?)?;
+    Ok(stats)
 }
 
-/// What the order of eviction knows about itself.
-pub fn insight(py: Python<'_>, eviction: Eviction, insight: &Insight) -> PyResult<Object> {
-    let class = py.import("samovar._views")?.getattr("Insight")?;
+/// What a region's order of eviction knows about itself.
+pub fn insight(py: Python<'_>, tier: &Tier, region: RegionId) -> PyResult<Object> {
+    let (eviction, insight) = tier.memory.lock().entries.insight(region);
     let settings = PyDict::new(py);
     for (name, ratio) in &insight.settings {
         settings.set_item(name, ratio)?;
@@ -59,12 +60,12 @@ pub fn insight(py: Python<'_>, eviction: Eviction, insight: &Insight) -> PyResul
     for (multiple, ratio) in &insight.curve {
         curve.set_item(multiple, ratio)?;
     }
-    Ok(class.call1((eviction.name(), insight.setting, insight.switches, settings, curve))?.unbind())
+    let class = &tier.state.views(py)?.insight;
+    class.call1(py, (eviction.name(), insight.setting, insight.switches, settings, curve))
 }
 
 /// The counters in `functools`' words.
-pub fn cache_info(py: Python<'_>, s: &Stats, max_entries: u32) -> PyResult<Object> {
-    let class = py.import("samovar._views")?.getattr("CacheInfo")?;
+pub fn cache_info(py: Python<'_>, s: &Stats, state: &State, max_entries: u32) -> PyResult<Object> {
     let hits = s.hits + s.stale_hits + s.negative_hits;
-    Ok(class.call1((hits, s.misses, max_entries, s.entries))?.unbind())
+    state.views(py)?.cache_info.call1(py, (hits, s.misses, max_entries, s.entries))
 }
