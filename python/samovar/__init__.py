@@ -15,6 +15,7 @@ working
 
 from samovar._cache import Cache, SyncCache
 from samovar._cached import AsyncCached, NoCacheKey, SyncCached, cached
+from samovar._events import Subscription
 from samovar._exceptions import (
     AccessDenied,
     CacheError,
@@ -37,7 +38,7 @@ from samovar._exceptions import (
 )
 from samovar._manager import CacheManager, configure, default_cache, default_manager
 from samovar._options import Memory, Policy
-from samovar._views import CacheInfo, Entry, Insight, Stats
+from samovar._views import CacheInfo, Entry, Event, Insight, Stats
 
 __version__ = "0.1.0"
 
@@ -52,6 +53,7 @@ __all__ = [
     "CodecError",
     "ConfigError",
     "Entry",
+    "Event",
     "Insight",
     "KeyTypeError",
     "LoadCycle",
@@ -69,6 +71,7 @@ __all__ = [
     "StoreError",
     "StoreTimeout",
     "StoreUnavailable",
+    "Subscription",
     "SyncCache",
     "SyncCached",
     "WouldDeadlock",

@@ -1,4 +1,4 @@
-"""What a cache shows of itself: an entry, and counters. Named tuples, made by native code."""
+"""What a cache shows of itself: an entry, counters, and what just happened. Named tuples, made by native code."""
 
 from __future__ import annotations
 
@@ -76,6 +76,31 @@ class Stats(_Counters):
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, insight={self.insight!r})"
+
+
+class Event(NamedTuple):
+    """Something that happened in a cache, as listeners are told of it: see :meth:`samovar.Cache.on`."""
+
+    #: ``"hit"``, ``"miss"``, ``"load"``, ``"load_error"``, ``"store"``, ``"evict"``, ``"expire"`` or ``"invalidate"``.
+    name: str
+    #: The cache's name.
+    cache: str
+    #: The namespace it happened in, ``""`` for the whole cache.
+    namespace: str
+    #: The cached function, by module and qualified name; ``None`` for entries that were stored by name.
+    function: str | None
+    #: The key as ``f.key()`` or the name in the cache. ``None`` for a call that has none, such as one on an instance
+    #: without ``__cache_key__``, and where all of a function or namespace was invalidated.
+    key: str | None
+    #: What was stored, evicted, expired or invalidated, as a reader would get it.
+    value: Any = None
+    #: Of evict: ``"capacity"``, ``"resize"``, ``"cleared"`` or ``"refused"``; of expire: ``"ttl"``; of load and
+    #: load_error: ``"miss"`` or ``"refresh"``.
+    reason: str | None = None
+    #: Of load and load_error: how long it took, in whole milliseconds.
+    seconds: float | None = None
+    #: Of load_error: what the loader raised.
+    error: BaseException | None = None
 
 
 class CacheInfo(NamedTuple):

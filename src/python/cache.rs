@@ -5,6 +5,7 @@
 
 use super::asyncio::Call;
 use super::copy::{self, Mode};
+use super::events::{Details, Kind};
 use super::keys;
 use super::options::{self, shown};
 use super::owner::TierOwner;
@@ -100,7 +101,7 @@ impl CacheCore {
         }))
     }
 
-    /// A hit by name: an owned reference, or null for a miss. Counts either.
+    /// A hit by name: an owned reference, or null. Nothing is counted then: it is a miss, or a hit that somebody listens to.
     #[inline(always)]
     pub fn hit(&self, key: *mut ffi::PyObject) -> (*mut ffi::PyObject, u32) {
         // SAFETY: `key` is an exact str and the interpreter is held; comparing two of them runs no Python.
@@ -108,14 +109,41 @@ impl CacheCore {
             let hash = mix(super::args::hash_str(key), self.space.read_salt());
             let mut memory = self.tier.memory.lock();
             let same = |held: &Object| super::args::same_plain(held.as_ptr(), key);
-            if let Some(found) = memory.entries.hit(hash, same, |end| self.tier.clock.has_come(end)) {
-                let (value, kind) = (found.value.as_ptr(), found.tag);
-                ffi::Py_INCREF(value);
-                return (value, kind);
-            }
-            memory.entries.stats_mut(self.space.group()).misses += 1;
-            (null_mut(), 0)
+            let Some(found) = memory.entries.hit(hash, same, |end| self.tier.clock.has_come(end)) else {
+                return (null_mut(), 0);
+            };
+            let (value, kind) = (found.value.as_ptr(), found.tag);
+            ffi::Py_INCREF(value);
+            (value, kind)
         }
+    }
+
+    /// Counts what [`hit`](Self::hit) has not found, where nobody listens.
+    #[inline]
+    pub fn count_miss(&self) {
+        self.tier.memory.lock().entries.stats_mut(self.space.group()).misses += 1;
+    }
+
+    /// Hit or miss by name, counted and told; a value is the caller's own.
+    pub fn look<'py>(&self, key: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = key.py();
+        // SAFETY: exact str objects; comparing two of them runs no Python.
+        let (hash, same) = unsafe {
+            let hash = mix(super::args::hash_str(key.as_ptr()), self.space.salt());
+            (hash, |held: &Object| super::args::same_plain(held.as_ptr(), key.as_ptr()))
+        };
+        let mut memory = self.tier.memory.lock();
+        let on = !self.space.is_disabled();
+        let found = if on { memory.entries.hit(hash, same, |end| self.tier.clock.has_come(end)) } else { None };
+        let found = found.map(|found| (found.value.clone_ref(py), found.tag));
+        memory.entries.stats_mut(self.space.group()).misses += u64::from(found.is_none());
+        drop(memory);
+        let kind = if found.is_some() { Kind::Hit } else { Kind::Miss };
+        let value = found.map(|(value, kind)| copy::hand_out(value.bind(py), kind)).transpose()?;
+        if self.tier.listeners.hear(kind) {
+            self.tier.tell(py, kind, &self.space, Some((hash, key.as_any().as_unbound())), Details::default());
+        }
+        Ok(value)
     }
 
     fn request(&self, key: &Bound<'_, PyAny>, factory: &Bound<'_, PyAny>, ttl: Option<Duration>) -> PyResult<Request> {
@@ -142,6 +170,7 @@ impl CacheCore {
             recipe: Arc::new(recipe),
             life: Life::Shared,
             refresh: false,
+            began: Default::default(),
         })
     }
 }
@@ -326,11 +355,8 @@ impl CacheCore {
         for key in keys.try_iter()? {
             let given = key?;
             let key = key_name(&given)?;
-            let (value, kind) = self.hit(key.as_ptr());
-            if !value.is_null() {
-                // SAFETY: the hit gave us a reference.
-                let value = unsafe { Bound::from_owned_ptr(py, value) };
-                found.set_item(given, copy::hand_out(&value, kind)?)?;
+            if let Some(value) = self.look(&key)? {
+                found.set_item(given, value)?;
             }
         }
         Ok(found)
@@ -405,8 +431,20 @@ impl CacheCore {
         Ok((list, next))
     }
 
-    fn _clear(&self) {
+    fn _clear(&self, py: Python<'_>) {
         self.tier.clear(&self.space.path);
+        if self.tier.listeners.hear(Kind::Invalidate) {
+            self.tier.tell(py, Kind::Invalidate, &self.space, None, Details::default());
+        }
+    }
+
+    /// Has `listener` called with each such event here and below; the number is for `_off`.
+    fn _on(&self, event: &Bound<'_, PyAny>, listener: Object) -> PyResult<u64> {
+        Ok(self.tier.on(Kind::parse(event)?, &self.space.path, listener))
+    }
+
+    fn _off(&self, number: u64) {
+        self.tier.off(number);
     }
 
     fn _reset_stats(&self) {

@@ -83,6 +83,12 @@ pub fn hand_out<'py>(value: &Bound<'py, PyAny>, kind: u32) -> PyResult<Bound<'py
     }
 }
 
+/// What a listener gets of an object that is no longer needed here: itself if nobody else has it.
+pub fn part_with(value: Bound<'_, PyAny>, kind: u32) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: a valid object.
+    if unsafe { ffi::Py_REFCNT(value.as_ptr()) } == 1 { Ok(value) } else { hand_out(&value, kind) }
+}
+
 /// As [`hand_out`] for the raw hit path: steals a reference and gives one, or null with an error set.
 ///
 /// # Safety

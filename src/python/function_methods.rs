@@ -135,13 +135,13 @@ unsafe extern "C" fn set(
 plain_method!(invalidate_all, |this| {
     let function = this.function.clone();
     deed(this, "invalidate_all", move |py| {
-        function.forget_all();
+        function.forget_all(py);
         Ok(py.None())
     })
 });
 
 plain_method!(cache_clear, |this| {
-    this.function.forget_all();
+    this.function.forget_all(this.py);
     this.function.reset_stats();
     Ok(this.py.None())
 });

@@ -6,6 +6,7 @@
 use super::asyncio::Running;
 use super::copy::{self, Mode};
 use super::errors;
+use super::events::{Details, Kind, Stored};
 use super::seat::{Outcome, Waiter};
 use super::state::State;
 use super::tier::{Gone, Object, PyMemory, Space, Tier, let_go};
@@ -17,6 +18,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Where an entry is: its salted hash and its key.
@@ -158,6 +160,8 @@ pub struct Request {
     pub life: Life,
     /// True for a load that is wanted even though a value is there.
     pub refresh: bool,
+    /// When its load began.
+    pub began: AtomicU64,
 }
 
 /// What a lookup found.
@@ -197,28 +201,33 @@ impl Spot {
         let now = tier.clock.now_for(ttl);
         let worth = Worth::new(weight, Duration::ZERO);
         let placement = Placement::new(space.group(), deadline(now, ttl), kind).worth(worth);
-        let gone = if self.asks {
-            self.put_asking(py, tier, value, placement, now)?
+        let (hash, mut gone) = (self.hash, Gone::default());
+        let entered = if self.asks {
+            self.put_asking(py, tier, value, placement, now, &mut gone)?
         } else {
-            self.put_plain(tier, value, placement, now)
+            self.put_plain(tier, value, placement, now, &mut gone)
         };
-        let_go(py, gone);
         tier.appointment.by(placement.terms.deadline());
+        if tier.listeners.any() {
+            let stored = entered.and_then(|id| Stored::at(py, tier, space, hash, id));
+            tier.release(py, gone, stored);
+        } else {
+            let_go(py, gone);
+        }
         Ok(())
     }
 
+    /// The slot it is in, `None` if it was not let in.
     #[inline(always)]
-    fn put_plain(self, tier: &Tier, value: Object, placement: Placement, now: Millis) -> Gone {
+    fn put_plain(self, tier: &Tier, value: Object, placement: Placement, now: Millis, gone: &mut Gone) -> Option<u32> {
         let (hash, wanted) = (self.hash, self.key.as_ptr());
         // SAFETY: all keys are valid objects, ours lives in the table or in `gone`; comparing plain ones runs no Python.
         let same = |key: &Object| unsafe { args::same_plain(key.as_ptr(), wanted) };
-        let mut gone = Gone::default();
         let mut memory = tier.memory.lock();
         if let Some(flight) = memory.flights.find(hash, same) {
             memory.flights.detach(flight);
         }
-        memory.entries.put(New { hash, key: self.key, value, placement }, same, now, &mut gone);
-        gone
+        memory.entries.put(New { hash, key: self.key, value, placement }, same, now, gone)
     }
 
     /// What only Python can compare is looked for before the lock is taken.
@@ -229,23 +238,21 @@ impl Spot {
         value: Object,
         placement: Placement,
         now: Millis,
-    ) -> PyResult<Gone> {
+        gone: &mut Gone,
+    ) -> PyResult<Option<u32>> {
         let (entry, flight) = self.locate(py, tier)?;
-        let mut gone = Gone::default();
         let mut memory = tier.memory.lock();
         if let Some(flight) = flight {
             memory.flights.detach(flight);
         }
-        match entry.and_then(|entry| memory.entries.resolve(entry)) {
+        Ok(match entry.and_then(|entry| memory.entries.resolve(entry)) {
             Some(id) => {
                 gone.keep(Some(self.key), None);
-                memory.entries.replace(id, value, placement, now, &mut gone);
+                memory.entries.replace(id, value, placement, now, gone);
+                Some(id)
             }
-            None => {
-                memory.entries.insert(New { hash: self.hash, key: self.key, value, placement }, now, &mut gone);
-            }
-        }
-        Ok(gone)
+            None => memory.entries.insert(New { hash: self.hash, key: self.key, value, placement }, now, gone),
+        })
     }
 
     /// Removes the entry and detaches its flight. True if a value was there that could have been served.
@@ -263,7 +270,11 @@ impl Spot {
         }
         memory.entries.stats_mut(space.group()).invalidations += 1;
         drop(memory);
-        let_go(py, gone);
+        if tier.listeners.any() {
+            tier.tell_deleted(py, space, self, gone)
+        } else {
+            let_go(py, gone)
+        }
         Ok(served)
     }
 }
@@ -280,13 +291,17 @@ impl Request {
                 let gone = self.alias(py, &mut memory, id);
                 drop(memory);
                 drop(gone);
-                return Ok(Lookup::Hit(copy::hand_out(value.bind(py), kind)?.unbind()));
+                let value = copy::hand_out(value.bind(py), kind)?.unbind();
+                self.tell(py, Kind::Hit);
+                return Ok(Lookup::Hit(value));
             }
         }
         memory.entries.stats_mut(self.space.group()).misses += u64::from(!self.refresh);
         if let Some(flight) = flight {
             match memory.flights.home(flight) {
                 Some((home, group)) if !self.refresh && memory.entries.is_alive(group) => {
+                    drop(memory);
+                    self.tell(py, Kind::Miss);
                     return Ok(Lookup::Flying(flight, home));
                 }
                 // Loading for a group that was cleared, or older than this refresh: not ours to join.
@@ -315,7 +330,13 @@ impl Request {
         gone
     }
 
-    /// Takes the lease of an absent key.
+    fn tell(&self, py: Python<'_>, kind: Kind) {
+        if self.tier.listeners.hear(kind) {
+            self.tier.tell(py, kind, &self.space, Some((self.spot.hash, &self.spot.key)), Details::default());
+        }
+    }
+
+    /// Takes the lease of an absent key. A miss is told of when that is done: whatever a listener does, nobody else leads.
     pub fn begin(&self, py: Python<'_>, seen: Option<Target>, home: Home, life: Life) -> Lease {
         let key = self.spot.key.clone_ref(py);
         let mut memory = self.tier.memory.lock();
@@ -324,12 +345,19 @@ impl Request {
         stats.loads += 1;
         stats.refreshes += u64::from(self.refresh);
         let began = self.tier.clock.now();
-        memory.flights.begin(Begin { hash: self.spot.hash, key, group, seen, home, life, began })
+        self.began.store(began, Relaxed);
+        let lease = memory.flights.begin(Begin { hash: self.spot.hash, key, group, seen, home, life, began });
+        drop(memory);
+        if !self.refresh {
+            self.tell(py, Kind::Miss);
+        }
+        lease
     }
 
     /// Counts a load that is taken over from a caller who left: it is begun anew.
     pub fn took_over(&self) {
         self.tier.memory.lock().entries.stats_mut(self.space.group()).loads += 1;
+        self.began.store(self.tier.clock.now(), Relaxed);
     }
 
     /// Reports what became of a load: stores the value if it may be stored, and tells everyone who waits. The error, if
@@ -347,19 +375,19 @@ impl Request {
             Err(error) if lease::is_cancellation(py, state, error) => Input::Aborted,
             Err(_) => Input::Failed,
         };
-        let mut gone = Gone::default();
+        let (mut gone, mut stored) = (Gone::default(), false);
         let mut memory = self.tier.memory.lock();
         let mut effects = memory.flights.step(lease, input);
-        if input != Input::Loaded && !effects.is_empty() {
+        let counts = !effects.is_empty();
+        if input != Input::Loaded && counts {
             memory.entries.stats_mut(self.space.group()).load_errors += 1;
         }
         if let (Ok((_, kept)), Some(Effect::Store(_))) = (&kept, effects.first())
             && let Effect::Store(fill) = effects.remove(0)
         {
-            self.store(py, &mut memory, fill, kept, &mut gone);
+            stored = self.store(py, &mut memory, fill, kept, &mut gone);
         }
         drop(memory);
-        let_go(py, gone);
         if let Ok((_, Kept { ttl: Some(ttl), .. })) = &kept {
             self.tier.appointment.by(deadline(self.tier.clock.now(), *ttl));
         }
@@ -371,10 +399,48 @@ impl Request {
             }
             Err(error) => Outcome::Error(errors::copy_for_waiter(error).unbind()),
         });
+        if self.tier.listeners.any() {
+            let (kept, error) = (kept.as_ref().ok().map(|(_, kept)| kept), kept.as_ref().err());
+            self.tell_end(py, kept.filter(|_| stored), error, counts, gone);
+        } else {
+            let_go(py, gone);
+        }
         match kept {
             Err(error) if failed.is_none() => Err(PyErr::from_value(error)),
             _ => Ok(()),
         }
+    }
+
+    /// Tells of a load that is over, if it `counts`, of what was stored, and of what that displaced.
+    #[cold]
+    fn tell_end(
+        &self,
+        py: Python<'_>,
+        stored: Option<&Kept>,
+        error: Option<&Bound<'_, PyAny>>,
+        counts: bool,
+        gone: Gone,
+    ) {
+        let Spot { hash, key, .. } = &self.spot;
+        if counts {
+            let kind = if error.is_some() { Kind::LoadError } else { Kind::Load };
+            let took = self.tier.clock.now().saturating_sub(self.began.load(Relaxed));
+            let details = Details {
+                reason: Some(if self.refresh { "refresh" } else { "miss" }),
+                seconds: Some(took as f64 / 1000.0),
+                error: error.map(|error| error.clone().unbind()),
+                value: None,
+            };
+            self.tier.tell(py, kind, &self.space, Some((*hash, key)), details);
+        }
+        let stored = stored.map(|kept| Stored {
+            space: &self.space,
+            hash: *hash,
+            key: key.clone_ref(py),
+            value: kept.value.clone_ref(py),
+            kind: kept.kind,
+        });
+        self.tier.release(py, gone, stored);
     }
 
     /// Whoever started the load gets the loaded object itself, except where readers are promised a copy of it.
@@ -383,7 +449,7 @@ impl Request {
         Outcome::Value(value.clone().unbind(), kind)
     }
 
-    fn store(&self, py: Python<'_>, memory: &mut PyMemory, fill: Fill<Object>, kept: &Kept, gone: &mut Gone) {
+    fn store(&self, py: Python<'_>, memory: &mut PyMemory, fill: Fill<Object>, kept: &Kept, gone: &mut Gone) -> bool {
         let now = self.tier.clock.now();
         let Some(ttl) = kept.ttl.filter(|_| !self.space.is_disabled()) else {
             // Answered, not kept; a value that is past its time must not come back either.
@@ -391,12 +457,12 @@ impl Request {
                 memory.entries.remove(id, Reason::Removed, gone);
             }
             gone.keep(Some(fill.key), None);
-            return;
+            return false;
         };
         let deadline = deadline(now, ttl);
         let worth = Worth::new(kept.weight, Duration::from_millis(now.saturating_sub(fill.began)));
         let placement = Placement::new(fill.group, deadline, kept.kind).worth(worth);
-        memory.fill(fill, kept.value.clone_ref(py), placement, now, gone);
+        memory.fill(fill, kept.value.clone_ref(py), placement, now, gone)
     }
 }
 

@@ -92,6 +92,8 @@ pub struct Views {
     pub stats: Py<PyAny>,
     /// What an order of eviction knows about itself.
     pub insight: Py<PyAny>,
+    /// What listeners are told.
+    pub event: Py<PyAny>,
     /// Counters in the words of `functools`.
     pub cache_info: Py<PyAny>,
 }
@@ -175,6 +177,7 @@ impl State {
                 entry: views.getattr("Entry")?.unbind(),
                 stats: views.getattr("Stats")?.unbind(),
                 insight: views.getattr("Insight")?.unbind(),
+                event: views.getattr("Event")?.unbind(),
                 cache_info: views.getattr("CacheInfo")?.unbind(),
             })
         })

@@ -145,6 +145,11 @@ impl<K, V> Table<K, V> {
         self.groups.regions[region.0 as usize].bound
     }
 
+    /// True if a region holds more than it may.
+    pub fn is_over(&self, region: RegionId) -> bool {
+        self.groups.regions[region.0 as usize].is_over()
+    }
+
     /// Changes who leaves. Nothing is dropped; O(entries), so not for every day.
     pub fn reorder(&mut self, region: RegionId, eviction: Eviction) {
         self.settle();
