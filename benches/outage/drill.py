@@ -1,4 +1,4 @@
-"""The drill itself: an origin whose health follows a script, steady callers who ask for known keys, and what became of them.
+"""The drill itself: an origin whose health follows a script, and steady callers who ask for known keys.
 
 Every contestant gets the same script, the same rate and the same keys, one after the other, on a loop of its own.
 """

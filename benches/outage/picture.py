@@ -1,4 +1,4 @@
-"""The drill over time as an SVG: a band for each contestant, its callers as bars, answered ones in one colour, others in another."""
+"""The drill over time as an SVG: a band for each contestant, its callers as bars by what became of them."""
 
 from __future__ import annotations
 
@@ -28,12 +28,13 @@ def draw(outcomes: list[Outcome]) -> str:
     """The picture as the text of an SVG file."""
     whole = sum(seconds for _, seconds in SCRIPT)
     width, height = LEFT + WIDE + 16, TOP + BAND * len(outcomes) + 12
+    size = f'width="{width}" height="{height}"'
+    title = "Callers during an outage: answered at once, after 100 ms, or not at all"
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" role="img" '
-        'aria-label="Callers answered during an outage">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{title}">',
         f"<style>{STYLE}</style>",
         f'<rect class="ground" width="{width}" height="{height}"/>',
-        '<text class="title" x="16" y="26">Callers during an outage: answered at once, after 100 ms, or not at all</text>',
+        f'<text class="title" x="16" y="26">{title}</text>',
     ]
     at = 0.0
     for phase, seconds in SCRIPT:
@@ -64,7 +65,5 @@ def band(outcome: Outcome, top: float, whole: float) -> list[str]:
             tall = HEIGHT * count / most
             y -= tall
             if count:
-                parts.append(
-                    f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{tall:.1f}"/>'
-                )
+                parts.append(f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{tall:.1f}"/>')
     return parts

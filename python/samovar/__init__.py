@@ -15,6 +15,7 @@ working
 
 from samovar._cache import Cache, SyncCache
 from samovar._cached import AsyncCached, NoCacheKey, SyncCached, cached
+from samovar._events import Subscription
 from samovar._exceptions import (
     AccessDenied,
     CacheError,
@@ -38,7 +39,7 @@ from samovar._exceptions import (
 from samovar._manager import CacheManager, configure, default_cache, default_manager
 from samovar._options import Memory
 from samovar._policy import Policy
-from samovar._views import CacheInfo, Entry, Stats
+from samovar._views import CacheInfo, Entry, Event, Explanation, Insight, Stats
 
 __version__ = "0.1.0"
 
@@ -53,6 +54,9 @@ __all__ = [
     "CodecError",
     "ConfigError",
     "Entry",
+    "Event",
+    "Explanation",
+    "Insight",
     "KeyTypeError",
     "LoadCycle",
     "LoadError",
@@ -69,6 +73,7 @@ __all__ = [
     "StoreError",
     "StoreTimeout",
     "StoreUnavailable",
+    "Subscription",
     "SyncCache",
     "SyncCached",
     "WouldDeadlock",

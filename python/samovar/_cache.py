@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from samovar import _core
 from samovar._cached import Decorator, decorate
+from samovar._events import Subscription
 from samovar._options import Memory, is_name, is_neutral, refuse, unknown
 from samovar._policy import OPTIONS, Policy, check_policy
 
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from typing import ParamSpec, Self, Unpack
 
     from samovar._cached import AllOptions, AsyncCached, Options, SyncCached
+    from samovar._events import EventName
     from samovar._policy import PolicyOptions
-    from samovar._views import Entry, Explanation, Insight, Stats
+    from samovar._views import Entry, Event, Explanation, Insight, Stats
 
     Ttl = float | timedelta | str | None
     GivenTtl = Ttl | EllipsisType
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     P = ParamSpec("P")
 
 T = TypeVar("T")
+L = TypeVar("L", bound="Callable[[Event], object]")
 
 #: Options of later versions, and what each of them says when it asks for nothing.
 _LATER: dict[str, tuple[object, ...]] = {
@@ -361,8 +364,49 @@ class Cache(_core.CacheCore):
         self._resize(memory)
 
     def stats(self) -> Stats:
-        """The counters of this namespace and those below it."""
+        """The counters of this namespace and those below it; its ``insight`` is :meth:`insight`."""
         return self._stats()
+
+    @overload
+    def on(self, event: EventName) -> Callable[[L], L]: ...
+    @overload
+    def on(self, event: EventName, fn: Callable[[Event], object]) -> Subscription: ...
+    def on(self, event: EventName, fn: Any = ...) -> Any:
+        """Have a function called with each :class:`samovar.Event` of a name, in this namespace and those below it.
+
+        ``cache.on("evict", fn)`` returns the subscription, which can be closed. ``@cache.on("evict")`` is a
+        decorator that leaves the function as it is, for as long as the cache lives. The events are
+
+        - ``hit``, a lookup was answered from memory; ``miss``, a lookup found nothing usable
+        - ``load``, a load ended with a value; ``load_error``, it ended with an error
+        - ``store``, a value was put into memory, by a load or by hand
+        - ``evict``, an entry was dropped before its time; ``expire``, an entry was dropped whose time was over
+        - ``invalidate``, a key was removed, or all of a function or a namespace
+
+        The function is called after the operation, under no lock, on the thread that did it; for what the cache frees
+        behind, on a thread of the cache. Whoever waits for the operation waits for the function too, so keep it
+        short. It may use the cache, and is not told of what it does there itself; other listeners are. What it
+        raises harms nothing: the first time it goes to :func:`sys.unraisablehook`. A forked child keeps its listeners.
+
+        Entries that go with their function, their instance or the cache are told to nobody. Where nobody listens,
+        events cost nothing; listening to hits makes those some ten times as dear.
+
+        Args:
+            event: One of the names above.
+            fn: A function of one argument, the event; not async. What it returns is ignored.
+
+        Raises:
+            ConfigError: There is no such event, or the function cannot listen.
+        """
+        _core._check_event(event)
+        if fn is not ...:
+            return Subscription(self, event, fn)
+
+        def listen(fn: L) -> L:
+            Subscription(self, event, fn)
+            return fn
+
+        return listen
 
     def namespace(self, name: str) -> Self:
         """The part of this cache under a name: the same memory and bounds, keys of its own."""

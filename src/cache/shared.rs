@@ -98,7 +98,7 @@ impl<K, V> State<K, V> {
         match (found, placement) {
             (Some(id), Some(placement)) => {
                 entries.replace(id, value, placement, now, out);
-                out.keep_key(key);
+                out.keep(Some(key), None);
             }
             (None, Some(placement)) => {
                 entries.insert(New { hash, key, value, placement }, now, out);
@@ -107,7 +107,7 @@ impl<K, V> State<K, V> {
                 if let Some(id) = found {
                     entries.remove(id, Reason::Removed, out);
                 }
-                out.keep(key, value);
+                out.keep(Some(key), Some(value));
             }
         }
     }
@@ -121,7 +121,7 @@ impl<K, V> State<K, V> {
                 let placement = self.placement(deadline, worth);
                 self.memory.fill(fill, value, placement, now, out);
             }
-            None => out.keep(fill.key, value),
+            None => out.keep(Some(fill.key), Some(value)),
         }
     }
 }

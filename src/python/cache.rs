@@ -5,13 +5,14 @@
 
 use super::asyncio::Call;
 use super::copy;
+use super::events::{Details, Kind};
 use super::keys;
 use super::options::{self, shown};
 use super::owner::TierOwner;
 use super::reply;
 use super::request::{Kept, Loader, Recipe, Request, Spot};
 use super::state::State;
-use super::tier::{Object, PyMemory, Space, Tier, Weigher};
+use super::tier::{Object, Space, Tier, Weigher};
 use super::{blocking, clock, errors, views};
 use crate::core::clock::{NEVER, deadline};
 use crate::core::flight::{Life, Refresh};
@@ -104,7 +105,7 @@ impl CacheCore {
         }))
     }
 
-    /// A hit by name: an owned reference, or null for a miss. Counts either.
+    /// A hit by name: an owned reference, or null. Nothing is counted then: it is a miss, or a hit that somebody listens to.
     #[inline(always)]
     pub fn hit(&self, key: *mut ffi::PyObject) -> (*mut ffi::PyObject, u32) {
         // SAFETY: `key` is an exact str and the interpreter is held; comparing two of them runs no Python.
@@ -112,27 +113,56 @@ impl CacheCore {
             let hash = mix(super::args::hash_str(key), self.space.read_salt());
             let mut memory = self.tier.memory.lock();
             let same = |held: &Object| super::args::same_plain(held.as_ptr(), key);
-            if let Some(found) = memory.entries.hit_fresh(hash, same, |end| self.tier.clock.has_come(end)) {
-                let (value, kind) = (found.value.as_ptr(), found.tag);
-                ffi::Py_INCREF(value);
-                return (value, kind);
-            }
-            let id = memory.entries.find(hash, same);
-            self.missed(&mut memory, id);
-            (null_mut(), 0)
+            let Some(found) = memory.entries.hit_fresh(hash, same, |end| self.tier.clock.has_come(end)) else {
+                return (null_mut(), 0);
+            };
+            let (value, kind) = (found.value.as_ptr(), found.tag);
+            ffi::Py_INCREF(value);
+            (value, kind)
         }
     }
 
-    /// Counts a lookup by name that gives nothing: nobody knows, or it is known that there is nothing.
+    /// Counts what [`hit`](Self::hit) has not found, where nobody listens: nobody knows it, or it is known that there is
+    /// nothing.
     #[cold]
-    fn missed(&self, memory: &mut PyMemory, id: Option<u32>) {
+    pub fn count_miss(&self, key: *mut ffi::PyObject) {
+        // SAFETY: as in `hit`.
+        let hash = unsafe { mix(super::args::hash_str(key), self.space.read_salt()) };
+        // SAFETY: as in `hit`.
+        let same = |held: &Object| unsafe { super::args::same_plain(held.as_ptr(), key) };
         let now = self.tier.clock.now();
+        let mut memory = self.tier.memory.lock();
+        let id = memory.entries.find(hash, same);
         let known = id
             .filter(|&id| memory.entries.sight(id).is_some_and(|sight| sight.negative && now < sight.span.fresh_until));
         match known {
             Some(id) => drop(memory.entries.serve(id, Served::Negative)),
             None => memory.entries.stats_mut(self.space.group()).misses += 1,
         }
+    }
+
+    /// Hit or miss by name, counted and told; a value is the caller's own.
+    pub fn look<'py>(&self, key: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = key.py();
+        // SAFETY: exact str objects; comparing two of them runs no Python.
+        let (hash, same) = unsafe {
+            let hash = mix(super::args::hash_str(key.as_ptr()), self.space.salt());
+            (hash, |held: &Object| super::args::same_plain(held.as_ptr(), key.as_ptr()))
+        };
+        let mut memory = self.tier.memory.lock();
+        let on = !self.space.is_disabled();
+        let found = if on { memory.entries.hit_fresh(hash, same, |end| self.tier.clock.has_come(end)) } else { None };
+        let found = found.map(|found| (found.value.clone_ref(py), found.tag));
+        drop(memory);
+        if found.is_none() {
+            self.count_miss(key.as_ptr());
+        }
+        let kind = if found.is_some() { Kind::Hit } else { Kind::Miss };
+        let value = found.map(|(value, kind)| copy::hand_out(value.bind(py), kind)).transpose()?;
+        if self.tier.listeners.hear(kind) {
+            self.tier.tell(py, kind, &self.space, Some((hash, key.as_any().as_unbound())), Details::default());
+        }
+        Ok(value)
     }
 
     fn request(
@@ -165,6 +195,8 @@ impl CacheCore {
             recipe: Arc::new(recipe),
             life: Life::Shared,
             refresh: false,
+            began: Default::default(),
+            behind: Default::default(),
         })
     }
 }
@@ -203,7 +235,7 @@ impl CacheCore {
                 let memory = memory.ok_or_else(|| PyTypeError::new_err("memory options are needed"))?;
                 let weigher = memory.weigher.as_ref().map_or(Weigher::Native, |own| Weigher::Own(own.clone().unbind()));
                 let (bound, eviction) = (memory.bound(), memory.eviction.parse()?);
-                let tier = Tier::new(name, bound, eviction, weigher, clock::shared().clone());
+                let tier = Tier::new(state.get().0, name, bound, eviction, weigher, clock::shared().clone());
                 (tier.clone(), Py::new(py, TierOwner { tier })?)
             }
         };
@@ -355,11 +387,8 @@ impl CacheCore {
         for key in keys.try_iter()? {
             let given = key?;
             let key = key_name(&given)?;
-            let (value, kind) = self.hit(key.as_ptr());
-            if !value.is_null() {
-                // SAFETY: the hit gave us a reference.
-                let value = unsafe { Bound::from_owned_ptr(py, value) };
-                found.set_item(given, copy::hand_out(&value, kind)?)?;
+            if let Some(value) = self.look(&key)? {
+                found.set_item(given, value)?;
             }
         }
         Ok(found)
@@ -460,8 +489,20 @@ impl CacheCore {
         Ok((list, next))
     }
 
-    fn _clear(&self) {
+    fn _clear(&self, py: Python<'_>) {
         self.tier.clear(&self.space.path);
+        if self.tier.listeners.hear(Kind::Invalidate) {
+            self.tier.tell(py, Kind::Invalidate, &self.space, None, Details::default());
+        }
+    }
+
+    /// Has `listener` called with each such event here and below; the number is for `_off`.
+    fn _on(&self, event: &Bound<'_, PyAny>, listener: Object) -> PyResult<u64> {
+        Ok(self.tier.on(Kind::parse(event)?, &self.space.path, listener))
+    }
+
+    fn _off(&self, number: u64) {
+        self.tier.off(number);
     }
 
     fn _reset_stats(&self) {
@@ -469,7 +510,7 @@ impl CacheCore {
     }
 
     fn _stats(&self, py: Python<'_>) -> PyResult<Object> {
-        views::stats(py, &self.tier.stats(&self.space.path))
+        views::stats(py, &self.tier.stats(&self.space.path), &self.tier, RegionId::default())
     }
 
     /// Other options for the memory tier, in force at once; the weigher stays.
@@ -492,11 +533,7 @@ impl CacheCore {
 
     /// The order in force and what it knows about itself.
     fn _insight(&self, py: Python<'_>) -> PyResult<Object> {
-        let (eviction, insight) = {
-            let memory = self.tier.memory.lock();
-            (memory.entries.eviction(RegionId::default()), memory.entries.insight(RegionId::default()))
-        };
-        views::insight(py, eviction, &insight)
+        views::insight(py, &self.tier, RegionId::default())
     }
 
     fn _disable(&self, on: bool) {

@@ -114,12 +114,22 @@ unsafe fn get_value(core: &CacheCore, call: &Spelling) -> *mut ffi::PyObject {
         match core.hit(*call.row) {
             (value, copy::SHARE) if !value.is_null() => value,
             (value, kind) if !value.is_null() => copy::own(value, kind),
-            _ => {
-                let default = if call.count == 2 { *call.row.add(1) } else { ffi::Py_None() };
-                ffi::Py_INCREF(default);
-                default
-            }
+            _ => get_missed(core, call),
         }
+    }
+}
+
+#[inline(never)]
+unsafe fn get_missed(core: &CacheCore, call: &Spelling) -> *mut ffi::PyObject {
+    // SAFETY: as in `get_value`.
+    unsafe {
+        if core.tier.listeners.any() {
+            return get_spelled(core, call);
+        }
+        core.count_miss(*call.row);
+        let default = if call.count == 2 { *call.row.add(1) } else { ffi::Py_None() };
+        ffi::Py_INCREF(default);
+        default
     }
 }
 
@@ -130,12 +140,8 @@ unsafe fn get_spelled(core: &CacheCore, call: &Spelling) -> *mut ffi::PyObject {
         let read = unsafe { call.read(py, "get", ["key", "default"], 1) };
         let found = read.and_then(|[key, default]| {
             let none = || py.None().into_bound(py);
-            let (value, kind) = core.hit(key_name(&key.unwrap_or_else(none))?.as_ptr());
-            if value.is_null() {
-                return Ok(default.unwrap_or_else(none));
-            }
-            // SAFETY: the hit gave us a reference.
-            copy::hand_out(&unsafe { Bound::from_owned_ptr(py, value) }, kind)
+            let found = core.look(&key_name(&key.unwrap_or_else(none))?)?;
+            Ok(found.or(default).unwrap_or_else(none))
         });
         given_back(py, found)
     })
@@ -183,7 +189,8 @@ unsafe extern "C" fn set_sync(
                 return set_spelled(core, &call);
             }
             let ttl = if call.count == 3 { plain_seconds(*row.add(2)).map(Some) } else { Some(core.recipe.policy.ttl) };
-            let Some(ttl) = ttl.filter(|_| !core.space.is_disabled()) else { return set_spelled(core, &call) };
+            let plain = !core.space.is_disabled() && !core.tier.listeners.any();
+            let Some(ttl) = ttl.filter(|_| plain) else { return set_spelled(core, &call) };
             let (key, value) = (call.at(py, 0), call.at(py, 1));
             let stored = copy::isolate(&value, core.recipe.copy).and_then(|(stored, kind)| {
                 let weight = core.tier.weigh(&stored)?;

@@ -25,6 +25,11 @@ pub const RAISE: u32 = 5;
 /// Hand out the object itself, which says that there is nothing.
 pub const NOTHING: u32 = 6;
 
+/// True for what says that there is nothing, or why.
+pub const fn is_negative(kind: u32) -> bool {
+    matches!(kind, RAISE | NOTHING)
+}
+
 /// What a cache does about copies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -87,6 +92,12 @@ pub fn hand_out<'py>(value: &Bound<'py, PyAny>, kind: u32) -> PyResult<Bound<'py
         NOTHING => Ok(value.clone()),
         _ => deepcopy(value),
     }
+}
+
+/// What a listener gets of an object that is no longer needed here: itself if nobody else has it.
+pub fn part_with(value: Bound<'_, PyAny>, kind: u32) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: a valid object.
+    if unsafe { ffi::Py_REFCNT(value.as_ptr()) } == 1 { Ok(value) } else { hand_out(&value, kind) }
 }
 
 /// As [`hand_out`] for the raw hit path: steals a reference and gives one, or null with an error set.

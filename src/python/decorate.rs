@@ -10,7 +10,7 @@ use super::keys::{KeyRule, Naming, Part};
 use super::options::{self, shown};
 use super::request::Recipe;
 use super::signature::{Kind, Parameter, Signature};
-use super::tier::Object;
+use super::tier::{Callee, Object};
 use crate::core::flight::Life;
 use crate::core::key::{Piece, parse_template};
 use pyo3::prelude::*;
@@ -54,12 +54,14 @@ pub fn _decorate(
         cache_if: decoration.cache_if.map(Bound::unbind),
         ..recipe(&decoration.policy, decoration.id.clone())?
     };
-    let space = tier.add_space(&decoration.path, decoration.max_entries);
+    let takes_one = decoration.parameters.iter().filter(|(.., in_key)| *in_key).count() == 1;
+    let callee = Callee { id: decoration.id.clone(), takes_one };
+    let space = tier.add_space(&decoration.path, decoration.max_entries, Some(callee));
     let names = (!matches!(rule, KeyRule::Call)).then(|| tier.names(&decoration.path));
     if names.is_some() {
         space.holds_names();
     }
-    let values = matches!(rule, KeyRule::Callable { .. }).then(|| tier.add_space_like(&space));
+    let values = matches!(rule, KeyRule::Callable { .. }).then(|| tier.add_space_like(&space, false));
     let function = Function {
         tier,
         owner: core.owner.clone_ref(py),

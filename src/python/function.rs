@@ -12,6 +12,7 @@
 use super::blocking;
 use super::copy;
 use super::errors;
+use super::events::{Details, Kind as Event};
 use super::instances::Instances;
 use super::keys::{KeyRule, Made, Naming};
 use super::owner::TierOwner;
@@ -264,6 +265,8 @@ impl Function {
             recipe: self.recipe.clone(),
             life: self.life,
             refresh: false,
+            began: Default::default(),
+            behind: Default::default(),
         })
     }
 
@@ -332,8 +335,11 @@ impl Function {
     }
 
     /// Forgets all results, those of instances too.
-    pub fn forget_all(&self) {
+    pub fn forget_all(&self, py: Python<'_>) {
         self.spaces().iter().for_each(|space| self.tier.clear_space(space));
+        if self.tier.listeners.hear(Event::Invalidate) {
+            self.tier.tell(py, Event::Invalidate, &self.space, None, Details::default());
+        }
     }
 
     /// The counters, those of living instances included.

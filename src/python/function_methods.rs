@@ -145,19 +145,27 @@ unsafe extern "C" fn set(
 plain_method!(invalidate_all, |this| {
     let function = this.function.clone();
     deed(this, "invalidate_all", move |py| {
-        function.forget_all();
+        function.forget_all(py);
         Ok(py.None())
     })
 });
 
 plain_method!(cache_clear, |this| {
-    this.function.forget_all();
+    this.function.forget_all(this.py);
     this.function.reset_stats();
     Ok(this.py.None())
 });
 
-plain_method!(stats, |this| views::stats(this.py, &this.function.stats()));
-plain_method!(cache_info, |this| views::cache_info(this.py, &this.function.stats(), this.function.max_entries()));
+plain_method!(stats, |this| {
+    let function = this.function;
+    views::stats(this.py, &function.stats(), &function.tier, function.space.region)
+});
+plain_method!(cache_info, |this| views::cache_info(
+    this.py,
+    &this.function.stats(),
+    this.state,
+    this.function.max_entries()
+));
 
 call_method!(warm, |this, given| {
     let (all, _) = given.owned(this.py);

@@ -5,6 +5,7 @@
 //! - loading: `request`, `asyncio`, `blocking`, `seat`, `lease`
 //! - the cache: `tier`, `guarded`, `owner`, `cache`, `decorate`, `copy`, `options`, `views`, `errors`, `clock`, `process`
 //! - sizes: `weigh`, `layout`
+//! - listeners: `events`
 
 mod alarm;
 mod args;
@@ -18,6 +19,7 @@ mod copy;
 mod decorate;
 mod encode;
 mod errors;
+mod events;
 mod function;
 mod function_methods;
 mod guarded;
@@ -56,6 +58,8 @@ mod _core {
     use super::clock::{_advance_clock, _clock_time, _freeze_clock};
     #[pymodule_export]
     use super::decorate::{_decorate, _template_fields};
+    #[pymodule_export]
+    use super::events::_check_event;
     #[pymodule_export]
     use super::options::{_check_span, _check_ttl, _seconds};
     #[pymodule_export]

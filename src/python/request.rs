@@ -5,6 +5,7 @@
 
 use super::copy::{self, Mode};
 use super::errors;
+use super::events::{Details, Kind, Stored};
 use super::seat::{Outcome, Waiter};
 use super::state::State;
 use super::task::Running;
@@ -21,6 +22,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Where an entry is: its salted hash and its key.
@@ -121,7 +123,7 @@ impl Kept {
 
     /// True if it says that there is nothing, or why there is not.
     fn is_negative(&self) -> bool {
-        matches!(self.kind, copy::RAISE | copy::NOTHING)
+        copy::is_negative(self.kind)
     }
 }
 
@@ -187,6 +189,10 @@ pub struct Request {
     pub life: Life,
     /// True for a load that is wanted even though a value is there.
     pub refresh: bool,
+    /// When its load began.
+    pub began: AtomicU64,
+    /// True once the load runs behind.
+    pub behind: AtomicBool,
 }
 
 /// What a lookup found.
@@ -250,31 +256,44 @@ impl Spot {
         let now = tier.clock.now_for(ttl);
         let worth = Worth::new(weight, Duration::ZERO);
         let placement = Placement::new(space.group(), deadline(now, ttl), kind).worth(worth);
-        let gone = if self.asks {
-            self.put_asking(py, tier, value, placement, now)?
+        let (hash, mut gone) = (self.hash, Gone::default());
+        let entered = if self.asks {
+            self.put_asking(py, tier, value, placement, now, &mut gone)?
         } else {
-            self.put_plain(tier, value, placement, now, negative)
+            self.put_plain(tier, value, placement, now, (negative, &mut gone))
         };
-        let_go(py, gone);
         tier.appointment.by(placement.terms.deadline());
+        if tier.listeners.any() {
+            let stored = entered.and_then(|id| Stored::at(py, tier, space, hash, id));
+            tier.release(py, gone, stored);
+        } else {
+            let_go(py, gone);
+        }
         Ok(())
     }
 
+    /// The slot it is in, `None` if it was not let in.
     #[inline(always)]
-    fn put_plain(self, tier: &Tier, value: Object, placement: Placement, now: Millis, negative: bool) -> Gone {
+    fn put_plain(
+        self,
+        tier: &Tier,
+        value: Object,
+        placement: Placement,
+        now: Millis,
+        (negative, gone): (bool, &mut Gone),
+    ) -> Option<u32> {
         let (hash, wanted) = (self.hash, self.key.as_ptr());
         // SAFETY: all keys are valid objects, ours lives in the table or in `gone`; comparing plain ones runs no Python.
         let same = |key: &Object| unsafe { args::same_plain(key.as_ptr(), wanted) };
-        let mut gone = Gone::default();
         let mut memory = tier.memory.lock();
         if let Some(flight) = memory.flights.find(hash, same) {
             memory.flights.detach(flight);
         }
-        let stored = memory.entries.put(New { hash, key: self.key, value, placement }, same, now, &mut gone);
+        let stored = memory.entries.put(New { hash, key: self.key, value, placement }, same, now, gone);
         if let Some(id) = stored.filter(|_| negative) {
             memory.entries.set_span(id, Span::until(placement.terms.deadline()), 0, Served::Negative);
         }
-        gone
+        stored
     }
 
     /// What only Python can compare is looked for before the lock is taken.
@@ -285,23 +304,21 @@ impl Spot {
         value: Object,
         placement: Placement,
         now: Millis,
-    ) -> PyResult<Gone> {
+        gone: &mut Gone,
+    ) -> PyResult<Option<u32>> {
         let (entry, flight) = self.locate(py, tier)?;
-        let mut gone = Gone::default();
         let mut memory = tier.memory.lock();
         if let Some(flight) = flight {
             memory.flights.detach(flight);
         }
-        match entry.and_then(|entry| memory.entries.resolve(entry)) {
+        Ok(match entry.and_then(|entry| memory.entries.resolve(entry)) {
             Some(id) => {
-                gone.keep_key(self.key);
-                memory.entries.replace(id, value, placement, now, &mut gone);
+                gone.keep(Some(self.key), None);
+                memory.entries.replace(id, value, placement, now, gone);
+                Some(id)
             }
-            None => {
-                memory.entries.insert(New { hash: self.hash, key: self.key, value, placement }, now, &mut gone);
-            }
-        }
-        Ok(gone)
+            None => memory.entries.insert(New { hash: self.hash, key: self.key, value, placement }, now, gone),
+        })
     }
 
     /// Removes the entry and detaches its flight. True if a value was there that could have been served.
@@ -319,7 +336,11 @@ impl Spot {
         }
         memory.entries.stats_mut(space.group()).invalidations += 1;
         drop(memory);
-        let_go(py, gone);
+        if tier.listeners.any() {
+            tier.tell_deleted(py, space, self, gone)
+        } else {
+            let_go(py, gone)
+        }
         Ok(served)
     }
 }
@@ -342,7 +363,10 @@ impl Request {
                 flight::answer(policy, &sight, place.refresh, now, draw)
             {
                 let newer = match (place.home.filter(|_| refresh), flight) {
-                    (Some(home), _) => Newer::Lead(self.begin(py, &mut memory, Some(id), home, Life::Steady, now)),
+                    (Some(home), _) => {
+                        self.behind.store(true, Relaxed);
+                        Newer::Lead(self.begin(py, &mut memory, Some(id), home, Life::Steady, now))
+                    }
                     (None, Some(flight)) => Newer::Flying(flight),
                     (None, None) => Newer::No,
                 };
@@ -353,6 +377,7 @@ impl Request {
                 let found = memory.entries.serve(id, how).map(|found| (found.value.clone_ref(py), found.tag));
                 drop(memory);
                 drop(gone);
+                self.tell(py, if how == Served::Stale { Kind::Stale } else { Kind::Hit });
                 if let Some((value, kind)) = found {
                     return Ok(Lookup::Hit(value, kind, newer));
                 }
@@ -363,16 +388,21 @@ impl Request {
         if let Some(flight) = flight {
             match memory.flights.home(flight) {
                 Some((home, group)) if !self.refresh && memory.entries.is_alive(group) => {
+                    drop(memory);
+                    self.tell(py, Kind::Miss);
                     return Ok(Lookup::Flying(flight, home));
                 }
                 // Loading for a group that was cleared, or older than this refresh: not ours to join.
                 _ => memory.flights.detach(flight),
             }
         }
-        Ok(match place.home {
-            Some(home) => Lookup::Lead(self.begin(py, &mut memory, id, home, place.life, now)),
-            None => Lookup::Nowhere,
-        })
+        let led = place.home.map(|home| self.begin(py, &mut memory, id, home, place.life, now));
+        drop(memory);
+        // A miss is told of when the lease is taken: whatever a listener does, nobody else leads.
+        if !self.refresh {
+            self.tell(py, Kind::Miss);
+        }
+        Ok(led.map_or(Lookup::Nowhere, Lookup::Lead))
     }
 
     /// Leads from this call's arguments to the entry; what it displaces is returned, to be dropped after unlocking.
@@ -396,6 +426,12 @@ impl Request {
         gone
     }
 
+    fn tell(&self, py: Python<'_>, kind: Kind) {
+        if self.tier.listeners.hear(kind) {
+            self.tier.tell(py, kind, &self.space, Some((self.spot.hash, &self.spot.key)), Details::default());
+        }
+    }
+
     /// Takes the lease of a key that nobody loads.
     fn begin(
         &self,
@@ -414,6 +450,7 @@ impl Request {
         let seen = id.map(|id| memory.entries.target(id));
         let forget = seen.filter(|_| self.recipe.policy.on_refresh_error == OnRefreshError::Drop && !self.refresh);
         let bounds = Bounds { timeout: self.recipe.policy.timeout, fallback, forget };
+        self.began.store(began, Relaxed);
         memory.flights.begin(Begin { hash, key, group, seen, home, life, bounds, began })
     }
 
@@ -436,6 +473,7 @@ impl Request {
     /// Counts a load that is taken over from a caller who left: it is begun anew.
     pub fn took_over(&self) {
         self.tier.memory.lock().entries.stats_mut(self.space.group()).loads += 1;
+        self.began.store(self.tier.clock.now(), Relaxed);
     }
 
     /// What becomes of a load's result: the value or the exception to be kept, or the exception that nobody keeps.
@@ -489,21 +527,20 @@ impl Request {
             Err(error) if lease::is_cancellation(py, state, error) => Input::Aborted,
             Err(_) => Input::Failed,
         };
+        let (mut gone, mut stored, mut ends) = (Gone::default(), false, NEVER);
         let now = self.tier.clock.now();
-        let mut gone = Gone::default();
         let mut memory = self.tier.memory.lock();
         let mut effects = memory.flights.step(lease, input, now);
-        if input != Input::Loaded && !effects.is_empty() {
+        let counts = !effects.is_empty();
+        if input != Input::Loaded && counts {
             memory.entries.stats_mut(self.space.group()).load_errors += 1;
         }
-        let mut ends = NEVER;
         if let (Ok(kept), Some(Effect::Store(_))) = (&kept, effects.first())
             && let Effect::Store(fill) = effects.remove(0)
         {
-            ends = self.store(py, &mut memory, fill, kept, now, &mut gone);
+            (stored, ends) = self.store(py, &mut memory, fill, kept, now, &mut gone);
         }
         drop(memory);
-        let_go(py, gone);
         self.tier.appointment.by(ends);
         let is_starter = |waiter: &Waiter| starter.is_some_and(|starter| Arc::ptr_eq(starter, waiter));
         let old = run(py, state, &self.tier, lease.flight, effects, |waiter| match (&kept, &failed) {
@@ -514,10 +551,48 @@ impl Request {
                 None => Outcome::Value(kept.value.clone_ref(py), kept.kind),
             },
         });
+        if self.tier.listeners.any() {
+            let (kept, error) = (kept.as_ref().ok(), kept.as_ref().err());
+            self.tell_end(py, kept.filter(|_| stored), error, counts, gone);
+        } else {
+            let_go(py, gone);
+        }
         match kept {
             Err(error) if failed.is_none() && old.is_none() => Err(PyErr::from_value(error)),
             _ => Ok(old),
         }
+    }
+
+    /// Tells of a load that is over, if it `counts`, of what was stored, and of what that displaced.
+    #[cold]
+    fn tell_end(
+        &self,
+        py: Python<'_>,
+        stored: Option<&Kept>,
+        error: Option<&Bound<'_, PyAny>>,
+        counts: bool,
+        gone: Gone,
+    ) {
+        let Spot { hash, key, .. } = &self.spot;
+        if counts {
+            let kind = if error.is_some() { Kind::LoadError } else { Kind::Load };
+            let took = self.tier.clock.now().saturating_sub(self.began.load(Relaxed));
+            let details = Details {
+                reason: Some(if self.refresh || self.behind.load(Relaxed) { "refresh" } else { "miss" }),
+                seconds: Some(took as f64 / 1000.0),
+                error: error.map(|error| error.clone().unbind()),
+                value: None,
+            };
+            self.tier.tell(py, kind, &self.space, Some((*hash, key)), details);
+        }
+        let stored = stored.map(|kept| Stored {
+            space: &self.space,
+            hash: *hash,
+            key: key.clone_ref(py),
+            value: kept.value.clone_ref(py),
+            kind: kept.kind,
+        });
+        self.tier.release(py, gone, stored);
     }
 
     /// Whoever started the load gets the loaded object itself, except where readers are promised a copy of it.
@@ -526,7 +601,7 @@ impl Request {
         Outcome::Value(value.clone().unbind(), kind)
     }
 
-    /// Puts what was loaded into the table; tells when it ends there.
+    /// Puts what was loaded into the table; tells whether it was let in, and when it ends there.
     fn store(
         &self,
         py: Python<'_>,
@@ -535,14 +610,14 @@ impl Request {
         kept: &Kept,
         now: Millis,
         gone: &mut Gone,
-    ) -> Millis {
+    ) -> (bool, Millis) {
         let Some(ttl) = kept.ttl.filter(|_| !self.space.is_disabled()) else {
             // Answered, not kept; a value that is past its time must not come back either.
             if let Some(id) = fill.seen.and_then(|seen| memory.entries.resolve(seen)) {
                 memory.entries.remove(id, Reason::Removed, gone);
             }
-            gone.keep_key(fill.key);
-            return NEVER;
+            gone.keep(Some(fill.key), None);
+            return (false, NEVER);
         };
         let policy = &self.recipe.policy;
         let draw = if policy.jitter > 0.0 { self.tier.draw() } else { 0.0 };
@@ -558,7 +633,7 @@ impl Request {
         if let Some(id) = stored.filter(|_| plain_until != span.expires) {
             memory.entries.set_span(id, span, plain_until, how);
         }
-        span.expires
+        (stored.is_some(), span.expires)
     }
 
     /// What answers when a load has failed and no old value does; the error itself, if nothing was given for that. "Not

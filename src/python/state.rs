@@ -35,6 +35,7 @@ pub struct State {
     /// Which loads wait for which.
     pub waits: Guarded<Waits>,
     not_found: PyOnceLock<Py<PyAny>>,
+    views: PyOnceLock<Views>,
 }
 
 // SAFETY: every field is used by threads that hold the interpreter only, and State is reached only through its objects.
@@ -91,6 +92,20 @@ pub struct Asyncio {
     pub cancelled_error: Py<PyAny>,
 }
 
+/// The classes of `samovar._views`, imported with their first use.
+pub struct Views {
+    /// An entry as it is now.
+    pub entry: Py<PyAny>,
+    /// Counters.
+    pub stats: Py<PyAny>,
+    /// What an order of eviction knows about itself.
+    pub insight: Py<PyAny>,
+    /// What listeners are told.
+    pub event: Py<PyAny>,
+    /// Counters in the words of `functools`.
+    pub cache_info: Py<PyAny>,
+}
+
 impl State {
     /// Makes the state and its raw types.
     pub fn new(py: Python<'_>) -> PyResult<&'static State> {
@@ -108,6 +123,7 @@ impl State {
             asyncio: PyOnceLock::new(),
             waits: Guarded::default(),
             not_found: PyOnceLock::new(),
+            views: PyOnceLock::new(),
         }));
         state.reply_type = reply::make_type(py)?;
         state.function_type = super::function::make_type(py)?;
@@ -166,6 +182,20 @@ impl State {
                 awaited: bridge.getattr("awaited")?.unbind(),
                 running_loop: asyncio.getattr("_get_running_loop")?.unbind(),
                 cancelled_error: asyncio.getattr("CancelledError")?.unbind(),
+            })
+        })
+    }
+
+    /// What users look at.
+    pub fn views(&self, py: Python<'_>) -> PyResult<&Views> {
+        self.views.get_or_try_init(py, || {
+            let views = py.import("samovar._views")?;
+            Ok(Views {
+                entry: views.getattr("Entry")?.unbind(),
+                stats: views.getattr("Stats")?.unbind(),
+                insight: views.getattr("Insight")?.unbind(),
+                event: views.getattr("Event")?.unbind(),
+                cache_info: views.getattr("CacheInfo")?.unbind(),
             })
         })
     }

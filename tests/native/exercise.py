@@ -19,10 +19,11 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
-from typing import Any
+from typing import Any, get_args
 from uuid import UUID
 
-from samovar import Cache, CacheManager, ConfigError, KeyTypeError, LoadCycle, LoadError, Memory, cached
+from samovar import Cache, CacheManager, ConfigError, Event, KeyTypeError, LoadCycle, LoadError, Memory, cached
+from samovar._events import EventName
 from samovar.testing import frozen_clock
 
 
@@ -68,7 +69,10 @@ def raises(kind: type[BaseException] | tuple[type[BaseException], ...], call: An
 
 
 def caches(entries: int = 1000) -> Cache:
-    return Cache(name="exercise", memory=Memory(max_entries=entries))
+    cache = Cache(name="exercise", memory=Memory(max_entries=entries))
+    for name in get_args(EventName) if LISTENERS else ():
+        cache.on(name, LISTENERS[0])
+    return cache
 
 
 def whole(cache: Cache) -> None:
@@ -77,6 +81,7 @@ def whole(cache: Cache) -> None:
     assert inside["flights"] == 0, inside
 
 
+LISTENERS: list[Callable[[Event], object]] = []
 KEYS: list[Any] = [
     *(None, True, 1, -1, 2**70, 1.5, "text", "ünï", "", b"bytes", (1, ("a", None)), Color.RED, [1, [2]], {"k": {1, 2}}),
     *(datetime(2024, 1, 1, tzinfo=UTC), date(2024, 1, 1), timedelta(1), Decimal("1.5"), UUID(int=7), frozenset({1})),
@@ -726,6 +731,21 @@ def sweeps() -> None:
     whole(cache)
 
 
+def listens() -> None:
+    other, heard = caches(), [0]
+
+    def listen(event: Event) -> None:
+        heard[0] += 1
+        other.sync.set(f"key{heard[0] % 9}", event.key, 0.01)
+        assert heard[0] % 50
+
+    sys.unraisablehook = lambda report: None
+    LISTENERS.append(listen)
+    for part in (functions, methods, pendings, stores, keys, cycles, threads):
+        part()
+    LISTENERS.clear()
+
+
 def forks() -> None:
     cache = caches()
 
@@ -758,7 +778,7 @@ def forks() -> None:
 
 
 PARTS = (
-    *(spellings, functions, rules, methods, replies, pendings, stores, keys, copies, cycles, threads, sweeps),
+    *(spellings, functions, rules, methods, replies, pendings, stores, keys, copies, cycles, threads, sweeps, listens),
     # Once more: what the first round left behind is used again.
     *(functions, methods, replies, pendings, stores, cycles),
     # Last, so that the child carries it all.

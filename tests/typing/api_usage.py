@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Any, assert_type
 
-from samovar import Cache, CacheManager, Entry, Memory, Policy, Stats, cached, default_cache
+from samovar import (
+    Cache,
+    CacheManager,
+    Entry,
+    Event,
+    Insight,
+    Memory,
+    Policy,
+    Stats,
+    Subscription,
+    cached,
+    default_cache,
+)
 
 
 @cached
@@ -88,7 +100,32 @@ async def use_cache() -> None:
         pass
 
 
+@cache.on("evict")
+def evicted(event: Event) -> int:
+    assert_type(event.key, str | None)
+    assert_type(event.seconds, float | None)
+    assert_type(event.error, BaseException | None)
+    return 1
+
+
+def use_listeners(names: list[Event]) -> None:
+    assert_type(evicted(Event("evict", "app", "", None, "a")), int)
+    assert_type(cache.on("hit", evicted), Subscription)
+    assert_type(cache.on("store", lambda event: names.append(event)), Subscription)
+    with cache.on("load_error", names.append) as subscription:
+        assert_type(subscription, Subscription)
+    assert_type(cache.stats().insight, Insight)
+    assert_type(cache.stats().insight.curve[0.5], float)
+    assert_type(cache.stats().hits, int)
+
+
+def takes_no_event() -> None: ...
+
+
 async def wrong_calls() -> None:
+    cache.on("evicted", evicted)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    cache.on("evict", takes_no_event)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    cache.on("evict")(takes_no_event)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
     await rate(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await rate.invalidate(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await Rates().of(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -1,21 +1,48 @@
-//! What leaves a table under its lock, and why: it is dropped after unlocking, since dropping it may run foreign code.
+//! What leaves a table: collected under the lock, to be told of and dropped after unlocking.
+//!
+//! Dropping a key or a value may run foreign code, so the table itself never does.
+
+use crate::core::clock::{Millis, NEVER};
 
 /// Why an entry left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// To make room.
     Evicted,
-    /// Its deadline passed, or its group was cleared.
+    /// It was not let in: too heavy, or worth less than what it would have displaced.
+    Refused,
+    /// Its deadline passed.
     Expired,
-    /// Somebody removed or replaced it.
+    /// Its group was cleared.
+    Cleared,
+    /// Somebody removed or replaced it, or it never was an entry.
     Removed,
 }
 
-/// Keys and values that left a table, to be dropped after unlocking. One is kept without allocating.
+/// An entry that left, as it was.
+#[derive(Debug)]
+pub struct Left<K, V> {
+    /// The key; `None` if it stays, under another value.
+    pub key: Option<K>,
+    /// The value; `None` for a key that was not needed.
+    pub value: Option<V>,
+    /// The full hash.
+    pub hash: u64,
+    /// When it was to leave by itself.
+    pub end: Millis,
+    /// What its owner noted.
+    pub tag: u32,
+    /// The [number](super::GroupId::number) of its group.
+    pub group: u32,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// All that left in one operation, in order. One is kept without allocating.
 #[derive(Debug)]
 pub struct Discard<K, V> {
-    first: Option<(Option<K>, Option<V>)>,
-    rest: Vec<(Option<K>, Option<V>)>,
+    first: Option<Left<K, V>>,
+    rest: Vec<Left<K, V>>,
 }
 
 impl<K, V> Default for Discard<K, V> {
@@ -25,30 +52,26 @@ impl<K, V> Default for Discard<K, V> {
 }
 
 impl<K, V> Discard<K, V> {
-    pub(super) fn push(&mut self, key: Option<K>, value: Option<V>) {
+    #[inline(always)]
+    pub(super) fn push(&mut self, left: Left<K, V>) {
         if self.first.is_none() {
-            self.first = Some((key, value));
+            self.first = Some(left);
         } else {
-            self.rest.push((key, value));
+            self.rest.push(left);
         }
     }
 
-    /// Keeps a pair that never entered.
-    pub fn keep(&mut self, key: K, value: V) {
-        self.push(Some(key), Some(value));
+    /// Keeps what never was an entry.
+    pub fn keep(&mut self, key: Option<K>, value: Option<V>) {
+        self.push(Left { key, value, hash: 0, end: NEVER, tag: 0, group: 0, reason: Reason::Removed });
     }
 
-    /// Keeps a key that was not needed.
-    pub fn keep_key(&mut self, key: K) {
-        self.push(Some(key), None);
-    }
-
-    /// Gives every pair away, one after the other.
-    pub fn take(&mut self) -> Option<(Option<K>, Option<V>)> {
+    /// Gives everything away, one after the other, the last first.
+    pub fn take(&mut self) -> Option<Left<K, V>> {
         self.rest.pop().or_else(|| self.first.take())
     }
 
-    /// Pairs held.
+    /// How many left.
     pub fn len(&self) -> usize {
         usize::from(self.first.is_some()) + self.rest.len()
     }

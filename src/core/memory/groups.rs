@@ -24,6 +24,11 @@ impl GroupId {
         u64::from(self.serial) << 32 | u64::from(self.slot)
     }
 
+    /// The number of its place among the groups. A cleared group has it until its last entry is gone; then it is another's.
+    pub fn number(self) -> u32 {
+        self.slot
+    }
+
     /// The id that [`to_bits`](Self::to_bits) came from.
     pub fn from_bits(bits: u64) -> Self {
         GroupId { slot: bits as u32, serial: (bits >> 32) as u32 }

@@ -20,7 +20,7 @@ mod wheel;
 mod worth;
 
 pub use chunks::Chunks;
-pub use discard::{Discard, Reason};
+pub use discard::{Discard, Left, Reason};
 pub use eviction::{Capacity, Eviction, Insight};
 pub use groups::{GroupId, RegionId};
 pub use index::SEGMENT;
@@ -163,13 +163,14 @@ impl<K, V, W> Memory<K, V, W> {
     ) -> Option<u32> {
         let Fill { hash, key, group, seen, began: _ } = fill;
         if !self.entries.is_alive(group) {
-            out.keep(key, value);
+            out.keep(Some(key), Some(value));
             return None;
         }
         match seen.and_then(|seen| self.entries.resolve(seen)) {
             Some(id) => {
-                out.keep_key(key);
-                self.entries.replace(id, value, placement, now, out).then_some(id)
+                let stored = self.entries.replace(id, value, placement, now, out);
+                out.keep(Some(key), None);
+                stored.then_some(id)
             }
             None => self.entries.insert(New { hash, key, value, placement }, now, out),
         }

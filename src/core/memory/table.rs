@@ -4,7 +4,6 @@
 //! A slot is 32 bytes when key and value are pointers (hash, key, value, deadline and tag), so a hit reads one cache line
 //! of it; what else is known of it takes 38. The table compares no keys and drops no entry: the caller does both.
 
-use super::discard::{Discard, Reason};
 use super::eviction::{Arrival, Capacity, Choice, Eviction, Insight};
 use super::eviction::{Mark, Ranked};
 use super::groups::{GroupId, Groups, Region, RegionId};
@@ -12,7 +11,7 @@ use super::index::Index;
 use super::span::{Span, Spans};
 use super::uses::Uses;
 use super::wheel::Wheel;
-use super::{Chunks, Nodes, Placement, Stamp, Target, Terms, Worth};
+use super::{Chunks, Discard, Left, Nodes, Placement, Reason, Stamp, Target, Terms, Worth};
 use crate::core::clock::{Millis, NEVER};
 use crate::core::flight::Sight;
 use crate::core::stats::Stats;
@@ -33,6 +32,14 @@ struct Slot<K, V> {
 impl<K, V> Default for Slot<K, V> {
     fn default() -> Self {
         Slot { hash: 0, terms: Terms::default(), key: None, value: None }
+    }
+}
+
+impl<K, V> Slot<K, V> {
+    #[inline(always)]
+    fn leave(&mut self, group: u32, end: Millis, reason: Reason) -> Left<K, V> {
+        let (key, value) = (self.key.take(), self.value.take());
+        Left { key, value, hash: self.hash, end, tag: self.terms.tag(), group, reason }
     }
 }
 
@@ -151,6 +158,11 @@ impl<K, V> Table<K, V> {
     /// A region's bound.
     pub fn bound(&self, region: RegionId) -> Capacity {
         self.groups.regions[region.0 as usize].bound
+    }
+
+    /// True if a region holds more than it may.
+    pub fn is_over(&self, region: RegionId) -> bool {
+        self.groups.regions[region.0 as usize].is_over()
     }
 
     /// Changes who leaves. Nothing is dropped; O(entries), so not for every day.
@@ -399,7 +411,7 @@ impl<K, V> Table<K, V> {
     ) -> Option<u32> {
         if !self.is_alive(new.placement.group) {
             // Its owner went away, or was cleared, while the value was on its way.
-            out.keep(new.key, new.value);
+            out.keep(Some(new.key), Some(new.value));
             return None;
         }
         self.work.begin();
@@ -416,7 +428,7 @@ impl<K, V> Table<K, V> {
             hash_fits && slot.key.as_ref().is_some_and(&mut is_it)
         });
         if let Some(id) = found {
-            out.keep_key(new.key);
+            out.keep(Some(new.key), None);
             return self.overwrite(id, new.value, new.placement, now, out).then_some(id);
         }
         if same >= SAME_HASH {
@@ -463,8 +475,10 @@ impl<K, V> Table<K, V> {
 
     #[cold]
     fn refuse(&mut self, new: New<K, V>, out: &mut Discard<K, V>) -> Option<u32> {
-        self.groups.get_mut(new.placement.group.slot).stats.refused += 1;
-        out.keep(new.key, new.value);
+        let New { hash, key, value, placement } = new;
+        self.groups.get_mut(placement.group.slot).stats.refused += 1;
+        let (end, tag, group) = (placement.terms.deadline(), placement.terms.tag(), placement.group.slot);
+        out.push(Left { key: Some(key), value: Some(value), hash, end, tag, group, reason: Reason::Refused });
         None
     }
 
@@ -495,10 +509,10 @@ impl<K, V> Table<K, V> {
     fn take_over(&mut self, id: u32, new: New<K, V>, arrival: Arrival, now: Millis, out: &mut Discard<K, V>) {
         self.work.touch();
         self.wheel.cancel(&mut self.nodes, id);
-        let slot = &mut self.slots[id];
+        let (end, slot) = (self.span(id).expires, &mut self.slots[id]);
         let old = slot.hash;
         self.index.remove(old, id);
-        out.push(slot.key.take(), slot.value.take());
+        out.push(slot.leave(new.placement.group.slot, end, Reason::Evicted));
         self.groups.renew(&mut self.nodes, id, old, arrival);
         self.fill(id, new, now);
     }
@@ -507,7 +521,7 @@ impl<K, V> Table<K, V> {
     /// is gone instead: its owner is, or the value outweighs the bound.
     pub fn replace(&mut self, id: u32, value: V, placement: Placement, now: Millis, out: &mut Discard<K, V>) -> bool {
         if !self.is_alive(placement.group) {
-            out.push(None, Some(value));
+            out.keep(None, Some(value));
             self.remove(id, Reason::Removed, out);
             return false;
         }
@@ -522,16 +536,18 @@ impl<K, V> Table<K, V> {
     fn overwrite(&mut self, id: u32, value: V, placement: Placement, now: Millis, out: &mut Discard<K, V>) -> bool {
         if self.groups.is_too_heavy(placement.group.slot, placement.worth) {
             self.groups.get_mut(placement.group.slot).stats.refused += 1;
-            out.push(None, Some(value));
+            out.keep(None, Some(value));
             self.remove(id, Reason::Removed, out);
             return false;
         }
         self.wheel.cancel(&mut self.nodes, id);
+        let (group, end) = (self.nodes.group(id), self.span(id).expires);
         let Slot { hash, value: place, terms, .. } = &mut self.slots[id];
-        out.push(None, place.replace(value));
+        let value = place.replace(value);
+        out.push(Left { key: None, value, hash: *hash, end, tag: terms.tag(), group, reason: Reason::Removed });
         *terms = placement.terms;
         let arrival = Arrival { hash: *hash, deadline: terms.deadline(), worth: placement.worth };
-        if self.nodes.group(id) == placement.group.slot {
+        if group == placement.group.slot {
             let order = &mut self.groups.region_of(placement.group.slot).order;
             order.hit(&mut self.nodes, id, arrival.hash);
             self.groups.change(&mut self.nodes, id, arrival);
@@ -568,14 +584,14 @@ impl<K, V> Table<K, V> {
             match reason {
                 Reason::Evicted => stats.evictions += 1,
                 Reason::Expired => stats.expired += 1,
-                Reason::Removed => {}
+                Reason::Refused | Reason::Cleared | Reason::Removed => {}
             }
         }
         self.wheel.cancel(&mut self.nodes, id);
-        let slot = &mut self.slots[id];
+        let (end, slot) = (self.span(id).expires, &mut self.slots[id]);
         self.groups.leave(&mut self.nodes, id, (reason == Reason::Evicted).then_some(slot.hash));
         self.index.remove(slot.hash, id);
-        out.push(slot.key.take(), slot.value.take());
+        out.push(slot.leave(group, end, reason));
         self.nodes.set_mark(id, Mark::FREE);
         self.free.push(id);
     }
@@ -595,7 +611,7 @@ impl<K, V> Table<K, V> {
         self.wheel.advance(&mut self.nodes, now);
         for spent in 0..budget {
             if let Some(id) = self.groups.corpse().filter(|&id| Some(id) != spared) {
-                self.remove(id, Reason::Expired, out);
+                self.remove(id, Reason::Cleared, out);
             } else if let Some(id) = self.wheel.pop_due(&mut self.nodes) {
                 let deadline = self.span(id).expires;
                 if deadline <= now && Some(id) != spared {

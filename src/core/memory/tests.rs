@@ -246,6 +246,47 @@ fn clearing_a_group_is_one_step_and_its_memory_follows() {
 }
 
 #[test]
+fn what_leaves_tells_whose_it_was_and_why() {
+    let mut table = Small::new(Capacity { entries: 2, weight: 100 }, Eviction::Fifo);
+    let (mine, other) = (table.add_group(RegionId(0)), table.add_group(RegionId(0)));
+    let mut out = Discard::default();
+    let placed = |group, deadline, weight| Placement::new(group, deadline, 3).worth(Worth::new(weight, Duration::ZERO));
+    let mut insert = |table: &mut Small, key: u32, placement, now| {
+        let new = New { hash: hash_of(key), key, value: u64::from(key) * 10, placement };
+        table.put(new, |&held| held == key, now, &mut out).is_some()
+    };
+    assert!(insert(&mut table, 2, placed(mine, 500, 1), 1));
+    assert!(insert(&mut table, 2, placed(mine, 900, 1), 2));
+    assert!(insert(&mut table, 4, placed(other, NEVER, 1), 3));
+    assert!(insert(&mut table, 6, placed(mine, 700, 1), 4));
+    assert!(!insert(&mut table, 8, placed(mine, NEVER, 101), 5));
+    while table.tidy(2_000, 64, &mut out) {}
+    table.renew_group(other);
+    while table.tidy(2_001, 64, &mut out) {}
+
+    let mut left: Vec<_> = std::iter::from_fn(|| out.take()).collect();
+    left.reverse();
+    // The key of an entry that got another value is not needed; it is no entry.
+    assert!(left[0].value.is_none());
+    let told = left[1..].iter().map(|left| {
+        assert_eq!(left.hash, hash_of(left.value.unwrap() as u32 / 10));
+        assert_eq!(left.tag, 3);
+        (left.key, left.value, left.end, left.group, left.reason)
+    });
+    let (mine, other) = (mine.number(), other.number());
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [
+            (None, Some(20), 500, mine, Reason::Removed),
+            (Some(2), Some(20), 900, mine, Reason::Evicted),
+            (Some(8), Some(80), NEVER, mine, Reason::Refused),
+            (Some(6), Some(60), 700, mine, Reason::Expired),
+            (Some(4), Some(40), NEVER, other, Reason::Cleared),
+        ]
+    );
+}
+
+#[test]
 fn a_load_of_a_cleared_group_is_not_stored_in_its_successor() {
     for clears in 1..3 {
         let mut memory: Memory<u32, u64, ()> = Memory::new(Capacity::entries(10), Eviction::Lru);
