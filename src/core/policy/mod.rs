@@ -1,10 +1,13 @@
-//! What may differ per key: for now how long a value is fresh, with how much jitter, and what ends a load early.
+//! What may differ per key: how long a value is fresh.
 //!
-//! A policy is plain data. It is resolved before a load begins and decides nothing by itself.
+//! A policy is plain data. It is resolved before a load begins and decides nothing by itself. `freshness` has the functions
+//! of time and chance that go with it.
 
 mod duration;
+mod freshness;
 
 pub use duration::parse_duration;
+pub use freshness::{Adaptive, early_from, is_early, jittered};
 
 use super::clock::{Millis, deadline};
 use std::time::Duration;
@@ -35,25 +38,5 @@ impl Policy {
     /// When a value stored now ends.
     pub fn deadline(&self, now: Millis) -> Millis {
         deadline(now, self.ttl)
-    }
-}
-
-/// `ttl × [1 − jitter, 1]` for a draw in `[0, 1)`. Jitter only shortens, so a value is never fresh longer than it was told.
-pub fn jittered(ttl: Duration, jitter: f64, draw: f64) -> Duration {
-    ttl.mul_f64(1.0 - jitter.clamp(0.0, 1.0) * draw)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn jitter_only_shortens_and_never_beyond_its_share() {
-        let ttl = Duration::from_secs(100);
-        for draw in [0.0, 0.25, 0.5, 0.999_999] {
-            let drawn = jittered(ttl, 0.05, draw);
-            assert!(drawn <= ttl && drawn >= ttl.mul_f64(0.95), "{drawn:?}");
-        }
-        assert_eq!(jittered(ttl, 0.0, 0.7), ttl);
     }
 }
