@@ -1,13 +1,18 @@
-//! What may differ per key: how long a value is fresh.
+//! What may differ per key: how long a value is fresh, and which rule says so.
 //!
 //! A policy is plain data. It is resolved before a load begins and decides nothing by itself. `freshness` has the functions
-//! of time and chance that go with it.
+//! of time and chance that go with it, `rules` finds the first rule whose pattern a key fits.
 
 mod duration;
 mod freshness;
+mod glob;
+mod literals;
+mod rules;
 
 pub use duration::parse_duration;
 pub use freshness::{Adaptive, early_from, is_early, jittered};
+pub use glob::Glob;
+pub use rules::Rules;
 
 use super::clock::{Millis, deadline};
 use std::time::Duration;
