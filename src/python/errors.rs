@@ -4,6 +4,7 @@ use super::state::State;
 use crate::error::Error;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
+use std::time::Duration;
 
 fn raise(py: Python<'_>, class: &str, text: String) -> PyErr {
     let made = py.import("samovar._exceptions").and_then(|module| module.getattr(class)?.call1((text.clone(),)));
@@ -18,6 +19,13 @@ pub fn config(py: Python<'_>, text: String) -> PyErr {
 /// An argument or key that cannot be one.
 pub fn key_type(py: Python<'_>, text: String) -> PyErr {
     raise(py, "KeyTypeError", text)
+}
+
+/// A loader that was not called, because of its `CircuitOpen` or `RateLimited`; `again` is when it may be worth asking anew.
+pub fn not_called(py: Python<'_>, class: &str, text: String, again: Option<Duration>) -> PyErr {
+    let seconds = again.map(|again| again.as_secs_f64());
+    let made = py.import("samovar._exceptions").and_then(|module| module.getattr(class)?.call1((text, seconds)));
+    made.map_or_else(|error| error, PyErr::from_value)
 }
 
 /// A load that was ended from outside.
@@ -36,6 +44,11 @@ pub fn load_cycle(py: Python<'_>, _state: &State, path: &[String]) -> PyErr {
         "LoadCycle",
         format!("{} wait for each other; break the cycle by calling .uncached(...)", path.join(" -> ")),
     )
+}
+
+/// A call that waits for a permit which only its own end can free.
+pub fn waits_for_itself(py: Python<'_>, text: String) -> PyErr {
+    raise(py, "LoadCycle", text)
 }
 
 /// A miss where no asyncio loop runs.

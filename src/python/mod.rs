@@ -5,6 +5,7 @@
 //! - loading: `request`, `asyncio`, `blocking`, `seat`, `lease`
 //! - the cache: `tier`, `guarded`, `owner`, `cache`, `decorate`, `copy`, `options`, `views`, `errors`, `clock`, `process`
 //! - sizes: `weigh`, `layout`
+//! - loaders that are protected: `resilience`
 
 mod args;
 mod asking;
@@ -30,6 +31,7 @@ mod process;
 mod raw;
 mod reply;
 mod request;
+mod resilience;
 mod seat;
 mod signature;
 mod state;
@@ -53,14 +55,15 @@ mod _core {
     #[pymodule_export]
     use super::cache::{CacheCore, SyncCore};
     #[pymodule_export]
-    use super::clock::{_advance_clock, _clock_time, _freeze_clock};
+    use super::clock::{_advance_clock, _clock_millis, _clock_time, _freeze_clock};
     #[pymodule_export]
     use super::decorate::{_decorate, _template_fields};
     #[pymodule_export]
     use super::options::_check_ttl;
     #[pymodule_export]
     use super::process::{_after_fork_child, _after_fork_parent, _before_fork, _stop, _sweeper_is_running};
-
+    #[pymodule_export]
+    use super::resilience::{_duration_millis, BreakerCore, ConcurrencyCore, RateCore, RetryCore};
     #[pymodule_export]
     use super::weigh::{_weigh, _weigh_visits};
 

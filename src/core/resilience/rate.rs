@@ -25,6 +25,8 @@ pub struct Rate {
     /// When the next call is due.
     due: u128,
     seen: Millis,
+    taken: u64,
+    refused: u64,
 }
 
 /// The turn of one call.
@@ -51,7 +53,7 @@ impl Rate {
             return Err(Error::config("burst", burst.to_string(), format!("give {least} or more for this rate")));
         }
         let interval = period.as_nanos().div_ceil(u128::from(count));
-        Ok(Rate { burst, interval, tolerance: interval * u128::from(burst - 1), due: 0, seen: 0 })
+        Ok(Rate { burst, interval, tolerance: interval * u128::from(burst - 1), due: 0, seen: 0, taken: 0, refused: 0 })
     }
 
     /// The turn of a call that may wait for as long as `patience`; else how long from now it would be.
@@ -61,14 +63,17 @@ impl Rate {
         let wait = due.saturating_sub(self.tolerance).saturating_sub(instant);
         let wait = Duration::new((wait / (1000 * NANOS)) as u64, (wait % (1000 * NANOS)) as u32);
         if wait > patience {
+            self.refused += 1;
             return Err(wait);
         }
         self.due = due + self.interval;
+        self.taken += 1;
         Ok(Slot { wait, due: self.due })
     }
 
     /// Gives a turn back that was not used. It goes to somebody else only if it was the last one taken.
     pub fn give_back(&mut self, slot: Slot) {
+        self.taken -= 1;
         if self.due == slot.due {
             self.due -= self.interval;
         }
@@ -84,6 +89,11 @@ impl Rate {
     /// How many may start at once.
     pub fn burst(&self) -> u32 {
         self.burst
+    }
+
+    /// How many turns were taken and not given back, and how many refused, since it was made.
+    pub fn counted(&self) -> (u64, u64) {
+        (self.taken, self.refused)
     }
 
     /// A test that had stopped the clock lets it run again: what is due goes back with it.
@@ -134,6 +144,7 @@ mod tests {
         let waits: Vec<_> = (0..5).map(|_| rate.take(0, SECOND / 4).map(|slot| slot.wait.as_millis())).collect();
         let late = Err(Duration::from_millis(300));
         assert_eq!(waits, [Ok(0), Ok(100), Ok(200), late, late]);
+        assert_eq!(rate.counted(), (3, 2));
     }
 
     #[test]
