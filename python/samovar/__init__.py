@@ -36,7 +36,8 @@ from samovar._exceptions import (
     WouldDeadlock,
 )
 from samovar._manager import CacheManager, configure, default_cache, default_manager
-from samovar._options import Memory, Policy
+from samovar._options import Memory
+from samovar._policy import Policy
 from samovar._views import CacheInfo, Entry, Stats
 
 __version__ = "0.1.0"

@@ -18,3 +18,10 @@ def wake(future: asyncio.Future[None]) -> None:
 async def awaited(awaitable: Awaitable[Any]) -> Any:
     """Await anything awaitable, as a coroutine that a task can run."""
     return await awaitable
+
+
+def refresh_failed(name: str, error: BaseException) -> None:
+    """Say in the log why a refresh that nobody waited for has failed."""
+    import logging
+
+    logging.getLogger("samovar").warning("the refresh of %s failed, the old value stays in use: %r", name, error)

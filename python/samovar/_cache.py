@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from samovar import _core
 from samovar._cached import Decorator, decorate
-from samovar._options import Memory, Policy, is_name, is_neutral, refuse, unknown
+from samovar._options import Memory, is_name, is_neutral, refuse, unknown
+from samovar._policy import OPTIONS, Policy, check_policy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from typing import ParamSpec, Self, Unpack
 
     from samovar._cached import AllOptions, AsyncCached, Options, SyncCached
+    from samovar._policy import PolicyOptions
     from samovar._views import Entry, Insight, Stats
 
     Ttl = float | timedelta | str | None
@@ -97,9 +99,11 @@ class SyncCache(_core.SyncCore):
         """As :meth:`Cache.decr`."""
         return self._incr(key, -by, ttl)
 
-    def get_or_set(self, key: str, factory: Callable[[], T], ttl: GivenTtl = ...) -> T:
+    def get_or_set(
+        self, key: str, factory: Callable[[], T], ttl: GivenTtl = ..., **options: Unpack[PolicyOptions]
+    ) -> T:
         """As :meth:`Cache.get_or_set`, with a factory that is not async."""
-        value: T = self._get_or_set(key, factory, ttl, False)
+        value: T = self._get_or_set(key, factory, policy_of(self._policy, ttl, options), False)
         return value
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
@@ -173,11 +177,11 @@ class Cache(_core.CacheCore):
 
     @classmethod
     def _make(cls, name: str, memory: Memory, policy: Policy, path: str, parent: Cache | None) -> Self:
-        ttl = None if policy.ttl is ... else policy.ttl
-        cache = super().__new__(cls, _core._state, name, memory, ttl, policy.copy, path, parent)
+        policy.consistent()
+        cache = super().__new__(cls, _core._state, name, memory, policy, path, parent)
         cache.policy = policy
         cache.closed = False
-        cache._sync = SyncCache(_core._state, ttl, policy.copy, path, cache)
+        cache._sync = SyncCache(_core._state, policy, path, cache)
         return cache
 
     if TYPE_CHECKING:
@@ -240,16 +244,27 @@ class Cache(_core.CacheCore):
         return self._incr(key, -by, ttl)
 
     @overload
-    def get_or_set(self, key: str, factory: Callable[[], Awaitable[T]], ttl: GivenTtl = ...) -> Awaitable[T]: ...
+    def get_or_set(
+        self,
+        key: str,
+        factory: Callable[[], Awaitable[T]],
+        ttl: GivenTtl = ...,
+        **options: Unpack[PolicyOptions],
+    ) -> Awaitable[T]: ...
     @overload
-    def get_or_set(self, key: str, factory: Callable[[], T], ttl: GivenTtl = ...) -> Awaitable[T]: ...
-    def get_or_set(self, key: str, factory: Callable[[], Any], ttl: GivenTtl = ...) -> Awaitable[Any]:
+    def get_or_set(
+        self, key: str, factory: Callable[[], T], ttl: GivenTtl = ..., **options: Unpack[PolicyOptions]
+    ) -> Awaitable[T]: ...
+    def get_or_set(
+        self, key: str, factory: Callable[[], Any], ttl: GivenTtl = ..., **options: Unpack[PolicyOptions]
+    ) -> Awaitable[Any]:
         """Return the value under key, or load it once and share it with everyone who waits.
 
         Args:
             key: The name.
             factory: Called without arguments, by one caller at a time per key and process; async or not.
             ttl: As in :meth:`set`; 0: the value is returned and not stored.
+            **options: Those of :class:`Policy`, for this call.
 
         Raises:
             LoadError: The load was cancelled from outside; nothing is stored.
@@ -257,7 +272,7 @@ class Cache(_core.CacheCore):
 
         Cancelling one caller leaves the load to the others; with the last one it is cancelled.
         """
-        reply: Awaitable[Any] = self._get_or_set(key, factory, ttl, True)
+        reply: Awaitable[Any] = self._get_or_set(key, factory, policy_of(self._policy, ttl, options), True)
         return reply
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
@@ -394,15 +409,6 @@ def check_namespace(name: object) -> str:
     return str(name)
 
 
-def check_policy(policy: object) -> Policy:
-    """The policy given, or one that says nothing."""
-    if policy is None:
-        return Policy()
-    if not isinstance(policy, Policy):
-        raise refuse("policy", policy, "give Policy(ttl=...)")
-    return policy
-
-
 def check_later(others: Mapping[str, object]) -> None:
     """Every option must be known; those of later versions may say what they would say if left out."""
     for option, value in others.items():
@@ -410,6 +416,17 @@ def check_later(others: Mapping[str, object]) -> None:
             raise unknown([option], ("url", "name", "memory", "policy", "namespace", *_LATER), "Cache")
         if not is_neutral(value, _LATER[option]):
             raise refuse(option, value, "leave it out: this version has no remote tier yet")
+
+
+def policy_of(below: Policy, ttl: GivenTtl, options: PolicyOptions) -> Policy:
+    """What a call says, over what its cache says."""
+    if ttl is ... and not options:
+        return below
+    for name in options:
+        if name not in OPTIONS:
+            raise unknown([name], OPTIONS, "get_or_set")
+    given: dict[str, Any] = {"ttl": ttl, **options}
+    return Policy(**given).over(below)
 
 
 def no_tags(tags: Iterable[str]) -> None:

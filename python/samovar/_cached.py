@@ -23,22 +23,24 @@ from typing import (
 
 from samovar import _core
 from samovar._options import is_name, is_neutral, positive, refuse, unknown
+from samovar._policy import OPTIONS as POLICY_OPTIONS
+from samovar._policy import Policy
 
 if TYPE_CHECKING:
     import inspect
     from collections.abc import Callable, Coroutine, Iterable
     from datetime import timedelta
     from types import EllipsisType
-    from typing import TypedDict, Unpack
+    from typing import Unpack
 
     from samovar._cache import Cache
-    from samovar._options import Policy
+    from samovar._policy import PolicyOptions
     from samovar._views import CacheInfo, Entry, Stats
     from samovar._warm import WarmJob
 
     Ttl = float | timedelta | str | None
 
-    class Options(TypedDict, total=False):
+    class Options(PolicyOptions, total=False):
         """The options of ``cached``, beside the ttl."""
 
         key: str | Callable[..., Any] | None
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
         namespace: str
         cache_if: Callable[[Any], bool] | None
         copy: str | bool | None
+        refresh: Callable[..., Any] | None
         max_entries: int | None
         maxsize: int | None
 
@@ -64,32 +67,20 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 OPTIONS = (
-    "ttl",
+    *POLICY_OPTIONS,
     "key",
     "ignore",
     "self_contained",
     "version",
     "namespace",
     "cache_if",
-    "copy",
+    "refresh",
     "max_entries",
     "maxsize",
 )
 #: Options of later versions, and what each of them says when it asks for nothing.
 LATER: dict[str, tuple[object, ...]] = {
-    "refresh": (None,),
     "tags": (None, (), []),
-    "stale_while_revalidate": (None,),
-    "stale_if_error": (None,),
-    "retry_after": (30, 30.0),
-    "on_refresh_error": ("keep",),
-    "soft_timeout": (None,),
-    "timeout": (None,),
-    "early": (False,),
-    "jitter": (0, 0.0, False),
-    "negative_ttl": (None,),
-    "cache_errors": (None, {}),
-    "fallback": (),
     "retry": (None,),
     "breaker": (None,),
     "rate": (None,),
@@ -266,9 +257,10 @@ def cached(ttl: Any = ..., /, **options: Any) -> Any:
         version: Part of the function's identity; change it when the result's meaning changes.
         namespace: A part of the cache that can be cleared on its own.
         cache_if: A predicate on the result; what it refuses is returned and not stored.
-        copy: Isolation of mutable results: ``"auto"``, ``"deep"``, ``"write"``, ``"both"``, False.
+        refresh: The function that refreshes behind, called with the arguments that make the key, by name; it opens
+            what it needs itself. Left out: the function.
         max_entries: A bound of this function's own (``maxsize`` means the same).
-        **options: The options above that are given by name.
+        **options: The options above that are given by name, and those of :class:`Policy`.
 
     Raises:
         ConfigError: An option cannot be, or does not exist.
@@ -318,6 +310,7 @@ def build(cache: Cache, function: Callable[..., Any], options: dict[str, Any]) -
     takes, used = key_parameters(function, key, signature)
     ignored = ignored_parameters(function, options.get("ignore", ()), signature)
     in_key = [name for name in signature.parameters if name in used and name not in ignored]
+    policy = own_policy(cache, function, options, signature)
     injected = [name for name in signature.parameters if name not in in_key and name != "self"]
     decoration = _core._decorate(
         cache,
@@ -332,9 +325,9 @@ def build(cache: Cache, function: Callable[..., Any], options: dict[str, Any]) -
             ],
             key=key,
             key_takes=takes,
-            ttl=check_ttl_callable(options.get("ttl", ...), signature),
+            policy=policy,
+            refresh=check_refresh(function, options.get("refresh"), in_key, signature),
             cache_if=check_callable("cache_if", options.get("cache_if")),
-            copy=cache.policy.copy if options.get("copy") is None else options["copy"],
             max_entries=own_bound(options),
             bound=bool(injected) and not options.get("self_contained", False),
             is_method=is_method(function, signature),
@@ -345,7 +338,7 @@ def build(cache: Cache, function: Callable[..., Any], options: dict[str, Any]) -
         decoration.__qualname__ = name_of(function)
         decoration.__name__ = name_of(function).rpartition(".")[2]
     decoration.cache = cache
-    decoration.policy = cache.policy
+    decoration.policy = policy
     return decoration
 
 
@@ -565,6 +558,38 @@ def check_ttl_callable(ttl: Any, signature: inspect.Signature) -> Any:
         call = ", ".join(["value", *signature.parameters])
         raise refuse("ttl", ttl, f"it is called as ttl({call}), so let it take these, or (value, *args)") from None
     return ttl
+
+
+def own_policy(cache: Cache, function: Any, options: dict[str, Any], signature: inspect.Signature) -> Policy:
+    """The policy of a function: what it says, over what its cache says."""
+    said = {name: value for name, value in options.items() if name != "copy" or value is not None}
+    check_ttl_callable(said.get("ttl", ...), signature)
+    own = Policy.of(said)
+    if own.early and not is_async(function):
+        raise refuse(
+            "early", options["early"], f"leave it out: {name_of(function)} is not async, nothing can load it behind"
+        )
+    return own.over(cache.policy)
+
+
+def check_refresh(function: Any, refresh: Any, in_key: list[str], signature: inspect.Signature) -> Any:
+    """The function that refreshes behind takes what makes the key, by name."""
+    if refresh is None:
+        return None
+    if not callable(refresh) or is_async(refresh) is not is_async(function):
+        kind = "an async function" if is_async(function) else "a function that is not async"
+        raise refuse("refresh", refresh, f"give {kind}, as {name_of(function)} is")
+    import inspect as inspection
+
+    several = (inspection.Parameter.VAR_POSITIONAL, inspection.Parameter.VAR_KEYWORD)
+    if any(signature.parameters[name].kind in several for name in in_key):
+        cure = f"{name_of(function)} takes *args or **kwargs, which have no names to be called by"
+        raise refuse("refresh", refresh, cure)
+    try:
+        inspection.signature(refresh).bind(**dict.fromkeys(in_key))
+    except TypeError:
+        raise refuse("refresh", refresh, f"it is called as refresh({', '.join(f'{n}=...' for n in in_key)})") from None
+    return refresh
 
 
 def own_bound(options: dict[str, Any]) -> int | None:

@@ -99,7 +99,7 @@ impl<K, V> Seat<'_, K, V> {
         let (ticket, (wake, news), (cancel, cancelled)) = (self.ticket?, oneshot::channel(), oneshot::channel());
         let (lease, before) = {
             let mut state = self.shared.lock();
-            let lease = state.flights().lead(ticket, home, Some(wake))?;
+            let lease = state.flights().lead(ticket, home, Some(wake), self.shared.clock().now())?;
             state.stats().loads += 1;
             (lease, state.loads.insert(ticket.flight, cancel))
         };
@@ -139,7 +139,7 @@ impl<K, V> Shared<K, V> {
         let mut rest = Vec::new();
         let stopped = {
             let mut state = self.lock();
-            for effect in state.flights().step(lease, input) {
+            for effect in state.flights().step(lease, input, self.clock().now()) {
                 match effect {
                     Effect::Store(fill) => {
                         if let Some(arrival) = arrival.take() {
@@ -212,6 +212,8 @@ fn tell<K, V>(effects: Effects<K, Waiter<V>>, ending: &Signal<V>) {
             Effect::Lead(waiter) => drop(waiter.send(Signal::Lead)),
             Effect::Again(waiters) => all(waiters, &Signal::Again),
             Effect::Store(_) | Effect::Release(_) | Effect::CancelLoad => {}
+            // Nothing here is bounded in time yet.
+            Effect::Relent(_) | Effect::TimeOut(_) | Effect::Give(..) => {}
         }
     }
 }

@@ -8,15 +8,21 @@ pub fn unit(bits: u64) -> f64 {
     (bits >> 11) as f64 / (1_u64 << 53) as f64
 }
 
-/// Draws for tests, by a generator with a seed (SplitMix64: Steele, Lea, Flood, OOPSLA 2014).
+/// By how much the counter behind [`mixed`] moves with each draw.
+pub const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// The draw of a counter that moves by [`STEP`] (SplitMix64: Steele, Lea, Flood, OOPSLA 2014). Not for secrets.
+#[inline]
+pub fn mixed(counter: u64) -> f64 {
+    let mixed = (counter ^ (counter >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    unit(mixed ^ (mixed >> 31))
+}
+
+/// Draws for tests, with a seed.
 #[cfg(test)]
-pub fn draws(mut seed: u64) -> impl Iterator<Item = f64> {
-    std::iter::repeat_with(move || {
-        seed = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (seed ^ (seed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        unit(mixed ^ (mixed >> 31))
-    })
+pub fn draws(seed: u64) -> impl Iterator<Item = f64> {
+    (1..).map(move |turn: u64| mixed(seed.wrapping_add(turn.wrapping_mul(STEP))))
 }
 
 /// The largest distance between what was seen and the distribution it should have: Kolmogorov's and Smirnov's D.

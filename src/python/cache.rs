@@ -4,18 +4,18 @@
 //! face calls them as they are. Those that have to be fast are in `cache_methods`.
 
 use super::asyncio::Call;
-use super::copy::{self, Mode};
+use super::copy;
 use super::keys;
 use super::options::{self, shown};
 use super::owner::TierOwner;
 use super::reply;
-use super::request::{Kept, Loader, Recipe, Request, Spot, Ttl};
+use super::request::{Kept, Loader, Recipe, Request, Spot};
 use super::state::State;
-use super::tier::{Object, Space, Tier, Weigher};
+use super::tier::{Object, PyMemory, Space, Tier, Weigher};
 use super::{blocking, clock, errors, views};
 use crate::core::clock::{NEVER, deadline};
 use crate::core::flight::Life;
-use crate::core::memory::{Capacity, RegionId, Target, mix};
+use crate::core::memory::{Capacity, RegionId, Served, Target, mix};
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -36,10 +36,10 @@ pub struct CacheCore {
     pub space: Arc<Space>,
     /// The module's state.
     pub state: &'static State,
-    /// What a ttl that is left out means.
-    pub ttl: Option<Duration>,
-    /// What to do about copies.
-    pub copy: Mode,
+    /// How values are kept where a call says nothing else.
+    pub recipe: Arc<Recipe>,
+    /// The same as Python knows it.
+    policy: Object,
 }
 
 /// The same cache, for callers that do not await.
@@ -68,11 +68,15 @@ impl CacheCore {
 
     /// A ttl as given, or the policy's if left out.
     pub fn ttl_of(&self, given: &Bound<'_, PyAny>) -> PyResult<Option<Duration>> {
-        if given.is(PyEllipsis::get(given.py())) { Ok(self.ttl) } else { options::ttl(given, "ttl", true) }
+        if given.is(PyEllipsis::get(given.py())) {
+            Ok(self.recipe.policy.ttl)
+        } else {
+            options::ttl(given, "ttl", true)
+        }
     }
 
     fn kept(&self, value: &Bound<'_, PyAny>, ttl: Option<Duration>) -> PyResult<Kept> {
-        let (stored, kind) = copy::isolate(value, self.copy)?;
+        let (stored, kind) = copy::isolate(value, self.recipe.copy)?;
         let stores = ttl != Some(Duration::ZERO) && !self.space.is_disabled();
         let weight = if stores { self.tier.weigh(&stored)? } else { 1 };
         Ok(Kept { value: stored.unbind(), kind, ttl: stores.then_some(ttl), weight })
@@ -108,17 +112,35 @@ impl CacheCore {
             let hash = mix(super::args::hash_str(key), self.space.read_salt());
             let mut memory = self.tier.memory.lock();
             let same = |held: &Object| super::args::same_plain(held.as_ptr(), key);
-            if let Some(found) = memory.entries.hit(hash, same, |end| self.tier.clock.has_come(end)) {
+            if let Some(found) = memory.entries.hit_fresh(hash, same, |end| self.tier.clock.has_come(end)) {
                 let (value, kind) = (found.value.as_ptr(), found.tag);
                 ffi::Py_INCREF(value);
                 return (value, kind);
             }
-            memory.entries.stats_mut(self.space.group()).misses += 1;
+            let id = memory.entries.find(hash, same);
+            self.missed(&mut memory, id);
             (null_mut(), 0)
         }
     }
 
-    fn request(&self, key: &Bound<'_, PyAny>, factory: &Bound<'_, PyAny>, ttl: Option<Duration>) -> PyResult<Request> {
+    /// Counts a lookup by name that gives nothing: nobody knows, or it is known that there is nothing.
+    #[cold]
+    fn missed(&self, memory: &mut PyMemory, id: Option<u32>) {
+        let now = self.tier.clock.now();
+        let known = id
+            .filter(|&id| memory.entries.sight(id).is_some_and(|sight| sight.negative && now < sight.span.fresh_until));
+        match known {
+            Some(id) => drop(memory.entries.serve(id, Served::Negative)),
+            None => memory.entries.stats_mut(self.space.group()).misses += 1,
+        }
+    }
+
+    fn request(
+        &self,
+        key: &Bound<'_, PyAny>,
+        factory: &Bound<'_, PyAny>,
+        policy: &Bound<'_, PyAny>,
+    ) -> PyResult<Request> {
         if !factory.is_callable() {
             return Err(PyTypeError::new_err(format!(
                 "factory of {} must be a function that loads the value, not {}",
@@ -127,7 +149,7 @@ impl CacheCore {
             )));
         }
         let name = key_name(key)?.to_str()?.to_owned();
-        let recipe = Recipe { ttl: Ttl::Fixed(ttl), cache_if: None, copy: self.copy, name };
+        let recipe = super::decorate::recipe(policy, name)?;
         Ok(Request {
             tier: self.tier.clone(),
             spot: self.spot(key)?,
@@ -139,6 +161,7 @@ impl CacheCore {
                 names: None,
                 bound: Default::default(),
             },
+            refresher: None,
             recipe: Arc::new(recipe),
             life: Life::Shared,
             refresh: false,
@@ -162,20 +185,18 @@ pub fn key_name<'py>(key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> 
 #[pymethods]
 impl CacheCore {
     #[new]
-    #[pyo3(signature = (state, name, memory, ttl, copy, path, parent))]
+    #[pyo3(signature = (state, name, memory, policy, path, parent))]
     #[allow(clippy::too_many_arguments, reason = "one call in samovar/_cache.py")]
     fn new(
         py: Python<'_>,
         state: &Bound<'_, super::StateHandle>,
         name: String,
         memory: Option<MemoryOptions<'_>>,
-        ttl: &Bound<'_, PyAny>,
-        copy: &Bound<'_, PyAny>,
+        policy: &Bound<'_, PyAny>,
         path: &str,
         parent: Option<&Bound<'_, CacheCore>>,
     ) -> PyResult<Self> {
-        let copy = Mode::parse(copy).ok_or_else(|| bad_copy(copy))?;
-        let ttl = options::ttl(ttl, "ttl", false)?;
+        let recipe = Arc::new(super::decorate::recipe(policy, name.clone())?);
         let (tier, owner) = match parent {
             Some(parent) => (parent.get().tier.clone(), parent.get().owner.clone_ref(py)),
             None => {
@@ -187,12 +208,20 @@ impl CacheCore {
             }
         };
         let space = tier.names(path);
-        Ok(CacheCore { tier, owner, space, state: state.get().0, ttl, copy })
+        Ok(CacheCore { tier, owner, space, state: state.get().0, recipe, policy: policy.clone().unbind() })
     }
 
     /// The owner answers for the entries; every face of the cache leads to it.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.policy)?;
+        self.recipe.objects().try_for_each(|object| visit.call(object))?;
         visit.call(&self.owner)
+    }
+
+    /// The cache's policy, for those who lay another over it.
+    #[getter]
+    fn _policy(&self, py: Python<'_>) -> Object {
+        self.policy.clone_ref(py)
     }
 
     #[getter]
@@ -284,7 +313,7 @@ impl CacheCore {
     fn _ttl(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
         let Some((_value, _, target)) = self.served(py, &self.spot(key)?)? else { return Ok(None) };
         let memory = self.tier.memory.lock();
-        let ends = memory.entries.resolve(target).map(|id| memory.entries.life(id).1);
+        let ends = memory.entries.resolve(target).map(|id| memory.entries.span(id).fresh_until);
         let left = |ends| if ends == NEVER { f64::INFINITY } else { (ends - self.tier.clock.now()) as f64 / 1000.0 };
         Ok(ends.map(left))
     }
@@ -358,10 +387,10 @@ impl CacheCore {
         py: Python<'_>,
         key: &Bound<'_, PyAny>,
         factory: &Bound<'_, PyAny>,
-        ttl: &Bound<'_, PyAny>,
+        policy: &Bound<'_, PyAny>,
         waits: bool,
     ) -> PyResult<Object> {
-        let request = self.request(key, factory, self.ttl_of(ttl)?)?;
+        let request = self.request(key, factory, policy)?;
         if waits {
             reply::pending(py, self.state, Call::new(self.state, request))
         } else {
@@ -421,7 +450,7 @@ impl CacheCore {
     fn _resize(&self, memory: MemoryOptions<'_>) -> PyResult<()> {
         let eviction = memory.eviction.parse()?;
         self.tier.resize(memory.bound());
-        if eviction != self.tier.memory.lock().entries.insight(RegionId::default()).0 {
+        if eviction != self.tier.memory.lock().entries.eviction(RegionId::default()) {
             self.tier.reorder(eviction);
         }
         Ok(())
@@ -432,12 +461,15 @@ impl CacheCore {
         let memory = self.tier.memory.lock();
         let bound = memory.entries.bound(RegionId::default());
         let bytes = Some(bound.weight).filter(|&weight| weight != u64::MAX);
-        (bound.entries, bytes, memory.entries.insight(RegionId::default()).0.name())
+        (bound.entries, bytes, memory.entries.eviction(RegionId::default()).name())
     }
 
     /// The order in force and what it knows about itself.
     fn _insight(&self, py: Python<'_>) -> PyResult<Object> {
-        let (eviction, insight) = self.tier.memory.lock().entries.insight(RegionId::default());
+        let (eviction, insight) = {
+            let memory = self.tier.memory.lock();
+            (memory.entries.eviction(RegionId::default()), memory.entries.insight(RegionId::default()))
+        };
         views::insight(py, eviction, &insight)
     }
 
@@ -473,16 +505,15 @@ pub struct Cursor(Target);
 #[pymethods]
 impl SyncCore {
     #[new]
-    #[pyo3(signature = (state, ttl, copy, path, parent))]
+    #[pyo3(signature = (state, policy, path, parent))]
     fn new(
         py: Python<'_>,
         state: &Bound<'_, super::StateHandle>,
-        ttl: &Bound<'_, PyAny>,
-        copy: &Bound<'_, PyAny>,
+        policy: &Bound<'_, PyAny>,
         path: &str,
         parent: &Bound<'_, CacheCore>,
     ) -> PyResult<PyClassInitializer<Self>> {
-        let core = CacheCore::new(py, state, String::new(), None, ttl, copy, path, Some(parent))?;
+        let core = CacheCore::new(py, state, String::new(), None, policy, path, Some(parent))?;
         Ok(PyClassInitializer::from(core).add_subclass(SyncCore {}))
     }
 }

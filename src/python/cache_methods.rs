@@ -182,10 +182,10 @@ unsafe extern "C" fn set_sync(
             if !call.is_usual(2, 3) {
                 return set_spelled(core, &call);
             }
-            let ttl = if call.count == 3 { plain_seconds(*row.add(2)).map(Some) } else { Some(core.ttl) };
+            let ttl = if call.count == 3 { plain_seconds(*row.add(2)).map(Some) } else { Some(core.recipe.policy.ttl) };
             let Some(ttl) = ttl.filter(|_| !core.space.is_disabled()) else { return set_spelled(core, &call) };
             let (key, value) = (call.at(py, 0), call.at(py, 1));
-            let stored = copy::isolate(&value, core.copy).and_then(|(stored, kind)| {
+            let stored = copy::isolate(&value, core.recipe.copy).and_then(|(stored, kind)| {
                 let weight = core.tier.weigh(&stored)?;
                 let kept = Kept { value: stored.unbind(), kind, ttl: Some(ttl), weight };
                 let hash = mix(args::hash_str(key.as_ptr()), core.space.salt());
@@ -226,7 +226,7 @@ unsafe fn set_spelled(core: &CacheCore, call: &Spelling) -> *mut ffi::PyObject {
                 let text = format!("invalid tags: {}; leave them out: this version has no tags yet", shown(&tags));
                 return Err(errors::config(py, text));
             }
-            let ttl = ttl.map_or(Ok(core.ttl), |ttl| core.ttl_of(&ttl))?;
+            let ttl = ttl.map_or(Ok(core.recipe.policy.ttl), |ttl| core.ttl_of(&ttl))?;
             core.put(py, key.as_ref().unwrap_or(&none), value.as_ref().unwrap_or(&none), ttl)?;
             Ok(none)
         });

@@ -20,6 +20,10 @@ pub const TREE: u32 = 2;
 pub const GRAPH: u32 = 3;
 /// Hand out `copy.deepcopy` of the object.
 pub const DEEP: u32 = 4;
+/// Raise a copy of the object, an exception.
+pub const RAISE: u32 = 5;
+/// Hand out the object itself, which says that there is nothing.
+pub const NOTHING: u32 = 6;
 
 /// What a cache does about copies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +83,8 @@ pub fn hand_out<'py>(value: &Bound<'py, PyAny>, kind: u32) -> PyResult<Bound<'py
         FLAT => flat(value),
         TREE => rebuild(value, &mut None),
         GRAPH => rebuild(value, &mut Some(HashMap::new())),
+        RAISE => Err(PyErr::from_value(errors::copy_for_waiter(value))),
+        NOTHING => Ok(value.clone()),
         _ => deepcopy(value),
     }
 }

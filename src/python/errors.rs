@@ -37,6 +37,16 @@ pub fn load_ended(py: Python<'_>, name: &str) -> PyErr {
     raise(py, "LoadError", text)
 }
 
+/// A load that took too long.
+pub fn load_timeout(py: Python<'_>, name: &str, timeout: Option<Duration>) -> PyErr {
+    let limit = timeout.map(|timeout| format!(" {} s", timeout.as_secs_f64())).unwrap_or_default();
+    let text = format!(
+        "the load of {name} took longer than its timeout{limit} and was stopped; give it more time with timeout=, or \
+         have the old value answer with stale_if_error="
+    );
+    raise(py, "LoadTimeout", text)
+}
+
 /// Loads that wait for each other.
 pub fn load_cycle(py: Python<'_>, _state: &State, path: &[String]) -> PyErr {
     raise(
@@ -85,6 +95,17 @@ pub fn copy_for_waiter<'py>(error: &Bound<'py, PyAny>) -> Bound<'py, PyAny> {
         Ok(copy)
     };
     copied().unwrap_or_else(|_| error.clone())
+}
+
+/// A copy of an exception that holds on to nothing: no traceback, no context. The same object, stripped, if it cannot be
+/// copied.
+pub fn bare_copy<'py>(error: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let bare = copy_for_waiter(error);
+    let none = error.py().None();
+    for name in ["__traceback__", "__cause__", "__context__"] {
+        bare.setattr(name, &none)?;
+    }
+    Ok(bare)
 }
 
 impl From<Error> for PyErr {

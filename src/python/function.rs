@@ -41,6 +41,8 @@ pub struct Function {
     pub owner: Py<TierOwner>,
     /// The user's function.
     pub wrapped: Object,
+    /// Another that refreshes behind, opening what it needs itself.
+    pub refresher: Option<Object>,
     /// Its parameters.
     pub signature: Signature,
     /// True for `async def`.
@@ -247,18 +249,31 @@ impl Function {
             callable: self.wrapped.clone_ref(py),
             args: all.into_iter().map(Bound::unbind).collect(),
             names: names.map(Bound::unbind),
-            bound: if self.recipe.asked_ttl().is_some() { self.told(py, values)? } else { Default::default() },
+            bound: Default::default(),
         };
+        let refresher = self.refresher.as_ref().map(|refresher| self.refresh(py, refresher, &values)).transpose()?;
+        let bound = if self.recipe.ttl.is_some() { self.told(py, values)? } else { Default::default() };
+        let loader = Loader { bound, ..loader };
         Ok(Request {
             tier: self.tier.clone(),
             spot,
             space,
             alias,
             loader,
+            refresher,
             recipe: self.recipe.clone(),
             life: self.life,
             refresh: false,
         })
+    }
+
+    /// The call that refreshes behind: of the values that make the key, by name.
+    fn refresh(&self, py: Python<'_>, refresher: &Object, values: &[Bound<'_, PyAny>]) -> PyResult<Loader> {
+        let used = self.signature.parameters.iter().zip(values).filter(|(parameter, _)| parameter.in_key);
+        let (names, args): (Vec<_>, Vec<_>) =
+            used.map(|(parameter, value)| (parameter.name.clone_ref(py), value.clone().unbind())).unzip();
+        let names = Some(PyTuple::new(py, names)?.unbind());
+        Ok(Loader { callable: refresher.clone_ref(py), args, names, bound: Default::default() })
     }
 
     /// The values of all parameters as a callable of the user's is told of them.
@@ -359,11 +374,10 @@ impl Function {
 
     /// The spaces whose objects this function owns.
     fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
-        let recipe = [self.recipe.cache_if.as_ref(), self.recipe.asked_ttl()];
         let rule = if let KeyRule::Callable { callable, .. } = &self.naming.rule { Some(callable) } else { None };
         visit(&self.wrapped)
             && visit(self.owner.as_any())
-            && recipe.into_iter().flatten().chain(rule).all(&mut *visit)
+            && self.recipe.objects().chain(&self.refresher).chain(rule).all(&mut *visit)
             && self.signature.visit(visit)
             && self.tier.visit_space(&self.space, visit)
             && self.values.as_ref().is_none_or(|values| self.tier.visit_space(values, visit))

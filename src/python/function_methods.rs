@@ -121,8 +121,9 @@ unsafe extern "C" fn set(
             let value = Bound::from_borrowed_ptr(this.py, *args).unbind();
             let rest = Given::new(args.add(1), count as usize - 1, names);
             let request = this.with_instance(rest, |given| request(this, given))?;
+            let state = this.state;
             deed(this, "set", move |py| {
-                let kept = request.recipe.keep(value.bind(py), &request.loader, &request.tier);
+                let kept = request.recipe.keep(value.bind(py), &request.loader, &request.tier, state);
                 let mut kept = kept.map_err(|error| errors::not_stop(py, error))?;
                 kept.ttl = kept.ttl.filter(|_| !request.space.is_disabled());
                 request.spot.put(py, &request.tier, &request.space, kept)?;

@@ -7,6 +7,7 @@
 //! - sizes: `weigh`, `layout`
 //! - loaders that are protected: `resilience`
 
+mod alarm;
 mod args;
 mod asking;
 mod asyncio;
@@ -35,6 +36,7 @@ mod resilience;
 mod seat;
 mod signature;
 mod state;
+mod task;
 mod tier;
 mod views;
 mod weigh;
@@ -51,19 +53,19 @@ mod _core {
     use super::*;
 
     #[pymodule_export]
-    use super::asyncio::LoadDone;
-    #[pymodule_export]
     use super::cache::{CacheCore, SyncCore};
     #[pymodule_export]
     use super::clock::{_advance_clock, _clock_millis, _clock_time, _freeze_clock};
     #[pymodule_export]
     use super::decorate::{_decorate, _template_fields};
     #[pymodule_export]
-    use super::options::_check_ttl;
+    use super::options::{_check_span, _check_ttl, _seconds};
     #[pymodule_export]
     use super::process::{_after_fork_child, _after_fork_parent, _before_fork, _stop, _sweeper_is_running};
     #[pymodule_export]
     use super::resilience::{_duration_millis, BreakerCore, ConcurrencyCore, RateCore, RetryCore};
+    #[pymodule_export]
+    use super::task::LoadDone;
     #[pymodule_export]
     use super::weigh::{_weigh, _weigh_visits};
 

@@ -3,16 +3,19 @@
 //! The asyncio and the blocking driver share all of this; they differ only in how they wait. Nothing here decides who
 //! loads: that is `core::flight`.
 
-use super::asyncio::Running;
 use super::copy::{self, Mode};
 use super::errors;
 use super::seat::{Outcome, Waiter};
 use super::state::State;
+use super::task::Running;
 use super::tier::{Gone, Object, PyMemory, Space, Tier, let_go};
 use super::{args, lease};
-use crate::core::clock::{Millis, deadline};
-use crate::core::flight::{Begin, Effect, Effects, Fill, FlightId, Home, Input, Lease, Life};
-use crate::core::memory::{Discard, New, Placement, Reason, Target, Worth};
+use crate::core::clock::{Millis, NEVER, deadline, later};
+use crate::core::flight::{self, Answer, Begin, Bounds, Due, Effect, Effects, Fallback, Fill, FlightId};
+use crate::core::flight::{Home, Input, Lease, Life, Refresh};
+use crate::core::memory::{Discard, New, Placement, Reason, Served, Span, Target, Worth};
+use crate::core::policy::{OnRefreshError, Policy};
+use pyo3::exceptions::PyException;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -79,20 +82,18 @@ fn call_with<'py>(
     }
 }
 
-/// How long a value is fresh.
-pub enum Ttl {
-    /// For this long; `None` = for ever, zero = not stored.
-    Fixed(Option<Duration>),
-    /// As this callable says, given the value and the call's arguments.
-    Asked(Object),
-}
-
 /// How loaded values are kept.
 pub struct Recipe {
-    /// Fresh for.
-    pub ttl: Ttl,
+    /// Everything that is plain data.
+    pub policy: Policy,
+    /// Says how long a value is fresh, given it and the call's arguments; without it the policy does.
+    pub ttl: Option<Object>,
     /// A predicate on the value; `None` = keep everything.
     pub cache_if: Option<Object>,
+    /// Classes of exceptions that are kept, and for how long.
+    pub errors: Vec<(Object, Duration)>,
+    /// Answers when a load has failed and nothing else can: a value, or a function of the call's arguments.
+    pub fallback: Option<Object>,
     /// Copies.
     pub copy: Mode,
     /// For messages.
@@ -111,28 +112,48 @@ pub struct Kept {
     pub weight: u64,
 }
 
+impl Kept {
+    /// True if it says that there is nothing, or why there is not.
+    fn is_negative(&self) -> bool {
+        matches!(self.kind, copy::RAISE | copy::NOTHING)
+    }
+}
+
 impl Recipe {
-    /// The ttl's callable, for the collector.
-    pub fn asked_ttl(&self) -> Option<&Object> {
-        if let Ttl::Asked(callable) = &self.ttl { Some(callable) } else { None }
+    /// All objects it holds, for the collector.
+    pub fn objects(&self) -> impl Iterator<Item = &Object> {
+        let optional = [&self.ttl, &self.cache_if, &self.fallback];
+        optional.into_iter().flatten().chain(self.errors.iter().map(|(class, _)| class))
+    }
+
+    /// How long an exception of a class to be kept is.
+    fn error_ttl(&self, error: &Bound<'_, PyAny>) -> Option<Duration> {
+        let mut classes = self.errors.iter();
+        let found = classes.find(|(class, _)| error.is_instance(class.bind(error.py())).unwrap_or(false));
+        found.map(|(_, ttl)| *ttl)
     }
 
     /// Asks the user's callables and makes the store's own copy. Runs Python.
-    pub fn keep<'py>(&self, value: &Bound<'py, PyAny>, loader: &Loader, tier: &Tier) -> PyResult<Kept> {
+    pub fn keep<'py>(&self, value: &Bound<'py, PyAny>, loader: &Loader, tier: &Tier, state: &State) -> PyResult<Kept> {
         let py = value.py();
+        let not_found = state.not_found(py)?;
+        if value.is(not_found) || value.get_type().is(not_found) {
+            let ttl = self.policy.negative_ttl.map(Some);
+            return Ok(Kept { value: value.clone().unbind(), kind: copy::NOTHING, ttl, weight: 1 });
+        }
         let (stored, kind) = copy::isolate(value, self.copy)?;
         let wanted = match &self.cache_if {
             Some(predicate) => predicate.bind(py).call1((value,))?.is_truthy()?,
             None => true,
         };
         let ttl = match &self.ttl {
-            Ttl::Fixed(ttl) => *ttl,
-            Ttl::Asked(callable) if wanted => {
+            None => self.policy.ttl,
+            Some(callable) if wanted => {
                 let (args, names) = &loader.bound;
                 let told = call_with(py, callable.bind(py), Some(value), args, names.as_ref())?;
                 super::options::ttl(&told, &format!("result of ttl= of {}", self.name), true)?
             }
-            Ttl::Asked(_) => None,
+            Some(_) => None,
         };
         let stores = wanted && ttl != Some(Duration::ZERO);
         let weight = if stores { tier.weigh(&stored)? } else { 1 };
@@ -152,6 +173,8 @@ pub struct Request {
     pub alias: Option<Alias>,
     /// Who loads.
     pub loader: Loader,
+    /// Who refreshes behind, if not the loader.
+    pub refresher: Option<Loader>,
     /// How the value is kept.
     pub recipe: Arc<Recipe>,
     /// How long the load lives.
@@ -162,12 +185,35 @@ pub struct Request {
 
 /// What a lookup found.
 pub enum Lookup {
-    /// A value, already the caller's own.
-    Hit(Object),
+    /// A value, how readers get it, and what is done about a newer one.
+    Hit(Object, u32, Newer),
     /// Somebody loads it, there.
     Flying(FlightId, Home),
-    /// Nothing; the entry that is past its time, if there is one.
-    Absent(Option<Target>),
+    /// This caller loads it.
+    Lead(Lease),
+    /// This caller would have to load it, and there is no place to load it on.
+    Nowhere,
+}
+
+/// What is done about a newer value than the one that answers.
+pub enum Newer {
+    /// Nothing.
+    No,
+    /// This caller has it loaded, behind.
+    Lead(Lease),
+    /// Somebody loads it.
+    Flying(FlightId),
+}
+
+/// Where a caller asks from, and what it can do about a load.
+#[derive(Clone, Copy)]
+pub struct Place {
+    /// `None` where no loop runs.
+    pub home: Option<Home>,
+    /// Whether a refresh may run without the caller.
+    pub refresh: Refresh,
+    /// How long a load lives that the caller waits for.
+    pub life: Life,
 }
 
 impl Spot {
@@ -269,18 +315,38 @@ impl Spot {
 }
 
 impl Request {
-    /// Looks the key up and counts. What is there is the caller's; what is not decides who loads.
-    pub fn lookup(&self, py: Python<'_>) -> PyResult<Lookup> {
+    /// Looks the key up and counts: what is there answers, what is not decides who loads. A lease is taken here, under
+    /// the same lock, so that nobody comes between.
+    pub fn lookup(&self, py: Python<'_>, place: Place) -> PyResult<Lookup> {
         let (entry, flight) = self.spot.locate(py, &self.tier)?;
+        let now = self.tier.clock.now();
+        let policy = &self.recipe.policy;
         let mut memory = self.tier.memory.lock();
+        let flight = flight.filter(|&flight| memory.flights.home(flight).is_some());
         let id = entry.and_then(|entry| memory.entries.resolve(entry));
-        if let Some(id) = id.filter(|_| !self.refresh) {
-            let read = memory.entries.read(id, |end| self.tier.clock.has_come(end));
-            if let Some((value, kind)) = read.map(|found| (found.value.clone_ref(py), found.tag)) {
+        let sight = id.and_then(|id| Some((id, memory.entries.sight(id)?)));
+        if let Some((id, mut sight)) = sight.filter(|_| !self.refresh) {
+            sight.flying = flight.is_some();
+            let draw = || self.tier.draw();
+            if let Answer::Serve { how, refresh, plain_until } =
+                flight::answer(policy, &sight, place.refresh, now, draw)
+            {
+                let newer = match (place.home.filter(|_| refresh), flight) {
+                    (Some(home), _) => Newer::Lead(self.begin(py, &mut memory, Some(id), home, Life::Steady, now)),
+                    (None, Some(flight)) => Newer::Flying(flight),
+                    (None, None) => Newer::No,
+                };
+                if plain_until > 0 {
+                    memory.entries.set_span(id, sight.span, plain_until, how);
+                }
                 let gone = self.alias(py, &mut memory, id);
+                let found = memory.entries.serve(id, how).map(|found| (found.value.clone_ref(py), found.tag));
                 drop(memory);
                 drop(gone);
-                return Ok(Lookup::Hit(copy::hand_out(value.bind(py), kind)?.unbind()));
+                if let Some((value, kind)) = found {
+                    return Ok(Lookup::Hit(value, kind, newer));
+                }
+                return Ok(Lookup::Nowhere);
             }
         }
         memory.entries.stats_mut(self.space.group()).misses += u64::from(!self.refresh);
@@ -293,7 +359,10 @@ impl Request {
                 _ => memory.flights.detach(flight),
             }
         }
-        Ok(Lookup::Absent(entry))
+        Ok(match place.home {
+            Some(home) => Lookup::Lead(self.begin(py, &mut memory, id, home, place.life, now)),
+            None => Lookup::Nowhere,
+        })
     }
 
     /// Leads from this call's arguments to the entry; what it displaces is returned, to be dropped after unlocking.
@@ -301,12 +370,14 @@ impl Request {
         let mut gone = Discard::default();
         let Some(alias) = &self.alias else { return gone };
         let target = memory.entries.target(id);
-        let (stored, deadline) = memory.entries.life(id);
-        let placement = Placement::new(self.space.alias_group(), deadline, 0);
+        let (stored, end) = (memory.entries.created(id), memory.entries.span(id).expires);
+        let placement = Placement::new(self.space.alias_group(), end, 0);
         // SAFETY: as in `locate`; alias keys are plain.
         let same = |key: &Object| unsafe { args::same_plain(key.as_ptr(), alias.key.as_ptr()) };
         match memory.aliases.find(alias.hash, same) {
-            Some(at) => memory.aliases.replace(at, target, placement, stored, &mut gone),
+            Some(at) => {
+                memory.aliases.replace(at, target, placement, stored, &mut gone);
+            }
             None => {
                 let key = alias.key.clone_ref(py);
                 memory.aliases.insert(New { hash: alias.hash, key, value: target, placement }, stored, &mut gone);
@@ -315,16 +386,40 @@ impl Request {
         gone
     }
 
-    /// Takes the lease of an absent key.
-    pub fn begin(&self, py: Python<'_>, seen: Option<Target>, home: Home, life: Life) -> Lease {
-        let key = self.spot.key.clone_ref(py);
-        let mut memory = self.tier.memory.lock();
-        let group = self.space.group();
+    /// Takes the lease of a key that nobody loads.
+    fn begin(
+        &self,
+        py: Python<'_>,
+        memory: &mut PyMemory,
+        id: Option<u32>,
+        home: Home,
+        life: Life,
+        began: Millis,
+    ) -> Lease {
+        let (hash, key, group) = (self.spot.hash, self.spot.key.clone_ref(py), self.space.group());
         let stats = memory.entries.stats_mut(group);
         stats.loads += 1;
-        stats.refreshes += u64::from(self.refresh);
-        let began = self.tier.clock.now();
-        memory.flights.begin(Begin { hash: self.spot.hash, key, group, seen, home, life, began })
+        let fallback = id.and_then(|id| self.fallback(memory, id, began));
+        memory.entries.stats_mut(group).refreshes += u64::from(self.refresh || fallback.is_some());
+        let bounds = Bounds { timeout: self.recipe.policy.timeout, fallback };
+        let seen = id.map(|id| memory.entries.target(id));
+        memory.flights.begin(Begin { hash, key, group, seen, home, life, bounds, began })
+    }
+
+    /// What the old value is still good for if its load fails. Whoever asks for a refresh wants to hear of its error.
+    fn fallback(&self, memory: &PyMemory, id: u32, now: Millis) -> Option<Fallback> {
+        let (policy, sight) = (&self.recipe.policy, memory.entries.sight(id)?);
+        let until = policy.useful_until(sight.span.fresh_until).min(sight.span.expires);
+        let keeps = policy.on_refresh_error == OnRefreshError::Keep && !sight.negative && !self.refresh;
+        let target = memory.entries.target(id);
+        (keeps && now < until).then_some(Fallback { target, until, retry_after: policy.retry_after })
+    }
+
+    /// When a caller who joins now would rather have the old value.
+    pub fn patience(&self, memory: &PyMemory, flight: FlightId) -> Millis {
+        let Some(soft) = self.recipe.policy.soft_timeout else { return NEVER };
+        let now = self.tier.clock.now();
+        memory.flights.fallback(flight, now).map_or(NEVER, |_| later(now, soft))
     }
 
     /// Counts a load that is taken over from a caller who left: it is begun anew.
@@ -332,48 +427,85 @@ impl Request {
         self.tier.memory.lock().entries.stats_mut(self.space.group()).loads += 1;
     }
 
-    /// Reports what became of a load: stores the value if it may be stored, and tells everyone who waits. The error, if
-    /// any, is that of one of the user's callables, which ends the load as its own would.
-    pub fn finish<'py>(&self, py: Python<'py>, state: &State, ended: Ended<'_, 'py>) -> PyResult<()> {
+    /// What becomes of a load's result: the value or the exception to be kept, or the exception that nobody keeps.
+    fn kept<'py>(
+        &self,
+        state: &State,
+        lease: Lease,
+        result: Result<&Bound<'py, PyAny>, Bound<'py, PyAny>>,
+    ) -> Result<Kept, Bound<'py, PyAny>> {
+        let (py, kept) = match &result {
+            Ok(value) => (value.py(), self.recipe.keep(value, &self.loader, &self.tier, state).map(Some)),
+            Err(error) if lease::is_cancellation(error.py(), state, error) => (error.py(), Ok(None)),
+            Err(error) => (error.py(), self.keep_error(lease, error, state)),
+        };
+        let raised = |error| errors::not_stop(py, error).into_value(py).into_bound(py).into_any();
+        match (kept.map_err(raised)?, result) {
+            (Some(kept), _) => Ok(kept),
+            (None, Err(error)) => Err(error),
+            (None, Ok(value)) => Err(value.clone()),
+        }
+    }
+
+    /// What becomes of an exception: kept as an answer, if it says that there is nothing, or is of a class to be kept and
+    /// no old value answers instead.
+    fn keep_error(&self, lease: Lease, error: &Bound<'_, PyAny>, state: &State) -> PyResult<Option<Kept>> {
+        let py = error.py();
+        let ttl = if error.is_instance(state.not_found(py)?)? {
+            self.recipe.policy.negative_ttl.map(Some)
+        } else {
+            let Some(ttl) = self.recipe.error_ttl(error).filter(|_| !self.has_old(lease)) else { return Ok(None) };
+            Some(Some(ttl))
+        };
+        let bare = errors::bare_copy(error)?.unbind();
+        Ok(Some(Kept { value: bare, kind: copy::RAISE, ttl, weight: 1 }))
+    }
+
+    fn has_old(&self, lease: Lease) -> bool {
+        let memory = self.tier.memory.lock();
+        let fallback = memory.flights.fallback(lease.flight, self.tier.clock.now());
+        fallback.is_some_and(|fallback| memory.entries.resolve(fallback.target).is_some())
+    }
+
+    /// Reports what became of a load: stores the value if it may be stored, and tells everyone who waits. Gives what the
+    /// starter gets instead of an answer of its own: the old value, or the error of one of the user's callables.
+    pub fn finish<'py>(&self, py: Python<'py>, state: &State, ended: Ended<'_, 'py>) -> PyResult<Option<Old>> {
         let Ended { lease, result, starter } = ended;
-        let failed = result.as_ref().err().cloned();
-        let kept = result.and_then(|value| {
-            let kept = self.recipe.keep(value, &self.loader, &self.tier);
-            let kept = kept.map_err(|error| errors::not_stop(py, error));
-            kept.map(|kept| (value, kept)).map_err(|error| error.into_value(py).into_bound(py).into_any())
-        });
+        let (value, failed) = (result.as_ref().ok().copied(), result.as_ref().err().cloned());
+        let kept = self.kept(state, lease, result);
         let input = match &kept {
             Ok(_) => Input::Loaded,
             Err(error) if lease::is_cancellation(py, state, error) => Input::Aborted,
             Err(_) => Input::Failed,
         };
+        let now = self.tier.clock.now();
         let mut gone = Gone::default();
         let mut memory = self.tier.memory.lock();
-        let mut effects = memory.flights.step(lease, input);
+        let mut effects = memory.flights.step(lease, input, now);
         if input != Input::Loaded && !effects.is_empty() {
             memory.entries.stats_mut(self.space.group()).load_errors += 1;
         }
-        if let (Ok((_, kept)), Some(Effect::Store(_))) = (&kept, effects.first())
+        let mut ends = NEVER;
+        if let (Ok(kept), Some(Effect::Store(_))) = (&kept, effects.first())
             && let Effect::Store(fill) = effects.remove(0)
         {
-            self.store(py, &mut memory, fill, kept, &mut gone);
+            ends = self.store(py, &mut memory, fill, kept, now, &mut gone);
         }
         drop(memory);
         let_go(py, gone);
-        if let Ok((_, Kept { ttl: Some(ttl), .. })) = &kept {
-            self.tier.appointment.by(deadline(self.tier.clock.now(), *ttl));
-        }
-        run(py, state, &self.tier, lease.flight, effects, |waiter| match &kept {
-            Ok((value, _)) if starter.is_some_and(|starter| Arc::ptr_eq(starter, waiter)) => self.starters_own(value),
-            Ok((_, kept)) => Outcome::Value(kept.value.clone_ref(py), kept.kind),
-            Err(error) if starter.is_some_and(|starter| Arc::ptr_eq(starter, waiter)) => {
-                Outcome::Error(error.clone().unbind())
-            }
-            Err(error) => Outcome::Error(errors::copy_for_waiter(error).unbind()),
+        self.tier.appointment.by(ends);
+        let is_starter = |waiter: &Waiter| starter.is_some_and(|starter| Arc::ptr_eq(starter, waiter));
+        let old = run(py, state, &self.tier, lease.flight, effects, |waiter| match (&kept, &failed) {
+            (Ok(_), Some(error)) | (Err(error), _) if is_starter(waiter) => Outcome::Error(error.clone().unbind()),
+            (Ok(_), Some(error)) | (Err(error), _) => Outcome::Error(errors::copy_for_waiter(error).unbind()),
+            (Ok(kept), None) => match value.filter(|_| is_starter(waiter)) {
+                Some(value) => self.starters_own(value),
+                None => Outcome::Value(kept.value.clone_ref(py), kept.kind),
+            },
         });
         match kept {
-            Err(error) if failed.is_none() => Err(PyErr::from_value(error)),
-            _ => Ok(()),
+            Err(error) if failed.is_none() && old.is_none() => Err(PyErr::from_value(error)),
+            _ => Ok(old),
         }
     }
 
@@ -383,22 +515,84 @@ impl Request {
         Outcome::Value(value.clone().unbind(), kind)
     }
 
-    fn store(&self, py: Python<'_>, memory: &mut PyMemory, fill: Fill<Object>, kept: &Kept, gone: &mut Gone) {
-        let now = self.tier.clock.now();
+    /// Puts what was loaded into the table; tells when it ends there.
+    fn store(
+        &self,
+        py: Python<'_>,
+        memory: &mut PyMemory,
+        fill: Fill<Object>,
+        kept: &Kept,
+        now: Millis,
+        gone: &mut Gone,
+    ) -> Millis {
         let Some(ttl) = kept.ttl.filter(|_| !self.space.is_disabled()) else {
             // Answered, not kept; a value that is past its time must not come back either.
             if let Some(id) = fill.seen.and_then(|seen| memory.entries.resolve(seen)) {
                 memory.entries.remove(id, Reason::Removed, gone);
             }
             gone.keep_key(fill.key);
-            return;
+            return NEVER;
         };
-        let deadline = deadline(now, ttl);
+        let policy = &self.recipe.policy;
+        let draw = if policy.jitter > 0.0 { self.tier.draw() } else { 0.0 };
+        let (span, plain_until, how) = if kept.is_negative() {
+            (Span::until(deadline(now, ttl)), 0, Served::Negative)
+        } else {
+            let (span, plain_until) = policy.span(ttl, fill.began, now, draw);
+            (span, plain_until, Served::Fresh)
+        };
         let worth = Worth::new(kept.weight, Duration::from_millis(now.saturating_sub(fill.began)));
-        let placement = Placement::new(fill.group, deadline, kept.kind).worth(worth);
-        memory.fill(fill, kept.value.clone_ref(py), placement, now, gone);
+        let placement = Placement::new(fill.group, span.expires, kept.kind).worth(worth);
+        let stored = memory.fill(fill, kept.value.clone_ref(py), placement, now, gone);
+        if let Some(id) = stored.filter(|_| plain_until != span.expires) {
+            memory.entries.set_span(id, span, plain_until, how);
+        }
+        span.expires
+    }
+
+    /// What answers when a load has failed and no old value does; the error itself, if nothing was given for that. "Not
+    /// found" is an answer.
+    pub fn fall_back<'py>(&self, py: Python<'py>, state: &State, error: PyErr) -> PyResult<Bound<'py, PyAny>> {
+        let Some(fallback) = self.recipe.fallback.as_ref().filter(|_| !self.refresh) else { return Err(error) };
+        let failed = error.value(py);
+        if !failed.is_instance_of::<PyException>() || failed.is_instance(state.not_found(py)?)? {
+            return Err(error);
+        }
+        let fallback = fallback.bind(py);
+        if fallback.is_callable() {
+            return call_with(py, fallback, None, &self.loader.args, self.loader.names.as_ref());
+        }
+        Ok(copy::isolate(fallback, self.recipe.copy)?.0)
+    }
+
+    /// The error of a load that took too long.
+    pub fn timed_out(&self, py: Python<'_>) -> PyErr {
+        errors::load_timeout(py, &self.recipe.name, self.recipe.policy.timeout)
     }
 }
+
+/// Somebody's time may be up: a waiter's, or a load's own.
+pub fn expire(py: Python<'_>, state: &State, tier: &Tier, due: Due) {
+    let now = tier.clock.now();
+    let flight = match due {
+        Due::Load(lease) => lease.flight,
+        Due::Waiter(ticket) => ticket.flight,
+    };
+    let mut memory = tier.memory.lock();
+    let fallback = memory.flights.fallback(flight, now);
+    if let (Due::Waiter(_), Some(fallback)) = (due, fallback)
+        && memory.entries.resolve(fallback.target).is_none()
+    {
+        // The old value is gone: there is nothing to give but patience.
+        return;
+    }
+    let effects = memory.flights.expire(due, now);
+    drop(memory);
+    run(py, state, tier, flight, effects, |_| Outcome::TimedOut);
+}
+
+/// An old value that answers in the place of a load, and how readers get it.
+pub type Old = (Object, u32);
 
 /// A load that is over.
 pub struct Ended<'a, 'py> {
@@ -413,7 +607,7 @@ pub struct Ended<'a, 'py> {
 /// The outcome that all of them get, if it does not differ.
 type Common = Option<fn() -> Outcome>;
 
-/// Runs the effects that reach beyond memory. `outcome` tells each waiter's.
+/// Runs the effects that reach beyond memory. `outcome` tells each waiter's. Gives the old value, if that answers.
 pub fn run(
     py: Python<'_>,
     state: &State,
@@ -421,26 +615,57 @@ pub fn run(
     flight: FlightId,
     effects: Effects<Object, Waiter>,
     outcome: impl Fn(&Waiter) -> Outcome,
-) {
+) -> Option<Old> {
     let here = if effects.is_empty() { None } else { state.running_loop(py) };
+    let mut old: Option<Old> = None;
     for effect in effects {
         let (waiters, common): (Vec<Waiter>, Common) = match effect {
             Effect::Wake(waiters) => (waiters, None),
+            Effect::TimeOut(waiters) => (waiters, Some(|| Outcome::TimedOut)),
             Effect::Fail(waiters) => (waiters, Some(|| Outcome::Ended)),
             Effect::Again(waiters) => (waiters, Some(|| Outcome::Again)),
             Effect::Lead(waiter) => (vec![waiter], Some(|| Outcome::Lead)),
             Effect::CancelLoad => {
                 let running = tier.tasks.lock().remove(&flight.to_bits());
                 if let Some(running) = running {
-                    Running::cancel(&running, py, state, here.as_ref());
+                    Running::cancel(running, py, state, here.as_ref());
                 }
+                continue;
+            }
+            Effect::Relent(fallback) => {
+                old = relent(py, tier, &fallback);
+                continue;
+            }
+            Effect::Give(fallback, waiter) => {
+                let given =
+                    give(py, tier, &fallback).map_or(Outcome::TimedOut, |(value, kind)| Outcome::Value(value, kind));
+                waiter.tell(py, state, given, here.as_ref());
                 continue;
             }
             Effect::Store(_) | Effect::Release(_) => continue,
         };
         for waiter in waiters {
-            let told = common.map_or_else(|| outcome(&waiter), |common| common());
+            let told = match (&old, common) {
+                (Some((value, kind)), _) => Outcome::Value(value.clone_ref(py), *kind),
+                (None, Some(common)) => common(),
+                (None, None) => outcome(&waiter),
+            };
             waiter.tell(py, state, told, here.as_ref());
         }
     }
+    old
+}
+
+/// The old value stays in use after a load that failed.
+fn relent(py: Python<'_>, tier: &Tier, fallback: &Fallback) -> Option<Old> {
+    let mut memory = tier.memory.lock();
+    let id = memory.relent(fallback, tier.clock.now())?;
+    memory.entries.serve(id, Served::Stale).map(|found| (found.value.clone_ref(py), found.tag))
+}
+
+/// The old value answers one who has waited long enough.
+fn give(py: Python<'_>, tier: &Tier, fallback: &Fallback) -> Option<Old> {
+    let mut memory = tier.memory.lock();
+    let id = memory.entries.resolve(fallback.target)?;
+    memory.entries.serve(id, Served::Stale).map(|found| (found.value.clone_ref(py), found.tag))
 }

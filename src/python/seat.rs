@@ -19,6 +19,8 @@ pub enum Outcome {
     Error(Object),
     /// The load was ended from outside.
     Ended,
+    /// The load took too long.
+    TimedOut,
     /// Load, with your own arguments.
     Lead,
     /// Look the key up again.

@@ -30,6 +30,7 @@ pub struct State {
     /// Names looked up on misses.
     pub names: Names,
     asyncio: PyOnceLock<Asyncio>,
+    not_found: PyOnceLock<Py<PyAny>>,
 }
 
 // SAFETY: every field is used by threads that hold the interpreter only, and State is reached only through its objects.
@@ -52,6 +53,7 @@ macro_rules! names {
 names!(
     _asyncio_future_blocking,
     add_done_callback,
+    call_later,
     call_soon_threadsafe,
     cancel,
     cancelled,
@@ -75,6 +77,8 @@ names!(
 pub struct Asyncio {
     /// `samovar._bridge.wake`: sets a future's result unless it is done.
     pub wake: Py<PyAny>,
+    /// `samovar._bridge.refresh_failed`: says so in the log.
+    pub refresh_failed: Py<PyAny>,
     /// `samovar._bridge.awaited`: a coroutine that awaits any awaitable.
     pub awaited: Py<PyAny>,
     /// `asyncio._get_running_loop`.
@@ -98,10 +102,17 @@ impl State {
             lease_var: variable.call1(("samovar.lease",))?.unbind(),
             names: Names::new(py),
             asyncio: PyOnceLock::new(),
+            not_found: PyOnceLock::new(),
         }));
         state.reply_type = reply::make_type(py)?;
         state.function_type = super::function::make_type(py)?;
         Ok(state)
+    }
+
+    /// `samovar.NotFound`.
+    pub fn not_found<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
+        let class = || py.import("samovar._exceptions")?.getattr("NotFound").map(Bound::unbind);
+        Ok(self.not_found.get_or_try_init(py, class)?.bind(py))
     }
 
     /// True for classes whose members are singletons.
@@ -146,6 +157,7 @@ impl State {
             let bridge = py.import("samovar._bridge")?;
             Ok(Asyncio {
                 wake: bridge.getattr("wake")?.unbind(),
+                refresh_failed: bridge.getattr("refresh_failed")?.unbind(),
                 awaited: bridge.getattr("awaited")?.unbind(),
                 running_loop: asyncio.getattr("_get_running_loop")?.unbind(),
                 cancelled_error: asyncio.getattr("CancelledError")?.unbind(),

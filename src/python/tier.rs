@@ -6,6 +6,8 @@
 use super::guarded::Guarded;
 use super::seat::Waiter;
 use crate::core::clock::{Clock, Millis};
+use crate::core::draw;
+use crate::core::flight::Due;
 use crate::core::memory::{Capacity, Discard, Eviction, GroupId, Memory, RegionId, mix};
 use crate::core::stats::Stats;
 use crate::work::{Appointment, Sweep};
@@ -108,7 +110,7 @@ pub struct Tier {
     /// When the sweeper comes.
     pub appointment: Appointment,
     /// Loads that run as tasks.
-    pub tasks: Guarded<HashMap<u64, super::asyncio::Running>>,
+    pub tasks: Guarded<HashMap<u64, super::task::Running>>,
     spaces: Guarded<Vec<Weak<Space>>>,
     names: Guarded<HashMap<String, Arc<Space>>>,
     /// Spaces of functions that are gone and whose entries live on under their names.
@@ -121,6 +123,11 @@ pub struct Tier {
     behind: AtomicBool,
     salts: AtomicU64,
     disabled_salt: u64,
+    draws: AtomicU64,
+}
+
+fn new_seed() -> u64 {
+    std::hash::RandomState::new().hash_one(std::process::id())
 }
 
 /// Locked for moments by threads that hold the interpreter, so never across a fork by another.
@@ -129,7 +136,7 @@ static TIERS: Mutex<Vec<Weak<Tier>>> = Mutex::new(Vec::new());
 impl Tier {
     /// A tier bounded so; known to the sweeper and the fork hooks from now on.
     pub fn new(name: String, bound: Capacity, eviction: Eviction, weigher: Weigher, clock: Clock) -> Arc<Tier> {
-        let seed = std::hash::RandomState::new().hash_one(0);
+        let seed = new_seed();
         let tier = Arc::new(Tier {
             name,
             memory: Guarded::new(PyMemory::new(bound, eviction)),
@@ -145,6 +152,7 @@ impl Tier {
             behind: AtomicBool::new(false),
             salts: AtomicU64::new(seed),
             disabled_salt: mix(seed, 0x5EED),
+            draws: AtomicU64::new(new_seed()),
         });
         let mut tiers = TIERS.lock();
         tiers.retain(|tier| tier.strong_count() > 0);
@@ -152,6 +160,11 @@ impl Tier {
         let swept: Weak<Tier> = Arc::downgrade(&tier);
         crate::work::register(swept);
         tier
+    }
+
+    /// A random draw in `[0, 1)`. Not for secrets.
+    pub fn draw(&self) -> f64 {
+        draw::mixed(self.draws.fetch_add(draw::STEP, Relaxed))
     }
 
     /// What a value on its way in weighs: bytes, or 1 where only entries are counted. May run Python.
@@ -199,7 +212,7 @@ impl Tier {
             Some(max) => {
                 let mut memory = self.memory.lock();
                 let bound = Capacity::entries(max);
-                let eviction = memory.entries.insight(RegionId::default()).0;
+                let eviction = memory.entries.eviction(RegionId::default());
                 memory.aliases.add_region(bound, Eviction::Lru);
                 memory.entries.add_region(bound, eviction)
             }
@@ -447,17 +460,14 @@ impl Tier {
     }
 }
 
-trait NextDue {
-    fn next_due(&self) -> Option<Millis>;
-}
-
-impl NextDue for PyMemory {
-    fn next_due(&self) -> Option<Millis> {
-        match (self.entries.next_due(), self.aliases.next_due()) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
-    }
+/// Everybody whose time is up by now, for a clock that was moved.
+pub fn overdue() -> Vec<(Arc<Tier>, Due)> {
+    let tiers: Vec<Arc<Tier>> = TIERS.lock().iter().filter_map(Weak::upgrade).collect();
+    let due = |tier: Arc<Tier>| {
+        let overdue = tier.memory.lock().flights.overdue(tier.clock.now());
+        overdue.into_iter().map(move |due| (tier.clone(), due)).collect::<Vec<_>>()
+    };
+    tiers.into_iter().flat_map(due).collect()
 }
 
 /// In a forked child: everything that was in motion is forgotten, it belongs to the parent's loops. The tables are whole:
@@ -465,6 +475,8 @@ impl NextDue for PyMemory {
 pub fn forget_motion() {
     let tiers: Vec<Arc<Tier>> = TIERS.lock().iter().filter_map(Weak::upgrade).collect();
     for tier in &tiers {
+        // Parent and child must not draw the same jitter.
+        tier.draws.store(tier.draws.load(Relaxed) ^ mix(new_seed(), 0), Relaxed);
         std::mem::forget(std::mem::take(&mut tier.memory.lock().flights));
         std::mem::forget(std::mem::take(&mut *tier.tasks.lock()));
     }

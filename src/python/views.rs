@@ -17,13 +17,14 @@ pub fn entry(py: Python<'_>, tier: &Tier, space: &Space, spot: &Spot) -> PyResul
     let id = id.filter(|&id| memory.entries.is_served(id, |end| tier.clock.has_come(end)));
     let Some((id, found)) = id.and_then(|id| Some((id, memory.entries.peek(id)?))) else { return Ok(py.None()) };
     let (value, kind) = (found.value.clone_ref(py), found.tag);
-    let (created, deadline) = memory.entries.life(id);
+    let (created, span) = (memory.entries.created(id), memory.entries.span(id));
     drop(memory);
     let value = copy::hand_out(value.bind(py), kind)?;
     let seconds = |moment| tier.clock.wall(moment) as f64 / 1000.0;
-    let ends = (deadline < NEVER).then(|| seconds(deadline));
+    let ends = |moment| (moment < NEVER).then(|| seconds(moment));
     let class = py.import("samovar._views")?.getattr("Entry")?;
-    Ok(class.call1((value, "fresh", seconds(created), ends, ends))?.unbind())
+    let state = if tier.clock.now() < span.fresh_until { "fresh" } else { "stale" };
+    Ok(class.call1((value, state, seconds(created), ends(span.fresh_until), ends(span.expires)))?.unbind())
 }
 
 /// The counters.

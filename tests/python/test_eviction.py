@@ -73,6 +73,16 @@ def test_a_value_heavier_than_the_cache_is_not_stored_and_displaces_nothing() ->
     whole(cache)
 
 
+def test_a_value_heavier_than_the_cache_takes_the_one_it_was_to_replace_with_it_and_nobody_else() -> None:
+    cache = Cache(name="heavy", memory=Memory(max_bytes=1_000, weigher=len))
+    cache.sync.set("a", b"x" * 500)
+    cache.sync.set("b", b"x" * 100)
+    cache.sync.set("a", b"x" * 5_000)
+    assert (cache.sync.get("a"), cache.sync.get("b")) == (None, b"x" * 100)
+    assert (cache.stats().refused, cache.stats().evictions) == (1, 0)
+    whole(cache)
+
+
 @pytest.mark.parametrize("weight", [-1, 1.5, "7", None, 2**70])
 def test_a_weigher_that_tells_no_weight_is_refused_by_name(weight: Any) -> None:
     cache = Cache(name="scale", memory=Memory(weigher=lambda value: weight))
