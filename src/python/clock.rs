@@ -62,3 +62,9 @@ pub fn _clock_time() -> f64 {
 pub fn _clock_millis() -> u64 {
     CLOCK.now()
 }
+
+/// True while it stands still.
+#[pyfunction]
+pub fn _clock_is_frozen() -> bool {
+    CLOCK.is_frozen()
+}

@@ -55,7 +55,7 @@ mod _core {
     #[pymodule_export]
     use super::cache::{CacheCore, SyncCore};
     #[pymodule_export]
-    use super::clock::{_advance_clock, _clock_millis, _clock_time, _freeze_clock};
+    use super::clock::{_advance_clock, _clock_is_frozen, _clock_millis, _clock_time, _freeze_clock};
     #[pymodule_export]
     use super::decorate::{_decorate, _template_fields};
     #[pymodule_export]
@@ -63,7 +63,9 @@ mod _core {
     #[pymodule_export]
     use super::process::{_after_fork_child, _after_fork_parent, _before_fork, _stop, _sweeper_is_running};
     #[pymodule_export]
-    use super::resilience::{_duration_millis, BreakerCore, ConcurrencyCore, RateCore, RetryCore};
+    use super::resilience::{
+        _duration_millis, BreakerCore, CallPermit, CallSlot, CallTicket, ConcurrencyCore, RateCore, RetryCore,
+    };
     #[pymodule_export]
     use super::task::LoadDone;
     #[pymodule_export]
