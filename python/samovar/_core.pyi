@@ -4,7 +4,7 @@ from asyncio import Future
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping
 from datetime import timedelta
 from types import CodeType, EllipsisType
-from typing import Any, Self, TypeAlias, final
+from typing import Any, Literal, Self, TypeAlias, final
 
 from typing_extensions import disjoint_base
 
@@ -13,10 +13,17 @@ from samovar._policy import Policy
 from samovar._views import CacheInfo, Entry, Event, Explanation, Insight, Stats
 
 __all__ = [
+    "BreakerCore",
     "CacheCore",
     "CachedFunction",
+    "CallPermit",
+    "CallSlot",
+    "CallTicket",
+    "ConcurrencyCore",
     "LoadDone",
+    "RateCore",
     "Reply",
+    "RetryCore",
     "SyncCore",
     "_advance_clock",
     "_after_fork_child",
@@ -25,8 +32,11 @@ __all__ = [
     "_check_event",
     "_check_span",
     "_check_ttl",
+    "_clock_is_frozen",
+    "_clock_millis",
     "_clock_time",
     "_decorate",
+    "_duration_millis",
     "_freeze_clock",
     "_reuses_stop_iteration",
     "_seconds",
@@ -39,6 +49,7 @@ __all__ = [
 ]
 
 _Ttl: TypeAlias = float | timedelta | str | None
+_Time: TypeAlias = float | timedelta | str
 _GivenTtl: TypeAlias = _Ttl | EllipsisType
 
 @final
@@ -142,11 +153,67 @@ class Reply(Awaitable[Any]):
     def throw(self, kind: Any, value: Any = None, traceback: Any = None, /) -> Any: ...
     def close(self) -> None: ...
 
+@final
+class RetryCore:
+    def __new__(cls, attempts: int, base: _Time, cap: _Time) -> Self: ...
+    def begin(self) -> None: ...
+    def pause(self, failed: int, deadline: int | None) -> float | None: ...
+    def counted(self) -> tuple[int, int, int]: ...
+
+@final
+class BreakerCore:
+    def __new__(
+        cls,
+        failure_rate: float,
+        slow_rate: float,
+        slow_call: _Time | None,
+        window: _Time,
+        minimum_calls: int,
+        open_for: _Time,
+        probes: int,
+        probe_timeout: _Time,
+    ) -> Self: ...
+    def ask(self, name: str) -> CallPermit: ...
+    def report(self, permit: CallPermit, answered: bool | None, took: int) -> None: ...
+    def state(self) -> Literal["closed", "open", "half_open"]: ...
+    def counted(self) -> tuple[int, int, int, int, int]: ...
+    def reset(self) -> None: ...
+
+@final
+class CallPermit: ...
+
+@final
+class RateCore:
+    def __new__(cls, rate: str, burst: int | None, wait: _Time) -> Self: ...
+    def take(self, name: str, deadline: int | None) -> CallSlot | None: ...
+    def give_back(self, slot: CallSlot) -> None: ...
+    def available(self) -> tuple[int, int]: ...
+    def counted(self) -> tuple[int, int]: ...
+
+@final
+class CallSlot:
+    @property
+    def wait(self) -> float: ...
+
+@final
+class ConcurrencyCore:
+    def __new__(cls, limit: int, queue: int) -> Self: ...
+    def try_enter(self, owner: int) -> CallTicket | None: ...
+    def enter(self, owner: int, wake: Callable[[], None], name: str) -> tuple[CallTicket, bool]: ...
+    def leave(self, ticket: CallTicket) -> None: ...
+    def counted(self) -> tuple[int, int, int]: ...
+
+@final
+class CallTicket: ...
+
 _state: object
 _reuses_stop_iteration: bool
 
 def _advance_clock(by: float | timedelta | str) -> None: ...
+def _clock_is_frozen() -> bool: ...
+def _clock_millis() -> int: ...
 def _clock_time() -> float: ...
+def _duration_millis(value: _Time, option: str) -> int: ...
 def _freeze_clock(on: bool) -> None: ...
 def _decorate(core: CacheCore, wrapped: Callable[..., Any], decoration: object) -> Any: ...
 def _template_fields(template: str) -> list[str]: ...

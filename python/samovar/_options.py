@@ -19,10 +19,10 @@ def refuse(option: str, value: object, cure: str) -> ConfigError:
     return ConfigError(f"invalid {option}: {value!r}; {cure}")
 
 
-def positive(option: str, value: object) -> int:
-    """Check that an option is a whole number above zero, and not absurd."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_ENTRIES:
-        raise refuse(option, value, f"give a whole number from 1 to {MAX_ENTRIES}")
+def positive(option: str, value: object, least: int = 1) -> int:
+    """Check that an option is a whole number above zero, or from *least* on, and not absurd."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MAX_ENTRIES:
+        raise refuse(option, value, f"give a whole number from {least} to {MAX_ENTRIES}")
     return value
 
 

@@ -56,3 +56,15 @@ pub fn _advance_clock(by: &Bound<'_, PyAny>) -> PyResult<()> {
 pub fn _clock_time() -> f64 {
     CLOCK.wall(CLOCK.now()) as f64 / 1000.0
 }
+
+/// The present in milliseconds on a line of its own: for durations and deadlines.
+#[pyfunction]
+pub fn _clock_millis() -> u64 {
+    CLOCK.now()
+}
+
+/// True while it stands still.
+#[pyfunction]
+pub fn _clock_is_frozen() -> bool {
+    CLOCK.is_frozen()
+}

@@ -20,6 +20,13 @@ pub fn key_type(py: Python<'_>, text: String) -> PyErr {
     raise(py, "KeyTypeError", text)
 }
 
+/// A loader that was not called, because of its `CircuitOpen` or `RateLimited`; `again` is when it may be worth asking anew.
+pub fn not_called(py: Python<'_>, class: &str, text: String, again: Option<Duration>) -> PyErr {
+    let seconds = again.map(|again| again.as_secs_f64());
+    let made = py.import("samovar._exceptions").and_then(|module| module.getattr(class)?.call1((text, seconds)));
+    made.map_or_else(|error| error, PyErr::from_value)
+}
+
 /// A load that was ended from outside.
 pub fn load_ended(py: Python<'_>, name: &str) -> PyErr {
     let text = format!(
@@ -43,6 +50,11 @@ pub fn load_timeout(py: Python<'_>, name: &str, timeout: Option<Duration>) -> Py
 pub fn load_cycle(py: Python<'_>, path: &[String]) -> PyErr {
     let around = path.iter().chain(path.first()).map(String::as_str).collect::<Vec<_>>().join(" -> ");
     raise(py, "LoadCycle", format!("{around} wait for each other; break the cycle by calling .uncached(...)"))
+}
+
+/// A call that waits for a permit which only its own end can free.
+pub fn waits_for_itself(py: Python<'_>, text: String) -> PyErr {
+    raise(py, "LoadCycle", text)
 }
 
 /// A miss where no asyncio loop runs.

@@ -6,6 +6,7 @@
 //! - the cache: `tier`, `guarded`, `owner`, `cache`, `decorate`, `copy`, `options`, `views`, `errors`, `clock`, `process`
 //! - sizes: `weigh`, `layout`
 //! - listeners: `events`
+//! - loaders that are protected: `resilience`
 
 mod alarm;
 mod args;
@@ -33,6 +34,7 @@ mod process;
 mod raw;
 mod reply;
 mod request;
+mod resilience;
 mod seat;
 mod signature;
 mod state;
@@ -55,7 +57,7 @@ mod _core {
     #[pymodule_export]
     use super::cache::{CacheCore, SyncCore};
     #[pymodule_export]
-    use super::clock::{_advance_clock, _clock_time, _freeze_clock};
+    use super::clock::{_advance_clock, _clock_is_frozen, _clock_millis, _clock_time, _freeze_clock};
     #[pymodule_export]
     use super::decorate::{_decorate, _template_fields};
     #[pymodule_export]
@@ -65,8 +67,11 @@ mod _core {
     #[pymodule_export]
     use super::process::{_after_fork_child, _after_fork_parent, _before_fork, _stop, _sweeper_is_running};
     #[pymodule_export]
+    use super::resilience::{
+        _duration_millis, BreakerCore, CallPermit, CallSlot, CallTicket, ConcurrencyCore, RateCore, RetryCore,
+    };
+    #[pymodule_export]
     use super::task::LoadDone;
-
     #[pymodule_export]
     use super::weigh::{_weigh, _weigh_visits};
 

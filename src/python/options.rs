@@ -1,6 +1,7 @@
 //! Options as Python gives them: durations in all their forms, and the errors that name option, value and cure.
 
 use super::errors;
+use crate::core::clock::NEVER;
 use crate::core::policy::{OnRefreshError, Policy, parse_duration};
 use pyo3::prelude::*;
 use pyo3::types::{PyDelta, PyDeltaAccess, PyString};
@@ -49,10 +50,19 @@ pub fn kept_errors(given: &Bound<'_, PyAny>) -> PyResult<Vec<(Py<PyAny>, Duratio
 
 /// A ttl: `None` is no expiry, zero is "do not store" where `zero` allows it.
 pub fn ttl(value: &Bound<'_, PyAny>, option: &str, zero: bool) -> PyResult<Option<Duration>> {
-    if value.is_none() {
-        return Ok(None);
-    }
-    let refuse = || errors::config(value.py(), format!("invalid {option}: {}; {CURE}", shown(value)));
+    // Beyond what a Duration holds is as good as never.
+    if value.is_none() { Ok(None) } else { duration(value, option, zero, CURE) }
+}
+
+/// A duration above zero and within reason, or an error with this cure.
+pub fn time(value: &Bound<'_, PyAny>, option: &str, cure: &str) -> PyResult<Duration> {
+    let found = duration(value, option, false, cure)?.filter(|time| time.as_secs() < NEVER / 1000);
+    found.ok_or_else(|| refuse(value, option, cure))
+}
+
+/// A duration in any of its forms; `None` if it is longer than a Duration can be.
+fn duration(value: &Bound<'_, PyAny>, option: &str, zero: bool, cure: &str) -> PyResult<Option<Duration>> {
+    let refuse = || refuse(value, option, cure);
     let duration = if let Ok(text) = value.cast::<PyString>() {
         Some(parse_duration(text.to_str()?, option)?)
     } else if let Ok(delta) = value.cast::<PyDelta>() {
@@ -66,7 +76,6 @@ pub fn ttl(value: &Bound<'_, PyAny>, option: &str, zero: bool) -> PyResult<Optio
         }
         match value.extract::<f64>().map_err(|_| refuse())? {
             seconds if seconds.is_nan() || seconds < 0.0 => return Err(refuse()),
-            // Beyond what a Duration holds is as good as never.
             seconds => Duration::try_from_secs_f64(seconds).ok(),
         }
     };
@@ -74,6 +83,11 @@ pub fn ttl(value: &Bound<'_, PyAny>, option: &str, zero: bool) -> PyResult<Optio
         return Err(refuse());
     }
     Ok(duration)
+}
+
+/// The error about an option: what it is, what it was given, and what to do.
+pub fn refuse(value: &Bound<'_, PyAny>, option: &str, cure: &str) -> PyErr {
+    errors::config(value.py(), format!("invalid {option}: {}; {cure}", shown(value)))
 }
 
 /// How a value is shown in an error: its `repr`, cut if it is long.

@@ -2,7 +2,7 @@
 //!
 //! A forked child keeps the entries and nothing in motion. At the end the sweeper is stopped while Python still stands.
 
-use super::tier;
+use super::{resilience, tier};
 use crate::work::{self, ForkGuard};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -36,6 +36,7 @@ pub fn _after_fork_child(py: Python<'_>) {
     if let Ok(state) = state {
         *state.get().0.waits.lock() = Default::default();
     }
+    resilience::forget_motion();
     if let Some(sweeper) = FORKING.take() {
         sweeper.child();
     }

@@ -8,6 +8,7 @@ use super::guarded::Guarded;
 use super::seat::Waiter;
 use super::state::State;
 use crate::core::clock::{Clock, Millis};
+use crate::core::draw;
 use crate::core::flight::Due;
 use crate::core::memory::{Capacity, Discard, Eviction, GroupId, Left, Memory, RegionId, mix};
 use crate::core::stats::Stats;
@@ -196,12 +197,9 @@ impl Tier {
         tier
     }
 
-    /// A random draw in `[0, 1)` (SplitMix64: Steele, Lea, Flood, OOPSLA 2014). Not for secrets.
+    /// A random draw in `[0, 1)`. Not for secrets.
     pub fn draw(&self) -> f64 {
-        let z = self.draws.fetch_add(0x9E37_79B9_7F4A_7C15, Relaxed);
-        let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+        draw::mixed(self.draws.fetch_add(draw::STEP, Relaxed))
     }
 
     /// What a value on its way in weighs: bytes, or 1 where only entries are counted. May run Python.

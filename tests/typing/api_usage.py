@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, assert_type
+from datetime import timedelta
+from typing import Any, Literal, assert_type
 
 from samovar import (
     Cache,
     CacheManager,
+    CircuitOpen,
     Entry,
     Event,
     Insight,
     Memory,
     Policy,
+    RateLimited,
     Stats,
     Subscription,
     cached,
     default_cache,
 )
+from samovar.resilience import Breaker, BreakerStats, Concurrency, Rate, Retry, protect
 
 
 @cached
@@ -131,3 +135,47 @@ async def wrong_calls() -> None:
     await Rates().of(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     sync_user("7")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await cache.set(1, 2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+database = Breaker(name="database", slow_call=timedelta(seconds=1))
+
+
+@Retry(attempts=3, base="100ms", on=(OSError, TimeoutError))
+@database
+async def load_user(user_id: int, *, deep: bool = False) -> str:
+    return str(user_id)
+
+
+@Rate("100/s", burst=5, wait=1)
+@Concurrency(10, queue=5)
+def load_now(user_id: int) -> bytes:
+    return b""
+
+
+class Repository:
+    @Retry(on=lambda error: "busy" in str(error))
+    async def find(self, user_id: int) -> str:
+        return str(user_id)
+
+
+async def use_guards() -> None:
+    assert_type(await load_user(7, deep=True), str)
+    assert_type(load_now(7), bytes)
+    assert_type(await Repository().find(7), str)
+    assert_type(database.state, Literal["closed", "open", "half_open"])
+    assert_type(database.stats(), BreakerStats)
+    protected = protect(load_now, retry=3, breaker=True, rate="5/s", concurrency=2, timeout="5s")
+    assert_type(protected(7), bytes)
+    assert_type(await protect(load_user, breaker=database)(7), str)
+    assert_type(await cached("5m")(protect(load_user, retry=2))(7), str)
+    try:
+        load_now(7)
+    except (CircuitOpen, RateLimited) as error:
+        assert_type(error.retry_after, float | None)
+
+
+async def wrong_guards() -> None:
+    await load_user("7")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    load_now(7, 8)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    protect(load_now)("7")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Retry(on=KeyboardInterrupt)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -1,13 +1,21 @@
 //! What may differ per key: how long a value is fresh, of what use it is after that, and how its loads are bounded.
 //!
 //! A policy is plain data, resolved before a lookup. What it means for an entry's life is said here, in pure functions of
-//! time and a random draw; who loads is decided by `core::flight`.
+//! time and a random draw (`freshness` has those that stand alone). Who loads is decided by `core::flight`; which of many
+//! policies a key has, by `rules`.
 
 mod duration;
+mod freshness;
+mod glob;
+mod literals;
+mod rules;
 
 pub use duration::parse_duration;
+pub use freshness::{Adaptive, early_from, is_early, jittered};
+pub use glob::Glob;
+pub use rules::Rules;
 
-use super::clock::{Millis, NEVER, deadline, later};
+use super::clock::{Millis, deadline, later};
 use super::memory::Span;
 use std::time::Duration;
 
@@ -69,10 +77,6 @@ pub enum State {
     Dead,
 }
 
-/// From so many multiples of `beta × load time` before the end, a draw may call for an early refresh: below
-/// `exp(-14)`, less than one in a million, nothing is drawn.
-const EARLIEST: f64 = 14.0;
-
 impl Policy {
     /// Values are fresh for `ttl`, and of no use after that.
     pub const fn ttl(ttl: Duration) -> Self {
@@ -127,17 +131,15 @@ impl Policy {
 
     /// The first moment at which an early refresh may be drawn.
     fn early_from(&self, span: &Span) -> Millis {
-        if self.early <= 0.0 || span.fresh_until == NEVER {
-            return span.fresh_until;
-        }
-        span.fresh_until.saturating_sub((EARLIEST * self.early * f64::from(span.load)) as Millis)
+        early_from(span.fresh_until, load_of(span), self.early)
     }
 
     /// What an entry created then, of this life, is good for. `draw` is in `[0, 1)`, and asked for only when it matters.
     pub fn state(&self, span: &Span, created: Millis, now: Millis, draw: impl FnOnce() -> f64) -> State {
         let within = |window| now < later(span.fresh_until, window).min(span.expires);
         if now < span.fresh_until {
-            let drawn = now >= self.early_from(span) && self.is_early(span, now, draw());
+            let early = now >= self.early_from(span);
+            let drawn = early && is_early(now, span.fresh_until, load_of(span), self.early, draw());
             if drawn && !self.is_too_soon(created, now) { State::Early } else { State::Fresh }
         } else if within(self.stale_while_revalidate) {
             State::Stale
@@ -148,26 +150,20 @@ impl Policy {
         }
     }
 
-    /// XFetch: Vattani, Chierichetti, Lowenstein, "Optimal probabilistic cache stampede prevention", VLDB 2015.
-    fn is_early(&self, span: &Span, now: Millis, draw: f64) -> bool {
-        let gap = f64::from(span.load) * self.early * -(1.0 - draw).ln();
-        now as f64 + gap >= span.fresh_until as f64
-    }
-
     /// True while no refresh may begin, whoever wants it.
     pub fn is_too_soon(&self, created: Millis, now: Millis) -> bool {
         now < later(created, self.min_refresh_interval)
     }
 }
 
-/// `ttl × [1 − jitter, 1]` for a draw in `[0, 1)`. Jitter only shortens, so a value is never fresh longer than it was told.
-pub fn jittered(ttl: Duration, jitter: f64, draw: f64) -> Duration {
-    ttl.mul_f64(1.0 - jitter.clamp(0.0, 1.0) * draw)
+fn load_of(span: &Span) -> Duration {
+    Duration::from_millis(span.load.into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::clock::NEVER;
 
     const SECOND: Millis = 1_000;
 
@@ -182,16 +178,6 @@ mod tests {
     fn state(policy: &Policy, at: Millis) -> State {
         let (span, _) = policy.span(policy.ttl, 0, 0, 0.0);
         policy.state(&span, 0, at, || 0.5)
-    }
-
-    #[test]
-    fn jitter_only_shortens_and_never_beyond_its_share() {
-        let ttl = Duration::from_secs(100);
-        for draw in [0.0, 0.25, 0.5, 0.999_999] {
-            let drawn = jittered(ttl, 0.05, draw);
-            assert!(drawn <= ttl && drawn >= ttl.mul_f64(0.95), "{drawn:?}");
-        }
-        assert_eq!(jittered(ttl, 0.0, 0.7), ttl);
     }
 
     #[test]
