@@ -106,7 +106,8 @@ class SyncCache(_core.SyncCore):
         self, key: str, factory: Callable[[], T], ttl: GivenTtl = ..., **options: Unpack[PolicyOptions]
     ) -> T:
         """As :meth:`Cache.get_or_set`, with a factory that is not async."""
-        value: T = self._get_or_set(key, factory, policy_of(self._policy, ttl, options), False)
+        policy = policy_of(self._policy, ttl, options)
+        value: T = self._get_or_set(key, policy.protects(factory), policy, False)
         return value
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
@@ -283,7 +284,8 @@ class Cache(_core.CacheCore):
 
         Cancelling one caller leaves the load to the others; with the last one it is cancelled.
         """
-        reply: Awaitable[Any] = self._get_or_set(key, factory, policy_of(self._policy, ttl, options), True)
+        policy = policy_of(self._policy, ttl, options)
+        reply: Awaitable[Any] = self._get_or_set(key, policy.protects(factory, awaits=True), policy, True)
         return reply
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:

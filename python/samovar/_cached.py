@@ -81,10 +81,6 @@ OPTIONS = (
 #: Options of later versions, and what each of them says when it asks for nothing.
 LATER: dict[str, tuple[object, ...]] = {
     "tags": (None, (), []),
-    "retry": (None,),
-    "breaker": (None,),
-    "rate": (None,),
-    "concurrency": (None,),
     "single_flight": ("process",),
     "codec": (None, "msgpack"),
     "compress": (None,),
@@ -319,6 +315,7 @@ def build(cache: Cache, function: Callable[..., Any], options: dict[str, Any]) -
     ignored = ignored_parameters(function, options.get("ignore", ()), signature)
     in_key = [name for name in signature.parameters if name in used and name not in ignored]
     policy = own_policy(cache, function, options, signature)
+    refresh = check_refresh(function, options.get("refresh"), in_key, signature)
     injected = [name for name in signature.parameters if name not in in_key and name != "self"]
     decoration = _core._decorate(
         cache,
@@ -334,7 +331,8 @@ def build(cache: Cache, function: Callable[..., Any], options: dict[str, Any]) -
             key=key,
             key_takes=takes,
             policy=policy,
-            refresh=check_refresh(function, options.get("refresh"), in_key, signature),
+            loader=policy.protects(function),
+            refresh=refresh and policy.protects(refresh),
             cache_if=check_callable("cache_if", options.get("cache_if")),
             max_entries=own_bound(options),
             bound=bool(injected) and not options.get("self_contained", False),

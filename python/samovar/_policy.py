@@ -12,10 +12,12 @@ from samovar import _core
 from samovar._options import is_neutral, refuse, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import timedelta
     from types import EllipsisType
     from typing import Literal, TypedDict
+
+    from samovar.resilience import Breaker, Concurrency, Rate, Retry
 
     Span = float | timedelta | str | None
 
@@ -34,6 +36,10 @@ if TYPE_CHECKING:
         min_refresh_interval: Span
         cache_errors: Mapping[type[Exception], Span]
         fallback: Any
+        retry: Retry | int | bool | None
+        breaker: Breaker | bool | None
+        rate: Rate | str | None
+        concurrency: Concurrency | int | None
 
 
 #: What is in force where nobody says anything.
@@ -52,9 +58,15 @@ DEFAULTS: dict[str, Any] = {
     "min_refresh_interval": None,
     "cache_errors": {},
     "fallback": ...,
+    "retry": None,
+    "breaker": None,
+    "rate": None,
+    "concurrency": None,
 }
 OPTIONS = tuple(DEFAULTS)
 SPANS = ("stale_while_revalidate", "stale_if_error", "retry_after", "min_refresh_interval")
+#: How a loader is protected: see `samovar.resilience.protect`.
+GUARDS = ("retry", "breaker", "rate", "concurrency")
 LIMITS = ("soft_timeout", "timeout", "negative_ttl")
 
 
@@ -82,6 +94,10 @@ class Policy:
         min_refresh_interval: No refresh begins within this time of the last load.
         cache_errors: Exceptions that are kept and raised again, and for how long: ``{Gone: "1m"}``.
         fallback: A value, or a function of the call's arguments, used when a load fails and nothing old is left.
+        retry: `samovar.resilience.Retry`, or a number of attempts: a load is tried again before it has failed.
+        breaker: `samovar.resilience.Breaker`, or True for one of the function's own: what is down is not called.
+        rate: `samovar.resilience.Rate`, or a text such as ``"100/s"``: no more loads than that.
+        concurrency: `samovar.resilience.Concurrency`, or a number: no more loads at once than that.
 
     Raises:
         ConfigError: Naming the option, its value and the cure.
@@ -106,6 +122,10 @@ class Policy:
         min_refresh_interval: Span | EllipsisType = ...,
         cache_errors: Mapping[type[Exception], Span] | EllipsisType = ...,
         fallback: Any = ...,
+        retry: Retry | int | bool | EllipsisType | None = ...,
+        breaker: Breaker | bool | EllipsisType | None = ...,
+        rate: Rate | str | EllipsisType | None = ...,
+        concurrency: Concurrency | int | EllipsisType | None = ...,
         **others: object,
     ) -> None:
         if others:
@@ -150,6 +170,18 @@ class Policy:
             raise AttributeError(f"Policy has no option {name!r}")
         return self._given.get(name, DEFAULTS[name])
 
+    def protects(self, loader: Callable[..., Any], *, awaits: bool = False) -> Callable[..., Any]:
+        """The loader as it is called under this policy: with retries and within limits, if there are any.
+
+        Where a loader is awaited, one that is not async may still return an awaitable.
+        """
+        guards = {name: self._given[name] for name in GUARDS if self._given.get(name) is not None}
+        if not guards:
+            return loader
+        from samovar.resilience import protect
+
+        return protect(awaited(loader) if awaits else loader, **guards, timeout=self.timeout)
+
     @property
     def _fallback(self) -> tuple[Any, ...]:
         """None or one: None is a value."""
@@ -184,11 +216,32 @@ def checked(name: str, value: Any) -> Any:
             raise refuse(name, value, "give the share of the ttl that may be taken away, from 0 to 1")
     elif name == "cache_errors":
         return kept_errors(value)
+    elif name in GUARDS:
+        from samovar.resilience import protect
+
+        protect(check_loader, **{name: value})
     elif name in SPANS:
         _core._check_span(value, name, True)
     elif name in LIMITS:
         _core._check_span(value, name, False)
     return value
+
+
+def awaited(loader: Callable[..., Any]) -> Callable[..., Any]:
+    """The same loader as an async function, whatever it returns."""
+    import functools
+    import inspect
+
+    @functools.wraps(loader)
+    async def load(*args: Any, **kwargs: Any) -> Any:
+        made = loader(*args, **kwargs)
+        return await made if inspect.isawaitable(made) else made
+
+    return load
+
+
+def check_loader() -> None:
+    """Stands for a loader while options are checked."""
 
 
 def beta(value: Any) -> float:

@@ -42,6 +42,8 @@ pub struct Function {
     pub owner: Py<TierOwner>,
     /// The user's function.
     pub wrapped: Object,
+    /// What loads: the function, or something around it that protects it.
+    pub loader: Object,
     /// Another that refreshes behind, opening what it needs itself.
     pub refresher: Option<Object>,
     /// Its parameters.
@@ -247,7 +249,7 @@ impl Function {
         let (spot, space, alias) = placed.map_err(|error| errors::not_stop(py, error))?;
         let (all, names) = given.owned(py);
         let loader = Loader {
-            callable: self.wrapped.clone_ref(py),
+            callable: self.loader.clone_ref(py),
             args: all.into_iter().map(Bound::unbind).collect(),
             names: names.map(Bound::unbind),
             bound: Default::default(),
@@ -383,7 +385,7 @@ impl Function {
         let rule = if let KeyRule::Callable { callable, .. } = &self.naming.rule { Some(callable) } else { None };
         visit(&self.wrapped)
             && visit(self.owner.as_any())
-            && self.recipe.objects().chain(&self.refresher).chain(rule).all(&mut *visit)
+            && self.recipe.objects().chain([&self.loader]).chain(&self.refresher).chain(rule).all(&mut *visit)
             && self.signature.visit(visit)
             && self.tier.visit_space(&self.space, visit)
             && self.values.as_ref().is_none_or(|values| self.tier.visit_space(values, visit))

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from origin import Origin, turns
-from samovar import Cache, ConfigError, KeyTypeError, LoadTimeout, NotFound, Policy
+from samovar import Cache, CircuitOpen, ConfigError, KeyTypeError, LoadTimeout, NotFound, Policy
+from samovar.resilience import Breaker, Retry
 from samovar.testing import CacheClock
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
@@ -510,3 +511,114 @@ def test_a_name_that_cannot_be_leaves_none_of_several_missing(cache: Cache) -> N
     with pytest.raises(KeyTypeError):
         cache.sync.set_missing_many(keys, ttl="1m")
     assert cache.sync.peek("a") is None
+
+
+# --- loaders that are protected ---------------------------------------------------------------------------------------
+
+
+def test_with_the_breaker_open_the_old_value_answers_and_no_call_reaches_the_origin_but_probes(
+    cache: Cache, cache_clock: CacheClock
+) -> None:
+    origin, breaker = Origin(), Breaker(minimum_calls=3, window="1m", open_for="10s")
+    load = cache.cached("1s", stale_if_error="1h", retry_after="1s", breaker=breaker)(origin.load)
+
+    async def main() -> None:
+        assert await load() == 1
+        origin.error = OSError("down")
+        for _ in range(100):
+            cache_clock.advance("1s")
+            assert await load() == 1
+        assert breaker.state == "open"
+        # One that was well, then failures until the rate is over a half, then a probe every ten seconds.
+        assert 10 <= origin.calls <= 15
+        origin.error = None
+        cache_clock.advance("10s")
+        await load()
+        cache_clock.advance("2s")
+        assert await load() > 1
+        assert breaker.state == "closed"
+
+    run(main)
+
+
+def test_an_open_breaker_is_an_error_where_nothing_old_is_left(cache: Cache, cache_clock: CacheClock) -> None:
+    origin = Origin()
+    origin.error = OSError("down")
+    load = cache.cached("1m", breaker=Breaker(minimum_calls=1))(origin.load)
+
+    async def main() -> None:
+        with pytest.raises(OSError, match="down"):
+            await load(1)
+        with pytest.raises(CircuitOpen) as caught:
+            await load(2)
+        assert (origin.calls, caught.value.retry_after) == (1, 10.0)
+
+    run(main)
+
+
+def test_a_hanging_origin_opens_the_breaker_through_the_time_out(cache: Cache, cache_clock: CacheClock) -> None:
+    origin, breaker = Origin(), Breaker(minimum_calls=2)
+    load = cache.cached("1s", stale_if_error="1h", retry_after="1s", timeout="1s", breaker=breaker)(origin.load)
+
+    async def main() -> None:
+        assert await load() == 1
+        origin.gate = asyncio.Event()
+        for _ in range(5):
+            cache_clock.advance("2s")
+            asking = asyncio.ensure_future(load())
+            await turns()
+            cache_clock.advance("1s")
+            assert await asking == 1
+            await turns()
+        assert breaker.state == "open"
+        assert origin.calls < 6
+
+    run(main)
+
+
+def test_a_retry_is_part_of_the_load(cache: Cache) -> None:
+    calls: list[int] = []
+
+    @cache.cached("1m", retry=Retry(3, sleep=lambda _: None))
+    def load() -> int:
+        calls.append(1)
+        if len(calls) < 3:
+            raise OSError
+        return len(calls)
+
+    assert (load(), load(), load.stats().loads, load.stats().load_errors) == (3, 3, 1, 0)
+    assert load.__wrapped__ is not None
+    assert load.uncached() == 4
+
+
+def test_a_policy_protects_all_functions_of_a_cache_and_get_or_set(cache_clock: CacheClock) -> None:
+    breaker = Breaker(minimum_calls=1)
+    cache = Cache(name="guarded", policy=Policy(ttl="1m", breaker=breaker))
+
+    async def fails() -> int:
+        raise OSError("down")
+
+    async def main() -> None:
+        with pytest.raises(OSError, match="down"):
+            # Not async itself, but what it returns is awaited.
+            await cache.get_or_set("a", lambda: fails())
+        with pytest.raises(CircuitOpen):
+            await cache.get_or_set("b", fails)
+        with pytest.raises(CircuitOpen):
+            await cache.cached(fails)()
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"retry": "often"}, "retry: 'often'; give Retry"),
+        ({"breaker": 5}, "breaker: 5; give Breaker"),
+        ({"rate": 5}, "rate: 5; give Rate"),
+        ({"concurrency": 0}, "concurrency: 0; give"),
+    ],
+)
+def test_what_cannot_protect_is_refused_by_name(cache: Cache, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        cache.cached("1m", **options)(Origin().load)
