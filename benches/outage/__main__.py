@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import pathlib
 import sys
 
@@ -31,6 +32,8 @@ def main() -> None:
     ready = installed()
     for name in CONTESTANTS.keys() - ready.keys():
         print(f"{name} is not installed: left out", file=sys.stderr)
+    # What fails is the origin's affair here, and known.
+    logging.disable(logging.WARNING)
     outcomes = []
     for name, make in ready.items():
         print(f"{name:10}", end="", file=sys.stderr, flush=True)

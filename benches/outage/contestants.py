@@ -38,7 +38,7 @@ def cashews(load: Load) -> Load:
     cache.setup("mem://")
     broken = cache.circuit_breaker(errors_rate=50, period="5s", ttl="1s", min_calls=10, key="drill")(load)
 
-    @cache.soft(ttl="60s", soft_ttl=f"{TTL}s", key="drill:{key}", protected=True)
+    @cache.soft(ttl="60s", soft_ttl=TTL, key="drill:{key}", protected=True)
     async def cached(key: int) -> int:
         return await broken(key)
 

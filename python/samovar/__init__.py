@@ -38,7 +38,7 @@ from samovar._exceptions import (
 )
 from samovar._manager import CacheManager, configure, default_cache, default_manager
 from samovar._options import Memory
-from samovar._policy import Policy
+from samovar._policy import Policy, Rule
 from samovar._views import CacheInfo, Entry, Event, Explanation, Insight, Stats
 
 __version__ = "0.1.0"
@@ -69,6 +69,7 @@ __all__ = [
     "NotFound",
     "Policy",
     "RateLimited",
+    "Rule",
     "Stats",
     "StoreError",
     "StoreTimeout",

@@ -21,7 +21,16 @@ async def awaited(awaitable: Awaitable[Any]) -> Any:
 
 
 def refresh_failed(name: str, error: BaseException) -> None:
-    """Say in the log why a refresh that nobody waited for has failed."""
+    """Say in the log why a refresh that nobody waited for has failed: once a minute for each function, else at debug level."""
     import logging
+    import time
 
-    logging.getLogger("samovar").warning("the refresh of %s failed, the old value stays in use: %r", name, error)
+    now = time.monotonic()
+    level = logging.DEBUG if now < _quiet_until.get(name, 0.0) else logging.WARNING
+    if level == logging.WARNING:
+        _quiet_until[name] = now + 60
+    text = "the refresh of %s failed, the old value stays in use: %r"
+    logging.getLogger("samovar").log(level, text, name, error)
+
+
+_quiet_until: dict[str, float] = {}

@@ -12,7 +12,7 @@ from samovar import _core
 from samovar._cached import Decorator, decorate
 from samovar._events import Subscription
 from samovar._options import Memory, is_name, is_neutral, refuse, unknown
-from samovar._policy import OPTIONS, Policy, check_policy
+from samovar._policy import OPTIONS, Policy, Rule, check_policy, check_rules
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
@@ -40,7 +40,6 @@ _LATER: dict[str, tuple[object, ...]] = {
     "compress": (None,),
     "key_ring": (None,),
     "encrypt": ("auto",),
-    "rules": ((), []),
     "bus": ("auto",),
     "external_writers": (False,),
     "on_error": ("degrade",),
@@ -106,7 +105,7 @@ class SyncCache(_core.SyncCore):
         self, key: str, factory: Callable[[], T], ttl: GivenTtl = ..., **options: Unpack[PolicyOptions]
     ) -> T:
         """As :meth:`Cache.get_or_set`, with a factory that is not async."""
-        policy = policy_of(self._policy, ttl, options)
+        policy = policy_of(self._policy_of(key), ttl, options)
         value: T = self._get_or_set(key, policy.protects(factory), policy, False)
         return value
 
@@ -155,6 +154,7 @@ class Cache(_core.CacheCore):
         memory: Bounds of the memory tier.
         policy: What functions and calls use where they say nothing else.
         namespace: Keys live in this namespace, apart from those of others.
+        rules: Policies for the keys that fit a pattern; the first that fits counts.
 
     Raises:
         ConfigError: An option has a value it cannot have, or does not exist.
@@ -173,6 +173,7 @@ class Cache(_core.CacheCore):
         memory: Memory | EllipsisType = ...,
         policy: Policy | None = None,
         namespace: str = "",
+        rules: Iterable[Rule] = (),
         **others: object,
     ) -> Self:
         if url != "memory://":
@@ -185,7 +186,10 @@ class Cache(_core.CacheCore):
             raise refuse("memory", memory, "give Memory(max_entries=..., max_bytes=...)")
         check_later(others)
         memory = Memory() if memory is ... else memory
-        return cls._make(name, memory, check_policy(policy), check_namespace(namespace), None)
+        compiled = check_rules(rules)
+        cache = cls._make(name, memory, check_policy(policy), check_namespace(namespace), None)
+        cache._set_rules(compiled)
+        return cache
 
     @classmethod
     def _make(cls, name: str, memory: Memory, policy: Policy, path: str, parent: Cache | None) -> Self:
@@ -284,7 +288,7 @@ class Cache(_core.CacheCore):
 
         Cancelling one caller leaves the load to the others; with the last one it is cancelled.
         """
-        policy = policy_of(self._policy, ttl, options)
+        policy = policy_of(self._policy_of(key), ttl, options)
         reply: Awaitable[Any] = self._get_or_set(key, policy.protects(factory, awaits=True), policy, True)
         return reply
 
@@ -329,6 +333,16 @@ class Cache(_core.CacheCore):
         """The names and values in this namespace; see :meth:`keys`."""
         for pair in scan(self):
             yield pair
+
+    def configure(self, *, rules: Iterable[Rule]) -> None:
+        """Put other rules in force at once, for this cache and all its namespaces, in place of those before.
+
+        What is stored keeps the ttl it was given; windows, time-outs and what is loaded from now on follow the new rules.
+
+        Raises:
+            ConfigError: A rule cannot be; those before stay in force.
+        """
+        self._set_rules(check_rules(rules))
 
     def explain(self, key: str) -> Explanation:
         """Say what is known of a name and why a lookup of it, under this cache's policy, would do what it does.

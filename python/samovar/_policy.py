@@ -196,6 +196,49 @@ class Policy:
         return f"Policy({', '.join(f'{name}={value!r}' for name, value in self._given.items())})"
 
 
+class Rule:
+    """A policy for the keys that fit a pattern, over what their function or cache says; a call's own options are over it.
+
+    Args:
+        match: A pattern that fits a whole canonical key: ``*`` is any text, ``?`` one character, a backslash takes the
+            meaning of the next one. ``"product:*"``, or ``"shop.views.price:*"`` for calls of a function without ``key=``.
+        **options: Those of `Policy`, except how a loader is protected.
+
+    Raises:
+        ConfigError: Naming the option, its value and the cure.
+    """
+
+    __slots__ = ("match", "policy")
+
+    def __init__(self, match: str, /, ttl: Any = ..., **options: Any) -> None:
+        if not isinstance(match, str) or not match:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise refuse("rule", match, "give a pattern such as 'product:*'")
+        guards = [name for name in GUARDS if options.get(name) is not None]
+        if guards:
+            raise refuse(
+                guards[0], options[guards[0]], "give it to the function or the cache: a rule cannot protect loaders"
+            )
+        for name in options:
+            if name not in OPTIONS:
+                raise unknown([name], OPTIONS, "Rule")
+        if callable(ttl):
+            raise refuse("ttl", ttl, "give a duration: a rule knows no function's arguments")
+        self.match = match
+        self.policy = Policy(ttl, **options)
+
+    def __repr__(self) -> str:
+        return f"Rule({self.match!r}, {self.policy!r})"
+
+
+def check_rules(rules: Any) -> list[tuple[str, Policy]]:
+    """Rules as native code takes them."""
+    given = list(rules) if hasattr(rules, "__iter__") and not isinstance(rules, str) else [rules]
+    for rule in given:
+        if not isinstance(rule, Rule):
+            raise refuse("rules", rule, "give a list of rules: [Rule('product:*', ttl=30)]")
+    return [(rule.match, rule.policy) for rule in given]
+
+
 def checked(name: str, value: Any) -> Any:
     """An option's value as it is kept, or the error about it."""
     if name == "ttl":

@@ -11,6 +11,7 @@ use super::options::{self, shown};
 use super::owner::TierOwner;
 use super::reply;
 use super::request::{Kept, Loader, Recipe, Request, Spot};
+use super::rulebook::{self, Rulebook};
 use super::state::State;
 use super::tier::{Object, Space, Tier, Weigher};
 use super::{blocking, clock, errors, views};
@@ -67,13 +68,20 @@ impl CacheCore {
         keys::named(&key_name(key)?, &self.space)
     }
 
-    /// A ttl as given, or the policy's if left out.
-    pub fn ttl_of(&self, given: &Bound<'_, PyAny>) -> PyResult<Option<Duration>> {
-        if given.is(PyEllipsis::get(given.py())) {
-            Ok(self.recipe.policy.ttl)
-        } else {
-            options::ttl(given, "ttl", true)
+    /// A ttl as given, or that of the key's policy if left out.
+    pub fn ttl_of(&self, given: &Bound<'_, PyAny>, key: &Bound<'_, PyAny>) -> PyResult<Option<Duration>> {
+        if !given.is(PyEllipsis::get(given.py())) {
+            return options::ttl(given, "ttl", true);
         }
+        Ok(self.recipe_of(key)?.policy.ttl)
+    }
+
+    /// How values of a key are kept.
+    fn recipe_of(&self, key: &Bound<'_, PyAny>) -> PyResult<Arc<Recipe>> {
+        if !self.tier.has_rules() {
+            return Ok(self.recipe.clone());
+        }
+        rulebook::recipe_for(key.py(), &self.tier, &self.recipe, key_name(key)?.to_str()?)
     }
 
     fn kept(&self, value: &Bound<'_, PyAny>, ttl: Option<Duration>) -> PyResult<Kept> {
@@ -250,10 +258,21 @@ impl CacheCore {
         visit.call(&self.owner)
     }
 
-    /// The cache's policy, for those who lay another over it.
+    /// The cache's policy.
     #[getter]
     fn _policy(&self, py: Python<'_>) -> Object {
         self.policy.clone_ref(py)
+    }
+
+    /// The policy of a key, for those who lay another over it.
+    fn _policy_of(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Object> {
+        Ok(self.recipe_of(key)?.source.clone_ref(py))
+    }
+
+    /// Patterns with a policy each, the first that fits counts; in force at once, here and in all namespaces.
+    fn _set_rules(&self, rules: Vec<(String, Object)>) -> PyResult<()> {
+        self.tier.set_rules(Rulebook::new(rules)?);
+        Ok(())
     }
 
     #[getter]
@@ -277,7 +296,7 @@ impl CacheCore {
         value: &Bound<'_, PyAny>,
         ttl: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        self.put(py, key, value, self.ttl_of(ttl)?)
+        self.put(py, key, value, self.ttl_of(ttl, key)?)
     }
 
     fn _add(
@@ -287,7 +306,7 @@ impl CacheCore {
         value: &Bound<'_, PyAny>,
         ttl: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
-        let (spot, kept) = (self.spot(key)?, self.kept(value, self.ttl_of(ttl)?)?);
+        let (spot, kept) = (self.spot(key)?, self.kept(value, self.ttl_of(ttl, key)?)?);
         let absent = self.served(py, &spot)?.is_none();
         let stores = kept.ttl.is_some();
         if absent && stores {
@@ -303,7 +322,7 @@ impl CacheCore {
         value: &Bound<'_, PyAny>,
         ttl: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
-        let (spot, kept) = (self.spot(key)?, self.kept(value, self.ttl_of(ttl)?)?);
+        let (spot, kept) = (self.spot(key)?, self.kept(value, self.ttl_of(ttl, key)?)?);
         let present = self.served(py, &spot)?.is_some();
         // What must not be stored removes what is there, so that no older value comes back.
         if present || self.space.is_disabled() {
@@ -317,7 +336,7 @@ impl CacheCore {
     }
 
     fn _touch(&self, py: Python<'_>, key: &Bound<'_, PyAny>, ttl: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let (spot, ttl) = (self.spot(key)?, self.ttl_of(ttl)?);
+        let (spot, ttl) = (self.spot(key)?, self.ttl_of(ttl, key)?);
         let Some((value, _, target)) = self.served(py, &spot)? else { return Ok(false) };
         drop(value);
         if ttl == Some(Duration::ZERO) {
@@ -363,7 +382,7 @@ impl CacheCore {
         }
         let spot = self.spot(key)?;
         let Some((value, _, target)) = self.served(py, &spot)? else {
-            self.put(py, key, by, self.ttl_of(ttl)?)?;
+            self.put(py, key, by, self.ttl_of(ttl, key)?)?;
             return Ok(by.clone().unbind());
         };
         let value = value.into_bound(py);
@@ -377,7 +396,7 @@ impl CacheCore {
         let sum = value.add(by)?;
         let life = self.tier.memory.lock().entries.resolve(target).map(|_| ());
         let left = self._ttl(py, key)?.filter(|left| left.is_finite() && life.is_some());
-        let ttl = if ttl.is(PyEllipsis::get(py)) { left.map(Duration::from_secs_f64) } else { self.ttl_of(ttl)? };
+        let ttl = if ttl.is(PyEllipsis::get(py)) { left.map(Duration::from_secs_f64) } else { self.ttl_of(ttl, key)? };
         self.put(py, key, &sum, ttl)?;
         Ok(sum.unbind())
     }
@@ -395,12 +414,11 @@ impl CacheCore {
     }
 
     fn _set_many(&self, py: Python<'_>, items: &Bound<'_, PyAny>, ttl: &Bound<'_, PyAny>) -> PyResult<()> {
-        let ttl = self.ttl_of(ttl)?;
         // All keys are checked before the first is stored: a bad one leaves nothing half done.
         let mut wanted = Vec::new();
         for key in items.try_iter()? {
             let key = key?;
-            wanted.push((self.spot(&key)?, self.kept(&items.get_item(&key)?, ttl)?));
+            wanted.push((self.spot(&key)?, self.kept(&items.get_item(&key)?, self.ttl_of(ttl, &key)?)?));
         }
         wanted.into_iter().try_for_each(|(spot, kept)| spot.put(py, &self.tier, &self.space, kept))
     }
@@ -408,18 +426,18 @@ impl CacheCore {
     /// Notes that there is nothing under these names, all of which are checked before the first is noted.
     fn _set_missing(&self, py: Python<'_>, keys: &Bound<'_, PyAny>, ttl: &Bound<'_, PyAny>) -> PyResult<()> {
         let given = if ttl.is(PyEllipsis::get(py)) { None } else { options::ttl(ttl, "ttl", false)? };
-        let Some(ttl) = given.or(self.recipe.policy.negative_ttl) else {
-            let text = format!("invalid ttl: {}; give ttl=, or the cache Policy(negative_ttl=...)", shown(ttl));
-            return Err(errors::config(py, text));
-        };
         let not_found = self.state.not_found(py)?;
         let mut wanted = Vec::new();
         for key in keys.try_iter()? {
             let key = key?;
-            wanted.push((self.spot(&key)?, not_found.call1((format!("nothing is under {}", shown(&key)),))?.unbind()));
+            let Some(ttl) = given.or(self.recipe_of(&key)?.policy.negative_ttl) else {
+                let text = format!("invalid ttl: {}; give ttl=, or the cache Policy(negative_ttl=...)", shown(ttl));
+                return Err(errors::config(py, text));
+            };
+            let error = not_found.call1((format!("nothing is under {}", shown(&key)),))?.unbind();
+            wanted.push((self.spot(&key)?, Kept::nothing(error, ttl)));
         }
-        for (spot, error) in wanted {
-            let mut kept = Kept::nothing(error, ttl);
+        for (spot, mut kept) in wanted {
             kept.ttl = kept.ttl.filter(|_| !self.space.is_disabled());
             spot.put(py, &self.tier, &self.space, kept)?;
         }
@@ -428,7 +446,7 @@ impl CacheCore {
 
     /// Why a lookup of this name would do what it does.
     fn _explain(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Object> {
-        views::explain(py, &self.tier, &self.spot(key)?, &self.recipe, shown(key), Refresh::Behind)
+        views::explain(py, &self.tier, &self.spot(key)?, &*self.recipe_of(key)?, shown(key), Refresh::Behind)
     }
 
     fn _delete_many(&self, py: Python<'_>, keys: &Bound<'_, PyAny>) -> PyResult<u64> {

@@ -16,6 +16,7 @@ use crate::core::memory::mix;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyEllipsis;
 use pyo3::types::{PyTuple, PyType};
 use std::ffi::CStr;
 use std::ptr::{addr_of_mut, null_mut};
@@ -189,7 +190,7 @@ unsafe extern "C" fn set_sync(
                 return set_spelled(core, &call);
             }
             let ttl = if call.count == 3 { plain_seconds(*row.add(2)).map(Some) } else { Some(core.recipe.policy.ttl) };
-            let plain = !core.space.is_disabled() && !core.tier.listeners.any();
+            let plain = !core.space.is_disabled() && !core.tier.listeners.any() && !core.tier.has_rules();
             let Some(ttl) = ttl.filter(|_| plain) else { return set_spelled(core, &call) };
             let (key, value) = (call.at(py, 0), call.at(py, 1));
             let stored = copy::isolate(&value, core.recipe.copy).and_then(|(stored, kind)| {
@@ -233,8 +234,10 @@ unsafe fn set_spelled(core: &CacheCore, call: &Spelling) -> *mut ffi::PyObject {
                 let text = format!("invalid tags: {}; leave them out: this version has no tags yet", shown(&tags));
                 return Err(errors::config(py, text));
             }
-            let ttl = ttl.map_or(Ok(core.recipe.policy.ttl), |ttl| core.ttl_of(&ttl))?;
-            core.put(py, key.as_ref().unwrap_or(&none), value.as_ref().unwrap_or(&none), ttl)?;
+            let (key, value) = (key.as_ref().unwrap_or(&none), value.as_ref().unwrap_or(&none));
+            let left_out = || PyEllipsis::get(py).to_owned().into_any();
+            let ttl = core.ttl_of(&ttl.unwrap_or_else(left_out), key)?;
+            core.put(py, key, value, ttl)?;
             Ok(none)
         });
         given_back(py, done)

@@ -137,6 +137,8 @@ pub fn recipe(policy: &Bound<'_, PyAny>, name: String) -> PyResult<Recipe> {
         errors: options::kept_errors(&policy.getattr("cache_errors")?)?,
         fallback: fallback.into_iter().next(),
         copy: Mode::parse(&copy).ok_or_else(|| bad_copy(&copy))?,
+        source: policy.clone().unbind(),
+        ruled: Default::default(),
         name,
     })
 }

@@ -22,13 +22,13 @@ use super::request::{Alias, Loader, Recipe, Request, Spot, Told};
 use super::signature::{Kind, Parameter, Signature};
 use super::state::State;
 use super::tier::{Object, Space, Tier};
-use super::{args, asyncio};
+use super::{args, asyncio, rulebook};
 use crate::core::flight::Life;
 use crate::core::memory::mix;
 use crate::core::stats::Stats;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyString, PyTuple};
 use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;
 use std::sync::Arc;
@@ -247,6 +247,7 @@ impl Function {
         let values = self.bind(py, given)?;
         let placed = self.place(py, state, &values);
         let (spot, space, alias) = placed.map_err(|error| errors::not_stop(py, error))?;
+        let recipe = self.recipe_for(py, state, &spot, &values)?;
         let (all, names) = given.owned(py);
         let loader = Loader {
             callable: self.loader.clone_ref(py),
@@ -255,7 +256,7 @@ impl Function {
             bound: Default::default(),
         };
         let refresher = self.refresher.as_ref().map(|refresher| self.refresh(py, refresher, &values)).transpose()?;
-        let bound = if self.recipe.ttl.is_some() { self.told(py, values)? } else { Default::default() };
+        let bound = if recipe.ttl.is_some() { self.told(py, values)? } else { Default::default() };
         let loader = Loader { bound, ..loader };
         Ok(Request {
             tier: self.tier.clone(),
@@ -264,12 +265,33 @@ impl Function {
             alias,
             loader,
             refresher,
-            recipe: self.recipe.clone(),
+            recipe,
             life: self.life,
             refresh: false,
             began: Default::default(),
             behind: Default::default(),
         })
+    }
+
+    /// How this call's value is kept: by the rule that fits its name, if the cache has rules.
+    fn recipe_for(
+        &self,
+        py: Python<'_>,
+        state: &State,
+        spot: &Spot,
+        values: &[Bound<'_, PyAny>],
+    ) -> PyResult<Arc<Recipe>> {
+        if !self.tier.has_rules() {
+            return Ok(self.recipe.clone());
+        }
+        match spot.key.bind(py).cast::<PyString>() {
+            Ok(name) if self.names.is_some() => rulebook::recipe_for(py, &self.tier, &self.recipe, name.to_str()?),
+            _ => match self.naming.canonical(py, state, &self.signature, values) {
+                Ok(key) => rulebook::recipe_for(py, &self.tier, &self.recipe, &key),
+                // A call that has no name fits no rule.
+                Err(_) => Ok(self.recipe.clone()),
+            },
+        }
     }
 
     /// The call that refreshes behind: of the values that make the key, by name.

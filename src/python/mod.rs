@@ -6,7 +6,7 @@
 //! - the cache: `tier`, `guarded`, `owner`, `cache`, `decorate`, `copy`, `options`, `views`, `errors`, `clock`, `process`
 //! - sizes: `weigh`, `layout`
 //! - listeners: `events`
-//! - loaders that are protected: `resilience`
+//! - loaders that are protected: `resilience`; policies per key: `rulebook`
 
 mod alarm;
 mod args;
@@ -35,6 +35,7 @@ mod raw;
 mod reply;
 mod request;
 mod resilience;
+mod rulebook;
 mod seat;
 mod signature;
 mod state;

@@ -6,6 +6,8 @@
 use super::copy::{self, Mode};
 use super::errors;
 use super::events::{Details, Kind, Stored};
+use super::guarded::Guarded;
+use super::rulebook::Ruled;
 use super::seat::{Outcome, Waiter};
 use super::state::State;
 use super::task::Running;
@@ -99,6 +101,10 @@ pub struct Recipe {
     pub fallback: Option<Object>,
     /// Copies.
     pub copy: Mode,
+    /// The `samovar.Policy` it was made of.
+    pub source: Object,
+    /// What the cache's rules make of it.
+    pub ruled: Guarded<Ruled>,
     /// For messages.
     pub name: String,
 }
@@ -131,7 +137,7 @@ impl Recipe {
     /// All objects it holds, for the collector.
     pub fn objects(&self) -> impl Iterator<Item = &Object> {
         let optional = [&self.ttl, &self.cache_if, &self.fallback];
-        optional.into_iter().flatten().chain(self.errors.iter().map(|(class, _)| class))
+        optional.into_iter().flatten().chain(self.errors.iter().map(|(class, _)| class)).chain([&self.source])
     }
 
     /// How long an exception of a class to be kept is.

@@ -5,6 +5,7 @@
 
 use super::events::Listeners;
 use super::guarded::Guarded;
+use super::rulebook::Rulebook;
 use super::seat::Waiter;
 use super::state::State;
 use crate::core::clock::{Clock, Millis};
@@ -139,6 +140,8 @@ pub struct Tier {
     adopted: Guarded<Vec<Arc<Space>>>,
     /// The namespaces that are disabled, as often as they were.
     disabled: Guarded<Vec<String>>,
+    rules: Guarded<Option<Arc<Rulebook>>>,
+    has_rules: AtomicBool,
     weigher: Guarded<Weigher>,
     weighs: AtomicBool,
     /// Whether the last slice of the sweep left something over.
@@ -181,6 +184,8 @@ impl Tier {
             names: Guarded::default(),
             adopted: Guarded::default(),
             disabled: Guarded::default(),
+            rules: Guarded::default(),
+            has_rules: AtomicBool::new(false),
             weigher: Guarded::new(weigher),
             weighs: AtomicBool::new(bound.weight != u64::MAX),
             behind: AtomicBool::new(false),
@@ -226,6 +231,24 @@ impl Tier {
             );
             super::errors::config(py, text)
         })
+    }
+
+    /// True if policies may differ by key.
+    #[inline]
+    pub fn has_rules(&self) -> bool {
+        self.has_rules.load(Relaxed)
+    }
+
+    /// The rules in force.
+    pub fn rules(&self) -> Option<Arc<Rulebook>> {
+        if self.has_rules() { self.rules.lock().clone() } else { None }
+    }
+
+    /// Other rules, in force from now on.
+    pub fn set_rules(&self, rules: Option<Arc<Rulebook>>) {
+        self.has_rules.store(rules.is_some(), Relaxed);
+        let before = std::mem::replace(&mut *self.rules.lock(), rules);
+        drop(before);
     }
 
     /// Changes the bound, now; what is beyond it leaves a few entries at a time.
@@ -437,7 +460,7 @@ impl Tier {
         {
             return false;
         }
-        if !self.listeners.visit(visit) {
+        if !self.listeners.visit(visit) || self.rules().is_some_and(|book| !book.objects().all(&mut *visit)) {
             return false;
         }
         let memory = self.memory.lock();
@@ -467,6 +490,7 @@ impl Tier {
         let weigher = std::mem::replace(&mut *self.weigher.lock(), Weigher::Native);
         drop(weigher);
         self.listeners.clear();
+        self.set_rules(None);
         let spaces: Vec<Arc<Space>> = self.names.lock().values().chain(self.adopted.lock().iter()).cloned().collect();
         for space in spaces {
             self.drain_space(&space);

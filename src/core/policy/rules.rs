@@ -78,6 +78,18 @@ impl<T> Rules<T> {
         right && (need.decides || self.rules[need.rule as usize].0.fits(key))
     }
 
+    /// The same patterns, each deciding something else.
+    pub fn map<U>(self, mut f: impl FnMut(T) -> U) -> Rules<U> {
+        let Rules { rules, literals, needs, bare } = self;
+        let rules = rules.into_iter().map(|(glob, value)| (glob, f(value))).collect();
+        Rules { rules, literals, needs, bare }
+    }
+
+    /// What they decide, in order.
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.rules.iter().map(|(_, value)| value)
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.rules.len()
