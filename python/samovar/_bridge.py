@@ -21,7 +21,7 @@ async def awaited(awaitable: Awaitable[Any]) -> Any:
 
 
 def refresh_failed(name: str, error: BaseException) -> None:
-    """Say in the log why a refresh that nobody waited for has failed: once a minute for each function, else at debug level."""
+    """Say in the log why a refresh that nobody waited for has failed: as a warning once a minute for each function."""
     import logging
     import time
 

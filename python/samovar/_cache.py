@@ -337,7 +337,8 @@ class Cache(_core.CacheCore):
     def configure(self, *, rules: Iterable[Rule]) -> None:
         """Put other rules in force at once, for this cache and all its namespaces, in place of those before.
 
-        What is stored keeps the ttl it was given; windows, time-outs and what is loaded from now on follow the new rules.
+        What is stored keeps the ttl it was given; windows, time-outs and what is loaded from now on follow the new
+        rules.
 
         Raises:
             ConfigError: A rule cannot be; those before stay in force.
