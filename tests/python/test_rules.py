@@ -176,21 +176,21 @@ def test_a_rule_that_contradicts_a_functions_policy_is_told_to_the_caller(cache:
 
 
 def test_rules_and_what_they_made_of_policies_are_freed_with_their_cache() -> None:
-    class Error(Exception):
+    class KeptError(Exception):
         pass
 
-    def scene() -> weakref.ref[type[Error]]:
-        class Own(Error):
+    def scene() -> weakref.ref[type[KeptError]]:
+        class OwnError(KeptError):
             pass
 
-        cache = Cache(name="freed", rules=[Rule("k", cache_errors={Own: "1m"})])
+        cache = Cache(name="freed", rules=[Rule("k", cache_errors={OwnError: "1m"})])
 
         @cache.cached("1m", key="k")
         def load() -> Any:
             return cache
 
         load()
-        return weakref.ref(Own)
+        return weakref.ref(OwnError)
 
     gone = scene()
     gc.collect()
