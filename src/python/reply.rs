@@ -198,23 +198,22 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
 #[cold]
 unsafe fn abandon(reply: *mut Reply) {
     Python::attach(|py| {
-        // SAFETY: the reply is still whole; an error that is being handled is put aside meanwhile.
+        // SAFETY: the reply is still whole.
+        let (value, call) = unsafe { (std::mem::replace(&mut (*reply).value, null_mut()), (*reply).call.take()) };
+        // SAFETY: the interpreter is held; the value was the reply's own reference.
         unsafe {
-            let (mut kind, mut error, mut trace) = (null_mut(), null_mut(), null_mut());
-            ffi::PyErr_Fetch(&mut kind, &mut error, &mut trace);
-            let value = std::mem::replace(&mut (*reply).value, null_mut());
-            let call = (*reply).call.take();
-            if !value.is_null() {
-                ffi::Py_DECREF(value);
-                warn(py, "a cached call");
-            }
-            if let Some(mut call) = call {
-                if call.is_untouched() {
-                    warn(py, &call.name());
+            raw::aside(|| {
+                if !value.is_null() {
+                    ffi::Py_DECREF(value);
+                    warn(py, "a cached call");
                 }
-                call.abandon(py);
-            }
-            ffi::PyErr_Restore(kind, error, trace);
+                if let Some(mut call) = call {
+                    if call.is_untouched() {
+                        warn(py, &call.name());
+                    }
+                    call.abandon(py);
+                }
+            });
         }
     });
 }
