@@ -491,6 +491,8 @@ class Names(dict[str, Any]):
         try:
             return eval(text, {}, self)  # as `typing.get_type_hints` does, but for one annotation
         except Exception:
+            # An annotation is any expression at all, of names that may exist for type checkers alone, so it may raise
+            # anything; a program that runs without us must not stop for it. Only a mark that we would miss matters.
             if "NoCacheKey" in text:
                 raise refuse("annotation", text, "it cannot be read here; use ignore= instead of NoCacheKey") from None
             return None
