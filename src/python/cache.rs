@@ -9,7 +9,7 @@ use super::keys;
 use super::options::{self, shown};
 use super::owner::TierOwner;
 use super::reply;
-use super::request::{Kept, Loader, Recipe, Request, Spot, Ttl};
+use super::request::{Kept, Loader, Recipe, Request, Served, Spot, Ttl};
 use super::state::State;
 use super::tier::{Object, Space, Tier, Weigher};
 use super::{blocking, clock, errors, views};
@@ -88,16 +88,9 @@ impl CacheCore {
         self.spot(key)?.put(py, &self.tier, &self.space, self.kept(value, ttl)?)
     }
 
-    /// The served value at a spot, its copy kind and its slot. Not a use.
-    fn served(&self, py: Python<'_>, spot: &Spot) -> PyResult<Option<(Object, u32, Target)>> {
-        let (found, _) = spot.locate(py, &self.tier)?;
-        let memory = self.tier.memory.lock();
-        let id = found.filter(|_| !self.space.is_disabled()).and_then(|found| memory.entries.resolve(found));
-        let id = id.filter(|&id| memory.entries.is_served(id, |end| self.tier.clock.has_come(end)));
-        Ok(id.and_then(|id| {
-            let found = memory.entries.peek(id)?;
-            Some((found.value.clone_ref(py), found.tag, memory.entries.target(id)))
-        }))
+    /// What is served under a name, for methods that are no use of it.
+    fn served(&self, py: Python<'_>, spot: &Spot) -> PyResult<Option<Served>> {
+        spot.served(py, &self.tier, &self.space)
     }
 
     /// A hit by name: an owned reference, or null for a miss. Counts either.
@@ -257,8 +250,7 @@ impl CacheCore {
 
     fn _touch(&self, py: Python<'_>, key: &Bound<'_, PyAny>, ttl: &Bound<'_, PyAny>) -> PyResult<bool> {
         let (spot, ttl) = (self.spot(key)?, self.ttl_of(ttl)?);
-        let Some((value, _, target)) = self.served(py, &spot)? else { return Ok(false) };
-        drop(value);
+        let Some(Served { target, .. }) = self.served(py, &spot)? else { return Ok(false) };
         if ttl == Some(Duration::ZERO) {
             return spot.delete(py, &self.tier, &self.space);
         }
@@ -282,11 +274,9 @@ impl CacheCore {
 
     /// Seconds left; infinity without expiry, None if it is not there.
     fn _ttl(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
-        let Some((_value, _, target)) = self.served(py, &self.spot(key)?)? else { return Ok(None) };
-        let memory = self.tier.memory.lock();
-        let ends = memory.entries.resolve(target).map(|id| memory.entries.life(id).1);
-        let left = |ends| if ends == NEVER { f64::INFINITY } else { (ends - self.tier.clock.now()) as f64 / 1000.0 };
-        Ok(ends.map(left))
+        let Some(Served { deadline, .. }) = self.served(py, &self.spot(key)?)? else { return Ok(None) };
+        let left = deadline.saturating_sub(self.tier.clock.now());
+        Ok(Some(if deadline == NEVER { f64::INFINITY } else { left as f64 / 1000.0 }))
     }
 
     fn _incr(
@@ -301,7 +291,7 @@ impl CacheCore {
             return Err(PyTypeError::new_err(text));
         }
         let spot = self.spot(key)?;
-        let Some((value, _, target)) = self.served(py, &spot)? else {
+        let Some(Served { value, deadline, .. }) = self.served(py, &spot)? else {
             self.put(py, key, by, self.ttl_of(ttl)?)?;
             return Ok(by.clone().unbind());
         };
@@ -314,10 +304,12 @@ impl CacheCore {
             )));
         }
         let sum = value.add(by)?;
-        let life = self.tier.memory.lock().entries.resolve(target).map(|_| ());
-        let left = self._ttl(py, key)?.filter(|left| left.is_finite() && life.is_some());
-        let ttl = if ttl.is(PyEllipsis::get(py)) { left.map(Duration::from_secs_f64) } else { self.ttl_of(ttl)? };
-        self.put(py, key, &sum, ttl)?;
+        if ttl.is(PyEllipsis::get(py)) {
+            // A counter ends when it would have ended, however often it is incremented.
+            spot.put_until(py, &self.tier, &self.space, self.kept(&sum, None)?, deadline)?;
+        } else {
+            spot.put(py, &self.tier, &self.space, self.kept(&sum, self.ttl_of(ttl)?)?)?;
+        }
         Ok(sum.unbind())
     }
 

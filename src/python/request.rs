@@ -170,6 +170,20 @@ pub enum Lookup {
     Absent(Option<Target>),
 }
 
+/// An entry that is not past its time.
+pub struct Served {
+    /// The stored object.
+    pub value: Object,
+    /// How readers get it.
+    pub kind: u32,
+    /// Its slot.
+    pub target: Target,
+    /// When it was stored.
+    pub created: Millis,
+    /// When it ends.
+    pub deadline: Millis,
+}
+
 impl Spot {
     /// Finds the entry, whatever its state, and the flight.
     pub fn locate(&self, py: Python<'_>, tier: &Tier) -> PyResult<(Option<Target>, Option<FlightId>)> {
@@ -187,16 +201,47 @@ impl Spot {
         (entry, memory.flights.find(self.hash, same))
     }
 
+    /// What a get would be given now. Not a use, and not counted.
+    pub fn served(&self, py: Python<'_>, tier: &Tier, space: &Space) -> PyResult<Option<Served>> {
+        let (found, _) = self.locate(py, tier)?;
+        let memory = tier.memory.lock();
+        let id = found.filter(|_| !space.is_disabled()).and_then(|found| memory.entries.resolve(found));
+        let id = id.filter(|&id| memory.entries.is_served(id, |end| tier.clock.has_come(end)));
+        Ok(id.and_then(|id| {
+            let found = memory.entries.peek(id)?;
+            let (created, deadline) = memory.entries.life(id);
+            let (value, kind) = (found.value.clone_ref(py), found.tag);
+            Some(Served { value, kind, target: memory.entries.target(id), created, deadline })
+        }))
+    }
+
     /// Stores a value as an explicit write: whatever loads this key now will not replace it.
     #[inline]
     pub fn put(self, py: Python<'_>, tier: &Tier, space: &Space, kept: Kept) -> PyResult<()> {
-        let Kept { value, kind, ttl: Some(ttl), weight } = kept else {
+        let Some(ttl) = kept.ttl else {
             self.delete(py, tier, space)?;
             return Ok(());
         };
         let now = tier.clock.now_for(ttl);
-        let worth = Worth::new(weight, Duration::ZERO);
-        let placement = Placement::new(space.group(), deadline(now, ttl), kind).worth(worth);
+        self.put_from(py, tier, space, kept, (now, deadline(now, ttl)))
+    }
+
+    /// As [`put`](Self::put), for a value that ends when another would have ended.
+    pub fn put_until(self, py: Python<'_>, tier: &Tier, space: &Space, kept: Kept, deadline: Millis) -> PyResult<()> {
+        self.put_from(py, tier, space, kept, (tier.clock.now(), deadline))
+    }
+
+    #[inline(always)]
+    fn put_from(
+        self,
+        py: Python<'_>,
+        tier: &Tier,
+        space: &Space,
+        kept: Kept,
+        (now, deadline): (Millis, Millis),
+    ) -> PyResult<()> {
+        let Kept { value, kind, weight, .. } = kept;
+        let placement = Placement::new(space.group(), deadline, kind).worth(Worth::new(weight, Duration::ZERO));
         let gone = if self.asks {
             self.put_asking(py, tier, value, placement, now)?
         } else {

@@ -1,7 +1,7 @@
 //! What users look at: entries and counters, as the small Python classes of `samovar._views`.
 
 use super::copy;
-use super::request::Spot;
+use super::request::{Served, Spot};
 use super::tier::{Object, Space, Tier};
 use crate::core::clock::NEVER;
 use crate::core::memory::{Eviction, Insight};
@@ -11,14 +11,9 @@ use pyo3::types::PyDict;
 
 /// The Entry at a spot, or None.
 pub fn entry(py: Python<'_>, tier: &Tier, space: &Space, spot: &Spot) -> PyResult<Object> {
-    let (found, _) = spot.locate(py, tier)?;
-    let memory = tier.memory.lock();
-    let id = found.filter(|_| !space.is_disabled()).and_then(|found| memory.entries.resolve(found));
-    let id = id.filter(|&id| memory.entries.is_served(id, |end| tier.clock.has_come(end)));
-    let Some((id, found)) = id.and_then(|id| Some((id, memory.entries.peek(id)?))) else { return Ok(py.None()) };
-    let (value, kind) = (found.value.clone_ref(py), found.tag);
-    let (created, deadline) = memory.entries.life(id);
-    drop(memory);
+    let Some(Served { value, kind, created, deadline, .. }) = spot.served(py, tier, space)? else {
+        return Ok(py.None());
+    };
     let value = copy::hand_out(value.bind(py), kind)?;
     let seconds = |moment| tier.clock.wall(moment) as f64 / 1000.0;
     let ends = (deadline < NEVER).then(|| seconds(deadline));
