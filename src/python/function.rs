@@ -25,6 +25,7 @@ use super::{args, asyncio};
 use crate::core::flight::Life;
 use crate::core::memory::mix;
 use crate::core::stats::Stats;
+use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -59,6 +60,8 @@ pub struct Function {
     pub recipe: Arc<Recipe>,
     /// Whether the first parameter is the instance a method was called on.
     pub is_method: AtomicBool,
+    /// Whether the first parameter is the class of a class method.
+    pub takes_class: bool,
     /// Spaces of instances.
     pub instances: Instances,
 }
@@ -297,7 +300,7 @@ impl Function {
         }
         let request = match self.request(py, state, given) {
             // A call that does not fit the signature gets the function's own TypeError.
-            Err(error) if error.is_instance_of::<pyo3::exceptions::PyTypeError>(py) && self.misfits(py, given) => {
+            Err(error) if error.is_instance_of::<PyTypeError>(py) && self.misfits(py, given) => {
                 // SAFETY: we are within that call.
                 return unsafe { given.call(py, &self.wrapped) };
             }
@@ -484,12 +487,31 @@ impl<'py> This<'py> {
     }
 
     /// The call meant by a method's arguments: with the instance in front, if bound.
-    pub fn with_instance<R>(&self, given: Given, body: impl FnOnce(Given) -> R) -> R {
-        let Some(instance) = &self.instance else { return body(given) };
+    pub fn with_instance<R>(&self, given: Given, body: impl FnOnce(Given) -> PyResult<R>) -> PyResult<R> {
+        let Some(instance) = &self.instance else {
+            self.check_class(given)?;
+            return body(given);
+        };
         let mut row = Vec::with_capacity(given.all().len() + 1);
         row.push(instance.as_ptr());
         row.extend_from_slice(given.all());
         body(Given::new(row.as_ptr(), given.positional + 1, given.names))
+    }
+
+    /// From 3.13 on a `classmethod` around a cached function gives it the class in calls, but not in calls of its methods:
+    /// they would take the first argument for the class, and forget another entry than the one that was meant.
+    fn check_class(&self, given: Given) -> PyResult<()> {
+        let first = given.all().first().filter(|_| given.positional > 0);
+        // SAFETY: a type check on a valid object.
+        if !self.function.takes_class || first.is_none_or(|&first| unsafe { ffi::PyType_Check(first) } != 0) {
+            return Ok(());
+        }
+        let text = format!(
+            "a method of the class method {} was given no class; put @cached above @classmethod, so that it knows the \
+             class, or give the class first",
+            self.function.naming.id
+        );
+        Err(PyTypeError::new_err(text))
     }
 }
 
