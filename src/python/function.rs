@@ -14,6 +14,7 @@ use super::copy;
 use super::errors;
 use super::instances::Instances;
 use super::keys::{KeyRule, Made, Naming};
+use super::method;
 use super::owner::TierOwner;
 use super::raw::{self, protect};
 use super::reply;
@@ -713,7 +714,10 @@ unsafe extern "C" fn getattro(object: *mut ffi::PyObject, name: *mut ffi::PyObje
             return ffi::PyObject_GetAttr((*this).origin, name);
         }
         let found = ffi::PyObject_GenericGetAttr(object, name);
-        if found.is_null() && !(*this).origin.is_null() && ffi::PyErr_ExceptionMatches(ffi::PyExc_AttributeError) != 0 {
+        if !found.is_null() {
+            return method::shown(&*(*this).state, object, found);
+        }
+        if !(*this).origin.is_null() && ffi::PyErr_ExceptionMatches(ffi::PyExc_AttributeError) != 0 {
             ffi::PyErr_Clear();
             return ffi::PyObject_GetAttr((*this).origin, name);
         }

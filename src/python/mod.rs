@@ -1,6 +1,6 @@
 //! The extension module `samovar._core`: converts, detaches, translates errors. It decides nothing.
 //!
-//! - the hit path: `args`, `signature`, `function`, `reply`, `raw`, `state`
+//! - the hit path: `args`, `signature`, `function`, `method`, `reply`, `raw`, `state`
 //! - keys: `keys`, `encode`, `asking`, `instances`
 //! - loading: `request`, `asyncio`, `blocking`, `seat`, `lease`
 //! - the cache: `tier`, `guarded`, `owner`, `cache`, `decorate`, `copy`, `options`, `views`, `errors`, `clock`, `process`
@@ -24,6 +24,7 @@ mod instances;
 mod keys;
 mod layout;
 mod lease;
+mod method;
 mod options;
 mod owner;
 mod process;

@@ -20,6 +20,8 @@ pub struct State {
     pub reply_type: *mut ffi::PyTypeObject,
     /// The type of decorated functions.
     pub function_type: *mut ffi::PyTypeObject,
+    /// The type of their methods.
+    pub method_type: *mut ffi::PyTypeObject,
     /// The one `StopIteration` used for answers on 3.12 and later.
     pub stop: Cell<*mut ffi::PyObject>,
     idle: UnsafeCell<[*mut Reply; IDLE]>,
@@ -67,6 +69,7 @@ names!(
     __cache_key__,
     __doc__,
     __module__,
+    __signature__,
     __weakref__,
     name
 );
@@ -91,6 +94,7 @@ impl State {
         let state = Box::leak(Box::new(State {
             reply_type: null_mut(),
             function_type: null_mut(),
+            method_type: null_mut(),
             stop: Cell::new(null_mut()),
             idle: UnsafeCell::new([null_mut(); IDLE]),
             idle_len: Cell::new(0),
@@ -101,6 +105,7 @@ impl State {
         }));
         state.reply_type = reply::make_type(py)?;
         state.function_type = super::function::make_type(py)?;
+        state.method_type = super::method::make_type(py)?;
         Ok(state)
     }
 

@@ -151,6 +151,13 @@ def function_of(cache: Cache) -> Callable[[], Any]:
     any_call: Any = call
     assert (call.__name__, call.__doc__, call.__wrapped__(8)) == ("call", "Documented.", {"n": 8})
     assert list(inspect.signature(call).parameters) == ["n"]
+    forget = any_call.invalidate
+    assert list(inspect.signature(forget).parameters) == ["n"]
+    assert (forget == any_call.invalidate, forget.__name__, hash(forget)) == (True, "invalidate", hash(call.invalidate))
+    assert "invalidate" in repr(forget)
+    assert weakref.ref(forget)() is forget
+    any_call.own = forget
+    raises(AttributeError, lambda: forget.nothing)
     assert "call" in repr(call)
     assert any_call.__code__ is any_call.__wrapped__.__code__
     assert any_call.__defaults__ is None

@@ -1,9 +1,12 @@
 """Functions of classes: class methods and static methods in either order, and the methods they have themselves."""
 
 import asyncio
+import copy
+import gc
 import inspect
 import pickle
 import sys
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -96,3 +99,92 @@ def test_a_method_of_a_class_method_that_does_not_know_the_class_says_what_to_do
     assert unbound.peek(Rates, "USD") is not None
     unbound.invalidate(Rates, "USD")
     assert unbound.peek(cls=Rates, code="USD") is None
+
+
+OWN = {
+    "invalidate": "({}) -> None",
+    "peek": "({}) -> samovar._views.Entry | None",
+    "refresh": "({}) -> list[str]",
+    "uncached": "({}) -> list[str]",
+    "key": "({}) -> str",
+    "set": "(value, /, {}) -> None",
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_method_of_a_function_shows_the_parameters_of_the_function(cache: Cache, name: str) -> None:
+    @cache.cached("5m")
+    async def plain(code: str, *, amount: int = 1) -> list[str]:
+        return [code] * amount
+
+    class Shop:
+        @cache.cached("5m")
+        def rates(self, code: str, *, amount: int = 1) -> list[str]:
+            return [code] * amount
+
+        @cache.cached("5m")
+        @classmethod
+        def common(cls, code: str, *, amount: int = 1) -> list[str]:
+            return [code] * amount
+
+    expected = OWN[name].format("code: str, *, amount: int = 1")
+    for function in (plain, Shop().rates, Shop.common):
+        method = getattr(function, name)
+        assert str(inspect.signature(method)) == expected
+        assert method.__name__ == name
+        assert method.__doc__ == getattr(type(plain), name).__doc__
+    whole = str(inspect.signature(getattr(Shop.rates, name)))
+    assert whole == OWN[name].format("self, code: str, *, amount: int = 1")
+
+
+def test_a_method_of_a_function_is_like_any_method(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules.get(__name__) or type(sys)(__name__)
+    monkeypatch.setitem(sys.modules, __name__, module)
+    monkeypatch.setattr(module, "Pickles", Pickles, raising=False)
+
+    @cache.cached("5m")
+    def load(value: int) -> int:
+        return value
+
+    load(1)
+    assert load.invalidate == load.invalidate
+    assert load.invalidate != load.peek
+    assert len({load.peek, load.peek, load.key}) == 2
+    assert load.peek.__self__ is load
+    assert "peek" in repr(load.peek)
+    assert str(inspect.signature(load.set)) == "(_value, /, value: int) -> None"
+    again = pickle.loads(pickle.dumps(Pickles.load.peek))
+    assert again == copy.copy(Pickles.load.peek) == Pickles.load.peek
+    kept = load.peek
+    watched = weakref.ref(kept)
+    assert watched() is kept
+    assert kept(1).value == 1
+    assert kept(value=1).value == 1
+    with pytest.raises(TypeError):
+        kept(1, 2, 3)
+    load.sort = sorted
+    assert load.sort is sorted
+
+
+class Pickles:
+    @staticmethod
+    @cached("5m")
+    def load(n: int) -> int:
+        return n
+
+
+def test_a_cycle_through_a_method_of_a_function_is_collected() -> None:
+    class Node:
+        forget: Any = None
+
+    cache, node = Cache(name="cycle"), Node()
+
+    @cache.cached(copy=False)
+    def load() -> Node:
+        return node  # noqa: F821 - deleted below, after the call
+
+    node.forget = load().forget = load.invalidate
+    seen = weakref.ref(node)
+    del node, load, cache
+    gc.collect()
+    assert seen() is None
