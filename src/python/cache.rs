@@ -8,7 +8,7 @@ use super::copy::{self, Mode};
 use super::keys;
 use super::options::{self, shown};
 use super::owner::TierOwner;
-use super::reply;
+use super::pending;
 use super::request::{Kept, Loader, Recipe, Request, Served, Spot, Ttl};
 use super::state::State;
 use super::tier::{Object, Space, Tier, Weigher};
@@ -355,7 +355,7 @@ impl CacheCore {
     ) -> PyResult<Object> {
         let request = self.request(key, factory, self.ttl_of(ttl)?)?;
         if waits {
-            reply::pending(py, self.state, Call::new(self.state, request))
+            pending::pending(py, self.state, Call::new(self.state, request))
         } else {
             blocking::answer(py, self.state, &request)
         }

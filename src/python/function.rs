@@ -16,6 +16,7 @@ use super::instances::Instances;
 use super::keys::{KeyRule, Made, Naming};
 use super::method;
 use super::owner::TierOwner;
+use super::pending;
 use super::raw::{self, protect};
 use super::reply;
 use super::request::{Alias, Loader, Recipe, Request, Spot, Told};
@@ -308,7 +309,7 @@ impl Function {
             other => other?,
         };
         if self.is_async {
-            reply::pending(py, state, asyncio::Call::new(state, request))
+            pending::pending(py, state, asyncio::Call::new(state, request))
         } else {
             blocking::answer(py, state, &request)
         }

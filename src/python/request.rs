@@ -6,6 +6,7 @@
 use super::asyncio::Running;
 use super::copy::{self, Mode};
 use super::errors;
+use super::pending::Holds;
 use super::seat::{Outcome, Waiter};
 use super::state::State;
 use super::tier::{Gone, Object, PyMemory, Space, Tier, let_go};
@@ -310,6 +311,15 @@ impl Spot {
         drop(memory);
         let_go(py, gone);
         Ok(served)
+    }
+}
+
+impl Holds for Request {
+    fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+        let Loader { callable, args, names, bound } = &self.loader;
+        let own = [Some(&self.spot.key), self.alias.as_ref().map(|alias| &alias.key), Some(callable)];
+        let names = [names, &bound.1].into_iter().flatten().map(Py::as_any);
+        own.into_iter().flatten().chain(args).chain(&bound.0).chain(names).all(visit)
     }
 }
 

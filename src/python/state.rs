@@ -16,8 +16,10 @@ const IDLE: usize = 64;
 
 /// See the module.
 pub struct State {
-    /// The type of awaitables.
+    /// The type of answers that are there.
     pub reply_type: *mut ffi::PyTypeObject,
+    /// The type of answers that are yet to be found.
+    pub pending_type: *mut ffi::PyTypeObject,
     /// The type of decorated functions.
     pub function_type: *mut ffi::PyTypeObject,
     /// The type of their methods.
@@ -93,6 +95,7 @@ impl State {
         let variable = py.import("contextvars")?.getattr("ContextVar")?;
         let state = Box::leak(Box::new(State {
             reply_type: null_mut(),
+            pending_type: null_mut(),
             function_type: null_mut(),
             method_type: null_mut(),
             stop: Cell::new(null_mut()),
@@ -104,6 +107,7 @@ impl State {
             asyncio: PyOnceLock::new(),
         }));
         state.reply_type = reply::make_type(py)?;
+        state.pending_type = super::pending::make_type(py)?;
         state.function_type = super::function::make_type(py)?;
         state.method_type = super::method::make_type(py)?;
         Ok(state)

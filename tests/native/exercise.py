@@ -671,7 +671,15 @@ def knot() -> list[Callable[[], Any]]:
     asyncio.run(later(1))
     later(1).close()
     cache.sync.set("value", [value])
-    value.more = [cache, call, later, owner]
+    value.more = [cache, call, later, owner, call.invalidate]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        answer = Value()
+        answer.more = [later(answer), later.invalidate(answer), later.set(answer, 2), later.invalidate_all()]
+        end = weakref.ref(answer)
+        del answer
+        gc.collect()
+        assert end() is None
     return [weakref.ref(value), weakref.ref(call), weakref.ref(cache), weakref.ref(owner)]
 
 
