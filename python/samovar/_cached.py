@@ -12,7 +12,6 @@ from typing import (
     TYPE_CHECKING,
     Annotated,
     Any,
-    Concatenate,
     ParamSpec,
     Protocol,
     TypeVar,
@@ -61,6 +60,8 @@ if TYPE_CHECKING:
 
 
 S = TypeVar("S")
+S_contra = TypeVar("S_contra", contravariant=True)
+C = TypeVar("C", bound=type[Any])
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
@@ -91,6 +92,16 @@ LATER: dict[str, tuple[object, ...]] = {
 
 class NoCacheKey:
     """Marks a parameter that is not part of the key: ``session: Annotated[Session, NoCacheKey]``."""
+
+
+class TakesFirst(Protocol[S_contra, Q, R_co]):
+    """What is called with an S and then whatever Q says. Checkers tell methods of an S from others by it."""
+
+    def __call__(self, first: S_contra, /, *args: Q.args, **kwargs: Q.kwargs) -> R_co: ...
+
+
+class Stranger:
+    """Nobody asks for one, so a parameter that takes one takes everything: it says nothing about what it is for."""
 
 
 class AsyncCached(Protocol[P, R_co]):
@@ -146,15 +157,20 @@ class AsyncCached(Protocol[P, R_co]):
     def cache_clear(self) -> None:
         """Forget all results and set the counters to zero, as ``functools`` does."""
 
-    # Of the class, of an instance; then by an instance what is a class method, and what is static.
+    # By the class: what takes anything, a class method, and all else, with the instance as it says. By an instance: a
+    # method, a class method, and what is static.
+    @overload
+    def __get__(self: TakesFirst[Stranger, ..., Any], instance: None, owner: type[Any], /) -> AsyncCached[P, R_co]: ...
+    @overload
+    def __get__(self: TakesFirst[C, Q, Coroutine[Any, Any, R]], instance: None, owner: C, /) -> AsyncCached[Q, R]: ...
     @overload
     def __get__(self, instance: None, owner: type[Any], /) -> AsyncCached[P, R_co]: ...
     @overload
     def __get__(
-        self: AsyncCached[Concatenate[S, Q], R], instance: S, owner: type[Any] | None = None, /
+        self: TakesFirst[S, Q, Coroutine[Any, Any, R]], instance: S, owner: type[Any] | None = None, /
     ) -> AsyncCached[Q, R]: ...
     @overload
-    def __get__(self: AsyncCached[Concatenate[S, Q], R], instance: object, owner: S, /) -> AsyncCached[Q, R]: ...
+    def __get__(self: TakesFirst[S, Q, Coroutine[Any, Any, R]], instance: object, owner: S, /) -> AsyncCached[Q, R]: ...
     @overload
     def __get__(self, instance: object, owner: type[Any] | None = None, /) -> AsyncCached[P, R_co]: ...
 
@@ -212,15 +228,18 @@ class SyncCached(Protocol[P, R_co]):
     def cache_clear(self) -> None:
         """Forget all results and set the counters to zero, as ``functools`` does."""
 
-    # Of the class, of an instance; then by an instance what is a class method, and what is static.
+    # By the class: what takes anything, a class method, and all else, with the instance as it says. By an instance: a
+    # method, a class method, and what is static.
+    @overload
+    def __get__(self: TakesFirst[Stranger, ..., Any], instance: None, owner: type[Any], /) -> SyncCached[P, R_co]: ...
+    @overload
+    def __get__(self: TakesFirst[C, Q, R], instance: None, owner: C, /) -> SyncCached[Q, R]: ...
     @overload
     def __get__(self, instance: None, owner: type[Any], /) -> SyncCached[P, R_co]: ...
     @overload
-    def __get__(
-        self: SyncCached[Concatenate[S, Q], R], instance: S, owner: type[Any] | None = None, /
-    ) -> SyncCached[Q, R]: ...
+    def __get__(self: TakesFirst[S, Q, R], instance: S, owner: type[Any] | None = None, /) -> SyncCached[Q, R]: ...
     @overload
-    def __get__(self: SyncCached[Concatenate[S, Q], R], instance: object, owner: S, /) -> SyncCached[Q, R]: ...
+    def __get__(self: TakesFirst[S, Q, R], instance: object, owner: S, /) -> SyncCached[Q, R]: ...
     @overload
     def __get__(self, instance: object, owner: type[Any] | None = None, /) -> SyncCached[P, R_co]: ...
 
@@ -277,7 +296,7 @@ def cached(ttl: Any = ..., /, **options: Any) -> Any:
 
 def decorate(cache: Cache, ttl: Any, options: dict[str, Any]) -> Any:
     """Either decorate a function given directly, or return the decorator for these options."""
-    if callable(ttl) and not options and is_function(ttl):
+    if not options and is_function(ttl):
         return build(cache, ttl, {})
     if ttl is not ...:
         if "ttl" in options:
@@ -291,7 +310,7 @@ def decorate(cache: Cache, ttl: Any, options: dict[str, Any]) -> Any:
 
 def is_function(candidate: object) -> bool:
     """True for what `@cached` without parentheses gets; a ttl callable is given with `ttl=`."""
-    return callable(candidate)
+    return callable(candidate) or isinstance(candidate, classmethod)
 
 
 def check_names(options: dict[str, Any]) -> None:
@@ -304,10 +323,13 @@ def check_names(options: dict[str, Any]) -> None:
         raise unknown(others, OPTIONS, "@cached")
 
 
-def build(cache: Cache, function: Callable[..., Any], options: dict[str, Any]) -> Any:
+def build(cache: Cache, function: Any, options: dict[str, Any]) -> Any:
     """Make the cached function: read its signature, check the options against it, hand over to native code."""
     import inspect
 
+    if isinstance(function, classmethod | staticmethod):
+        kind: Any = CachedClassMethod if isinstance(function, classmethod) else staticmethod
+        return kind(build(cache, function.__func__, options))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
     refuse_odd(function)
     signature = inspect.signature(function)
     key = options.get("key")
@@ -337,6 +359,7 @@ def build(cache: Cache, function: Callable[..., Any], options: dict[str, Any]) -
             max_entries=own_bound(options),
             bound=bool(injected) and not options.get("self_contained", False),
             is_method=is_method(function, signature),
+            takes_class=next(iter(signature.parameters), None) == "cls" and in_class_body(function),
         ),
     )
     functools.update_wrapper(decoration, function)
@@ -346,6 +369,14 @@ def build(cache: Cache, function: Callable[..., Any], options: dict[str, Any]) -
     decoration.cache = cache
     decoration.policy = policy
     return decoration
+
+
+class CachedClassMethod(classmethod):  # type: ignore[type-arg]  # pyright: ignore[reportMissingTypeArgument]
+    """A class method whose own methods know the class: from Python 3.13 on those of a plain one do not."""
+
+    def __get__(self, instance: Any, owner: type[Any] | None = None, /) -> Any:
+        function: Any = self.__func__  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        return function.__get__(type(instance) if owner is None else owner)
 
 
 class Decoration:
@@ -359,9 +390,6 @@ def refuse_odd(function: Any) -> None:
     """What cannot be cached, and what to do instead."""
     import inspect
 
-    kind = type(function).__name__
-    if kind in ("classmethod", "staticmethod"):
-        raise refuse("function", function, f"put @{kind} above @cached, not below it")
     if not callable(function):
         raise TypeError(f"@cached needs a function, not {function!r}")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
@@ -375,8 +403,13 @@ def refuse_odd(function: Any) -> None:
 
 def is_method(function: Any, signature: inspect.Signature) -> bool:
     """True for a function with a `self` that a class body defines, wherever it is assigned later."""
+    return next(iter(signature.parameters), None) == "self" and in_class_body(function)
+
+
+def in_class_body(function: Any) -> bool:
+    """True for a function that a class body defines."""
     body = getattr(function, "__qualname__", "").rpartition(".")[0]
-    return bool(body) and not body.endswith("<locals>") and next(iter(signature.parameters), None) == "self"
+    return bool(body) and not body.endswith("<locals>")
 
 
 def function_id(function: Any, version: object) -> str:
@@ -490,6 +523,8 @@ class Names(dict[str, Any]):
         try:
             return eval(text, {}, self)  # as `typing.get_type_hints` does, but for one annotation
         except Exception:
+            # An annotation is any expression at all, of names that may exist for type checkers alone, so it may raise
+            # anything; a program that runs without us must not stop for it. Only a mark that we would miss matters.
             if "NoCacheKey" in text:
                 raise refuse("annotation", text, "it cannot be read here; use ignore= instead of NoCacheKey") from None
             return None

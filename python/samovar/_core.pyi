@@ -21,6 +21,7 @@ __all__ = [
     "CallTicket",
     "ConcurrencyCore",
     "LoadDone",
+    "PendingReply",
     "RateCore",
     "Reply",
     "RetryCore",
@@ -207,6 +208,15 @@ class ConcurrencyCore:
 
 @final
 class CallTicket: ...
+
+@final
+class PendingReply(Awaitable[Any]):
+    def __iter__(self) -> Iterator[Any]: ...
+    def __next__(self) -> Any: ...
+    def __await__(self) -> Generator[Any, Any, Any]: ...
+    def send(self, value: Any, /) -> Any: ...
+    def throw(self, kind: Any, value: Any = None, traceback: Any = None, /) -> Any: ...
+    def close(self) -> None: ...
 
 _state: object
 _reuses_stop_iteration: bool

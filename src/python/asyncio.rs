@@ -4,7 +4,7 @@
 //! cache's, on the first caller's loop, in a copy of the first caller's context; callers come and go.
 
 use super::lease::{self, Wait};
-use super::reply::{Pending, Step};
+use super::pending::{Holds, Pending, Step};
 use super::request::{self, Lookup, Newer, Place, Request};
 use super::seat::{Outcome, Seat, Waiter, Wake};
 use super::state::State;
@@ -240,6 +240,18 @@ impl Call {
             self.stage = Stage::Through(coroutine);
         }
         Ok(step)
+    }
+}
+
+/// What is shared with a load that runs, or with a flight, is theirs too, and they are alive.
+impl Holds for Call {
+    fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+        let stage = match &self.stage {
+            Stage::Waiting(Waiting { seat, .. }) => Arc::strong_count(seat) > 1 || seat.visit(visit),
+            Stage::Through(coroutine) => visit(coroutine),
+            Stage::Fresh | Stage::Over => true,
+        };
+        stage && (Arc::strong_count(&self.request) > 1 || self.request.visit(visit))
     }
 }
 

@@ -9,8 +9,8 @@ use super::events::{Details, Kind};
 use super::keys;
 use super::options::{self, shown};
 use super::owner::TierOwner;
-use super::reply;
-use super::request::{Kept, Loader, Recipe, Request, Spot};
+use super::pending;
+use super::request::{Current, Kept, Loader, Recipe, Request, Spot};
 use super::rulebook::{self, Rulebook};
 use super::state::State;
 use super::tier::{Object, Space, Tier, Weigher};
@@ -101,16 +101,9 @@ impl CacheCore {
         self.spot(key)?.put(py, &self.tier, &self.space, self.kept(value, ttl)?)
     }
 
-    /// The served value at a spot, its copy kind and its slot. Not a use.
-    fn served(&self, py: Python<'_>, spot: &Spot) -> PyResult<Option<(Object, u32, Target)>> {
-        let (found, _) = spot.locate(py, &self.tier)?;
-        let memory = self.tier.memory.lock();
-        let id = found.filter(|_| !self.space.is_disabled()).and_then(|found| memory.entries.resolve(found));
-        let id = id.filter(|&id| memory.entries.is_served(id, |end| self.tier.clock.has_come(end)));
-        Ok(id.and_then(|id| {
-            let found = memory.entries.peek(id)?;
-            Some((found.value.clone_ref(py), found.tag, memory.entries.target(id)))
-        }))
+    /// What is served under a name, for methods that are no use of it.
+    fn served(&self, py: Python<'_>, spot: &Spot) -> PyResult<Option<Current>> {
+        spot.served(py, &self.tier, &self.space)
     }
 
     /// A hit by name: an owned reference, or null. Nothing is counted then: it is a miss, or a hit that somebody listens to.
@@ -337,8 +330,7 @@ impl CacheCore {
 
     fn _touch(&self, py: Python<'_>, key: &Bound<'_, PyAny>, ttl: &Bound<'_, PyAny>) -> PyResult<bool> {
         let (spot, ttl) = (self.spot(key)?, self.ttl_of(ttl, key)?);
-        let Some((value, _, target)) = self.served(py, &spot)? else { return Ok(false) };
-        drop(value);
+        let Some(Current { target, .. }) = self.served(py, &spot)? else { return Ok(false) };
         if ttl == Some(Duration::ZERO) {
             return spot.delete(py, &self.tier, &self.space);
         }
@@ -362,11 +354,9 @@ impl CacheCore {
 
     /// Seconds left; infinity without expiry, None if it is not there.
     fn _ttl(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
-        let Some((_value, _, target)) = self.served(py, &self.spot(key)?)? else { return Ok(None) };
-        let memory = self.tier.memory.lock();
-        let ends = memory.entries.resolve(target).map(|id| memory.entries.span(id).fresh_until);
-        let left = |ends| if ends == NEVER { f64::INFINITY } else { (ends - self.tier.clock.now()) as f64 / 1000.0 };
-        Ok(ends.map(left))
+        let Some(Current { deadline, .. }) = self.served(py, &self.spot(key)?)? else { return Ok(None) };
+        let left = deadline.saturating_sub(self.tier.clock.now());
+        Ok(Some(if deadline == NEVER { f64::INFINITY } else { left as f64 / 1000.0 }))
     }
 
     fn _incr(
@@ -381,7 +371,7 @@ impl CacheCore {
             return Err(PyTypeError::new_err(text));
         }
         let spot = self.spot(key)?;
-        let Some((value, _, target)) = self.served(py, &spot)? else {
+        let Some(Current { value, deadline, .. }) = self.served(py, &spot)? else {
             self.put(py, key, by, self.ttl_of(ttl, key)?)?;
             return Ok(by.clone().unbind());
         };
@@ -394,10 +384,12 @@ impl CacheCore {
             )));
         }
         let sum = value.add(by)?;
-        let life = self.tier.memory.lock().entries.resolve(target).map(|_| ());
-        let left = self._ttl(py, key)?.filter(|left| left.is_finite() && life.is_some());
-        let ttl = if ttl.is(PyEllipsis::get(py)) { left.map(Duration::from_secs_f64) } else { self.ttl_of(ttl, key)? };
-        self.put(py, key, &sum, ttl)?;
+        if ttl.is(PyEllipsis::get(py)) {
+            // A counter ends when it would have ended, however often it is incremented.
+            spot.put_until(py, &self.tier, &self.space, self.kept(&sum, None)?, deadline)?;
+        } else {
+            spot.put(py, &self.tier, &self.space, self.kept(&sum, self.ttl_of(ttl, key)?)?)?;
+        }
         Ok(sum.unbind())
     }
 
@@ -465,7 +457,7 @@ impl CacheCore {
     ) -> PyResult<Object> {
         let request = self.request(key, factory, policy)?;
         if waits {
-            reply::pending(py, self.state, Call::new(self.state, request))
+            pending::pending(py, self.state, Call::new(self.state, request))
         } else {
             blocking::answer(py, self.state, &request)
         }

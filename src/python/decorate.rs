@@ -37,6 +37,7 @@ pub struct Decoration<'py> {
     max_entries: Option<u32>,
     bound: bool,
     is_method: bool,
+    takes_class: bool,
 }
 
 /// Makes a cached function in this cache.
@@ -78,6 +79,7 @@ pub fn _decorate(
         life: if decoration.bound { Life::Bound } else { Life::Shared },
         recipe: Arc::new(recipe),
         is_method: AtomicBool::new(false),
+        takes_class: decoration.takes_class,
         instances: Instances::default(),
     };
     if decoration.is_method {

@@ -15,7 +15,9 @@ use super::errors;
 use super::events::{Details, Kind as Event};
 use super::instances::Instances;
 use super::keys::{KeyRule, Made, Naming};
+use super::method;
 use super::owner::TierOwner;
+use super::pending;
 use super::raw::{self, protect};
 use super::reply;
 use super::request::{Alias, Loader, Recipe, Request, Spot, Told};
@@ -26,6 +28,7 @@ use super::{args, asyncio, rulebook};
 use crate::core::flight::Life;
 use crate::core::memory::mix;
 use crate::core::stats::Stats;
+use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
@@ -64,6 +67,8 @@ pub struct Function {
     pub recipe: Arc<Recipe>,
     /// Whether the first parameter is the instance a method was called on.
     pub is_method: AtomicBool,
+    /// Whether the first parameter is the class of a class method.
+    pub takes_class: bool,
     /// Spaces of instances.
     pub instances: Instances,
 }
@@ -339,14 +344,14 @@ impl Function {
         }
         let request = match self.request(py, state, given) {
             // A call that does not fit the signature gets the function's own TypeError.
-            Err(error) if error.is_instance_of::<pyo3::exceptions::PyTypeError>(py) && self.misfits(py, given) => {
+            Err(error) if error.is_instance_of::<PyTypeError>(py) && self.misfits(py, given) => {
                 // SAFETY: we are within that call.
                 return unsafe { given.call(py, &self.wrapped) };
             }
             other => other?,
         };
         if self.is_async {
-            reply::pending(py, state, asyncio::Call::new(state, request))
+            pending::pending(py, state, asyncio::Call::new(state, request))
         } else {
             blocking::answer(py, state, &request)
         }
@@ -528,12 +533,31 @@ impl<'py> This<'py> {
     }
 
     /// The call meant by a method's arguments: with the instance in front, if bound.
-    pub fn with_instance<R>(&self, given: Given, body: impl FnOnce(Given) -> R) -> R {
-        let Some(instance) = &self.instance else { return body(given) };
+    pub fn with_instance<R>(&self, given: Given, body: impl FnOnce(Given) -> PyResult<R>) -> PyResult<R> {
+        let Some(instance) = &self.instance else {
+            self.check_class(given)?;
+            return body(given);
+        };
         let mut row = Vec::with_capacity(given.all().len() + 1);
         row.push(instance.as_ptr());
         row.extend_from_slice(given.all());
         body(Given::new(row.as_ptr(), given.positional + 1, given.names))
+    }
+
+    /// From 3.13 on a `classmethod` around a cached function gives it the class in calls, but not in calls of its methods:
+    /// they would take the first argument for the class, and forget another entry than the one that was meant.
+    fn check_class(&self, given: Given) -> PyResult<()> {
+        let first = given.all().first().filter(|_| given.positional > 0);
+        // SAFETY: a type check on a valid object.
+        if !self.function.takes_class || first.is_none_or(|&first| unsafe { ffi::PyType_Check(first) } != 0) {
+            return Ok(());
+        }
+        let text = format!(
+            "a method of the class method {} was given no class; put @cached above @classmethod, so that it knows the \
+             class, or give the class first",
+            self.function.naming.id
+        );
+        Err(PyTypeError::new_err(text))
     }
 }
 
@@ -735,7 +759,10 @@ unsafe extern "C" fn getattro(object: *mut ffi::PyObject, name: *mut ffi::PyObje
             return ffi::PyObject_GetAttr((*this).origin, name);
         }
         let found = ffi::PyObject_GenericGetAttr(object, name);
-        if found.is_null() && !(*this).origin.is_null() && ffi::PyErr_ExceptionMatches(ffi::PyExc_AttributeError) != 0 {
+        if !found.is_null() {
+            return method::shown(&*(*this).state, object, found);
+        }
+        if !(*this).origin.is_null() && ffi::PyErr_ExceptionMatches(ffi::PyExc_AttributeError) != 0 {
             ffi::PyErr_Clear();
             return ffi::PyObject_GetAttr((*this).origin, name);
         }

@@ -1,6 +1,6 @@
 //! The extension module `samovar._core`: converts, detaches, translates errors. It decides nothing.
 //!
-//! - the hit path: `args`, `signature`, `function`, `reply`, `raw`, `state`
+//! - the hit path: `args`, `signature`, `function`, `method`, `reply`, `pending`, `raw`, `state`
 //! - keys: `keys`, `encode`, `asking`, `instances`
 //! - loading: `request`, `asyncio`, `blocking`, `seat`, `lease`
 //! - the cache: `tier`, `guarded`, `owner`, `cache`, `decorate`, `copy`, `options`, `views`, `errors`, `clock`, `process`
@@ -28,8 +28,10 @@ mod instances;
 mod keys;
 mod layout;
 mod lease;
+mod method;
 mod options;
 mod owner;
+mod pending;
 mod process;
 mod raw;
 mod reply;
@@ -85,10 +87,11 @@ mod _core {
         let state = state::State::new(py)?;
         module.add("_state", Bound::new(py, StateHandle(state))?)?;
         module.add("_reuses_stop_iteration", reply::REUSES_STOP_ITERATION)?;
-        // SAFETY: both types were just made and are never freed.
+        // SAFETY: the types were just made and are never freed.
         unsafe {
             module.add("CachedFunction", Bound::from_borrowed_ptr(py, state.function_type.cast()))?;
             module.add("Reply", Bound::from_borrowed_ptr(py, state.reply_type.cast()))?;
+            module.add("PendingReply", Bound::from_borrowed_ptr(py, state.pending_type.cast()))?;
         }
         cache_methods::add_to_classes(py)?;
         process::register_hooks(module)

@@ -7,6 +7,7 @@ use super::copy::{self, Mode};
 use super::errors;
 use super::events::{Details, Kind, Stored};
 use super::guarded::Guarded;
+use super::pending::Holds;
 use super::rulebook::Ruled;
 use super::seat::{Outcome, Waiter};
 use super::state::State;
@@ -234,6 +235,18 @@ pub struct Place {
     pub life: Life,
 }
 
+/// An entry that is not past its time.
+pub struct Current {
+    /// The stored object.
+    pub value: Object,
+    /// How readers get it.
+    pub kind: u32,
+    /// Its slot.
+    pub target: Target,
+    /// When it stops being fresh.
+    pub deadline: Millis,
+}
+
 impl Spot {
     /// Finds the entry, whatever its state, and the flight.
     pub fn locate(&self, py: Python<'_>, tier: &Tier) -> PyResult<(Option<Target>, Option<FlightId>)> {
@@ -251,17 +264,48 @@ impl Spot {
         (entry, memory.flights.find(self.hash, same))
     }
 
+    /// What a get would be given now. Not a use, and not counted.
+    pub fn served(&self, py: Python<'_>, tier: &Tier, space: &Space) -> PyResult<Option<Current>> {
+        let (found, _) = self.locate(py, tier)?;
+        let memory = tier.memory.lock();
+        let id = found.filter(|_| !space.is_disabled()).and_then(|found| memory.entries.resolve(found));
+        let id = id.filter(|&id| memory.entries.is_served(id, |end| tier.clock.has_come(end)));
+        Ok(id.and_then(|id| {
+            let found = memory.entries.peek(id)?;
+            let (value, kind) = (found.value.clone_ref(py), found.tag);
+            let deadline = memory.entries.span(id).fresh_until;
+            Some(Current { value, kind, target: memory.entries.target(id), deadline })
+        }))
+    }
+
     /// Stores a value as an explicit write: whatever loads this key now will not replace it.
     #[inline]
     pub fn put(self, py: Python<'_>, tier: &Tier, space: &Space, kept: Kept) -> PyResult<()> {
-        let negative = kept.is_negative();
-        let Kept { value, kind, ttl: Some(ttl), weight } = kept else {
+        let Some(ttl) = kept.ttl else {
             self.delete(py, tier, space)?;
             return Ok(());
         };
         let now = tier.clock.now_for(ttl);
-        let worth = Worth::new(weight, Duration::ZERO);
-        let placement = Placement::new(space.group(), deadline(now, ttl), kind).worth(worth);
+        self.put_from(py, tier, space, kept, (now, deadline(now, ttl)))
+    }
+
+    /// As [`put`](Self::put), for a value that ends when another would have ended.
+    pub fn put_until(self, py: Python<'_>, tier: &Tier, space: &Space, kept: Kept, deadline: Millis) -> PyResult<()> {
+        self.put_from(py, tier, space, kept, (tier.clock.now(), deadline))
+    }
+
+    #[inline(always)]
+    fn put_from(
+        self,
+        py: Python<'_>,
+        tier: &Tier,
+        space: &Space,
+        kept: Kept,
+        (now, deadline): (Millis, Millis),
+    ) -> PyResult<()> {
+        let negative = kept.is_negative();
+        let Kept { value, kind, weight, .. } = kept;
+        let placement = Placement::new(space.group(), deadline, kind).worth(Worth::new(weight, Duration::ZERO));
         let (hash, mut gone) = (self.hash, Gone::default());
         let entered = if self.asks {
             self.put_asking(py, tier, value, placement, now, &mut gone)?
@@ -348,6 +392,17 @@ impl Spot {
             let_go(py, gone)
         }
         Ok(served)
+    }
+}
+
+impl Holds for Request {
+    fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+        let Loader { callable, args, names, bound } = &self.loader;
+        let own = [Some(&self.spot.key), self.alias.as_ref().map(|alias| &alias.key), Some(callable)];
+        let names = [names, &bound.1].into_iter().flatten().map(Py::as_any);
+        let refresh =
+            self.refresher.iter().flat_map(|refresher| [&refresher.callable].into_iter().chain(&refresher.args));
+        own.into_iter().flatten().chain(args).chain(&bound.0).chain(names).chain(refresh).all(visit)
     }
 }
 

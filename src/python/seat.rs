@@ -3,6 +3,7 @@
 //! The outcome is laid into the seat before its owner is woken, so a future carries no value and a cancelled one loses
 //! none. Every waiter has a seat of its own.
 
+use super::pending::Holds;
 use super::state::State;
 use super::tier::Object;
 use crate::core::flight::Home;
@@ -51,6 +52,21 @@ pub struct Seat {
 
 /// What the flights hold of a waiter.
 pub type Waiter = Arc<Seat>;
+
+impl Holds for Seat {
+    fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+        // Nobody else has it, and the collector must not wait for anybody.
+        let told = self.outcome.try_lock();
+        let told = match told.as_deref() {
+            Some(Some(Outcome::Value(told, _) | Outcome::Error(told))) => visit(told),
+            _ => true,
+        };
+        match &self.wake {
+            Wake::Future { future, event_loop } => told && visit(future) && visit(event_loop),
+            Wake::Thread(_) => told,
+        }
+    }
+}
 
 impl Seat {
     /// An empty seat.

@@ -18,10 +18,14 @@ const IDLE: usize = 64;
 
 /// See the module.
 pub struct State {
-    /// The type of awaitables.
+    /// The type of answers that are there.
     pub reply_type: *mut ffi::PyTypeObject,
+    /// The type of answers that are yet to be found.
+    pub pending_type: *mut ffi::PyTypeObject,
     /// The type of decorated functions.
     pub function_type: *mut ffi::PyTypeObject,
+    /// The type of their methods.
+    pub method_type: *mut ffi::PyTypeObject,
     /// The one `StopIteration` used for answers on 3.12 and later.
     pub stop: Cell<*mut ffi::PyObject>,
     idle: UnsafeCell<[*mut Reply; IDLE]>,
@@ -74,6 +78,7 @@ names!(
     __cache_key__,
     __doc__,
     __module__,
+    __signature__,
     __weakref__,
     name
 );
@@ -113,7 +118,9 @@ impl State {
         let variable = py.import("contextvars")?.getattr("ContextVar")?;
         let state = Box::leak(Box::new(State {
             reply_type: null_mut(),
+            pending_type: null_mut(),
             function_type: null_mut(),
+            method_type: null_mut(),
             stop: Cell::new(null_mut()),
             idle: UnsafeCell::new([null_mut(); IDLE]),
             idle_len: Cell::new(0),
@@ -126,7 +133,9 @@ impl State {
             views: PyOnceLock::new(),
         }));
         state.reply_type = reply::make_type(py)?;
+        state.pending_type = super::pending::make_type(py)?;
         state.function_type = super::function::make_type(py)?;
+        state.method_type = super::method::make_type(py)?;
         Ok(state)
     }
 

@@ -156,6 +156,13 @@ def function_of(cache: Cache) -> Callable[[], Any]:
     any_call: Any = call
     assert (call.__name__, call.__doc__, call.__wrapped__(8)) == ("call", "Documented.", {"n": 8})
     assert list(inspect.signature(call).parameters) == ["n"]
+    forget = any_call.invalidate
+    assert list(inspect.signature(forget).parameters) == ["n"]
+    assert (forget == any_call.invalidate, forget.__name__, hash(forget)) == (True, "invalidate", hash(call.invalidate))
+    assert "invalidate" in repr(forget)
+    assert weakref.ref(forget)() is forget
+    any_call.own = forget
+    raises(AttributeError, lambda: forget.nothing)
     assert "call" in repr(call)
     assert any_call.__code__ is any_call.__wrapped__.__code__
     assert any_call.__defaults__ is None
@@ -669,7 +676,15 @@ def knot() -> list[Callable[[], Any]]:
     asyncio.run(later(1))
     later(1).close()
     cache.sync.set("value", [value])
-    value.more = [cache, call, later, owner]
+    value.more = [cache, call, later, owner, call.invalidate]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        answer = Value()
+        answer.more = [later(answer), later.invalidate(answer), later.set(answer, 2), later.invalidate_all()]
+        end = weakref.ref(answer)
+        del answer
+        gc.collect()
+        assert end() is None
     return [weakref.ref(value), weakref.ref(call), weakref.ref(cache), weakref.ref(owner)]
 
 

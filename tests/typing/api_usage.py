@@ -52,19 +52,65 @@ class Rates:
     async def of(cls, code: str) -> float:
         return 1.0
 
+    @cached("5m")
+    @classmethod
+    async def below(cls, code: str) -> float:
+        return 1.0
+
+    @classmethod
+    @cache.cached(ttl=60)
+    def now(cls, code: str, *, amount: int = 1) -> float:
+        return 1.0
+
     @staticmethod
     @cached
     def plain(code: str) -> float:
         return 1.0
+
+    @staticmethod
+    @cached
+    def shown(value: object, width: int) -> str:
+        return str(value)
+
+    @staticmethod
+    @cached
+    def made(kind: type[Memory], size: int) -> Memory:
+        return kind(max_entries=size)
 
     @cached("5m")
     async def own(self, code: str) -> float:
         return 1.0
 
 
-async def use_methods() -> None:
+class More(Rates):
+    pass
+
+
+async def use_class_methods() -> None:
+    assert_type(await Rates.of("EUR"), float)
+    assert_type(await More.of("EUR"), float)
     assert_type(await Rates().of("EUR"), float)
+    assert_type(await Rates.below("EUR"), float)
+    assert_type(await More().below("EUR"), float)
+    assert_type(Rates.now("EUR", amount=2), float)
+    assert_type(More.now("EUR"), float)
+    assert_type(More().now("EUR"), float)
+    assert_type(await Rates.of.refresh("EUR"), float)
+    assert_type(await Rates.of.peek("EUR"), Entry | None)
+    assert_type(Rates.now.key("EUR"), str)
+    await Rates.below.invalidate("EUR")
+    Rates.now.invalidate("EUR", amount=2)
+
+
+def use_static_methods() -> None:
     assert_type(Rates.plain("EUR"), float)
+    assert_type(Rates().plain("EUR"), float)
+    assert_type(Rates.shown(1, 2), str)
+    assert_type(Rates.made(Memory, 2), Memory)
+    assert_type(Rates().made(Memory, 2), Memory)
+
+
+async def use_methods() -> None:
     assert_type(await Rates.own(Rates(), "EUR"), float)
     assert_type(await Rates().own("EUR"), float)
     await Rates().own.invalidate("EUR")
@@ -132,6 +178,10 @@ async def wrong_calls() -> None:
     cache.on("evict")(takes_no_event)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
     await rate(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await rate.invalidate(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await Rates.of(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await Rates.of.invalidate(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Rates.now(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Rates.plain(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await Rates().of(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     sync_user("7")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await cache.set(1, 2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
