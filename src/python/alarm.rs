@@ -3,7 +3,7 @@
 //! The loop's clock and the cache's need not agree: a timer that comes too early is set again, and while the cache's clock
 //! stands still, whoever moves it looks for those whose time is up.
 
-use super::request;
+use super::effects;
 use super::state::State;
 use super::tier::{Object, Tier};
 use crate::core::clock::{Millis, NEVER};
@@ -27,7 +27,7 @@ impl Alarm {
         let Alarm { tier, state, event_loop, due, at } = this.get();
         let now = tier.clock.now();
         if now >= *at {
-            request::expire(this.py(), state, tier, *due);
+            effects::expire(this.py(), state, tier, *due);
         } else if !tier.clock.is_frozen() {
             call_later(this, state, event_loop.bind(this.py()), at - now)?;
         }

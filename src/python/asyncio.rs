@@ -5,11 +5,11 @@
 
 use super::lease::{self, Wait};
 use super::pending::{Holds, Pending, Step};
-use super::request::{self, Lookup, Newer, Place, Request};
+use super::request::{Lookup, Newer, Place, Request};
 use super::seat::{Outcome, Seat, Waiter, Wake};
 use super::state::State;
 use super::tier::Object;
-use super::{alarm, copy, errors, task};
+use super::{alarm, copy, effects, errors, task};
 use crate::core::flight::{Awaited, Due, Home, Lease, Life, Refresh, Ticket};
 use pyo3::exceptions::PyStopIteration;
 use pyo3::ffi;
@@ -303,7 +303,7 @@ impl Pending for Call {
             Stage::Waiting(Waiting { ticket, timer, .. }) => {
                 alarm::cancel(py, self.state, timer);
                 let effects = self.request.tier.memory.lock().flights.leave(ticket);
-                request::run(py, self.state, &self.request.tier, ticket.flight, effects, |_| Outcome::Ended);
+                effects::run(py, self.state, &self.request.tier, ticket.flight, effects, |_| Outcome::Ended);
             }
             Stage::Through(coroutine) => {
                 if let Err(error) = coroutine.bind(py).call_method0("close") {

@@ -4,9 +4,10 @@
 //! directly, and the conditional store decides whose value stays.
 
 use super::copy::{self, Mode};
+use super::effects;
 use super::errors;
 use super::lease::{self, Wait};
-use super::request::{self, Ended, Lookup, Newer, Place, Request};
+use super::request::{Ended, Lookup, Newer, Place, Request};
 use super::seat::{Outcome, Seat, Waiter, Wake};
 use super::state::State;
 use super::task::supersede_if_stranded;
@@ -140,13 +141,13 @@ fn rest(
 ) -> PyResult<Outcome> {
     let leave = || {
         let effects = request.tier.memory.lock().flights.leave(ticket);
-        request::run(py, state, &request.tier, ticket.flight, effects, |_| Outcome::Ended);
+        effects::run(py, state, &request.tier, ticket.flight, effects, |_| Outcome::Ended);
     };
     loop {
         let due = request.tier.memory.lock().flights.patience(ticket);
         let left = Duration::from_millis(due.saturating_sub(request.tier.clock.now()));
         if left.is_zero() {
-            request::expire(py, state, &request.tier, Due::Waiter(ticket));
+            effects::expire(py, state, &request.tier, Due::Waiter(ticket));
         }
         // Who has nothing to be relieved by goes on waiting.
         seat.wait(py, if left.is_zero() { PATIENCE } else { left.min(PATIENCE) });

@@ -10,7 +10,8 @@
 use super::cache::{CacheCore, SyncCore, key_name};
 use super::options::shown;
 use super::raw;
-use super::request::{Kept, Spot};
+use super::recipe::Kept;
+use super::spot::Spot;
 use super::{args, copy, errors, reply};
 use crate::core::memory::mix;
 use pyo3::exceptions::PyTypeError;

@@ -46,7 +46,7 @@ pub fn _advance_clock(by: &Bound<'_, PyAny>) -> PyResult<()> {
     crate::work::wake_if_running();
     let state = by.py().import("samovar._core")?.getattr("_state")?.cast_into::<super::StateHandle>()?;
     for (tier, due) in super::tier::overdue() {
-        super::request::expire(by.py(), state.get().0, &tier, due);
+        super::effects::expire(by.py(), state.get().0, &tier, due);
     }
     Ok(())
 }

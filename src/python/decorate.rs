@@ -8,7 +8,7 @@ use super::function::{Function, new_object};
 use super::instances::Instances;
 use super::keys::{KeyRule, Naming, Part};
 use super::options::{self, shown};
-use super::request::Recipe;
+use super::recipe::Recipe;
 use super::signature::{Kind, Parameter, Signature};
 use super::tier::{Callee, Object};
 use crate::core::flight::Life;

@@ -8,7 +8,7 @@
 use super::guarded::Guarded;
 use super::keys;
 use super::options::shown;
-use super::request::Spot;
+use super::spot::Spot;
 use super::tier::{Gone, Object, Space, Tier, is_below, let_go};
 use super::{copy, errors};
 use crate::core::clock::NEVER;

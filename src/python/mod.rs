@@ -1,8 +1,8 @@
 //! The extension module `samovar._core`: converts, detaches, translates errors. It decides nothing.
 //!
 //! - the hit path: `args`, `signature`, `function`, `method`, `reply`, `pending`, `raw`, `state`
-//! - keys: `keys`, `encode`, `asking`, `instances`
-//! - loading: `request`, `asyncio`, `blocking`, `seat`, `lease`
+//! - keys: `keys`, `encode`, `spot`, `asking`, `instances`
+//! - loading: `recipe`, `request`, `asyncio`, `task`, `alarm`, `blocking`, `seat`, `effects`, `lease`
 //! - the cache: `tier`, `guarded`, `owner`, `cache`, `decorate`, `copy`, `options`, `views`, `errors`, `clock`, `process`
 //! - sizes: `weigh`, `layout`
 //! - listeners: `events`
@@ -18,6 +18,7 @@ mod cache_methods;
 mod clock;
 mod copy;
 mod decorate;
+mod effects;
 mod encode;
 mod errors;
 mod events;
@@ -34,12 +35,14 @@ mod owner;
 mod pending;
 mod process;
 mod raw;
+mod recipe;
 mod reply;
 mod request;
 mod resilience;
 mod rulebook;
 mod seat;
 mod signature;
+mod spot;
 mod state;
 mod task;
 mod tier;

@@ -10,8 +10,8 @@
 
 use super::errors;
 use super::raw::{self, protect};
+use super::recipe::Recipe;
 use super::reply::{self, Awaitable};
-use super::request::Recipe;
 use super::state::State;
 use super::tier::Object;
 use pyo3::exceptions::PyRuntimeError;

@@ -1,180 +1,29 @@
-//! One caller's wish for one key: where the entry is, who loads it if it is not there, and how the value is kept.
+//! One caller's wish for one key: what is there for it, who loads it if nothing is, and what becomes of the load.
 //!
 //! The asyncio and the blocking driver share all of this; they differ only in how they wait. Nothing here decides who
 //! loads: that is `core::flight`.
 
 use super::copy::{self, Mode};
+use super::effects::{Old, run};
 use super::errors;
 use super::events::{Details, Kind, Stored};
-use super::guarded::Guarded;
 use super::pending::Holds;
-use super::rulebook::Ruled;
+use super::recipe::{Kept, Loader, Recipe, call_with};
 use super::seat::{Outcome, Waiter};
+use super::spot::{Alias, Spot};
 use super::state::State;
-use super::task::Running;
 use super::tier::{Gone, Object, PyMemory, Space, Tier, let_go};
 use super::{args, lease};
 use crate::core::clock::{Millis, NEVER, deadline, later};
-use crate::core::flight::{self, Answer, Begin, Bounds, Due, Effect, Effects, Fallback, Fill, FlightId};
+use crate::core::flight::{self, Answer, Begin, Bounds, Effect, Fallback, Fill, FlightId};
 use crate::core::flight::{Home, Input, Lease, Life, Refresh};
 use crate::core::memory::{Discard, New, Placement, Reason, Served, Span, Target, Worth};
-use crate::core::policy::{OnRefreshError, Policy};
+use crate::core::policy::OnRefreshError;
 use pyo3::exceptions::PyException;
-use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
-
-/// Where an entry is: its salted hash and its key.
-pub struct Spot {
-    /// The hash with the space's salt in it.
-    pub hash: u64,
-    /// The key as it is stored.
-    pub key: Object,
-    /// True if only Python can tell whether two such keys are the same.
-    pub asks: bool,
-}
-
-/// A shortcut from call arguments to an entry with a name.
-pub struct Alias {
-    /// The hash of the arguments, salted with the function's own salt.
-    pub hash: u64,
-    /// The arguments.
-    pub key: Object,
-}
-
-/// The function that loads, with its arguments.
-pub struct Loader {
-    /// What is called.
-    pub callable: Object,
-    /// Positional arguments, then the keyword ones.
-    pub args: Vec<Object>,
-    /// The names of the last arguments.
-    pub names: Option<Py<PyTuple>>,
-    /// The same call as a ttl callable is told of it: every parameter in order, defaults applied.
-    pub bound: Told,
-}
-
-/// Positional values, then those of `**kwargs`, and the names of the latter.
-pub type Told = (Vec<Object>, Option<Py<PyTuple>>);
-
-impl Loader {
-    /// Calls it.
-    pub fn call<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        call_with(py, self.callable.bind(py), None, &self.args, self.names.as_ref())
-    }
-}
-
-/// Calls with an optional first argument before the given ones.
-fn call_with<'py>(
-    py: Python<'py>,
-    callable: &Bound<'py, PyAny>,
-    first: Option<&Bound<'py, PyAny>>,
-    args: &[Object],
-    names: Option<&Py<PyTuple>>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let mut row: Vec<*mut ffi::PyObject> = Vec::with_capacity(args.len() + 1);
-    row.extend(first.map(|first| first.as_ptr()));
-    row.extend(args.iter().map(Py::as_ptr));
-    let named = names.map_or(0, |names| names.bind(py).len());
-    let names = names.map_or(std::ptr::null_mut(), Py::as_ptr);
-    // SAFETY: the row holds borrowed references that outlive the call; `names` is a tuple of the last ones' names.
-    unsafe {
-        let result = ffi::PyObject_Vectorcall(callable.as_ptr(), row.as_ptr(), row.len() - named, names);
-        Bound::from_owned_ptr_or_err(py, result)
-    }
-}
-
-/// How loaded values are kept.
-pub struct Recipe {
-    /// Everything that is plain data.
-    pub policy: Policy,
-    /// Says how long a value is fresh, given it and the call's arguments; without it the policy does.
-    pub ttl: Option<Object>,
-    /// A predicate on the value; `None` = keep everything.
-    pub cache_if: Option<Object>,
-    /// Classes of exceptions that are kept, and for how long.
-    pub errors: Vec<(Object, Duration)>,
-    /// Answers when a load has failed and nothing else can: a value, or a function of the call's arguments.
-    pub fallback: Option<Object>,
-    /// Copies.
-    pub copy: Mode,
-    /// The `samovar.Policy` it was made of.
-    pub source: Object,
-    /// What the cache's rules make of it.
-    pub ruled: Guarded<Ruled>,
-    /// For messages.
-    pub name: String,
-}
-
-/// A value on its way into the table.
-pub struct Kept {
-    /// The object to store.
-    pub value: Object,
-    /// How readers get it.
-    pub kind: u32,
-    /// Its life, `None` for one that is answered but not stored.
-    pub ttl: Option<Option<Duration>>,
-    /// What it weighs (see [`Tier::weigh`]).
-    pub weight: u64,
-}
-
-impl Kept {
-    /// "Not found", to be raised for whoever would load it.
-    pub fn nothing(error: Object, ttl: Duration) -> Kept {
-        Kept { value: error, kind: copy::RAISE, ttl: Some(Some(ttl)), weight: 1 }
-    }
-
-    /// True if it says that there is nothing, or why there is not.
-    fn is_negative(&self) -> bool {
-        copy::is_negative(self.kind)
-    }
-}
-
-impl Recipe {
-    /// All objects it holds, for the collector.
-    pub fn objects(&self) -> impl Iterator<Item = &Object> {
-        let optional = [&self.ttl, &self.cache_if, &self.fallback];
-        optional.into_iter().flatten().chain(self.errors.iter().map(|(class, _)| class)).chain([&self.source])
-    }
-
-    /// How long an exception of a class to be kept is.
-    fn error_ttl(&self, error: &Bound<'_, PyAny>) -> Option<Duration> {
-        let mut classes = self.errors.iter();
-        let found = classes.find(|(class, _)| error.is_instance(class.bind(error.py())).unwrap_or(false));
-        found.map(|(_, ttl)| *ttl)
-    }
-
-    /// Asks the user's callables and makes the store's own copy. Runs Python.
-    pub fn keep<'py>(&self, value: &Bound<'py, PyAny>, loader: &Loader, tier: &Tier, state: &State) -> PyResult<Kept> {
-        let py = value.py();
-        let not_found = state.not_found(py)?;
-        if value.is(not_found) || value.get_type().is(not_found) {
-            let ttl = self.policy.negative_ttl.map(Some);
-            return Ok(Kept { value: value.clone().unbind(), kind: copy::NOTHING, ttl, weight: 1 });
-        }
-        let (stored, kind) = copy::isolate(value, self.copy)?;
-        let wanted = match &self.cache_if {
-            Some(predicate) => predicate.bind(py).call1((value,))?.is_truthy()?,
-            None => true,
-        };
-        let ttl = match &self.ttl {
-            None => self.policy.ttl,
-            Some(callable) if wanted => {
-                let (args, names) = &loader.bound;
-                let told = call_with(py, callable.bind(py), Some(value), args, names.as_ref())?;
-                super::options::ttl(&told, &format!("result of ttl= of {}", self.name), true)?
-            }
-            Some(_) => None,
-        };
-        let stores = wanted && ttl != Some(Duration::ZERO);
-        let weight = if stores { tier.weigh(&stored)? } else { 1 };
-        Ok(Kept { value: stored.unbind(), kind, ttl: stores.then_some(ttl), weight })
-    }
-}
 
 /// See the module.
 pub struct Request {
@@ -233,166 +82,6 @@ pub struct Place {
     pub refresh: Refresh,
     /// How long a load lives that the caller waits for.
     pub life: Life,
-}
-
-/// An entry that is not past its time.
-pub struct Current {
-    /// The stored object.
-    pub value: Object,
-    /// How readers get it.
-    pub kind: u32,
-    /// Its slot.
-    pub target: Target,
-    /// When it stops being fresh.
-    pub deadline: Millis,
-}
-
-impl Spot {
-    /// Finds the entry, whatever its state, and the flight.
-    pub fn locate(&self, py: Python<'_>, tier: &Tier) -> PyResult<(Option<Target>, Option<FlightId>)> {
-        if self.asks {
-            return super::asking::locate(py, tier, self);
-        }
-        Ok(self.find(&tier.memory.lock()))
-    }
-
-    /// Finds a key that does not ask.
-    fn find(&self, memory: &PyMemory) -> (Option<Target>, Option<FlightId>) {
-        // SAFETY: all keys are valid objects; comparing plain ones runs no Python.
-        let same = |key: &Object| unsafe { args::same_plain(key.as_ptr(), self.key.as_ptr()) };
-        let entry = memory.entries.find(self.hash, same).map(|id| memory.entries.target(id));
-        (entry, memory.flights.find(self.hash, same))
-    }
-
-    /// What a get would be given now. Not a use, and not counted.
-    pub fn served(&self, py: Python<'_>, tier: &Tier, space: &Space) -> PyResult<Option<Current>> {
-        let (found, _) = self.locate(py, tier)?;
-        let memory = tier.memory.lock();
-        let id = found.filter(|_| !space.is_disabled()).and_then(|found| memory.entries.resolve(found));
-        let id = id.filter(|&id| memory.entries.is_served(id, |end| tier.clock.has_come(end)));
-        Ok(id.and_then(|id| {
-            let found = memory.entries.peek(id)?;
-            let (value, kind) = (found.value.clone_ref(py), found.tag);
-            let deadline = memory.entries.span(id).fresh_until;
-            Some(Current { value, kind, target: memory.entries.target(id), deadline })
-        }))
-    }
-
-    /// Stores a value as an explicit write: whatever loads this key now will not replace it.
-    #[inline]
-    pub fn put(self, py: Python<'_>, tier: &Tier, space: &Space, kept: Kept) -> PyResult<()> {
-        let Some(ttl) = kept.ttl else {
-            self.delete(py, tier, space)?;
-            return Ok(());
-        };
-        let now = tier.clock.now_for(ttl);
-        self.put_from(py, tier, space, kept, (now, deadline(now, ttl)))
-    }
-
-    /// As [`put`](Self::put), for a value that ends when another would have ended.
-    pub fn put_until(self, py: Python<'_>, tier: &Tier, space: &Space, kept: Kept, deadline: Millis) -> PyResult<()> {
-        self.put_from(py, tier, space, kept, (tier.clock.now(), deadline))
-    }
-
-    #[inline(always)]
-    fn put_from(
-        self,
-        py: Python<'_>,
-        tier: &Tier,
-        space: &Space,
-        kept: Kept,
-        (now, deadline): (Millis, Millis),
-    ) -> PyResult<()> {
-        let negative = kept.is_negative();
-        let Kept { value, kind, weight, .. } = kept;
-        let placement = Placement::new(space.group(), deadline, kind).worth(Worth::new(weight, Duration::ZERO));
-        let (hash, mut gone) = (self.hash, Gone::default());
-        let entered = if self.asks {
-            self.put_asking(py, tier, value, placement, now, &mut gone)?
-        } else {
-            self.put_plain(tier, value, placement, now, (negative, &mut gone))
-        };
-        tier.appointment.by(placement.terms.deadline());
-        if tier.listeners.any() {
-            let stored = entered.and_then(|id| Stored::at(py, tier, space, hash, id));
-            tier.release(py, gone, stored);
-        } else {
-            let_go(py, gone);
-        }
-        Ok(())
-    }
-
-    /// The slot it is in, `None` if it was not let in.
-    #[inline(always)]
-    fn put_plain(
-        self,
-        tier: &Tier,
-        value: Object,
-        placement: Placement,
-        now: Millis,
-        (negative, gone): (bool, &mut Gone),
-    ) -> Option<u32> {
-        let (hash, wanted) = (self.hash, self.key.as_ptr());
-        // SAFETY: all keys are valid objects, ours lives in the table or in `gone`; comparing plain ones runs no Python.
-        let same = |key: &Object| unsafe { args::same_plain(key.as_ptr(), wanted) };
-        let mut memory = tier.memory.lock();
-        if let Some(flight) = memory.flights.find(hash, same) {
-            memory.flights.detach(flight);
-        }
-        let stored = memory.entries.put(New { hash, key: self.key, value, placement }, same, now, gone);
-        if let Some(id) = stored.filter(|_| negative) {
-            memory.entries.set_span(id, Span::until(placement.terms.deadline()), 0, Served::Negative);
-        }
-        stored
-    }
-
-    /// What only Python can compare is looked for before the lock is taken.
-    fn put_asking(
-        self,
-        py: Python<'_>,
-        tier: &Tier,
-        value: Object,
-        placement: Placement,
-        now: Millis,
-        gone: &mut Gone,
-    ) -> PyResult<Option<u32>> {
-        let (entry, flight) = self.locate(py, tier)?;
-        let mut memory = tier.memory.lock();
-        if let Some(flight) = flight {
-            memory.flights.detach(flight);
-        }
-        Ok(match entry.and_then(|entry| memory.entries.resolve(entry)) {
-            Some(id) => {
-                gone.keep(Some(self.key), None);
-                memory.entries.replace(id, value, placement, now, gone);
-                Some(id)
-            }
-            None => memory.entries.insert(New { hash: self.hash, key: self.key, value, placement }, now, gone),
-        })
-    }
-
-    /// Removes the entry and detaches its flight. True if a value was there that could have been served.
-    pub fn delete(&self, py: Python<'_>, tier: &Tier, space: &Space) -> PyResult<bool> {
-        let (entry, flight) = self.locate(py, tier)?;
-        let mut gone = Gone::default();
-        let mut memory = tier.memory.lock();
-        if let Some(flight) = flight {
-            memory.flights.detach(flight);
-        }
-        let found = entry.and_then(|entry| memory.entries.resolve(entry));
-        let served = found.is_some_and(|id| memory.entries.is_served(id, |end| tier.clock.has_come(end)));
-        if let Some(id) = found {
-            memory.entries.remove(id, Reason::Removed, &mut gone);
-        }
-        memory.entries.stats_mut(space.group()).invalidations += 1;
-        drop(memory);
-        if tier.listeners.any() {
-            tier.tell_deleted(py, space, self, gone)
-        } else {
-            let_go(py, gone)
-        }
-        Ok(served)
-    }
 }
 
 impl Holds for Request {
@@ -718,29 +407,6 @@ impl Request {
     }
 }
 
-/// Somebody's time may be up: a waiter's, or a load's own.
-pub fn expire(py: Python<'_>, state: &State, tier: &Tier, due: Due) {
-    let now = tier.clock.now();
-    let flight = match due {
-        Due::Load(lease) => lease.flight,
-        Due::Waiter(ticket) => ticket.flight,
-    };
-    let mut memory = tier.memory.lock();
-    let fallback = memory.flights.fallback(flight, now);
-    if let (Due::Waiter(_), Some(fallback)) = (due, fallback)
-        && memory.entries.resolve(fallback.target).is_none()
-    {
-        // The old value is gone: there is nothing to give but patience.
-        return;
-    }
-    let effects = memory.flights.expire(due, now);
-    drop(memory);
-    run(py, state, tier, flight, effects, |_| Outcome::TimedOut);
-}
-
-/// An old value that answers in the place of a load, and how readers get it.
-pub type Old = (Object, u32);
-
 /// A load that is over.
 pub struct Ended<'a, 'py> {
     /// Its lease.
@@ -749,86 +415,4 @@ pub struct Ended<'a, 'py> {
     pub result: Result<&'a Bound<'py, PyAny>, Bound<'py, PyAny>>,
     /// The seat of whoever started it.
     pub starter: Option<&'a Waiter>,
-}
-
-/// The outcome that all of them get, if it does not differ.
-type Common = Option<fn() -> Outcome>;
-
-/// Runs the effects that reach beyond memory. `outcome` tells each waiter's. Gives the old value, if that answers.
-pub fn run(
-    py: Python<'_>,
-    state: &State,
-    tier: &Tier,
-    flight: FlightId,
-    effects: Effects<Object, Waiter>,
-    outcome: impl Fn(&Waiter) -> Outcome,
-) -> Option<Old> {
-    let here = if effects.is_empty() { None } else { state.running_loop(py) };
-    let mut old: Option<Old> = None;
-    let mut effects = VecDeque::from(effects);
-    while let Some(effect) = effects.pop_front() {
-        let (waiters, common): (Vec<Waiter>, Common) = match effect {
-            Effect::Wake(waiters) => (waiters, None),
-            Effect::TimeOut(waiters) => (waiters, Some(|| Outcome::TimedOut)),
-            Effect::Fail(waiters) => (waiters, Some(|| Outcome::Ended)),
-            Effect::Again(waiters) => (waiters, Some(|| Outcome::Again)),
-            Effect::Lead(waiter) if waiter.is_stranded(py, state, here.as_ref()) => {
-                // It would never begin: everybody looks again.
-                effects.extend(tier.memory.lock().flights.supersede(flight));
-                continue;
-            }
-            Effect::Lead(waiter) => (vec![waiter], Some(|| Outcome::Lead)),
-            Effect::CancelLoad => {
-                let running = tier.tasks.lock().remove(&flight.to_bits());
-                if let Some(running) = running {
-                    Running::cancel(running, py, state, here.as_ref());
-                }
-                continue;
-            }
-            Effect::Relent(fallback) => {
-                old = relent(py, tier, &fallback);
-                continue;
-            }
-            Effect::Forget(target) => {
-                let mut gone = Gone::default();
-                let mut memory = tier.memory.lock();
-                if let Some(id) = memory.entries.resolve(target) {
-                    memory.entries.remove(id, Reason::Removed, &mut gone);
-                }
-                drop(memory);
-                let_go(py, gone);
-                continue;
-            }
-            Effect::Give(fallback, waiter) => {
-                let given =
-                    give(py, tier, &fallback).map_or(Outcome::TimedOut, |(value, kind)| Outcome::Value(value, kind));
-                waiter.tell(py, state, given, here.as_ref());
-                continue;
-            }
-            Effect::Store(_) | Effect::Release(_) => continue,
-        };
-        for waiter in waiters {
-            let told = match (&old, common) {
-                (Some((value, kind)), _) => Outcome::Value(value.clone_ref(py), *kind),
-                (None, Some(common)) => common(),
-                (None, None) => outcome(&waiter),
-            };
-            waiter.tell(py, state, told, here.as_ref());
-        }
-    }
-    old
-}
-
-/// The old value stays in use after a load that failed.
-fn relent(py: Python<'_>, tier: &Tier, fallback: &Fallback) -> Option<Old> {
-    let mut memory = tier.memory.lock();
-    let id = memory.relent(fallback, tier.clock.now())?;
-    memory.entries.serve(id, Served::Stale).map(|found| (found.value.clone_ref(py), found.tag))
-}
-
-/// The old value answers one who has waited long enough.
-fn give(py: Python<'_>, tier: &Tier, fallback: &Fallback) -> Option<Old> {
-    let mut memory = tier.memory.lock();
-    let id = memory.entries.resolve(fallback.target)?;
-    memory.entries.serve(id, Served::Stale).map(|found| (found.value.clone_ref(py), found.tag))
 }

@@ -4,7 +4,7 @@
 //! kept beside the policy until the rules are changed.
 
 use super::decorate;
-use super::request::Recipe;
+use super::recipe::Recipe;
 use super::tier::{Object, Tier};
 use crate::core::policy::Rules;
 use pyo3::prelude::*;

@@ -3,8 +3,9 @@
 //! The task belongs to the cache. It runs in a copy of the context of whoever started it, on that caller's loop.
 
 use super::alarm;
+use super::effects;
 use super::lease::{self, Context};
-use super::request::{self, Ended, Request};
+use super::request::{Ended, Request};
 use super::seat::{Outcome, Waiter};
 use super::state::State;
 use super::tier::Object;
@@ -56,7 +57,7 @@ pub fn supersede_if_stranded(py: Python<'_>, state: &State, request: &Request, f
     let effects = tier.memory.lock().flights.supersede(flight);
     let running = tier.tasks.lock().remove(&flight.to_bits());
     drop(running);
-    request::run(py, state, tier, flight, effects, |_| Outcome::Again);
+    effects::run(py, state, tier, flight, effects, |_| Outcome::Again);
     true
 }
 
