@@ -18,7 +18,7 @@ mod wheel;
 mod worth;
 
 pub use chunks::Chunks;
-pub use eviction::{Capacity, Eviction, Insight};
+pub use eviction::{Capacity, Eviction, Insight, Steering};
 pub use groups::{GroupId, RegionId};
 pub use index::SEGMENT;
 pub use nodes::{Nodes, Stamp};

@@ -4,7 +4,7 @@
 //! A slot is 32 bytes when key and value are pointers (hash, key, value, deadline and tag), so a hit reads one cache line
 //! of it; what else is known of it takes 36. The table compares no keys and drops no entry: the caller does both.
 
-use super::eviction::{Arrival, Capacity, Choice, Eviction, Insight};
+use super::eviction::{Arrival, Capacity, Choice, Eviction, Insight, Steering};
 use super::eviction::{Mark, Ranked};
 use super::groups::{GroupId, Groups, Region, RegionId};
 use super::index::Index;
@@ -206,6 +206,11 @@ impl<K, V> Table<K, V> {
             Arrival { hash: *hash, deadline: terms.deadline(), worth: worths[id as usize] }
         };
         self.groups.reorder(&mut self.nodes, region, eviction, arrival);
+    }
+
+    /// Makes a region one of several that decide as one. A new order decides alone.
+    pub fn steer(&mut self, region: RegionId, steering: Steering) {
+        self.groups.regions[region.0 as usize].order.steer(steering);
     }
 
     /// The order in force in a region, and what it knows about itself.
