@@ -238,8 +238,7 @@ impl Spot {
         }
         match entry.and_then(|entry| memory.entries.resolve(entry)) {
             Some(id) => {
-                gone.keep_key(self.key);
-                memory.entries.replace(id, value, placement, now, &mut gone);
+                memory.entries.replace(id, Some(self.key), value, placement, now, &mut gone);
             }
             None => {
                 memory.entries.insert(New { hash: self.hash, key: self.key, value, placement }, now, &mut gone);
@@ -306,7 +305,7 @@ impl Request {
         // SAFETY: as in `locate`; alias keys are plain.
         let same = |key: &Object| unsafe { args::same_plain(key.as_ptr(), alias.key.as_ptr()) };
         match memory.aliases.find(alias.hash, same) {
-            Some(at) => memory.aliases.replace(at, target, placement, stored, &mut gone),
+            Some(at) => memory.aliases.replace(at, None, target, placement, stored, &mut gone),
             None => {
                 let key = alias.key.clone_ref(py);
                 memory.aliases.insert(New { hash: alias.hash, key, value: target, placement }, stored, &mut gone);

@@ -6,7 +6,7 @@
 use super::guarded::Guarded;
 use super::seat::Waiter;
 use crate::core::clock::{Clock, Millis};
-use crate::core::memory::{Capacity, Discard, Eviction, GroupId, Memory, RegionId, mix};
+use crate::core::memory::{Capacity, Discard, Eviction, GroupId, Left, Memory, RegionId, mix};
 use crate::core::stats::Stats;
 use crate::work::{Appointment, Sweep};
 use hashbrown::HashMap;
@@ -26,7 +26,7 @@ pub type Gone = Discard<Object, Object>;
 
 /// Drops what left the entries. In this thread at once: PyO3's own drop first asks where it is.
 pub fn let_go(py: Python<'_>, mut gone: Gone) {
-    while let Some((key, value)) = gone.take() {
+    while let Some(Left { key, value, .. }) = gone.take() {
         drop(key.map(|key| key.into_bound(py)));
         drop(value.map(|value| value.into_bound(py)));
     }

@@ -22,7 +22,7 @@ pub use eviction::{Capacity, Eviction, Insight, Steering};
 pub use groups::{GroupId, RegionId};
 pub use index::SEGMENT;
 pub use nodes::{Nodes, Stamp};
-pub use table::{Discard, Found, New, Reason, Table, Work};
+pub use table::{Discard, Found, Left, New, Reason, Table, Work};
 pub use worth::Worth;
 
 use super::clock::{Millis, NEVER};
@@ -129,8 +129,7 @@ impl<K, V, W> Memory<K, V, W> {
         }
         match seen.and_then(|seen| self.entries.resolve(seen)) {
             Some(id) => {
-                self.entries.replace(id, value, placement, now, out);
-                out.keep_key(key);
+                self.entries.replace(id, Some(key), value, placement, now, out);
                 true
             }
             None => {

@@ -47,17 +47,28 @@ pub struct Found<'a, V> {
 pub enum Reason {
     /// To make room.
     Evicted,
-    /// Its deadline passed, or its group was cleared.
+    /// Its deadline passed.
     Expired,
-    /// Somebody removed or replaced it.
+    /// Somebody removed or replaced it, or cleared its group.
     Removed,
 }
 
-/// Keys and values that left a table, to be dropped after unlocking. One is kept without allocating.
+/// What an operation leaves over. An entry that was in the table has a key, a value and a reason to have left.
+#[derive(Debug)]
+pub struct Left<K, V> {
+    /// The key; of an entry that was replaced, the one its new value came with if there was one.
+    pub key: Option<K>,
+    /// The value.
+    pub value: Option<V>,
+    /// Why it left; `None` if it never was in the table.
+    pub reason: Option<Reason>,
+}
+
+/// What left a table or never entered it, to be dropped after unlocking. One is kept without allocating.
 #[derive(Debug)]
 pub struct Discard<K, V> {
-    first: Option<(Option<K>, Option<V>)>,
-    rest: Vec<(Option<K>, Option<V>)>,
+    first: Option<Left<K, V>>,
+    rest: Vec<Left<K, V>>,
 }
 
 impl<K, V> Default for Discard<K, V> {
@@ -67,30 +78,36 @@ impl<K, V> Default for Discard<K, V> {
 }
 
 impl<K, V> Discard<K, V> {
-    fn push(&mut self, key: Option<K>, value: Option<V>) {
+    fn push(&mut self, key: Option<K>, value: Option<V>, reason: Option<Reason>) {
+        let left = Left { key, value, reason };
         if self.first.is_none() {
-            self.first = Some((key, value));
+            self.first = Some(left);
         } else {
-            self.rest.push((key, value));
+            self.rest.push(left);
         }
     }
 
     /// Keeps a pair that never entered.
     pub fn keep(&mut self, key: K, value: V) {
-        self.push(Some(key), Some(value));
+        self.push(Some(key), Some(value), None);
     }
 
     /// Keeps a key that was not needed.
     pub fn keep_key(&mut self, key: K) {
-        self.push(Some(key), None);
+        self.push(Some(key), None, None);
     }
 
-    /// Gives every pair away, one after the other.
-    pub fn take(&mut self) -> Option<(Option<K>, Option<V>)> {
+    /// Gives everything away, one after the other.
+    pub fn take(&mut self) -> Option<Left<K, V>> {
         self.rest.pop().or_else(|| self.first.take())
     }
 
-    /// Pairs held.
+    /// All of it, in the order it came.
+    pub fn iter(&self) -> impl Iterator<Item = &Left<K, V>> {
+        self.first.iter().chain(&self.rest)
+    }
+
+    /// How many there are.
     pub fn len(&self) -> usize {
         usize::from(self.first.is_some()) + self.rest.len()
     }
@@ -411,8 +428,7 @@ impl<K, V> Table<K, V> {
             hash_fits && slot.key.as_ref().is_some_and(&mut is_it)
         });
         if let Some(id) = found {
-            out.keep_key(new.key);
-            self.overwrite(id, new.value, new.placement, now, out);
+            self.overwrite(id, Some(new.key), new.value, new.placement, now, out);
             return Some(id);
         }
         if same >= SAME_HASH {
@@ -489,28 +505,45 @@ impl<K, V> Table<K, V> {
         self.index.remove(old, id);
         self.wheel.cancel(&mut self.nodes, id);
         let slot = &mut self.slots[id];
-        out.push(slot.key.take(), slot.value.take());
+        out.push(slot.key.take(), slot.value.take(), Some(Reason::Evicted));
         self.groups.renew(&mut self.nodes, id, old, arrival);
         self.fill(id, new, now);
     }
 
-    /// Puts a new value into a slot in use. It keeps its group unless that is dead; its stamp changes.
-    pub fn replace(&mut self, id: u32, value: V, placement: Placement, now: Millis, out: &mut Discard<K, V>) {
+    /// Puts a new value into a slot in use. It keeps its group unless that is dead; its stamp changes. `key` is the one
+    /// the new value came with, if any: it leaves with the old value.
+    pub fn replace(
+        &mut self,
+        id: u32,
+        key: Option<K>,
+        value: V,
+        placement: Placement,
+        now: Millis,
+        out: &mut Discard<K, V>,
+    ) {
         if !self.is_alive(placement.group) {
-            out.push(None, Some(value));
+            out.push(key, Some(value), None);
             return self.remove(id, Reason::Removed, out);
         }
         self.work.begin();
         self.settle();
         self.tidy_but(Some(id), now, 8, out);
         self.work.touch();
-        self.overwrite(id, value, placement, now, out);
+        self.overwrite(id, key, value, placement, now, out);
     }
 
-    fn overwrite(&mut self, id: u32, value: V, placement: Placement, now: Millis, out: &mut Discard<K, V>) {
+    fn overwrite(
+        &mut self,
+        id: u32,
+        key: Option<K>,
+        value: V,
+        placement: Placement,
+        now: Millis,
+        out: &mut Discard<K, V>,
+    ) {
         self.wheel.cancel(&mut self.nodes, id);
         let Slot { hash, value: place, terms, .. } = &mut self.slots[id];
-        out.push(None, place.replace(value));
+        out.push(key, place.replace(value), Some(Reason::Removed));
         *terms = placement.terms;
         let arrival = Arrival { hash: *hash, deadline: terms.deadline(), worth: placement.worth };
         if self.nodes.group(id) == placement.group.slot {
@@ -538,6 +571,14 @@ impl<K, V> Table<K, V> {
         self.groups.change(&mut self.nodes, id, arrival);
     }
 
+    /// Gives a slot in use another weight. Not a use; the stamp stays.
+    pub fn reweigh(&mut self, id: u32, weight: u64) {
+        self.settle();
+        let Slot { hash, terms, .. } = &self.slots[id];
+        let worth = self.nodes.worth(id).weighing(weight);
+        self.groups.change(&mut self.nodes, id, Arrival { hash: *hash, deadline: terms.deadline(), worth });
+    }
+
     /// Takes an entry out.
     #[inline]
     pub fn remove(&mut self, id: u32, reason: Reason, out: &mut Discard<K, V>) {
@@ -556,7 +597,7 @@ impl<K, V> Table<K, V> {
         let slot = &mut self.slots[id];
         self.groups.leave(&mut self.nodes, id, (reason == Reason::Evicted).then_some(slot.hash));
         self.index.remove(slot.hash, id);
-        out.push(slot.key.take(), slot.value.take());
+        out.push(slot.key.take(), slot.value.take(), Some(reason));
         self.nodes.set_mark(id, Mark::FREE);
         self.free.push(id);
     }
@@ -576,7 +617,7 @@ impl<K, V> Table<K, V> {
         self.wheel.advance(&mut self.nodes, now);
         for _ in 0..budget {
             if let Some(id) = self.groups.corpse().filter(|&id| Some(id) != spared) {
-                self.remove(id, Reason::Expired, out);
+                self.remove(id, Reason::Removed, out);
             } else if let Some(id) = self.wheel.pop_due(&mut self.nodes) {
                 let deadline = self.slots[id].terms.deadline();
                 if deadline <= now && Some(id) != spared {
@@ -653,6 +694,11 @@ impl<K, V> Table<K, V> {
     /// Changes with every store; for callers who compared keys outside the lock.
     pub fn changes(&self) -> u64 {
         self.counter
+    }
+
+    /// Slots there are, used or not: all numbers are below.
+    pub fn slots(&self) -> u32 {
+        self.slots.len()
     }
 
     /// Entries held, those of dead groups not counted.

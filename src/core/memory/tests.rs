@@ -44,7 +44,7 @@ fn put(table: &mut Small, group: GroupId, key: u32, value: u64, deadline: Millis
 fn put_weighed(table: &mut Small, placement: Placement, key: u32, value: u64, now: Millis) {
     let mut out = Discard::default();
     match find(table, key) {
-        Some(id) => table.replace(id, value, placement, now, &mut out),
+        Some(id) => table.replace(id, None, value, placement, now, &mut out),
         None => {
             table.insert(New { hash: hash_of(key), key, value, placement }, now, &mut out);
         }
