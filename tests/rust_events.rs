@@ -78,7 +78,7 @@ fn the_sweeper_tells_what_expired_and_what_was_cleared() {
 }
 
 #[test]
-fn what_a_load_displaces_is_told_after_its_callers() {
+fn what_a_load_displaces_is_told() {
     let (builder, events) = listened(1);
     let cache = builder.build();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

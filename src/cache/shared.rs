@@ -6,7 +6,7 @@
 
 use super::listener::{Gone, Listener};
 use super::options::{self, Weigher};
-use super::shard::{Arrival, Shard, State};
+use super::shard::{Arrival, REGION, Shard, State};
 use super::split;
 use crate::core::clock::{Clock, Millis};
 use crate::core::memory::{Reason, Steering, mix};
@@ -132,7 +132,17 @@ impl<K, V> Shared<K, V> {
     }
 
     pub fn validate(&self) -> Result<(), String> {
-        self.shards.iter().try_for_each(|shard| shard.lock().validate())
+        // Kept locked, so that nobody resizes meanwhile.
+        let memory = self.memory.lock();
+        let shares = split::shares(memory.bound(), self.shards.len());
+        self.shards.iter().zip(shares).try_for_each(|(shard, share)| {
+            let state = shard.lock();
+            let bound = state.memory.entries.bound(REGION);
+            if bound != share {
+                return Err(format!("a shard is bounded by {bound:?}, its share is {share:?}"));
+            }
+            state.validate()
+        })
     }
 
     /// Frees what has ended or is too much in a shard, a slice per lock hold. When to come again; 0 if there is more.
