@@ -27,9 +27,9 @@ mod python;
 pub mod work;
 
 #[cfg(feature = "tokio")]
-pub use cache::{Cache, CacheBuilder, LoadContext, LoadFailed, Memory, minutes};
+pub use cache::{Cache, CacheBuilder, Insight, LoadContext, LoadFailed, Memory, minutes};
 pub use core::clock::Clock;
-pub use core::memory::Eviction;
+pub use core::memory::{Eviction, Reason};
 pub use core::policy::Policy;
 pub use core::stats::Stats;
 pub use error::{Error, Result};

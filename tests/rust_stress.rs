@@ -138,10 +138,12 @@ fn run(world: Arc<World>, seed: u64) {
 
 #[test]
 fn nobody_is_left_behind_and_nothing_old_is_served_under_random_operations() {
-    for seed in 1..=4 {
+    // Fewer entries than keys; then several shards, which all of the keys fit into.
+    for (seed, entries) in (1..=4).zip([5, 5, 4_096, 4_096]) {
         let clock = Clock::system();
         clock.freeze();
-        let cache = Cache::builder().max_entries(5).clock(clock.clone()).build();
+        let cache = Cache::builder().max_entries(entries).shards(4).clock(clock.clone()).build();
+        assert_eq!(cache.shards(), if entries == 5 { 1 } else { 4 });
         let world = Arc::new(World { cache, clock, source: Source::default() });
         let runtimes: Vec<_> = (0..2)
             .map(|runtime| {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 const TTL: Duration = minutes(5);
 const PANICKING: u64 = 13;
+const SHARDS: [usize; 2] = [1, 8];
 
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
@@ -30,8 +31,8 @@ impl Drop for Telling {
     }
 }
 
-fn cache(clock: &Clock) -> Cache<u64, Telling> {
-    Cache::builder().max_entries(10_000).clock(clock.clone()).build()
+fn cache(clock: &Clock, shards: usize) -> Cache<u64, Telling> {
+    Cache::builder().max_entries(10_000).shards(shards).clock(clock.clone()).build()
 }
 
 /// The next `count` numbers dropped, in order of number; a minute without one is a failure.
@@ -45,9 +46,13 @@ fn freed(from: &Receiver<u64>, count: usize) -> Vec<u64> {
 #[test]
 fn expired_entries_are_freed_and_one_that_panics_at_it_stops_nobody() {
     let _alone = alone();
+    SHARDS.into_iter().for_each(free_expired);
+}
+
+fn free_expired(shards: usize) {
     let clock = Clock::system();
     clock.freeze();
-    let cache = cache(&clock);
+    let cache = cache(&clock, shards);
     let (sender, receiver) = channel();
     for key in 0..5_000 {
         cache.insert(key, Telling(sender.clone(), key), Policy::ttl(TTL));
@@ -64,7 +69,7 @@ fn expired_entries_are_freed_and_one_that_panics_at_it_stops_nobody() {
 #[test]
 fn the_sweeper_comes_by_itself_for_what_was_inserted_or_loaded() {
     let _alone = alone();
-    let cache = cache(&Clock::system());
+    let cache = cache(&Clock::system(), 1);
     let (sender, receiver) = channel();
     let moment = Policy::ttl(Duration::from_millis(1));
     cache.insert(1, Telling(sender.clone(), 1), moment);
@@ -80,7 +85,11 @@ fn the_sweeper_comes_by_itself_for_what_was_inserted_or_loaded() {
 #[test]
 fn what_clear_forgot_is_freed_and_has_not_expired() {
     let _alone = alone();
-    let cache = cache(&Clock::system());
+    SHARDS.into_iter().for_each(free_cleared);
+}
+
+fn free_cleared(shards: usize) {
+    let cache = cache(&Clock::system(), shards);
     let (sender, receiver) = channel();
     for key in 100..3_000 {
         cache.insert(key, Telling(sender.clone(), key), Policy::forever());

@@ -52,8 +52,8 @@ tokio::task_local! {
 }
 
 struct Ancestor {
-    /// The cache by address; its load keeps it alive.
-    cache: usize,
+    /// The shard by address, for flights are numbered by shard; the load keeps it alive.
+    shard: usize,
     flight: FlightId,
     parent: Option<Arc<Ancestor>>,
 }
@@ -77,9 +77,9 @@ impl Here {
     }
 
     /// True if `flight` waits for this caller, so that this caller must not wait for it.
-    fn is_within(&self, cache: usize, flight: FlightId) -> bool {
+    fn is_within(&self, shard: usize, flight: FlightId) -> bool {
         let mut line = std::iter::successors(self.lineage.as_ref(), |ancestor| ancestor.parent.as_ref());
-        line.any(|ancestor| ancestor.cache == cache && ancestor.flight == flight)
+        line.any(|ancestor| ancestor.shard == shard && ancestor.flight == flight)
     }
 }
 
@@ -109,7 +109,7 @@ where
     {
         let Grant { report, cancelled } = self;
         let Here { runtime: Some(runtime), lineage: parent, .. } = here else { return };
-        let line = Ancestor { cache: report.shared.address(), flight: report.lease.flight, parent };
+        let line = Ancestor { shard: report.shard(), flight: report.lease.flight, parent };
         runtime.spawn(LINEAGE.scope(Arc::new(line), async move {
             let context = LoadContext::new(policy);
             let given = context.clone();
@@ -182,7 +182,7 @@ where
             let mut seat = match self.take_place(hash, key.to_owned().into(), &here) {
                 Place::Ready(value) => return Ok(value),
                 Place::Homeless => return Err(homeless().into()),
-                Place::Nested => return self.load_directly(policy, load).await,
+                Place::Nested => return self.load_directly(hash, policy, load).await,
                 Place::Leads(seat, grant) => {
                     grant.start(here, policy, load);
                     return seat.answer().await;
@@ -209,21 +209,21 @@ where
     /// Decides again, under the lock, what a caller who found nothing does about it.
     fn take_place(self: &Arc<Self>, hash: u64, key: K, here: &Here) -> Place<'_, K, V> {
         let ((wake, news), (cancel, cancelled)) = (oneshot::channel(), oneshot::channel());
-        let mut state = self.lock();
+        let mut state = self.lock(hash);
         if let Some(value) = state.read(hash, &key, self.clock()) {
             return Place::Ready(value);
         }
         let (entry, flight) = (state.find(hash, &key), state.flight(hash, &key));
         state.stats().misses += 1;
         match flight {
-            Some(flight) if here.is_within(self.address(), flight) => {
+            Some(flight) if here.is_within(self.shard(hash).address(), flight) => {
                 state.stats().loads += 1;
                 Place::Nested
             }
             Some(flight) => {
                 state.stats().coalesced += 1;
                 let ticket = state.flights().join(flight, here.home, NEVER, wake);
-                Place::Waits(Seat { shared: self, ticket, news })
+                Place::Waits(Seat { shared: self, hash, ticket, news })
             }
             None if here.runtime.is_none() => Place::Homeless,
             None => {
@@ -235,14 +235,14 @@ where
                 state.loads.insert(lease.flight, cancel);
                 let ticket = state.flights().join(lease.flight, home, NEVER, wake);
                 let lease = ticket.and_then(|ticket| state.flights().lead(ticket, home, None, began)).unwrap_or(lease);
-                let seat = Seat { shared: self, ticket, news };
-                Place::Leads(seat, Box::new(Grant { report: self.report(lease), cancelled }))
+                let seat = Seat { shared: self, hash, ticket, news };
+                Place::Leads(seat, Box::new(Grant { report: self.report(hash, lease), cancelled }))
             }
         }
     }
 
     /// For a loader that asks for the key it is loading: without a lease, and nothing is stored.
-    async fn load_directly<L, F, E>(&self, policy: Policy, load: L) -> Result<Arc<V>, LoadFailed<E>>
+    async fn load_directly<L, F, E>(&self, hash: u64, policy: Policy, load: L) -> Result<Arc<V>, LoadFailed<E>>
     where
         L: FnOnce(LoadContext) -> F,
         F: Future<Output = Result<V, E>>,
@@ -250,7 +250,7 @@ where
         // Boxed, so that every other caller's future need not have room for it.
         let loaded = Box::pin(load(LoadContext::new(policy))).await;
         loaded.map(Arc::new).map_err(|error| {
-            self.lock().stats().load_errors += 1;
+            self.lock(hash).stats().load_errors += 1;
             LoadFailed::Loader(Arc::new(error))
         })
     }

@@ -1,23 +1,32 @@
 //! The Rust face: a named cache that loads what is missing once, on tokio.
 //!
-//! A thin driver. What is held and who loads is decided by `core`; this folder owns the one lock around it, the tokio
-//! task of each load, and the waiters' channels. One invariant matters: the lock is never held across an await, while a
-//! key or value is dropped, or while foreign code runs other than `Eq` of a key. Values therefore live in an `Arc`, and
-//! are cloned after unlocking.
+//! A thin driver. What is held and who loads is decided by `core`; this folder owns the locks around it, the tokio task
+//! of each load, and the waiters' channels. One invariant matters: a shard's lock is never held across an await, while
+//! another shard's is taken, while a key or value is dropped, or while foreign code runs other than `Eq` of a key. Values
+//! therefore live in an `Arc`, and are cloned after unlocking.
 //!
-//! A hit takes the lock once, allocates nothing and needs no runtime; what it costs beyond that is `V::clone`.
+//! A hit takes one lock once, allocates nothing and needs no runtime; what it costs beyond that is `V::clone`.
 //!
-//! - `shared` is the lock and what is done under it, and the sweeping of expired entries.
+//! - `shared` is all shards and each operation on them, and the sweeping of expired entries.
+//! - `shard` is what one lock guards, and what is done under it; `split` says whose a key is, and each shard's share.
+//! - `resizing` changes bounds and order while the cache works; `insight` says what it knows about itself.
+//! - `listener` hears of what left.
 //! - `loading` is the way of a miss, and the task that loads.
 //! - `waiting` is who waits for that task, and what they are told.
 
 mod failed;
+mod insight;
+mod listener;
 mod loading;
 mod options;
+mod resizing;
+mod shard;
 mod shared;
+mod split;
 mod waiting;
 
 pub use failed::LoadFailed;
+pub use insight::Insight;
 pub use loading::LoadContext;
 pub use options::{CacheBuilder, Memory, minutes};
 
@@ -170,8 +179,8 @@ where
         self.0.contains(key)
     }
 
-    /// Forgets everything in one step, and every load under way as [`remove`](Self::remove) does. The memory of the
-    /// entries is freed by the sweeper, a little at a time.
+    /// Forgets everything, in one step for each shard, and every load under way as [`remove`](Self::remove) does. The
+    /// memory of the entries is freed by the sweeper, a little at a time.
     pub fn clear(&self) {
         self.0.clear();
     }
@@ -184,6 +193,43 @@ where
     /// True when nothing is held.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The parts it is split into, each with a lock of its own; see [`CacheBuilder::shards`].
+    pub fn shards(&self) -> usize {
+        self.0.shards().len()
+    }
+
+    /// The memory tier's options in force.
+    pub fn memory(&self) -> Memory {
+        *self.0.memory.lock()
+    }
+
+    /// Gives the memory tier other bounds or another order, while the cache works. Nothing is dropped but what no longer
+    /// fits, which has left when this returns.
+    ///
+    /// A bound in bytes where there was none has every entry weighed, on this thread. The shards stay as many as they
+    /// were: with fewer entries to hold than shards, some of those keep nothing. Takes time in proportion to the entries
+    /// if the order or the unit of the bound changes, and each shard is locked while its order does.
+    ///
+    /// ```
+    /// # use samovar::{Cache, Eviction, Memory, Policy};
+    /// let cache: Cache<u64, u64> = Cache::builder().max_entries(1_000).build();
+    /// (0..1_000).for_each(|key| cache.insert(key, key, Policy::forever()));
+    /// cache.resize(Memory::entries(500));
+    /// assert_eq!(cache.len(), 500);
+    /// cache.resize(cache.memory().eviction(Eviction::TinyLfu));
+    /// assert_eq!((cache.len(), cache.insight().eviction), (500, Eviction::TinyLfu));
+    /// ```
+    pub fn resize(&self, memory: Memory) {
+        self.0.resize(memory);
+    }
+
+    /// Which order is in force, and under [`Eviction::Adaptive`](crate::Eviction::Adaptive) which of its settings, how
+    /// often that has changed, and what the other settings, and half and double the capacity, would hit: estimates from
+    /// a sample of the requests.
+    pub fn insight(&self) -> Insight {
+        self.0.insight()
     }
 
     /// What was counted since the cache was built; [`clear`](Self::clear) resets nothing.

@@ -1,12 +1,12 @@
-//! How a cache is built, in the words of the Python face: a name, a memory tier, a clock.
+//! How a cache is built, in the words of the Python face: a name, a memory tier, a clock; and who hears of what leaves.
 
 use super::Cache;
-use super::shared::Shared;
+use super::listener::Listener;
+use super::shared::{Parts, Shared};
 use crate::core::clock::Clock;
-use crate::core::memory::{Capacity, Eviction};
+use crate::core::memory::{Capacity, Eviction, Reason};
 use std::fmt;
 use std::hash::Hash;
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +28,8 @@ impl Memory {
     }
 
     /// Holds at most `max_bytes`, as the [weigher](CacheBuilder::weigher) counts them; each value counts as its own size
-    /// without what it points to if there is none.
+    /// without what it points to if there is none. An entry heavier than that, or than its
+    /// [shard's](CacheBuilder::shards) share of it, is refused.
     pub fn bytes(max_bytes: u64) -> Self {
         Memory { max_entries: usize::MAX, max_bytes: Some(max_bytes), eviction: Eviction::default() }
     }
@@ -36,6 +37,16 @@ impl Memory {
     /// Which entry leaves when there is no room. [`Eviction::Adaptive`] if not given.
     pub fn eviction(self, eviction: Eviction) -> Self {
         Memory { eviction, ..self }
+    }
+
+    /// The most entries; `usize::MAX` where only bytes are bounded.
+    pub fn max_entries(&self) -> usize {
+        self.max_entries
+    }
+
+    /// The most bytes, if bytes are bounded.
+    pub fn max_bytes(&self) -> Option<u64> {
+        self.max_bytes
     }
 
     /// The bound in words of the table.
@@ -47,6 +58,11 @@ impl Memory {
 
     pub(super) fn order(self) -> Eviction {
         self.eviction
+    }
+
+    /// True if it is bounded in bytes.
+    pub(super) fn weighs(self) -> bool {
+        self.bound().weight != u64::MAX
     }
 }
 
@@ -64,15 +80,16 @@ pub(super) type Weigher<V> = Arc<dyn Fn(&V) -> u64 + Send + Sync>;
 pub struct CacheBuilder<K, V> {
     name: String,
     memory: Memory,
+    shards: usize,
     clock: Clock,
     weigher: Option<Weigher<V>>,
-    makes: PhantomData<fn() -> (K, V)>,
+    listener: Option<Listener<K, V>>,
 }
 
 impl<K, V> Default for CacheBuilder<K, V> {
     fn default() -> Self {
         let (name, memory, clock) = ("default".into(), Memory::default(), Clock::system());
-        CacheBuilder { name, memory, clock, weigher: None, makes: PhantomData }
+        CacheBuilder { name, memory, shards: 1, clock, weigher: None, listener: None }
     }
 }
 
@@ -105,10 +122,67 @@ where
         self.memory(Memory::entries(max_entries))
     }
 
-    /// What a value weighs, in bytes; asked once for each value stored, outside the cache's lock. Counts where the memory
-    /// tier is [bounded in bytes](Memory::bytes).
+    /// Splits the cache into so many parts, each with a lock of its own, so that threads seldom wait for each other: four
+    /// for each thread that uses it all the time is a good number. One if not given.
+    ///
+    /// The number is rounded up to a power of two (0 counts as 1), and down to what leaves each shard 1 024 entries, and
+    /// where bytes are counted 1 MiB, of the bound; more than 256 are never made. [`Cache::shards`] tells how many there
+    /// are.
+    ///
+    /// The bound stays one number for the whole cache, which never holds more. But each shard has an equal share of it, and
+    /// each evicts for itself: a cache that is nearly full may evict while others of its shards have room, who leaves is
+    /// the last in its shard's order, and **an entry heavier than a shard's share of the bytes is refused**, which
+    /// [`Stats::refused`](crate::Stats::refused) counts. Which setting of an adaptive order is in force is decided once,
+    /// for all shards.
+    ///
+    /// ```
+    /// # use samovar::{Cache, Memory};
+    /// let cache: Cache<u64, u64> = Cache::builder().max_entries(10_000).shards(6).build();
+    /// assert_eq!(cache.shards(), 8);
+    /// let small: Cache<u64, u64> = Cache::builder().max_entries(1_000).shards(6).build();
+    /// assert_eq!(small.shards(), 1);
+    /// ```
+    pub fn shards(mut self, shards: usize) -> Self {
+        self.shards = shards;
+        self
+    }
+
+    /// What a value weighs, in bytes; asked once for each value stored, and by a [`resize`](Cache::resize) to a bound in
+    /// bytes, outside the cache's locks. Counts where the memory tier is [bounded in bytes](Memory::bytes).
     pub fn weigher(mut self, weigher: impl Fn(&V) -> u64 + Send + Sync + 'static) -> Self {
         self.weigher = Some(Arc::new(weigher));
+        self
+    }
+
+    /// Called with each entry that leaves the cache, and why: evicted to make room, expired, or removed, which says that
+    /// somebody removed or replaced it or cleared the cache. Not called for a value that was never let in, nor for what
+    /// is there when the cache is dropped.
+    ///
+    /// It is called after the operation that let the entry go, outside the cache's locks, on the thread of that operation:
+    /// a caller's, a load's, or the one of the sweeper, where it holds up all sweeping of the process. Two threads may
+    /// call it at once, and what happened to a key on two threads it may hear in either order. It may use the cache: what
+    /// that lets go it hears when its call is over, so one that always stores what was evicted never ends. If it panics,
+    /// the panic hook tells, and nobody else: the operation ends as it would have.
+    ///
+    /// ```
+    /// use samovar::{Cache, Policy, Reason};
+    /// use std::sync::{Arc, Mutex};
+    ///
+    /// let gone = Arc::new(Mutex::new(Vec::new()));
+    /// let told = Arc::clone(&gone);
+    /// let cache = Cache::<String, u32>::builder()
+    ///     .max_entries(1)
+    ///     .on_evict(move |key, value, reason| told.lock().unwrap().push((key.clone(), *value, reason)))
+    ///     .build();
+    /// for value in 1..=2 {
+    ///     cache.insert("a".into(), value, Policy::forever());
+    /// }
+    /// cache.insert("b".into(), 3, Policy::forever());
+    /// let expected = [("a".into(), 1, Reason::Replaced), ("a".into(), 2, Reason::Evicted)];
+    /// assert_eq!(*gone.lock().unwrap(), expected);
+    /// ```
+    pub fn on_evict(mut self, listener: impl Fn(&K, &V, Reason) + Send + Sync + 'static) -> Self {
+        self.listener = Some(Listener::new(listener));
         self
     }
 
@@ -120,7 +194,8 @@ where
 
     /// The cache. Starts no thread and needs no runtime.
     pub fn build(self) -> Cache<K, V> {
-        let shared = Arc::new(Shared::new(self.name, self.memory, self.weigher, self.clock));
+        let CacheBuilder { name, memory, shards, clock, weigher, listener } = self;
+        let shared = Arc::new(Shared::new(Parts { name, memory, shards, clock, weigher, listener }));
         Shared::have_swept(&shared);
         Cache(shared)
     }

@@ -1,129 +1,38 @@
-//! What the handles of a cache share: the memory tier under its lock, and every operation that is one step under it.
+//! What the handles of a cache share: its shards, and every operation that is one step under the lock of a shard.
 //!
-//! Each method hashes first, then locks, and declares what it may drop (`out`, keys, values) before it locks, so that
-//! it is dropped after unlocking, also when `Eq` of a key panics. All keys live in one group of one table; `clear`
-//! renews the group and detaches the loads under way.
+//! Each method hashes first, then locks the one shard the hash names, and declares what it may drop (`out`, keys, values)
+//! before it locks, so that it is dropped after unlocking, also when `Eq` of a key panics. What concerns all shards visits
+//! one after the other: nobody ever holds two locks of shards.
 
+use super::listener::{Gone, Listener};
 use super::options::{self, Weigher};
-use super::waiting::{Cancel, Waiter};
+use super::shard::{Arrival, REGION, Shard, State};
+use super::split;
 use crate::core::clock::{Clock, Millis};
-use crate::core::flight::{Fill, FlightId, Flights};
-use crate::core::memory::{self, Discard, GroupId, New, Placement, Reason, RegionId, Worth, mix};
+use crate::core::memory::{Reason, Steering, mix};
 use crate::core::policy::Policy;
 use crate::core::stats::Stats;
 use crate::work::{self, Appointment, Sweep};
 use parking_lot::{Mutex, MutexGuard};
 use std::borrow::Borrow;
-use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hash};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Entries freed per lock hold of the sweeper, and lock holds per visit: about a tenth of a millisecond in all.
 const SWEEP: u32 = 64;
 const SWEEPS: u32 = 16;
 
-type Memory<K, V> = memory::Memory<K, Arc<V>, Waiter<V>>;
-
-/// What the lock guards.
-pub(super) struct State<K, V> {
-    pub memory: Memory<K, V>,
-    pub group: GroupId,
-    /// What stops the load of each flight: from its begin until it has answered everyone.
-    pub loads: HashMap<FlightId, Cancel>,
-}
-
-impl<K, V> State<K, V> {
-    pub fn stats(&mut self) -> &mut Stats {
-        self.memory.entries.stats_mut(self.group)
-    }
-
-    pub fn flights(&mut self) -> &mut Flights<K, Waiter<V>> {
-        &mut self.memory.flights
-    }
-}
-
-impl<K, V> State<K, V>
-where
-    K: Eq + Hash,
-{
-    pub fn find<Q: Eq + ?Sized>(&self, hash: u64, key: &Q) -> Option<u32>
-    where
-        K: Borrow<Q>,
-    {
-        self.memory.entries.find(hash, |other| other.borrow() == key)
-    }
-
-    /// The value of a key if it may be served, counted as a hit.
-    pub fn read<Q: Eq + ?Sized>(&mut self, hash: u64, key: &Q, clock: &Clock) -> Option<Arc<V>>
-    where
-        K: Borrow<Q>,
-    {
-        let id = self.find(hash, key)?;
-        Some(Arc::clone(self.memory.entries.read(id, |end| clock.has_come(end))?.value))
-    }
-
-    pub fn flight<Q: Eq + ?Sized>(&self, hash: u64, key: &Q) -> Option<FlightId>
-    where
-        K: Borrow<Q>,
-    {
-        self.memory.flights.find(hash, |other| other.borrow() == key)
-    }
-}
-
-/// A value that arrives: when it does, and when it ends, `None` if it is not to be stored.
-pub(super) struct Arrival<V> {
-    pub value: Arc<V>,
-    pub now: Millis,
-    pub deadline: Option<Millis>,
-    /// In bytes, or 1 where entries are counted.
-    pub weight: u64,
-}
-
-type Gone<K, V> = Discard<K, Arc<V>>;
-
-impl<K, V> State<K, V> {
-    fn placement(&self, deadline: Millis, worth: Worth) -> Placement {
-        Placement::new(self.group, deadline, 0).worth(worth)
-    }
-
-    /// An explicit write. `found` is the slot of the key, served or not.
-    fn put(&mut self, found: Option<u32>, hash: u64, key: K, arrival: Arrival<V>, out: &mut Gone<K, V>) {
-        let Arrival { value, now, deadline, weight } = arrival;
-        let worth = Worth::new(weight, Duration::ZERO);
-        let placement = deadline.map(|deadline| self.placement(deadline, worth));
-        let entries = &mut self.memory.entries;
-        match (found, placement) {
-            (Some(id), Some(placement)) => {
-                entries.replace(id, value, placement, now, out);
-                out.keep(Some(key), None);
-            }
-            (None, Some(placement)) => {
-                entries.insert(New { hash, key, value, placement }, now, out);
-            }
-            (found, None) => {
-                if let Some(id) = found {
-                    entries.remove(id, Reason::Removed, out);
-                }
-                out.keep(Some(key), Some(value));
-            }
-        }
-    }
-
-    /// What a load has brought.
-    pub fn fill(&mut self, fill: Fill<K>, arrival: Arrival<V>, out: &mut Gone<K, V>) {
-        let Arrival { value, now, deadline, weight } = arrival;
-        let worth = Worth::new(weight, Duration::from_millis(now.saturating_sub(fill.began)));
-        match deadline {
-            Some(deadline) => {
-                let placement = self.placement(deadline, worth);
-                self.memory.fill(fill, value, placement, now, out);
-            }
-            None => out.keep(Some(fill.key), Some(value)),
-        }
-    }
+/// What a cache is made of.
+pub(super) struct Parts<K, V> {
+    pub name: String,
+    pub memory: options::Memory,
+    pub shards: usize,
+    pub clock: Clock,
+    pub weigher: Option<Weigher<V>>,
+    pub listener: Option<Listener<K, V>>,
 }
 
 /// See the module.
@@ -131,12 +40,14 @@ pub(super) struct Shared<K, V> {
     name: String,
     clock: Clock,
     hasher: RandomState,
-    /// False for a cache of no entries.
-    holds: bool,
-    /// True if it is bounded in bytes.
-    weighs: bool,
+    /// A power of two of them.
+    shards: Box<[Shard<K, V>]>,
+    /// What is in force; locked by who changes it, before any shard.
+    pub memory: Mutex<options::Memory>,
+    /// Whether shards weigh, as far as is known without locking one.
+    pub weighs: AtomicBool,
     weigher: Option<Weigher<V>>,
-    state: Mutex<State<K, V>>,
+    listener: Option<Listener<K, V>>,
     appointment: Appointment,
 }
 
@@ -149,60 +60,106 @@ impl<K, V> Shared<K, V> {
         &self.clock
     }
 
-    pub fn lock(&self) -> MutexGuard<'_, State<K, V>> {
-        self.state.lock()
+    pub fn shards(&self) -> &[Shard<K, V>] {
+        &self.shards
+    }
+
+    /// The shard of a key.
+    #[inline]
+    pub fn shard(&self, hash: u64) -> &Shard<K, V> {
+        &self.shards[split::shard_of(hash, self.shards.len())]
+    }
+
+    #[inline]
+    pub fn lock(&self, hash: u64) -> MutexGuard<'_, State<K, V>> {
+        self.shard(hash).lock()
+    }
+
+    /// As [`lock`](Self::lock), for a value that is then weighed, or not, as its shard demands.
+    pub fn lock_for(&self, hash: u64, arrival: &mut Arrival<V>) -> MutexGuard<'_, State<K, V>> {
+        loop {
+            let state = self.lock(hash);
+            let weighs = state.weighs;
+            if weighs == arrival.weight.is_some() {
+                return state;
+            }
+            drop(state);
+            arrival.weight = weighs.then(|| self.weigh(&arrival.value));
+        }
+    }
+
+    /// Where an operation puts what leaves; to be declared before it locks.
+    pub fn gone(&self) -> Gone<'_, K, V> {
+        Gone::new(self.listener.as_ref())
     }
 
     pub fn len(&self) -> usize {
-        self.lock().memory.entries.len()
+        self.shards.iter().map(|shard| shard.lock().memory.entries.len()).sum()
     }
 
     pub fn stats(&self) -> Stats {
-        let mut state = self.lock();
-        let group = state.group;
-        state.memory.entries.stats(group)
+        self.shards.iter().fold(Stats::default(), |mut sum, shard| {
+            let State { memory, group, .. } = &mut *shard.lock();
+            sum.add(&memory.entries.stats(*group));
+            sum
+        })
     }
 
     /// A value to be stored now.
     pub fn arrival(&self, value: Arc<V>, policy: Policy) -> Arrival<V> {
-        let (now, weight) = (self.clock.now(), self.weigh(&value));
-        Arrival { value, now, deadline: (self.holds && policy.stores()).then(|| policy.deadline(now)), weight }
+        let (now, weight) = (self.clock.now(), self.weighs.load(Relaxed).then(|| self.weigh(&value)));
+        Arrival { value, now, deadline: policy.stores().then(|| policy.deadline(now)), weight }
     }
 
-    fn weigh(&self, value: &V) -> u64 {
-        match &self.weigher {
-            _ if !self.weighs => 1,
-            Some(weigher) => weigher(value),
-            None => size_of::<V>() as u64,
-        }
+    pub fn weigh(&self, value: &V) -> u64 {
+        self.weigher.as_ref().map_or(size_of::<V>() as u64, |weigher| weigher(value))
     }
 
-    /// Has the sweeper come when a stored value ends.
-    pub fn expect(&self, deadline: Option<Millis>) {
-        if let Some(deadline) = deadline {
-            self.appointment.by(deadline);
+    /// Has the sweeper come when a stored value ends, or something else is due.
+    pub fn expect(&self, due: Option<Millis>) {
+        if let Some(due) = due {
+            self.appointment.by(due);
         }
     }
 
     pub fn clear(&self) {
-        {
-            let State { memory, group, loads } = &mut *self.lock();
-            *group = memory.entries.renew_group(*group);
-            memory.entries.stats_mut(*group).invalidations += 1;
-            for &flight in loads.keys() {
-                memory.flights.detach(flight);
-            }
+        for (number, shard) in self.shards.iter().enumerate() {
+            let mut state = shard.lock();
+            state.clear();
+            state.stats().invalidations += u64::from(number == 0);
         }
         self.appointment.now();
     }
 
     pub fn validate(&self) -> Result<(), String> {
-        let state = self.lock();
-        let (flights, loads) = (state.memory.flights.len(), state.loads.len());
-        if flights != loads {
-            return Err(format!("{flights} flights, {loads} of them can be stopped"));
+        // Kept locked, so that nobody resizes meanwhile.
+        let memory = self.memory.lock();
+        let shares = split::shares(memory.bound(), self.shards.len());
+        self.shards.iter().zip(shares).try_for_each(|(shard, share)| {
+            let state = shard.lock();
+            let bound = state.memory.entries.bound(REGION);
+            if bound != share {
+                return Err(format!("a shard is bounded by {bound:?}, its share is {share:?}"));
+            }
+            state.validate()
+        })
+    }
+
+    /// Frees what has ended or is too much in a shard, a slice per lock hold. When to come again; 0 if there is more.
+    pub fn tidy(&self, shard: &Shard<K, V>, slices: u32) -> Option<Millis> {
+        for _ in 0..slices {
+            let mut out = self.gone();
+            let (more, due) = {
+                let entries = &mut shard.lock().memory.entries;
+                (entries.tidy(self.clock.now(), SWEEP, &mut out.left), entries.next_due())
+            };
+            // A value that panics when it is dropped has been reported by the panic hook; the others go on leaving.
+            drop(catch_unwind(AssertUnwindSafe(|| drop(out))));
+            if !more {
+                return due;
+            }
         }
-        state.memory.entries.validate()
+        Some(0)
     }
 }
 
@@ -211,14 +168,14 @@ where
     K: Eq + Hash + Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
-    pub fn new(name: String, options: options::Memory, weigher: Option<Weigher<V>>, clock: Clock) -> Self {
-        let bound = options.bound();
-        let mut memory = Memory::new(bound, options.order());
-        let group = memory.entries.add_group(RegionId(0));
-        let state = Mutex::new(State { memory, group, loads: HashMap::new() });
+    pub fn new(parts: Parts<K, V>) -> Self {
+        let Parts { name, memory, shards, clock, weigher, listener } = parts;
+        let count = split::count(shards, memory.bound());
+        let shares = split::shares(memory.bound(), count).zip(Steering::shared(count));
+        let shards = shares.map(|(share, steering)| Shard::new(share, memory.order(), steering)).collect();
         let (hasher, appointment) = (RandomState::new(), Appointment::default());
-        let (holds, weighs) = (bound.entries > 0, bound.weight != u64::MAX);
-        Shared { name, clock, hasher, holds, weighs, weigher, state, appointment }
+        let (weighs, memory) = (AtomicBool::new(memory.weighs()), Mutex::new(memory));
+        Shared { name, clock, hasher, shards, memory, weighs, weigher, listener, appointment }
     }
 
     pub fn have_swept(this: &Arc<Self>) {
@@ -235,7 +192,7 @@ where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        self.lock().read(hash, key, &self.clock)
+        self.lock(hash).read(hash, key, &self.clock)
     }
 
     pub fn get<Q>(&self, key: &Q) -> Option<Arc<V>>
@@ -244,7 +201,7 @@ where
         Q: Eq + Hash + ?Sized,
     {
         let hash = self.hash(key);
-        let mut state = self.lock();
+        let mut state = self.lock(hash);
         let value = state.read(hash, key, &self.clock);
         state.stats().misses += u64::from(value.is_none());
         value
@@ -256,7 +213,7 @@ where
         Q: Eq + Hash + ?Sized,
     {
         let hash = self.hash(key);
-        let state = self.lock();
+        let state = self.lock(hash);
         state.find(hash, key).is_some_and(|id| state.memory.entries.is_served(id, |end| self.clock.has_come(end)))
     }
 
@@ -271,11 +228,11 @@ where
     /// Stores a pair, unless it is to be `new` and the key has a value.
     fn write(&self, key: K, value: V, policy: Policy, new: bool) -> bool {
         let hash = self.hash(&key);
-        let arrival = self.arrival(Arc::new(value), policy);
+        let mut arrival = self.arrival(Arc::new(value), policy);
         let (now, deadline) = (arrival.now, arrival.deadline);
-        let mut out = Discard::default();
+        let mut out = self.gone();
         {
-            let mut state = self.lock();
+            let mut state = self.lock_for(hash, &mut arrival);
             let (found, flight) = (state.find(hash, &key), state.flight(hash, &key));
             if new && found.is_some_and(|id| state.memory.entries.is_served(id, |end| now >= end)) {
                 return false;
@@ -283,7 +240,7 @@ where
             if let Some(flight) = flight {
                 state.flights().detach(flight);
             }
-            state.put(found, hash, key, arrival, &mut out);
+            state.put(found, hash, key, arrival, &mut out.left);
         }
         self.expect(deadline);
         true
@@ -295,8 +252,8 @@ where
         Q: Eq + Hash + ?Sized,
     {
         let hash = self.hash(key);
-        let mut out = Discard::default();
-        let mut state = self.lock();
+        let mut out = self.gone();
+        let mut state = self.lock(hash);
         let (found, flight) = (state.find(hash, key), state.flight(hash, key));
         if let Some(flight) = flight {
             state.flights().detach(flight);
@@ -305,7 +262,7 @@ where
         let entries = &mut state.memory.entries;
         let served = found.is_some_and(|id| entries.is_served(id, |end| self.clock.has_come(end)));
         if let Some(id) = found {
-            entries.remove(id, Reason::Removed, &mut out);
+            entries.remove(id, Reason::Removed, &mut out.left);
         }
         served
     }
@@ -319,21 +276,8 @@ where
     fn sweep(&self) -> Option<Millis> {
         // From here on whoever stores something calls, whatever was agreed before.
         self.appointment.set(None);
-        let mut due = Some(0);
-        for _ in 0..SWEEPS {
-            let mut out = Discard::default();
-            let more = {
-                let entries = &mut self.lock().memory.entries;
-                let more = entries.tidy(self.clock.now(), SWEEP, &mut out);
-                due = if more { Some(0) } else { entries.next_due() };
-                more
-            };
-            // A value that panics when it is dropped has been reported by the panic hook; the sweeper sweeps on.
-            drop(catch_unwind(AssertUnwindSafe(|| drop(out))));
-            if !more {
-                break;
-            }
-        }
+        let slices = (SWEEPS / self.shards.len() as u32).max(1);
+        let due = self.shards.iter().filter_map(|shard| self.tidy(shard, slices)).min();
         self.appointment.set(due);
         due
     }

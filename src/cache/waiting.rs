@@ -7,9 +7,9 @@
 
 use super::failed::LoadFailed;
 use super::loading::Grant;
-use super::shared::{Shared, State};
+use super::shard::State;
+use super::shared::Shared;
 use crate::core::flight::{Effect, Effects, FlightId, Home, Input, Lease, Ticket};
-use crate::core::memory::Discard;
 use crate::core::policy::Policy;
 use crate::error::Error;
 use std::any::{Any, type_name};
@@ -54,12 +54,18 @@ impl<V> Clone for Signal<V> {
 /// The right to load, until the load has ended. Dropped before it was told how, the load has gone with its runtime.
 pub(super) struct Report<K, V> {
     pub shared: Arc<Shared<K, V>>,
+    hash: u64,
     pub lease: Lease,
     ending: Signal<V>,
     policy: Policy,
 }
 
 impl<K, V> Report<K, V> {
+    /// The shard of its key, by address.
+    pub fn shard(&self) -> usize {
+        self.shared.shard(self.hash).address()
+    }
+
     pub fn tell(mut self, ending: Signal<V>, policy: Policy) {
         (self.ending, self.policy) = (ending, policy);
     }
@@ -67,13 +73,14 @@ impl<K, V> Report<K, V> {
 
 impl<K, V> Drop for Report<K, V> {
     fn drop(&mut self) {
-        self.shared.finish(self.lease, &self.ending, self.policy);
+        self.shared.finish(self.hash, self.lease, &self.ending, self.policy);
     }
 }
 
 /// A caller's place among those who wait for a load. Dropped, it is given up.
 pub(super) struct Seat<'a, K, V> {
     pub shared: &'a Arc<Shared<K, V>>,
+    pub hash: u64,
     /// `None` once the flight has answered.
     pub ticket: Option<Ticket>,
     pub news: oneshot::Receiver<Signal<V>>,
@@ -98,14 +105,14 @@ impl<K, V> Seat<'_, K, V> {
     pub fn lead(&mut self, home: Home) -> Option<Grant<K, V>> {
         let (ticket, (wake, news), (cancel, cancelled)) = (self.ticket?, oneshot::channel(), oneshot::channel());
         let (lease, before) = {
-            let mut state = self.shared.lock();
+            let mut state = self.shared.lock(self.hash);
             let lease = state.flights().lead(ticket, home, Some(wake), self.shared.clock().now())?;
             state.stats().loads += 1;
             (lease, state.loads.insert(ticket.flight, cancel))
         };
         drop(before);
         self.news = news;
-        Some(Grant { report: self.shared.report(lease), cancelled })
+        Some(Grant { report: self.shared.report(self.hash, lease), cancelled })
     }
 }
 
@@ -114,37 +121,36 @@ impl<K, V> Drop for Seat<'_, K, V> {
         if let Some(ticket) = self.ticket {
             // Leaving drops the sender under the lock; closed, it wakes nobody from there.
             self.news.close();
-            self.shared.leave(ticket);
+            self.shared.leave(self.hash, ticket);
         }
     }
 }
 
 impl<K, V> Shared<K, V> {
-    pub fn address(self: &Arc<Self>) -> usize {
-        Arc::as_ptr(self) as usize
-    }
-
-    pub fn report(self: &Arc<Self>, lease: Lease) -> Report<K, V> {
-        Report { shared: Arc::clone(self), lease, ending: Signal::Gone, policy: Policy::default() }
+    pub fn report(self: &Arc<Self>, hash: u64, lease: Lease) -> Report<K, V> {
+        Report { shared: Arc::clone(self), hash, lease, ending: Signal::Gone, policy: Policy::default() }
     }
 
     /// A load has ended: stores its value if it still may, and tells everyone.
-    fn finish(&self, lease: Lease, ending: &Signal<V>, policy: Policy) {
+    fn finish(&self, hash: u64, lease: Lease, ending: &Signal<V>, policy: Policy) {
         let (input, mut arrival) = match ending {
             Signal::Loaded(value) => (Input::Loaded, Some(self.arrival(Arc::clone(value), policy))),
             Signal::Failed(..) | Signal::Panicked(_) => (Input::Failed, None),
             Signal::Gone | Signal::Lead | Signal::Again => (Input::Aborted, None),
         };
-        let (mut out, mut deadline) = (Discard::default(), None);
+        let (mut out, mut deadline) = (self.gone(), None);
         let mut rest = Vec::new();
         let stopped = {
-            let mut state = self.lock();
+            let mut state = match &mut arrival {
+                Some(arrival) => self.lock_for(hash, arrival),
+                None => self.lock(hash),
+            };
             for effect in state.flights().step(lease, input, self.clock().now()) {
                 match effect {
                     Effect::Store(fill) => {
                         if let Some(arrival) = arrival.take() {
                             deadline = arrival.deadline;
-                            state.fill(fill, arrival, &mut out);
+                            state.fill(fill, arrival, &mut out.left);
                         }
                     }
                     effect => rest.push(effect),
@@ -159,9 +165,9 @@ impl<K, V> Shared<K, V> {
     }
 
     /// A caller goes away.
-    fn leave(&self, ticket: Ticket) {
+    fn leave(&self, hash: u64, ticket: Ticket) {
         let (effects, stopped) = {
-            let mut state = self.lock();
+            let mut state = self.lock(hash);
             let effects = state.flights().leave(ticket);
             let stopped = state.unload(ticket.flight, &effects);
             (effects, stopped)

@@ -362,7 +362,7 @@ impl Tier {
         }
         for (one, space) in left.into_iter().rev() {
             // The value under a key that stays: its successor was stored at this moment.
-            let replaced = one.key.is_none();
+            let replaced = one.reason == Reason::Replaced;
             if let Some(space) = space {
                 let key = one.key.as_ref().or(stored.as_ref().map(|stored| &stored.key)).map(|key| key.clone_ref(py));
                 self.tell_left(py, &space, key.as_ref(), one);
@@ -395,7 +395,8 @@ impl Tier {
             Reason::Refused => Some((Kind::Evict, "refused")),
             Reason::Cleared => Some((Kind::Evict, "cleared")),
             Reason::Expired => Some((Kind::Expire, "ttl")),
-            Reason::Removed => self.is_over(left).then_some((Kind::Expire, "ttl")),
+            Reason::Removed | Reason::Replaced => self.is_over(left).then_some((Kind::Expire, "ttl")),
+            Reason::Unused => None,
         }
     }
 

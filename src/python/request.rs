@@ -166,7 +166,7 @@ impl Request {
         let same = |key: &Object| unsafe { args::same_plain(key.as_ptr(), alias.key.as_ptr()) };
         match memory.aliases.find(alias.hash, same) {
             Some(at) => {
-                memory.aliases.replace(at, target, placement, stored, &mut gone);
+                memory.aliases.replace(at, None, target, placement, stored, &mut gone);
             }
             None => {
                 let key = alias.key.clone_ref(py);

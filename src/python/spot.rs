@@ -157,11 +157,7 @@ impl Spot {
             memory.flights.detach(flight);
         }
         Ok(match entry.and_then(|entry| memory.entries.resolve(entry)) {
-            Some(id) => {
-                gone.keep(Some(self.key), None);
-                memory.entries.replace(id, value, placement, now, gone);
-                Some(id)
-            }
+            Some(id) => memory.entries.replace(id, Some(self.key), value, placement, now, gone).then_some(id),
             None => memory.entries.insert(New { hash: self.hash, key: self.key, value, placement }, now, gone),
         })
     }

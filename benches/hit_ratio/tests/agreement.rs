@@ -3,34 +3,23 @@
 //! Reads the traces that are here; `SAMOVAR_TRACES=dir` names a folder with more. A cell without its trace is left out.
 
 mod models;
+mod traces;
 
 use hit_ratio::columns;
 use hit_ratio::replay::{Bound, Candidate, replay};
 use hit_ratio::trace::{self, Request};
 use std::collections::HashMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use traces::{FEW_REQUESTS, find, here};
 
 /// Points in a hundred; the reference figures have one decimal.
 const TOLERANCE: f64 = 0.2;
-/// A debug build leaves longer traces out.
-const FEW_REQUESTS: usize = 150_000;
 
 /// A line of the reference table whose trace is here.
 struct Cell {
     name: String,
     entries: usize,
     figures: HashMap<String, f64>,
-}
-
-fn here() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn find(trace: &str) -> Option<PathBuf> {
-    let more = std::env::var_os("SAMOVAR_TRACES").map(PathBuf::from);
-    let folders = [more, Some(here().join("data")), Some(here().join("../../examples/data"))];
-    folders.into_iter().flatten().map(|folder| folder.join(format!("{trace}.txt.gz"))).find(|path| path.is_file())
 }
 
 fn cells() -> Vec<Cell> {

@@ -15,14 +15,18 @@ pub enum Reason {
     Expired,
     /// Its group was cleared.
     Cleared,
-    /// Somebody removed or replaced it, or it never was an entry.
+    /// Somebody removed it.
     Removed,
+    /// Another value took its place.
+    Replaced,
+    /// It never was an entry.
+    Unused,
 }
 
 /// An entry that left, as it was.
 #[derive(Debug)]
 pub struct Left<K, V> {
-    /// The key; `None` if it stays, under another value.
+    /// The key; of an entry that was replaced, the one its new value came with, if any.
     pub key: Option<K>,
     /// The value; `None` for a key that was not needed.
     pub value: Option<V>,
@@ -63,12 +67,17 @@ impl<K, V> Discard<K, V> {
 
     /// Keeps what never was an entry.
     pub fn keep(&mut self, key: Option<K>, value: Option<V>) {
-        self.push(Left { key, value, hash: 0, end: NEVER, tag: 0, group: 0, reason: Reason::Removed });
+        self.push(Left { key, value, hash: 0, end: NEVER, tag: 0, group: 0, reason: Reason::Unused });
     }
 
     /// Gives everything away, one after the other, the last first.
     pub fn take(&mut self) -> Option<Left<K, V>> {
         self.rest.pop().or_else(|| self.first.take())
+    }
+
+    /// All of it, in the order it came.
+    pub fn iter(&self) -> impl Iterator<Item = &Left<K, V>> {
+        self.first.iter().chain(&self.rest)
     }
 
     /// How many left.

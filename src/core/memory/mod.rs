@@ -17,16 +17,18 @@ mod table;
 mod tests;
 mod uses;
 mod wheel;
+mod work;
 mod worth;
 
 pub use chunks::Chunks;
 pub use discard::{Discard, Left, Reason};
-pub use eviction::{Capacity, Eviction, Insight};
+pub use eviction::{Capacity, Eviction, Insight, Steering};
 pub use groups::{GroupId, RegionId};
 pub use index::SEGMENT;
 pub use nodes::{Nodes, Stamp};
 pub use span::Span;
-pub use table::{Found, New, Served, Table, Work};
+pub use table::{Found, New, Served, Table};
+pub use work::Work;
 pub use worth::Worth;
 
 use super::clock::{Millis, NEVER, later};
@@ -167,11 +169,7 @@ impl<K, V, W> Memory<K, V, W> {
             return None;
         }
         match seen.and_then(|seen| self.entries.resolve(seen)) {
-            Some(id) => {
-                let stored = self.entries.replace(id, value, placement, now, out);
-                out.keep(Some(key), None);
-                stored.then_some(id)
-            }
+            Some(id) => self.entries.replace(id, Some(key), value, placement, now, out).then_some(id),
             None => self.entries.insert(New { hash, key, value, placement }, now, out),
         }
     }

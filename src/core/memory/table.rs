@@ -4,13 +4,14 @@
 //! A slot is 32 bytes when key and value are pointers (hash, key, value, deadline and tag), so a hit reads one cache line
 //! of it; what else is known of it takes 38. The table compares no keys and drops no entry: the caller does both.
 
-use super::eviction::{Arrival, Capacity, Choice, Eviction, Insight};
+use super::eviction::{Arrival, Capacity, Choice, Eviction, Insight, Steering};
 use super::eviction::{Mark, Ranked};
 use super::groups::{GroupId, Groups, Region, RegionId};
 use super::index::Index;
 use super::span::{Span, Spans};
 use super::uses::Uses;
 use super::wheel::Wheel;
+use super::work::Work;
 use super::{Chunks, Discard, Left, Nodes, Placement, Reason, Stamp, Target, Terms, Worth};
 use crate::core::clock::{Millis, NEVER};
 use crate::core::flight::Sight;
@@ -84,30 +85,6 @@ impl<K, V> New<K, V> {
     }
 }
 
-/// How much a single operation has touched.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Work {
-    now: u32,
-    /// The most entries one operation has touched so far.
-    pub entries_at_most: u32,
-    /// The most index numbers one operation has moved so far.
-    pub moved_at_most: usize,
-}
-
-impl Work {
-    /// The most entries one operation may touch.
-    pub const LIMIT: u32 = 64;
-
-    fn begin(&mut self) {
-        self.now = 0;
-    }
-
-    fn touch(&mut self) {
-        self.now += 1;
-        self.entries_at_most = self.entries_at_most.max(self.now);
-    }
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct Table<K, V> {
@@ -175,6 +152,11 @@ impl<K, V> Table<K, V> {
             Arrival { hash: *hash, deadline, worth }
         };
         self.groups.reorder(&mut self.nodes, region, eviction, arrival);
+    }
+
+    /// Makes a region one of several that decide as one. A new order decides alone.
+    pub fn steer(&mut self, region: RegionId, steering: Steering) {
+        self.groups.regions[region.0 as usize].order.steer(steering);
     }
 
     /// The order in force in a region.
@@ -428,8 +410,7 @@ impl<K, V> Table<K, V> {
             hash_fits && slot.key.as_ref().is_some_and(&mut is_it)
         });
         if let Some(id) = found {
-            out.keep(Some(new.key), None);
-            return self.overwrite(id, new.value, new.placement, now, out).then_some(id);
+            return self.overwrite(id, Some(new.key), new.value, new.placement, now, out).then_some(id);
         }
         if same >= SAME_HASH {
             self.evict_oldest_of(new.hash, out);
@@ -517,11 +498,20 @@ impl<K, V> Table<K, V> {
         self.fill(id, new, now);
     }
 
-    /// Puts a new value into a slot in use. It keeps its group unless that is dead; its stamp changes. False if the entry
-    /// is gone instead: its owner is, or the value outweighs the bound.
-    pub fn replace(&mut self, id: u32, value: V, placement: Placement, now: Millis, out: &mut Discard<K, V>) -> bool {
+    /// Puts a new value into a slot in use. It keeps its group unless that is dead; its stamp changes. `key` is the one
+    /// the new value came with, if any: it leaves with the old value. False if the entry is gone instead: its owner is, or
+    /// the value outweighs the bound.
+    pub fn replace(
+        &mut self,
+        id: u32,
+        key: Option<K>,
+        value: V,
+        placement: Placement,
+        now: Millis,
+        out: &mut Discard<K, V>,
+    ) -> bool {
         if !self.is_alive(placement.group) {
-            out.keep(None, Some(value));
+            out.keep(key, Some(value));
             self.remove(id, Reason::Removed, out);
             return false;
         }
@@ -529,14 +519,22 @@ impl<K, V> Table<K, V> {
         self.settle();
         self.tidy_but(Some(id), now, 8, out);
         self.work.touch();
-        self.overwrite(id, value, placement, now, out)
+        self.overwrite(id, key, value, placement, now, out)
     }
 
     /// False if the value is heavier than the bound: it is refused, and the one it was to replace is gone all the same.
-    fn overwrite(&mut self, id: u32, value: V, placement: Placement, now: Millis, out: &mut Discard<K, V>) -> bool {
+    fn overwrite(
+        &mut self,
+        id: u32,
+        key: Option<K>,
+        value: V,
+        placement: Placement,
+        now: Millis,
+        out: &mut Discard<K, V>,
+    ) -> bool {
         if self.groups.is_too_heavy(placement.group.slot, placement.worth) {
             self.groups.get_mut(placement.group.slot).stats.refused += 1;
-            out.keep(None, Some(value));
+            out.keep(key, Some(value));
             self.remove(id, Reason::Removed, out);
             return false;
         }
@@ -544,7 +542,7 @@ impl<K, V> Table<K, V> {
         let (group, end) = (self.nodes.group(id), self.span(id).expires);
         let Slot { hash, value: place, terms, .. } = &mut self.slots[id];
         let value = place.replace(value);
-        out.push(Left { key: None, value, hash: *hash, end, tag: terms.tag(), group, reason: Reason::Removed });
+        out.push(Left { key, value, hash: *hash, end, tag: terms.tag(), group, reason: Reason::Replaced });
         *terms = placement.terms;
         let arrival = Arrival { hash: *hash, deadline: terms.deadline(), worth: placement.worth };
         if group == placement.group.slot {
@@ -573,6 +571,14 @@ impl<K, V> Table<K, V> {
         self.groups.change(&mut self.nodes, id, arrival);
     }
 
+    /// Gives a slot in use another weight. Not a use; the stamp stays.
+    pub fn reweigh(&mut self, id: u32, weight: u64) {
+        self.settle();
+        let Slot { hash, terms, .. } = &self.slots[id];
+        let worth = self.nodes.worth(id).weighing(weight);
+        self.groups.change(&mut self.nodes, id, Arrival { hash: *hash, deadline: terms.deadline(), worth });
+    }
+
     /// Takes an entry out.
     #[inline]
     pub fn remove(&mut self, id: u32, reason: Reason, out: &mut Discard<K, V>) {
@@ -584,7 +590,7 @@ impl<K, V> Table<K, V> {
             match reason {
                 Reason::Evicted => stats.evictions += 1,
                 Reason::Expired => stats.expired += 1,
-                Reason::Refused | Reason::Cleared | Reason::Removed => {}
+                Reason::Refused | Reason::Cleared | Reason::Removed | Reason::Replaced | Reason::Unused => {}
             }
         }
         self.wheel.cancel(&mut self.nodes, id);
@@ -670,6 +676,11 @@ impl<K, V> Table<K, V> {
     /// Changes with every store; for callers who compared keys outside the lock.
     pub fn changes(&self) -> u64 {
         self.counter
+    }
+
+    /// Slots there are, used or not: all numbers are below.
+    pub fn slots(&self) -> u32 {
+        self.slots.len()
     }
 
     /// Entries held, those of dead groups not counted.

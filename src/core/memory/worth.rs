@@ -28,6 +28,11 @@ impl Worth {
         Worth(rounded(weight) << 4 | cost_of(load))
     }
 
+    /// Of the same cost, and another weight.
+    pub fn weighing(self, weight: u64) -> Self {
+        Worth(rounded(weight) << 4 | self.0 & 15)
+    }
+
     /// The weight, rounded.
     #[inline]
     pub fn weight(self) -> u64 {

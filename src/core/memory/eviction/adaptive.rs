@@ -7,7 +7,7 @@
 
 use super::segmented::{Rule, Segmented, Setting};
 use super::shadow::Shadow;
-use super::{Arrival, Capacity, Choice, Insight, Load, Order, Ranked};
+use super::{Arrival, Capacity, Choice, Insight, Load, Order, Ranked, Steering};
 use crate::core::clock::Millis;
 use crate::core::memory::{Nodes, Worth};
 
@@ -50,6 +50,7 @@ pub struct Adaptive {
     shadows: Option<Box<Shadows>>,
     current: usize,
     switches: u64,
+    steering: Steering,
 }
 
 #[derive(Debug)]
@@ -170,7 +171,7 @@ impl Adaptive {
     /// Empty.
     pub fn new(bound: Capacity) -> Self {
         let parts = Segmented::new(bound, SETTINGS[0]);
-        Adaptive { parts, bound, awake: false, shadows: None, current: 0, switches: 0 }
+        Adaptive { parts, bound, awake: false, shadows: None, current: 0, switches: 0, steering: Steering::Alone }
     }
 
     #[cold]
@@ -188,6 +189,7 @@ impl Adaptive {
             self.current = best;
             self.switches += 1;
             self.parts.set(SETTINGS[best]);
+            self.steering.tell(best as u64);
             shadows.curve.iter_mut().for_each(|shadow| shadow.set(SETTINGS[best]));
         }
         let price = asked / WORTH_WATCHING;
@@ -196,8 +198,11 @@ impl Adaptive {
         self.awake = shadows.owed == 0;
     }
 
-    /// What the shadows do about an insert: they are made, made anew, woken up, or just counted on.
+    /// What the shadows do about an insert: they are made, made anew, woken up, or just counted on. Who follows has none.
     fn attend(&mut self) {
+        if let Some(told) = self.steering.told() {
+            return self.follow(told as usize);
+        }
         let load = self.parts.load();
         let Some(shadows) = &mut self.shadows else {
             let filled = self.filled(load);
@@ -216,6 +221,13 @@ impl Adaptive {
         } else if !self.awake {
             shadows.owed -= 1;
             self.awake = shadows.owed == 0;
+        }
+    }
+
+    fn follow(&mut self, setting: usize) {
+        if setting != self.current {
+            (self.current, self.switches) = (setting, self.switches + 1);
+            self.parts.set(SETTINGS[setting]);
         }
     }
 
@@ -268,6 +280,11 @@ impl Order for Adaptive {
         self.bound = bound;
         self.parts.resize(bound);
         (self.shadows, self.awake) = (None, false);
+    }
+
+    fn steer(&mut self, steering: Steering) {
+        steering.tell(self.current as u64);
+        self.steering = steering;
     }
 
     fn insight(&self) -> Insight {

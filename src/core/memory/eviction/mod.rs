@@ -12,6 +12,7 @@ mod s3fifo;
 mod segmented;
 mod shadow;
 mod soonest;
+mod steering;
 #[cfg(test)]
 mod tests;
 mod tinylfu;
@@ -23,6 +24,8 @@ use crate::core::clock::Millis;
 use crate::error::Error;
 use std::fmt;
 use std::str::FromStr;
+
+pub use steering::Steering;
 
 /// The orders by name: which entry leaves when there is no room for another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -227,6 +230,9 @@ pub trait Order: Send + fmt::Debug {
 
     /// The region's bound changed.
     fn resized(&mut self, _bound: Capacity) {}
+
+    /// It decides about itself as one of several.
+    fn steer(&mut self, _steering: Steering) {}
 
     /// What it knows about itself.
     fn insight(&self) -> Insight {
