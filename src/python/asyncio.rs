@@ -5,12 +5,12 @@
 
 use super::lease::{self, Relation};
 use super::reply::{Pending, Step};
-use super::request::{self, Lookup, Newer, Place, Request};
+use super::request::{self, Lookup, Request};
 use super::seat::{Outcome, Seat, Waiter, Wake};
 use super::state::State;
 use super::tier::Object;
 use super::{alarm, copy, errors, task};
-use crate::core::flight::{Due, Home, Lease, Life, Refresh, Ticket};
+use crate::core::flight::{Due, Home, Lease, Life, Newer, Place, Refresh, Ticket};
 use pyo3::exceptions::PyStopIteration;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -87,12 +87,9 @@ impl Call {
                 continue;
             }
             let seat = self.seat(py, &here)?;
+            let now = self.request.tier.clock.now();
             let mut memory = self.request.tier.memory.lock();
-            let patience = self.request.patience(&memory, flight);
-            let joined = memory.flights.join(flight, mine, patience, seat.clone());
-            if joined.is_some() {
-                memory.entries.stats_mut(self.request.space.group()).coalesced += 1;
-            }
+            let joined = memory.wait(&self.request.wish(place), flight, mine, now, seat.clone());
             drop(memory);
             if let Some(ticket) = joined {
                 return self.wait_with_timer(py, &here, ticket, seat);
@@ -128,11 +125,8 @@ impl Call {
     fn lead(&mut self, py: Python<'_>, here: &Bound<'_, PyAny>, lease: Lease) -> PyResult<Option<Step>> {
         let seat = self.seat(py, here)?;
         let now = self.request.tier.clock.now();
-        let mut memory = self.request.tier.memory.lock();
-        let patience = self.request.patience(&memory, lease.flight);
-        let ticket = memory.flights.join(lease.flight, seat.home, patience, seat.clone());
-        let led = ticket.and_then(|ticket| Some((ticket, memory.flights.lead(ticket, seat.home, None, now)?)));
-        drop(memory);
+        let policy = &self.request.recipe.policy;
+        let led = self.request.tier.memory.lock().wait_for_own(policy, lease, seat.home, now, seat.clone());
         let Some((ticket, lease)) = led else { return Ok(None) };
         self.load(py, here, ticket, lease, seat).map(Some)
     }
@@ -182,13 +176,8 @@ impl Call {
             Outcome::Lead => {
                 let here = self.here(py)?;
                 let seat = self.seat(py, &here)?;
-                let now = self.request.tier.clock.now();
-                let led = self.request.tier.memory.lock().flights.lead(ticket, seat.home, Some(seat.clone()), now);
-                match led {
-                    Some(lease) => {
-                        self.request.took_over();
-                        self.load(py, &here, ticket, lease, seat)
-                    }
+                match self.request.take_over(ticket, &seat) {
+                    Some(lease) => self.load(py, &here, ticket, lease, seat),
                     None => self.begin(py),
                 }
             }

@@ -6,12 +6,12 @@
 use super::copy::{self, Mode};
 use super::errors;
 use super::lease::{self, Relation};
-use super::request::{self, Ended, Lookup, Newer, Place, Request};
+use super::request::{self, Ended, Lookup, Request};
 use super::seat::{Outcome, Seat, Waiter, Wake};
 use super::state::State;
 use super::task::supersede_if_stranded;
 use super::tier::Object;
-use crate::core::flight::{Due, FlightId, Home, Lease, Life, Refresh, Ticket};
+use crate::core::flight::{Due, FlightId, Home, Lease, Life, Newer, Place, Refresh, Ticket};
 use parking_lot::Condvar;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
@@ -27,8 +27,7 @@ pub fn answer(py: Python<'_>, state: &'static State, request: &Request) -> PyRes
         return plain_value(request.loader.call(py)?, request);
     }
     loop {
-        let place = Place { home: Some(here()), refresh: Refresh::InPerson, life: Life::Steady };
-        let (flight, home) = match request.lookup(py, place)? {
+        let (flight, home) = match request.lookup(py, place())? {
             Lookup::Hit(_, _, Newer::Flying(flight)) if supersede_if_stranded(py, state, request, flight, 0) => {
                 continue;
             }
@@ -48,6 +47,10 @@ pub fn answer(py: Python<'_>, state: &'static State, request: &Request) -> PyRes
             return Ok(answer);
         }
     }
+}
+
+fn place() -> Place {
+    Place { home: Some(here()), refresh: Refresh::InPerson, life: Life::Steady }
 }
 
 fn here() -> Home {
@@ -106,11 +109,11 @@ fn plain_value(made: Bound<'_, PyAny>, request: &Request) -> PyResult<Object> {
 fn wait(py: Python<'_>, state: &'static State, request: &Request, flight: FlightId) -> PyResult<Option<Object>> {
     let tier = &request.tier;
     let seat = Seat::new(Wake::Thread(Condvar::new()), here());
+    let now = tier.clock.now();
     let mut memory = tier.memory.lock();
-    let patience = request.patience(&memory, flight);
-    let Some(ticket) = memory.flights.join(flight, seat.home, patience, seat.clone()) else { return Ok(None) };
-    memory.entries.stats_mut(request.space.group()).coalesced += 1;
+    let joined = memory.wait(&request.wish(place()), flight, seat.home, now, seat.clone());
     drop(memory);
+    let Some(ticket) = joined else { return Ok(None) };
     match rest(py, state, request, ticket, &seat)? {
         Outcome::Value(value, kind) => settle(py, state, request, value, kind).map(Some),
         Outcome::Error(error) => fall_back(py, state, request, PyErr::from_value(error.into_bound(py))).map(Some),
@@ -119,10 +122,7 @@ fn wait(py: Python<'_>, state: &'static State, request: &Request, flight: Flight
         Outcome::Again => Ok(None),
         Outcome::Lead => {
             let seat = Seat::new(Wake::Thread(Condvar::new()), here());
-            let now = tier.clock.now();
-            let led = tier.memory.lock().flights.lead(ticket, seat.home, Some(seat), now);
-            let Some(lease) = led else { return Ok(None) };
-            request.took_over();
+            let Some(lease) = request.take_over(ticket, &seat) else { return Ok(None) };
             load(py, state, request, lease).map(Some)
         }
     }

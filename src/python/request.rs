@@ -10,11 +10,11 @@ use super::state::State;
 use super::task::Running;
 use super::tier::{Gone, Object, PyMemory, Space, Tier, let_go};
 use super::{args, lease};
-use crate::core::clock::{Millis, NEVER, deadline, later};
-use crate::core::flight::{self, Answer, Begin, Bounds, Due, Effect, Effects, Fallback, Fill, FlightId};
-use crate::core::flight::{Home, Input, Lease, Life, Refresh};
-use crate::core::memory::{Discard, New, Placement, Reason, Served, Span, Target, Worth};
-use crate::core::policy::{OnRefreshError, Policy};
+use crate::core::clock::{Millis, deadline};
+use crate::core::flight::{self, Due, Effect, Effects, Fallback, FlightId, Home, Input, Keep, Lease, Life, Located};
+use crate::core::flight::{Newer, Place, Ticket, Wish};
+use crate::core::memory::{Discard, New, Placement, Reason, Target, Worth};
+use crate::core::policy::Policy;
 use pyo3::exceptions::PyException;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -195,30 +195,9 @@ pub enum Lookup {
     Nowhere,
 }
 
-/// What is done about a newer value than the one that answers.
-pub enum Newer {
-    /// Nothing.
-    No,
-    /// This caller has it loaded, behind.
-    Lead(Lease),
-    /// Somebody loads it.
-    Flying(FlightId),
-}
-
-/// Where a caller asks from, and what it can do about a load.
-#[derive(Clone, Copy)]
-pub struct Place {
-    /// `None` where no loop runs.
-    pub home: Option<Home>,
-    /// Whether a refresh may run without the caller.
-    pub refresh: Refresh,
-    /// How long a load lives that the caller waits for.
-    pub life: Life,
-}
-
 impl Spot {
     /// Finds the entry, whatever its state, and the flight.
-    pub fn locate(&self, py: Python<'_>, tier: &Tier) -> PyResult<(Option<Target>, Option<FlightId>)> {
+    pub fn locate(&self, py: Python<'_>, tier: &Tier) -> PyResult<Located> {
         if self.asks {
             return super::asking::locate(py, tier, self);
         }
@@ -226,7 +205,7 @@ impl Spot {
     }
 
     /// Finds a key that does not ask.
-    fn find(&self, memory: &PyMemory) -> (Option<Target>, Option<FlightId>) {
+    fn find(&self, memory: &PyMemory) -> Located {
         // SAFETY: all keys are valid objects; comparing plain ones runs no Python.
         let same = |key: &Object| unsafe { args::same_plain(key.as_ptr(), self.key.as_ptr()) };
         let entry = memory.entries.find(self.hash, same).map(|id| memory.entries.target(id));
@@ -315,54 +294,30 @@ impl Spot {
 }
 
 impl Request {
-    /// Looks the key up and counts: what is there answers, what is not decides who loads. A lease is taken here, under
-    /// the same lock, so that nobody comes between.
+    /// Looks the key up and counts: what is there answers, what is not decides who loads.
     pub fn lookup(&self, py: Python<'_>, place: Place) -> PyResult<Lookup> {
-        let (entry, flight) = self.spot.locate(py, &self.tier)?;
+        let located = self.spot.locate(py, &self.tier)?;
         let now = self.tier.clock.now();
-        let policy = &self.recipe.policy;
+        let key = || self.spot.key.clone_ref(py);
         let mut memory = self.tier.memory.lock();
-        let flight = flight.filter(|&flight| memory.flights.home(flight).is_some());
-        let id = entry.and_then(|entry| memory.entries.resolve(entry));
-        let sight = id.and_then(|id| Some((id, memory.entries.sight(id)?)));
-        if let Some((id, mut sight)) = sight.filter(|_| !self.refresh) {
-            sight.flying = flight.is_some();
-            let draw = || self.tier.draw();
-            if let Answer::Serve { how, refresh, plain_until } =
-                flight::answer(policy, &sight, place.refresh, now, draw)
-            {
-                let newer = match (place.home.filter(|_| refresh), flight) {
-                    (Some(home), _) => Newer::Lead(self.begin(py, &mut memory, Some(id), home, Life::Steady, now)),
-                    (None, Some(flight)) => Newer::Flying(flight),
-                    (None, None) => Newer::No,
-                };
-                if plain_until > 0 {
-                    memory.entries.set_span(id, sight.span, plain_until, how);
-                }
+        let found = memory.look_up(&self.wish(place), (self.spot.hash, key), located, now, || self.tier.draw());
+        Ok(match found {
+            flight::Lookup::Hit(id, newer) => {
                 let gone = self.alias(py, &mut memory, id);
-                let found = memory.entries.serve(id, how).map(|found| (found.value.clone_ref(py), found.tag));
+                let found = memory.entries.peek(id).map(|found| (found.value.clone_ref(py), found.tag));
                 drop(memory);
                 drop(gone);
-                if let Some((value, kind)) = found {
-                    return Ok(Lookup::Hit(value, kind, newer));
-                }
-                return Ok(Lookup::Nowhere);
+                found.map_or(Lookup::Nowhere, |(value, kind)| Lookup::Hit(value, kind, newer))
             }
-        }
-        memory.entries.stats_mut(self.space.group()).misses += u64::from(!self.refresh);
-        if let Some(flight) = flight {
-            match memory.flights.home(flight) {
-                Some((home, group)) if !self.refresh && memory.entries.is_alive(group) => {
-                    return Ok(Lookup::Flying(flight, home));
-                }
-                // Loading for a group that was cleared, or older than this refresh: not ours to join.
-                _ => memory.flights.detach(flight),
-            }
-        }
-        Ok(match place.home {
-            Some(home) => Lookup::Lead(self.begin(py, &mut memory, id, home, place.life, now)),
-            None => Lookup::Nowhere,
+            flight::Lookup::Flying(flight, home) => Lookup::Flying(flight, home),
+            flight::Lookup::Lead(lease) => Lookup::Lead(lease),
+            flight::Lookup::Nowhere => Lookup::Nowhere,
         })
+    }
+
+    /// What a caller here wants, as the core knows it. Under the lock: a clear changes the group.
+    pub fn wish(&self, place: Place) -> Wish<'_> {
+        Wish { policy: &self.recipe.policy, group: self.space.group(), place, anew: self.refresh }
     }
 
     /// Leads from this call's arguments to the entry; what it displaces is returned, to be dropped after unlocking.
@@ -386,45 +341,11 @@ impl Request {
         gone
     }
 
-    /// Takes the lease of a key that nobody loads.
-    fn begin(
-        &self,
-        py: Python<'_>,
-        memory: &mut PyMemory,
-        id: Option<u32>,
-        home: Home,
-        life: Life,
-        began: Millis,
-    ) -> Lease {
-        let (hash, key, group) = (self.spot.hash, self.spot.key.clone_ref(py), self.space.group());
-        let stats = memory.entries.stats_mut(group);
-        stats.loads += 1;
-        let fallback = id.and_then(|id| self.fallback(memory, id, began));
-        memory.entries.stats_mut(group).refreshes += u64::from(self.refresh || fallback.is_some());
-        let bounds = Bounds { timeout: self.recipe.policy.timeout, fallback };
-        let seen = id.map(|id| memory.entries.target(id));
-        memory.flights.begin(Begin { hash, key, group, seen, home, life, bounds, began })
-    }
-
-    /// What the old value is still good for if its load fails. Whoever asks for a refresh wants to hear of its error.
-    fn fallback(&self, memory: &PyMemory, id: u32, now: Millis) -> Option<Fallback> {
-        let (policy, sight) = (&self.recipe.policy, memory.entries.sight(id)?);
-        let until = policy.useful_until(sight.span.fresh_until).min(sight.span.expires);
-        let keeps = policy.on_refresh_error == OnRefreshError::Keep && !sight.negative && !self.refresh;
-        let target = memory.entries.target(id);
-        (keeps && now < until).then_some(Fallback { target, until, retry_after: policy.retry_after })
-    }
-
-    /// When a caller who joins now would rather have the old value.
-    pub fn patience(&self, memory: &PyMemory, flight: FlightId) -> Millis {
-        let Some(soft) = self.recipe.policy.soft_timeout else { return NEVER };
+    /// Loads in the place of a caller who left, from a new seat; `None` if the flight is over by now.
+    pub fn take_over(&self, ticket: Ticket, seat: &Waiter) -> Option<Lease> {
         let now = self.tier.clock.now();
-        memory.flights.fallback(flight, now).map_or(NEVER, |_| later(now, soft))
-    }
-
-    /// Counts a load that is taken over from a caller who left: it is begun anew.
-    pub fn took_over(&self) {
-        self.tier.memory.lock().entries.stats_mut(self.space.group()).loads += 1;
+        let mut memory = self.tier.memory.lock();
+        memory.take_over(self.space.group(), ticket, seat.home, seat.clone(), now)
     }
 
     /// What becomes of a load's result: the value or the exception to be kept, or the exception that nobody keeps.
@@ -462,9 +383,7 @@ impl Request {
     }
 
     fn has_old(&self, lease: Lease) -> bool {
-        let memory = self.tier.memory.lock();
-        let fallback = memory.flights.fallback(lease.flight, self.tier.clock.now());
-        fallback.is_some_and(|fallback| memory.entries.resolve(fallback.target).is_some())
+        self.tier.memory.lock().has_old(lease, self.tier.clock.now())
     }
 
     /// Reports what became of a load: stores the value if it may be stored, and tells everyone who waits. Gives what the
@@ -479,18 +398,11 @@ impl Request {
             Err(_) => Input::Failed,
         };
         let now = self.tier.clock.now();
+        let keep = kept.as_ref().ok().and_then(|kept| self.to_keep(py, kept));
         let mut gone = Gone::default();
         let mut memory = self.tier.memory.lock();
-        let mut effects = memory.flights.step(lease, input, now);
-        if input != Input::Loaded && !effects.is_empty() {
-            memory.entries.stats_mut(self.space.group()).load_errors += 1;
-        }
-        let mut ends = NEVER;
-        if let (Ok(kept), Some(Effect::Store(_))) = (&kept, effects.first())
-            && let Effect::Store(fill) = effects.remove(0)
-        {
-            ends = self.store(py, &mut memory, fill, kept, now, &mut gone);
-        }
+        let ended = flight::Ended { lease, input, keep, policy: &self.recipe.policy, group: self.space.group() };
+        let (effects, ends) = memory.finish(ended, now, || self.tier.draw(), &mut gone);
         drop(memory);
         let_go(py, gone);
         self.tier.appointment.by(ends);
@@ -515,39 +427,11 @@ impl Request {
         Outcome::Value(value.clone().unbind(), kind)
     }
 
-    /// Puts what was loaded into the table; tells when it ends there.
-    fn store(
-        &self,
-        py: Python<'_>,
-        memory: &mut PyMemory,
-        fill: Fill<Object>,
-        kept: &Kept,
-        now: Millis,
-        gone: &mut Gone,
-    ) -> Millis {
-        let Some(ttl) = kept.ttl.filter(|_| !self.space.is_disabled()) else {
-            // Answered, not kept; a value that is past its time must not come back either.
-            if let Some(id) = fill.seen.and_then(|seen| memory.entries.resolve(seen)) {
-                memory.entries.remove(id, Reason::Removed, gone);
-            }
-            gone.keep_key(fill.key);
-            return NEVER;
-        };
-        let policy = &self.recipe.policy;
-        let draw = if policy.jitter > 0.0 { self.tier.draw() } else { 0.0 };
-        let (span, plain_until, how) = if kept.is_negative() {
-            (Span::until(deadline(now, ttl)), 0, Served::Negative)
-        } else {
-            let (span, plain_until) = policy.span(ttl, fill.began, now, draw);
-            (span, plain_until, Served::Fresh)
-        };
-        let worth = Worth::new(kept.weight, Duration::from_millis(now.saturating_sub(fill.began)));
-        let placement = Placement::new(fill.group, span.expires, kept.kind).worth(worth);
-        let stored = memory.fill(fill, kept.value.clone_ref(py), placement, now, gone);
-        if let Some(id) = stored.filter(|_| plain_until != span.expires) {
-            memory.entries.set_span(id, span, plain_until, how);
-        }
-        span.expires
+    /// What is kept of a result, if anything is.
+    fn to_keep<'a>(&self, py: Python<'a>, kept: &'a Kept) -> Option<Keep<impl FnOnce() -> Object + 'a>> {
+        let ttl = kept.ttl.filter(|_| !self.space.is_disabled())?;
+        let value = move || kept.value.clone_ref(py);
+        Some(Keep { value, tag: kept.kind, negative: kept.is_negative(), ttl, weight: kept.weight })
     }
 
     /// What answers when a load has failed and no old value does; the error itself, if nothing was given for that. "Not
@@ -578,16 +462,7 @@ pub fn expire(py: Python<'_>, state: &State, tier: &Tier, due: Due) {
         Due::Load(lease) => lease.flight,
         Due::Waiter(ticket) => ticket.flight,
     };
-    let mut memory = tier.memory.lock();
-    let fallback = memory.flights.fallback(flight, now);
-    if let (Due::Waiter(_), Some(fallback)) = (due, fallback)
-        && memory.entries.resolve(fallback.target).is_none()
-    {
-        // The old value is gone: there is nothing to give but patience.
-        return;
-    }
-    let effects = memory.flights.expire(due, now);
-    drop(memory);
+    let effects = tier.memory.lock().expire(due, now);
     run(py, state, tier, flight, effects, |_| Outcome::TimedOut);
 }
 
@@ -659,13 +534,13 @@ pub fn run(
 /// The old value stays in use after a load that failed.
 fn relent(py: Python<'_>, tier: &Tier, fallback: &Fallback) -> Option<Old> {
     let mut memory = tier.memory.lock();
-    let id = memory.relent(fallback, tier.clock.now())?;
-    memory.entries.serve(id, Served::Stale).map(|found| (found.value.clone_ref(py), found.tag))
+    let found = memory.relent_and_serve(fallback, tier.clock.now())?;
+    Some((found.value.clone_ref(py), found.tag))
 }
 
 /// The old value answers one who has waited long enough.
 fn give(py: Python<'_>, tier: &Tier, fallback: &Fallback) -> Option<Old> {
     let mut memory = tier.memory.lock();
-    let id = memory.entries.resolve(fallback.target)?;
-    memory.entries.serve(id, Served::Stale).map(|found| (found.value.clone_ref(py), found.tag))
+    let found = memory.give(fallback)?;
+    Some((found.value.clone_ref(py), found.tag))
 }

@@ -8,10 +8,12 @@
 //! A waiter is whatever the driver wakes (`W`): a future's handle or a thread's condition variable. The protocol is
 //! written once for all.
 
+mod drive;
 mod lookup;
 #[cfg(test)]
 mod tests;
 
+pub use drive::{Ended, Keep, Located, Lookup, Newer, Place, Wish};
 pub use lookup::{Answer, Refresh, Sight, answer};
 
 use super::clock::{Millis, NEVER, later};
