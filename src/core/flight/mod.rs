@@ -427,11 +427,9 @@ impl<K, W> Flights<K, W> {
         let Some(flight) = self.get_mut(ticket.flight) else { return Vec::new() };
         let Some(at) = flight.seat(ticket) else { return Vec::new() };
         flight.waiters.remove(at);
-        if flight.life == Life::Steady {
-            return Vec::new();
-        }
         let led = flight.leader == Some(ticket.number);
-        if flight.waiters.is_empty() {
+        // A load that has nobody to run it is handed over whatever its life was to be.
+        if flight.waiters.is_empty() && (flight.life != Life::Steady || !flight.loading) {
             let mut effects = if flight.loading { vec![Effect::CancelLoad] } else { Vec::new() };
             effects.extend(self.end(ticket.flight).key.map(Effect::Release));
             effects

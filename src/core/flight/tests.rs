@@ -123,6 +123,19 @@ fn a_load_ended_from_outside_fails_its_own_loop_and_passes_to_another() {
 }
 
 #[test]
+fn a_refresh_ended_from_outside_is_not_stuck_with_the_waiter_who_was_to_load_and_left() {
+    let mut flights = Machine::default();
+    let (first, lease) = begin(&mut flights, Life::Steady);
+    flights.leave(first);
+    let second = flights.join(first.flight, ELSEWHERE, NEVER, 1).unwrap();
+    let third = flights.join(first.flight, ELSEWHERE, NEVER, 2).unwrap();
+    assert_eq!(led(&flights.step(lease, Input::Aborted, 0)), Some(1));
+    assert_eq!(led(&flights.leave(second)), Some(2));
+    flights.leave(third);
+    assert!(flights.is_empty() && flights.find(9, |_| true).is_none(), "the next caller loads");
+}
+
+#[test]
 fn a_load_on_a_dead_loop_is_superseded() {
     let mut flights = Machine::default();
     let (ticket, lease) = begin(&mut flights, Life::Shared);
