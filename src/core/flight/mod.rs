@@ -195,6 +195,7 @@ struct Flight<K, W> {
     home: Home,
     life: Life,
     bounds: Bounds,
+    /// When the present attempt began.
     began: Millis,
     /// When the present attempt is stopped.
     ends: Millis,
@@ -336,7 +337,7 @@ impl<K, W> Flights<K, W> {
         let at = flight.seat(ticket)?;
         let waiter = &mut flight.waiters[at];
         waiter.wake = wake.or(waiter.wake.take());
-        (flight.leader, flight.loading, flight.home) = (Some(ticket.number), true, home);
+        (flight.leader, flight.loading, flight.home, flight.began) = (Some(ticket.number), true, home, now);
         flight.ends = flight.bounds.timeout.map_or(NEVER, |timeout| later(now, timeout));
         Some(Lease { flight: ticket.flight, attempt: flight.attempt })
     }

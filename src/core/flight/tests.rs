@@ -123,6 +123,17 @@ fn a_load_ended_from_outside_fails_its_own_loop_and_passes_to_another() {
 }
 
 #[test]
+fn what_a_value_cost_is_the_time_of_its_own_load() {
+    let mut flights = Machine::default();
+    let (_, lease) = begin(&mut flights, Life::Shared);
+    let other = flights.join(lease.flight, ELSEWHERE, NEVER, 1).unwrap();
+    flights.step(lease, Input::Aborted, 900);
+    let lease = flights.lead(other, ELSEWHERE, Some(1), 1_000).unwrap();
+    let effects = flights.step(lease, Input::Loaded, 1_010);
+    assert!(matches!(&effects[0], Effect::Store(fill) if fill.began == 1_000));
+}
+
+#[test]
 fn a_refresh_ended_from_outside_is_not_stuck_with_the_waiter_who_was_to_load_and_left() {
     let mut flights = Machine::default();
     let (first, lease) = begin(&mut flights, Life::Steady);
