@@ -176,7 +176,7 @@ impl Call {
             Outcome::Lead => {
                 let here = self.here(py)?;
                 let seat = self.seat(py, &here)?;
-                match self.request.take_over(ticket, &seat) {
+                match self.request.take_over(self.place(Some(&here)), ticket, &seat) {
                     Some(lease) => self.load(py, &here, ticket, lease, seat),
                     None => self.begin(py),
                 }

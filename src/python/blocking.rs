@@ -122,7 +122,7 @@ fn wait(py: Python<'_>, state: &'static State, request: &Request, flight: Flight
         Outcome::Again => Ok(None),
         Outcome::Lead => {
             let seat = Seat::new(Wake::Thread(Condvar::new()), here());
-            let Some(lease) = request.take_over(ticket, &seat) else { return Ok(None) };
+            let Some(lease) = request.take_over(place(), ticket, &seat) else { return Ok(None) };
             load(py, state, request, lease).map(Some)
         }
     }

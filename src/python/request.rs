@@ -342,10 +342,10 @@ impl Request {
     }
 
     /// Loads in the place of a caller who left, from a new seat; `None` if the flight is over by now.
-    pub fn take_over(&self, ticket: Ticket, seat: &Waiter) -> Option<Lease> {
+    pub fn take_over(&self, place: Place, ticket: Ticket, seat: &Waiter) -> Option<Lease> {
         let now = self.tier.clock.now();
         let mut memory = self.tier.memory.lock();
-        memory.take_over(self.space.group(), ticket, seat.home, seat.clone(), now)
+        memory.take_over(&self.wish(place), ticket, seat.home, seat.clone(), now)
     }
 
     /// What becomes of a load's result: the value or the exception to be kept, or the exception that nobody keeps.

@@ -194,9 +194,10 @@ impl<K, V, W> Memory<K, V, W> {
     }
 
     /// Takes the lead as [`Effect::Lead`] said; `None` if the flight is over by now.
-    pub fn take_over(&mut self, group: GroupId, ticket: Ticket, home: Home, wake: W, now: Millis) -> Option<Lease> {
+    pub fn take_over(&mut self, wish: &Wish<'_>, ticket: Ticket, home: Home, wake: W, now: Millis) -> Option<Lease> {
         let lease = self.flights.lead(ticket, home, Some(wake), now)?;
-        self.entries.stats_mut(group).loads += 1;
+        self.flights.live(lease, wish.place.life);
+        self.entries.stats_mut(wish.group).loads += 1;
         Some(lease)
     }
 

@@ -342,6 +342,13 @@ impl<K, W> Flights<K, W> {
         Some(Lease { flight: ticket.flight, attempt: flight.attempt })
     }
 
+    /// The load lives from now on as this leader's does.
+    pub fn live(&mut self, lease: Lease, life: Life) {
+        if let Some(flight) = self.get_mut(lease.flight).filter(|flight| flight.attempt == lease.attempt) {
+            flight.life = life;
+        }
+    }
+
     /// What answers in the place of a flight that fails or takes too long.
     pub fn fallback(&self, id: FlightId, now: Millis) -> Option<Fallback> {
         self.get(id)?.fallback(now).filter(|_| self.is_attached(id))

@@ -123,6 +123,18 @@ fn a_load_ended_from_outside_fails_its_own_loop_and_passes_to_another() {
 }
 
 #[test]
+fn a_refresh_taken_over_by_a_caller_whose_load_is_its_own_ends_with_that_caller() {
+    let mut flights = Machine::default();
+    let (first, lease) = begin(&mut flights, Life::Steady);
+    flights.leave(first);
+    let second = flights.join(first.flight, ELSEWHERE, NEVER, 1).unwrap();
+    flights.step(lease, Input::Aborted, 0);
+    let lease = flights.lead(second, ELSEWHERE, Some(1), 0).unwrap();
+    flights.live(lease, Life::Bound);
+    assert_eq!(kinds(&flights.leave(second)), ["cancel", "release"]);
+}
+
+#[test]
 fn what_a_value_cost_is_the_time_of_its_own_load() {
     let mut flights = Machine::default();
     let (_, lease) = begin(&mut flights, Life::Shared);
