@@ -541,6 +541,6 @@ fn relent(py: Python<'_>, tier: &Tier, fallback: &Fallback) -> Option<Old> {
 /// The old value answers one who has waited long enough.
 fn give(py: Python<'_>, tier: &Tier, fallback: &Fallback) -> Option<Old> {
     let mut memory = tier.memory.lock();
-    let found = memory.give(fallback)?;
+    let found = memory.give(fallback, tier.clock.now())?;
     Some((found.value.clone_ref(py), found.tag))
 }

@@ -267,14 +267,14 @@ impl<K, V, W> Memory<K, V, W> {
     /// True if an old value answers should this load fail now.
     pub fn has_old(&self, lease: Lease, now: Millis) -> bool {
         let fallback = self.flights.fallback(lease.flight, now);
-        fallback.is_some_and(|fallback| self.entries.resolve(fallback.target).is_some())
+        fallback.is_some_and(|fallback| self.old(&fallback, now).is_some())
     }
 
     /// Somebody's time may be up: a waiter's, or a load's own.
     pub fn expire(&mut self, due: Due, now: Millis) -> Effects<K, W> {
         if let Due::Waiter(ticket) = due
             && let Some(fallback) = self.flights.fallback(ticket.flight, now)
-            && self.entries.resolve(fallback.target).is_none()
+            && self.old(&fallback, now).is_none()
         {
             // The old value is gone: there is nothing to give but patience.
             return Vec::new();
@@ -289,8 +289,8 @@ impl<K, V, W> Memory<K, V, W> {
     }
 
     /// As [`Effect::Give`] says; gives the old value, if it is still there.
-    pub fn give(&mut self, fallback: &Fallback) -> Option<Found<'_, V>> {
-        let id = self.entries.resolve(fallback.target)?;
+    pub fn give(&mut self, fallback: &Fallback, now: Millis) -> Option<Found<'_, V>> {
+        let id = self.old(fallback, now)?;
         self.entries.serve(id, Served::Stale)
     }
 }
