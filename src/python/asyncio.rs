@@ -149,8 +149,7 @@ impl Call {
         ticket: Ticket,
         seat: Waiter,
     ) -> PyResult<Step> {
-        let at = self.request.tier.memory.lock().flights.patience(ticket);
-        let timer = alarm::set(self.state, &self.request.tier, here, Due::Waiter(ticket), at)?;
+        let timer = alarm::set(self.state, &self.request.tier, here, Due::Waiter(ticket))?;
         self.wait(py, ticket, seat, timer)
     }
 

@@ -92,8 +92,7 @@ fn start<'py>(
     let made = context.within(|| loader.unwrap_or(&request.loader).call(py))??;
     let Some(coroutine) = state.as_coroutine(&made)? else { return Ok(Some(made)) };
     let task = create_task(state, here, &coroutine, &context, &request.recipe.name)?;
-    let ends = request.tier.memory.lock().flights.ends(lease);
-    let timer = alarm::set(state, &request.tier, here, Due::Load(lease), ends)?;
+    let timer = alarm::set(state, &request.tier, here, Due::Load(lease))?;
     let running = Running { task: task.clone().unbind(), event_loop: here.clone().unbind(), timer };
     let replaced = request.tier.tasks.lock().insert(lease.flight.to_bits(), running);
     drop(replaced);

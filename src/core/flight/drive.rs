@@ -276,8 +276,7 @@ impl<K, V, W> Memory<K, V, W> {
             && let Some(fallback) = self.flights.fallback(ticket.flight, now)
             && self.old(&fallback, now).is_none()
         {
-            // The old value is gone: there is nothing to give but patience.
-            return Vec::new();
+            self.flights.resign(ticket);
         }
         self.flights.expire(due, now)
     }

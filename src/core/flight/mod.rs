@@ -365,6 +365,26 @@ impl<K, W> Flights<K, W> {
         flight.seat(ticket).map_or(NEVER, |at| flight.waiters[at].patience.min(flight.ends))
     }
 
+    /// When somebody's alarm is to go off, or again after it has: [`NEVER`] once there is nothing to wait for.
+    pub fn alarm(&self, due: Due) -> Millis {
+        match due {
+            Due::Load(lease) => {
+                let current = self.get(lease.flight).is_some_and(|flight| flight.attempt == lease.attempt);
+                if current { self.ends(lease) } else { NEVER }
+            }
+            Due::Waiter(ticket) => self.patience(ticket),
+        }
+    }
+
+    /// A waiter who would rather have the old value learns that there is none: it waits for the load.
+    pub(super) fn resign(&mut self, ticket: Ticket) {
+        if let Some(flight) = self.get_mut(ticket.flight)
+            && let Some(at) = flight.seat(ticket)
+        {
+            flight.waiters[at].patience = NEVER;
+        }
+    }
+
     /// Everybody whose time is up, for whoever moves a clock or has no timer for each.
     pub fn overdue(&self, now: Millis) -> Vec<Due> {
         let mut due = Vec::new();
@@ -418,7 +438,10 @@ impl<K, W> Flights<K, W> {
             let lease = Lease { flight: ticket.flight, attempt: flight.attempt };
             return self.time_out(lease, now);
         }
-        let Some(fallback) = flight.fallback(now).filter(|_| attached) else { return Vec::new() };
+        let Some(fallback) = flight.fallback(now).filter(|_| attached) else {
+            self.resign(ticket);
+            return Vec::new();
+        };
         let at = flight.seat(ticket).filter(|&at| flight.waiters[at].patience <= now);
         let Some(wake) = at.and_then(|at| flight.waiters[at].wake.take()) else { return Vec::new() };
         if flight.life == Life::Shared {
@@ -454,7 +477,8 @@ impl<K, W> Flights<K, W> {
     fn hand_over(&mut self, id: FlightId) -> Option<Effect<K, W>> {
         let flight = self.get_mut(id)?;
         flight.attempt += 1;
-        flight.loading = false;
+        // What does not run takes no time.
+        (flight.loading, flight.ends) = (false, NEVER);
         let next = flight.waiters.iter_mut().find(|waiter| waiter.wake.is_some())?;
         flight.leader = Some(next.number);
         next.wake.take().map(Effect::Lead)

@@ -1,7 +1,7 @@
 //! The machine alone: named rules first, then every rule under random histories.
 
 use super::*;
-use crate::core::memory::{GroupId, Stamp};
+use crate::core::memory::{Capacity, Discard, Eviction, GroupId, Memory, New, Placement, Reason, RegionId, Stamp};
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet};
 
@@ -264,6 +264,42 @@ fn whoever_moves_the_clock_learns_whose_time_is_up() {
     assert_eq!(flights.overdue(500), [Due::Load(lease), Due::Waiter(ticket)]);
     flights.leave(ticket);
     assert_eq!(flights.overdue(500), []);
+}
+
+#[test]
+fn who_hoped_for_an_old_value_that_is_gone_waits_for_the_load_and_no_longer_than_it_may() {
+    let mut memory: Memory<&str, u32, u32> = Memory::new(Capacity::entries(9), Eviction::Lru);
+    let group = memory.entries.add_group(RegionId(0));
+    let placement = Placement::new(group, 1_000, 0);
+    let old =
+        memory.entries.insert(New { hash: 9, key: "k", value: 1, placement }, 0, &mut Discard::default()).unwrap();
+    let target = memory.entries.target(old);
+    let fallback = Fallback { target, until: 1_000, retry_after: Duration::ZERO };
+    let bounds = Bounds { timeout: Some(Duration::from_millis(500)), fallback: Some(fallback) };
+    let thread = Home { thread: 3, event_loop: 0 };
+    let begin = Begin { hash: 9, key: "k", group, seen: None, home: thread, life: Life::Steady, bounds, began: 0 };
+    let lease = memory.flights.begin(begin);
+    let ticket = memory.flights.join(lease.flight, thread, 10, 7).unwrap();
+    assert_eq!(memory.flights.alarm(Due::Waiter(ticket)), 10);
+    memory.entries.remove(old, Reason::Evicted, &mut Discard::default());
+    assert!(memory.expire(Due::Waiter(ticket), 10).is_empty());
+    assert_eq!(memory.flights.alarm(Due::Waiter(ticket)), 500, "the alarm is set again");
+    let effects = memory.expire(Due::Waiter(ticket), 500);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::TimeOut(who) if who == &[7])));
+    assert_eq!(memory.flights.alarm(Due::Waiter(ticket)), NEVER);
+}
+
+#[test]
+fn between_two_loads_only_patience_ends() {
+    let (mut flights, _, lease) = bounded(Life::Shared, 500, HERE);
+    let other = flights.join(lease.flight, ELSEWHERE, 600, 1).unwrap();
+    let last = flights.join(lease.flight, ELSEWHERE, 600, 2).unwrap();
+    flights.step(lease, Input::Aborted, 400);
+    assert_eq!(flights.alarm(Due::Load(lease)), NEVER);
+    assert_eq!(flights.patience(last), 600, "the first load's end is nobody's");
+    assert_eq!(kinds(&flights.expire(Due::Waiter(last), 600)), ["give"]);
+    let lease = flights.lead(other, ELSEWHERE, Some(1), 700).unwrap();
+    assert_eq!((flights.alarm(Due::Load(lease)), flights.ends(lease)), (1_200, 1_200));
 }
 
 #[derive(Clone, Debug)]
