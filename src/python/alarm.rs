@@ -3,9 +3,9 @@
 //! The loop's clock and the cache's need not agree, and what is due may change: after each call the core is asked anew when
 //! the next one is. While the cache's clock stands still, whoever moves it looks for those whose time is up.
 
-use super::request;
 use super::state::State;
 use super::tier::{Object, Tier};
+use super::{request, task};
 use crate::core::clock::{Millis, NEVER};
 use crate::core::flight::Due;
 use pyo3::prelude::*;
@@ -24,9 +24,12 @@ pub struct Alarm {
 impl Alarm {
     fn __call__(this: &Bound<'_, Self>) -> PyResult<()> {
         let (py, Alarm { tier, state, event_loop, due }) = (this.py(), this.get());
+        if let Due::Waiter(ticket) = due {
+            task::supersede_if_stranded(py, state, tier, ticket.flight, event_loop.as_ptr() as u64);
+        }
         request::expire(py, state, tier, *due);
         let now = tier.clock.now();
-        let at = tier.memory.lock().flights.alarm(*due);
+        let at = tier.memory.lock().flights.alarm(*due, now);
         if at < NEVER && !tier.clock.is_frozen() {
             call_later(this, state, event_loop.bind(py), at.saturating_sub(now))?;
         }
@@ -38,7 +41,7 @@ impl Alarm {
 /// was set again goes off once more, and does nothing.
 pub fn set(state: &'static State, tier: &Arc<Tier>, here: &Bound<'_, PyAny>, due: Due) -> PyResult<Option<Object>> {
     let now = tier.clock.now();
-    let at = tier.memory.lock().flights.alarm(due);
+    let at = tier.memory.lock().flights.alarm(due, now);
     if at >= NEVER {
         return Ok(None);
     }

@@ -59,7 +59,7 @@ impl Call {
                         (Newer::Lead(lease), Some(here)) => task::run(py, state, &self.request, here, lease, None),
                         (Newer::Flying(flight), _) => {
                             let mine = here.as_ref().map_or(0, |here| here.as_ptr() as u64);
-                            if task::supersede_if_stranded(py, state, &self.request, flight, mine) {
+                            if task::supersede_if_stranded(py, state, &self.request.tier, flight, mine) {
                                 continue;
                             }
                         }
@@ -83,7 +83,7 @@ impl Call {
                 // A blocked call on this very thread: it waits for us to return.
                 return self.through(py);
             }
-            if task::supersede_if_stranded(py, state, &self.request, flight, mine.event_loop) {
+            if task::supersede_if_stranded(py, state, &self.request.tier, flight, mine.event_loop) {
                 continue;
             }
             let seat = self.seat(py, &here)?;

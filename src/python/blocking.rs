@@ -28,7 +28,7 @@ pub fn answer(py: Python<'_>, state: &'static State, request: &Request) -> PyRes
     }
     loop {
         let (flight, home) = match request.lookup(py, place())? {
-            Lookup::Hit(_, _, Newer::Flying(flight)) if supersede_if_stranded(py, state, request, flight, 0) => {
+            Lookup::Hit(_, _, Newer::Flying(flight)) if supersede_if_stranded(py, state, &request.tier, flight, 0) => {
                 continue;
             }
             Lookup::Hit(value, kind, _) => return settle(py, state, request, value, kind),
@@ -40,7 +40,7 @@ pub fn answer(py: Python<'_>, state: &'static State, request: &Request) -> PyRes
         if own || home.thread == here().thread {
             return plain_value(request.loader.call(py)?, request);
         }
-        if supersede_if_stranded(py, state, request, flight, 0) {
+        if supersede_if_stranded(py, state, &request.tier, flight, 0) {
             continue;
         }
         if let Some(answer) = wait(py, state, request, flight)? {
@@ -146,6 +146,6 @@ fn rest(py: Python<'_>, state: &State, request: &Request, ticket: Ticket, seat: 
             request::run(py, state, &request.tier, ticket.flight, effects, |_| Outcome::Ended);
             return Err(interrupt);
         }
-        supersede_if_stranded(py, state, request, ticket.flight, 0);
+        supersede_if_stranded(py, state, &request.tier, ticket.flight, 0);
     }
 }

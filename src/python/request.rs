@@ -5,7 +5,7 @@
 
 use super::copy::{self, Mode};
 use super::errors;
-use super::seat::{Outcome, Waiter};
+use super::seat::{Outcome, Waiter, Wake};
 use super::state::State;
 use super::task::Running;
 use super::tier::{Gone, Object, PyMemory, Space, Tier, let_go};
@@ -499,7 +499,10 @@ pub fn run(
             Effect::TimeOut(waiters) => (waiters, Some(|| Outcome::TimedOut)),
             Effect::Fail(waiters) => (waiters, Some(|| Outcome::Ended)),
             Effect::Again(waiters) => (waiters, Some(|| Outcome::Again)),
-            Effect::Lead(waiter) => (vec![waiter], Some(|| Outcome::Lead)),
+            Effect::Lead(waiter) => {
+                expect(py, tier, flight, &waiter);
+                (vec![waiter], Some(|| Outcome::Lead))
+            }
             Effect::CancelLoad => {
                 let running = tier.tasks.lock().remove(&flight.to_bits());
                 if let Some(running) = running {
@@ -517,7 +520,12 @@ pub fn run(
                 waiter.tell(py, state, given, here.as_ref());
                 continue;
             }
-            Effect::Store(_) | Effect::Release(_) => continue,
+            Effect::Release(_) => {
+                let expected = tier.tasks.lock().remove(&flight.to_bits());
+                drop(expected);
+                continue;
+            }
+            Effect::Store(_) => continue,
         };
         for waiter in waiters {
             let told = match (&old, common) {
@@ -529,6 +537,18 @@ pub fn run(
         }
     }
     old
+}
+
+/// A waiter was told to load: should its loop close or stand still, others see by this that nobody does.
+fn expect(py: Python<'_>, tier: &Tier, flight: FlightId, waiter: &Waiter) {
+    let before = match &waiter.wake {
+        Wake::Future { event_loop, .. } => {
+            let soon = Running::soon(event_loop.clone_ref(py));
+            tier.tasks.lock().insert(flight.to_bits(), soon)
+        }
+        Wake::Thread(_) => tier.tasks.lock().remove(&flight.to_bits()),
+    };
+    drop(before);
 }
 
 /// The old value stays in use after a load that failed.

@@ -2,13 +2,10 @@
 //!
 //! Pure: of a policy, an entry's life, the time and a draw. Who else loads the key is the only thing it is told of others.
 
+use super::RECHECK;
 use crate::core::clock::{Millis, later};
 use crate::core::memory::{Served, Span};
 use crate::core::policy::{Policy, State};
-use std::time::Duration;
-
-/// While an entry's refresh runs, hits of it are plain for so long; then one looks whether it can still end.
-const RECHECK: Duration = Duration::from_secs(1);
 
 /// Whether a caller's load may run without it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +83,7 @@ pub fn answer(policy: &Policy, sight: &Sight, refresh: Refresh, now: Millis, dra
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     const FRESH: Millis = 60_000;
 

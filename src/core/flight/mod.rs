@@ -21,6 +21,10 @@ use super::memory::{GroupId, Target};
 use hashbrown::HashTable;
 use std::time::Duration;
 
+/// While a refresh runs, hits of its entry are plain for so long; then one looks whether it can still end. So does whoever
+/// waits for a load on another loop.
+const RECHECK: Duration = Duration::from_secs(1);
+
 /// A flight, for as long as it lasts; never reused within 2^32 flights of the same slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlightId {
@@ -289,7 +293,7 @@ impl<K, W> Flights<K, W> {
             && self.is_flying(id)
     }
 
-    /// Where the load of a flight runs, and the group it loads for.
+    /// Where the load of a flight runs, or will, and the group it loads for.
     pub fn home(&self, id: FlightId) -> Option<(Home, GroupId)> {
         self.get(id).map(|flight| (flight.home, flight.group))
     }
@@ -365,14 +369,21 @@ impl<K, W> Flights<K, W> {
         flight.seat(ticket).map_or(NEVER, |at| flight.waiters[at].patience.min(flight.ends))
     }
 
-    /// When somebody's alarm is to go off, or again after it has: [`NEVER`] once there is nothing to wait for.
-    pub fn alarm(&self, due: Due) -> Millis {
+    /// When somebody's alarm is to go off, or again after it has: [`NEVER`] once there is nothing to wait for. Who waits for
+    /// a load elsewhere looks every now and then whether it can still end, and who is to end it.
+    pub fn alarm(&self, due: Due, now: Millis) -> Millis {
         match due {
             Due::Load(lease) => {
                 let current = self.get(lease.flight).is_some_and(|flight| flight.attempt == lease.attempt);
                 if current { self.ends(lease) } else { NEVER }
             }
-            Due::Waiter(ticket) => self.patience(ticket),
+            Due::Waiter(ticket) => {
+                let waiter = self.get(ticket.flight).and_then(|flight| Some((flight, flight.seat(ticket)?)));
+                let Some((flight, at)) = waiter else { return NEVER };
+                let elsewhere = flight.home.event_loop != flight.waiters[at].home.event_loop;
+                let look = if elsewhere { later(now, RECHECK) } else { NEVER };
+                self.patience(ticket).min(look)
+            }
         }
     }
 
@@ -480,7 +491,7 @@ impl<K, W> Flights<K, W> {
         // What does not run takes no time.
         (flight.loading, flight.ends) = (false, NEVER);
         let next = flight.waiters.iter_mut().find(|waiter| waiter.wake.is_some())?;
-        flight.leader = Some(next.number);
+        (flight.leader, flight.home) = (Some(next.number), next.home);
         next.wake.take().map(Effect::Lead)
     }
 

@@ -280,13 +280,13 @@ fn who_hoped_for_an_old_value_that_is_gone_waits_for_the_load_and_no_longer_than
     let begin = Begin { hash: 9, key: "k", group, seen: None, home: thread, life: Life::Steady, bounds, began: 0 };
     let lease = memory.flights.begin(begin);
     let ticket = memory.flights.join(lease.flight, thread, 10, 7).unwrap();
-    assert_eq!(memory.flights.alarm(Due::Waiter(ticket)), 10);
+    assert_eq!(memory.flights.alarm(Due::Waiter(ticket), 0), 10);
     memory.entries.remove(old, Reason::Evicted, &mut Discard::default());
     assert!(memory.expire(Due::Waiter(ticket), 10).is_empty());
-    assert_eq!(memory.flights.alarm(Due::Waiter(ticket)), 500, "the alarm is set again");
+    assert_eq!(memory.flights.alarm(Due::Waiter(ticket), 10), 500, "the alarm is set again");
     let effects = memory.expire(Due::Waiter(ticket), 500);
     assert!(effects.iter().any(|effect| matches!(effect, Effect::TimeOut(who) if who == &[7])));
-    assert_eq!(memory.flights.alarm(Due::Waiter(ticket)), NEVER);
+    assert_eq!(memory.flights.alarm(Due::Waiter(ticket), 500), NEVER);
 }
 
 #[test]
@@ -295,11 +295,31 @@ fn between_two_loads_only_patience_ends() {
     let other = flights.join(lease.flight, ELSEWHERE, 600, 1).unwrap();
     let last = flights.join(lease.flight, ELSEWHERE, 600, 2).unwrap();
     flights.step(lease, Input::Aborted, 400);
-    assert_eq!(flights.alarm(Due::Load(lease)), NEVER);
+    assert_eq!(flights.alarm(Due::Load(lease), 400), NEVER);
     assert_eq!(flights.patience(last), 600, "the first load's end is nobody's");
     assert_eq!(kinds(&flights.expire(Due::Waiter(last), 600)), ["give"]);
     let lease = flights.lead(other, ELSEWHERE, Some(1), 700).unwrap();
-    assert_eq!((flights.alarm(Due::Load(lease)), flights.ends(lease)), (1_200, 1_200));
+    assert_eq!((flights.alarm(Due::Load(lease), 700), flights.ends(lease)), (1_200, 1_200));
+}
+
+#[test]
+fn who_waits_for_a_load_elsewhere_looks_after_it() {
+    let (mut flights, ticket, lease) = bounded(Life::Shared, 5_000, HERE);
+    assert_eq!(flights.alarm(Due::Waiter(ticket), 0), 10);
+    let (here, elsewhere) =
+        (flights.join(lease.flight, HERE, NEVER, 1), flights.join(lease.flight, ELSEWHERE, NEVER, 2));
+    assert_eq!(flights.alarm(Due::Waiter(here.unwrap()), 0), 5_000);
+    assert_eq!(flights.alarm(Due::Waiter(elsewhere.unwrap()), 0), 1_000);
+    assert_eq!(flights.alarm(Due::Waiter(elsewhere.unwrap()), 4_500), 5_000);
+}
+
+#[test]
+fn a_load_that_was_handed_over_is_at_home_where_it_will_run() {
+    let mut flights = Machine::default();
+    let (_, lease) = begin(&mut flights, Life::Shared);
+    flights.join(lease.flight, ELSEWHERE, NEVER, 1);
+    flights.step(lease, Input::Aborted, 0);
+    assert_eq!(flights.home(lease.flight).map(|(home, _)| home), Some(ELSEWHERE));
 }
 
 #[derive(Clone, Debug)]
