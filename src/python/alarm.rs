@@ -1,11 +1,11 @@
 //! A timer of an event loop that says when somebody's patience, or a load's time, is over.
 //!
-//! The loop's clock and the cache's need not agree: a timer that comes too early is set again, and while the cache's clock
-//! stands still, whoever moves it looks for those whose time is up.
+//! The loop's clock and the cache's need not agree, and what is due may change: after each call the core is asked anew when
+//! the next one is. While the cache's clock stands still, whoever moves it looks for those whose time is up.
 
-use super::effects;
 use super::state::State;
 use super::tier::{Object, Tier};
+use super::{effects, task};
 use crate::core::clock::{Millis, NEVER};
 use crate::core::flight::Due;
 use pyo3::prelude::*;
@@ -18,37 +18,36 @@ pub struct Alarm {
     state: &'static State,
     event_loop: Object,
     due: Due,
-    at: Millis,
 }
 
 #[pymethods]
 impl Alarm {
     fn __call__(this: &Bound<'_, Self>) -> PyResult<()> {
-        let Alarm { tier, state, event_loop, due, at } = this.get();
+        let (py, Alarm { tier, state, event_loop, due }) = (this.py(), this.get());
+        if let Due::Waiter(ticket) = due {
+            task::supersede_if_stranded(py, state, tier, ticket.flight, event_loop.as_ptr() as u64);
+        }
+        effects::expire(py, state, tier, *due);
         let now = tier.clock.now();
-        if now >= *at {
-            effects::expire(this.py(), state, tier, *due);
-        } else if !tier.clock.is_frozen() {
-            call_later(this, state, event_loop.bind(this.py()), at - now)?;
+        let at = tier.memory.lock().flights.alarm(*due, now);
+        if at < NEVER && !tier.clock.is_frozen() {
+            call_later(this, state, event_loop.bind(py), at.saturating_sub(now))?;
         }
         Ok(())
     }
 }
 
-/// Sets an alarm on a loop; `None` for what is never due. Cancel what it gives when it is not needed any more.
-pub fn set(
-    state: &'static State,
-    tier: &Arc<Tier>,
-    here: &Bound<'_, PyAny>,
-    due: Due,
-    at: Millis,
-) -> PyResult<Option<Object>> {
+/// Sets an alarm on a loop; `None` for what is never due. Cancel what it gives when it is not needed any more: an alarm that
+/// was set again goes off once more, and does nothing.
+pub fn set(state: &'static State, tier: &Arc<Tier>, here: &Bound<'_, PyAny>, due: Due) -> PyResult<Option<Object>> {
+    let now = tier.clock.now();
+    let at = tier.memory.lock().flights.alarm(due, now);
     if at >= NEVER {
         return Ok(None);
     }
     let event_loop = here.clone().unbind();
-    let alarm = Bound::new(here.py(), Alarm { tier: tier.clone(), state, event_loop, due, at })?;
-    Ok(Some(call_later(&alarm, state, here, at.saturating_sub(tier.clock.now()))?.unbind()))
+    let alarm = Bound::new(here.py(), Alarm { tier: tier.clone(), state, event_loop, due })?;
+    Ok(Some(call_later(&alarm, state, here, at.saturating_sub(now))?.unbind()))
 }
 
 fn call_later<'py>(

@@ -5,12 +5,12 @@
 
 use super::lease::{self, Wait};
 use super::pending::{Holds, Pending, Step};
-use super::request::{Lookup, Newer, Place, Request};
+use super::request::{Lookup, Request};
 use super::seat::{Outcome, Seat, Waiter, Wake};
 use super::state::State;
 use super::tier::Object;
 use super::{alarm, copy, effects, errors, task};
-use crate::core::flight::{Awaited, Due, Home, Lease, Life, Refresh, Ticket};
+use crate::core::flight::{Awaited, Due, Home, Lease, Life, Newer, Place, Refresh, Ticket};
 use pyo3::exceptions::PyStopIteration;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -62,7 +62,7 @@ impl Call {
                         (Newer::Lead(lease), Some(here)) => task::run(py, state, &self.request, here, lease, None),
                         (Newer::Flying(flight), _) => {
                             let mine = here.as_ref().map_or(0, |here| here.as_ptr() as u64);
-                            if task::supersede_if_stranded(py, state, &self.request, flight, mine) {
+                            if task::supersede_if_stranded(py, state, &self.request.tier, flight, mine) {
                                 continue;
                             }
                         }
@@ -87,16 +87,13 @@ impl Call {
                 // A blocked call on this very thread: it waits for us to return.
                 return self.through(py);
             }
-            if task::supersede_if_stranded(py, state, &self.request, flight, mine.event_loop) {
+            if task::supersede_if_stranded(py, state, &self.request.tier, flight, mine.event_loop) {
                 continue;
             }
             let seat = self.seat(py, &here)?;
+            let now = self.request.tier.clock.now();
             let mut memory = self.request.tier.memory.lock();
-            let patience = self.request.patience(&memory, flight);
-            let joined = memory.flights.join(flight, mine, patience, seat.clone());
-            if joined.is_some() {
-                memory.entries.stats_mut(self.request.space.group()).coalesced += 1;
-            }
+            let joined = memory.wait(&self.request.wish(place), flight, mine, now, seat.clone());
             drop(memory);
             if let Some(ticket) = joined {
                 return self.wait_for(py, &here, ticket, seat, &awaited);
@@ -132,11 +129,8 @@ impl Call {
     fn lead(&mut self, py: Python<'_>, here: &Bound<'_, PyAny>, lease: Lease) -> PyResult<Option<Step>> {
         let seat = self.seat(py, here)?;
         let now = self.request.tier.clock.now();
-        let mut memory = self.request.tier.memory.lock();
-        let patience = self.request.patience(&memory, lease.flight);
-        let ticket = memory.flights.join(lease.flight, seat.home, patience, seat.clone());
-        let led = ticket.and_then(|ticket| Some((ticket, memory.flights.lead(ticket, seat.home, None, now)?)));
-        drop(memory);
+        let policy = &self.request.recipe.policy;
+        let led = self.request.tier.memory.lock().wait_for_own(policy, lease, seat.home, now, seat.clone());
         let Some((ticket, lease)) = led else { return Ok(None) };
         self.load(py, here, ticket, lease, seat).map(Some)
     }
@@ -160,8 +154,7 @@ impl Call {
         seat: Waiter,
         awaited: &Awaited,
     ) -> PyResult<Step> {
-        let at = self.request.tier.memory.lock().flights.patience(ticket);
-        let timer = alarm::set(self.state, &self.request.tier, here, Due::Waiter(ticket), at)?;
+        let timer = alarm::set(self.state, &self.request.tier, here, Due::Waiter(ticket))?;
         let wait = Wait::of_load(py, self.state, awaited)?;
         self.wait(py, Waiting { ticket, seat, timer, _wait: wait })
     }
@@ -188,13 +181,8 @@ impl Call {
             Outcome::Lead => {
                 let here = self.here(py)?;
                 let seat = self.seat(py, &here)?;
-                let now = self.request.tier.clock.now();
-                let led = self.request.tier.memory.lock().flights.lead(ticket, seat.home, Some(seat.clone()), now);
-                match led {
-                    Some(lease) => {
-                        self.request.took_over();
-                        self.load(py, &here, ticket, lease, seat)
-                    }
+                match self.request.take_over(self.place(Some(&here)), ticket, &seat) {
+                    Some(lease) => self.load(py, &here, ticket, lease, seat),
                     None => self.begin(py),
                 }
             }

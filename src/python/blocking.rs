@@ -7,12 +7,12 @@ use super::copy::{self, Mode};
 use super::effects;
 use super::errors;
 use super::lease::{self, Wait};
-use super::request::{Ended, Lookup, Newer, Place, Request};
+use super::request::{Ended, Lookup, Request};
 use super::seat::{Outcome, Seat, Waiter, Wake};
 use super::state::State;
 use super::task::supersede_if_stranded;
 use super::tier::Object;
-use crate::core::flight::{Awaited, Due, Home, Lease, Life, Refresh, Ticket};
+use crate::core::flight::{Awaited, Due, Home, Lease, Life, Newer, Place, Refresh, Ticket};
 use parking_lot::Condvar;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
@@ -28,9 +28,8 @@ pub fn answer(py: Python<'_>, state: &'static State, request: &Request) -> PyRes
         return plain_value(request.loader.call(py)?, request);
     }
     loop {
-        let place = Place { home: Some(here()), refresh: Refresh::InPerson, life: Life::Steady };
-        let (flight, home) = match request.lookup(py, place)? {
-            Lookup::Hit(_, _, Newer::Flying(flight)) if supersede_if_stranded(py, state, request, flight, 0) => {
+        let (flight, home) = match request.lookup(py, place())? {
+            Lookup::Hit(_, _, Newer::Flying(flight)) if supersede_if_stranded(py, state, &request.tier, flight, 0) => {
                 continue;
             }
             Lookup::Hit(value, kind, _) => return settle(py, state, request, value, kind),
@@ -42,13 +41,17 @@ pub fn answer(py: Python<'_>, state: &'static State, request: &Request) -> PyRes
         if lease::is_own(py, state, &awaited)? || state.waits.lock().needs(&awaited, here().thread) {
             return plain_value(request.loader.call(py)?, request);
         }
-        if supersede_if_stranded(py, state, request, flight, 0) {
+        if supersede_if_stranded(py, state, &request.tier, flight, 0) {
             continue;
         }
         if let Some(answer) = wait(py, state, request, &awaited)? {
             return Ok(answer);
         }
     }
+}
+
+fn place() -> Place {
+    Place { home: Some(here()), refresh: Refresh::InPerson, life: Life::Steady }
 }
 
 fn here() -> Home {
@@ -108,11 +111,11 @@ fn wait(py: Python<'_>, state: &'static State, request: &Request, awaited: &Awai
     let flight = awaited.load.flight;
     let tier = &request.tier;
     let seat = Seat::new(Wake::Thread(Condvar::new()), here());
+    let now = tier.clock.now();
     let mut memory = tier.memory.lock();
-    let patience = request.patience(&memory, flight);
-    let Some(ticket) = memory.flights.join(flight, seat.home, patience, seat.clone()) else { return Ok(None) };
-    memory.entries.stats_mut(request.space.group()).coalesced += 1;
+    let joined = memory.wait(&request.wish(place()), flight, seat.home, now, seat.clone());
     drop(memory);
+    let Some(ticket) = joined else { return Ok(None) };
     let _waits = (Wait::of_load(py, state, awaited)?, Wait::of_thread(state, seat.home.thread, awaited));
     match rest(py, state, request, (ticket, awaited), &seat)? {
         Outcome::Value(value, kind) => settle(py, state, request, value, kind).map(Some),
@@ -122,10 +125,7 @@ fn wait(py: Python<'_>, state: &'static State, request: &Request, awaited: &Awai
         Outcome::Again => Ok(None),
         Outcome::Lead => {
             let seat = Seat::new(Wake::Thread(Condvar::new()), here());
-            let now = tier.clock.now();
-            let led = tier.memory.lock().flights.lead(ticket, seat.home, Some(seat), now);
-            let Some(lease) = led else { return Ok(None) };
-            request.took_over();
+            let Some(lease) = request.take_over(place(), ticket, &seat) else { return Ok(None) };
             load(py, state, request, lease).map(Some)
         }
     }
@@ -163,6 +163,6 @@ fn rest(
             leave();
             return Ok(Outcome::Again);
         }
-        supersede_if_stranded(py, state, request, ticket.flight, 0);
+        supersede_if_stranded(py, state, &request.tier, ticket.flight, 0);
     }
 }

@@ -1,11 +1,11 @@
 //! The effects of a flight, run: who waits is told, a load is cancelled, an old value stays in use or goes.
 
-use super::seat::{Outcome, Waiter};
+use super::seat::{Outcome, Waiter, Wake};
 use super::state::State;
 use super::task::Running;
 use super::tier::{Gone, Object, Tier, let_go};
 use crate::core::flight::{Due, Effect, Effects, Fallback, FlightId};
-use crate::core::memory::{Reason, Served};
+use crate::core::memory::Reason;
 use pyo3::prelude::*;
 use std::collections::VecDeque;
 
@@ -16,16 +16,7 @@ pub fn expire(py: Python<'_>, state: &State, tier: &Tier, due: Due) {
         Due::Load(lease) => lease.flight,
         Due::Waiter(ticket) => ticket.flight,
     };
-    let mut memory = tier.memory.lock();
-    let fallback = memory.flights.fallback(flight, now);
-    if let (Due::Waiter(_), Some(fallback)) = (due, fallback)
-        && memory.entries.resolve(fallback.target).is_none()
-    {
-        // The old value is gone: there is nothing to give but patience.
-        return;
-    }
-    let effects = memory.flights.expire(due, now);
-    drop(memory);
+    let effects = tier.memory.lock().expire(due, now);
     run(py, state, tier, flight, effects, |_| Outcome::TimedOut);
 }
 
@@ -58,7 +49,10 @@ pub fn run(
                 effects.extend(tier.memory.lock().flights.supersede(flight));
                 continue;
             }
-            Effect::Lead(waiter) => (vec![waiter], Some(|| Outcome::Lead)),
+            Effect::Lead(waiter) => {
+                expect(py, tier, flight, &waiter);
+                (vec![waiter], Some(|| Outcome::Lead))
+            }
             Effect::CancelLoad => {
                 let running = tier.tasks.lock().remove(&flight.to_bits());
                 if let Some(running) = running {
@@ -86,7 +80,12 @@ pub fn run(
                 waiter.tell(py, state, given, here.as_ref());
                 continue;
             }
-            Effect::Store(_) | Effect::Release(_) => continue,
+            Effect::Release(_) => {
+                let expected = tier.tasks.lock().remove(&flight.to_bits());
+                drop(expected);
+                continue;
+            }
+            Effect::Store(_) => continue,
         };
         for waiter in waiters {
             let told = match (&old, common) {
@@ -100,16 +99,28 @@ pub fn run(
     old
 }
 
+/// A waiter was told to load: should its loop close or stand still, others see by this that nobody does.
+fn expect(py: Python<'_>, tier: &Tier, flight: FlightId, waiter: &Waiter) {
+    let before = match &waiter.wake {
+        Wake::Future { event_loop, .. } => {
+            let soon = Running::soon(event_loop.clone_ref(py));
+            tier.tasks.lock().insert(flight.to_bits(), soon)
+        }
+        Wake::Thread(_) => tier.tasks.lock().remove(&flight.to_bits()),
+    };
+    drop(before);
+}
+
 /// The old value stays in use after a load that failed.
 fn relent(py: Python<'_>, tier: &Tier, fallback: &Fallback) -> Option<Old> {
     let mut memory = tier.memory.lock();
-    let id = memory.relent(fallback, tier.clock.now())?;
-    memory.entries.serve(id, Served::Stale).map(|found| (found.value.clone_ref(py), found.tag))
+    let found = memory.relent_and_serve(fallback, tier.clock.now())?;
+    Some((found.value.clone_ref(py), found.tag))
 }
 
 /// The old value answers one who has waited long enough.
 fn give(py: Python<'_>, tier: &Tier, fallback: &Fallback) -> Option<Old> {
     let mut memory = tier.memory.lock();
-    let id = memory.entries.resolve(fallback.target)?;
-    memory.entries.serve(id, Served::Stale).map(|found| (found.value.clone_ref(py), found.tag))
+    let found = memory.give(fallback, tier.clock.now())?;
+    Some((found.value.clone_ref(py), found.tag))
 }

@@ -14,16 +14,13 @@ use super::spot::{Alias, Spot};
 use super::state::State;
 use super::tier::{Gone, Object, PyMemory, Space, Tier, let_go};
 use super::{args, lease};
-use crate::core::clock::{Millis, NEVER, deadline, later};
-use crate::core::flight::{self, Answer, Begin, Bounds, Effect, Fallback, Fill, FlightId};
-use crate::core::flight::{Home, Input, Lease, Life, Refresh};
-use crate::core::memory::{Discard, New, Placement, Reason, Served, Span, Target, Worth};
-use crate::core::policy::OnRefreshError;
+use crate::core::clock::NEVER;
+use crate::core::flight::{self, FlightId, Home, Input, Keep, Lease, Life, Newer, Place, Ticket, Wish};
+use crate::core::memory::{Discard, New, Placement, Target};
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
 
 /// See the module.
 pub struct Request {
@@ -63,27 +60,6 @@ pub enum Lookup {
     Nowhere,
 }
 
-/// What is done about a newer value than the one that answers.
-pub enum Newer {
-    /// Nothing.
-    No,
-    /// This caller has it loaded, behind.
-    Lead(Lease),
-    /// Somebody loads it.
-    Flying(FlightId),
-}
-
-/// Where a caller asks from, and what it can do about a load.
-#[derive(Clone, Copy)]
-pub struct Place {
-    /// `None` where no loop runs.
-    pub home: Option<Home>,
-    /// Whether a refresh may run without the caller.
-    pub refresh: Refresh,
-    /// How long a load lives that the caller waits for.
-    pub life: Life,
-}
-
 impl Holds for Request {
     fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
         let Loader { callable, args, names, bound } = &self.loader;
@@ -96,63 +72,50 @@ impl Holds for Request {
 }
 
 impl Request {
-    /// Looks the key up and counts: what is there answers, what is not decides who loads. A lease is taken here, under
-    /// the same lock, so that nobody comes between.
+    /// Looks the key up and counts: what is there answers, what is not decides who loads. Who listens is told when that is
+    /// decided: whatever a listener does, nobody else leads.
     pub fn lookup(&self, py: Python<'_>, place: Place) -> PyResult<Lookup> {
-        let (entry, flight) = self.spot.locate(py, &self.tier)?;
+        let located = self.spot.locate(py, &self.tier)?;
         let now = self.tier.clock.now();
-        let policy = &self.recipe.policy;
+        let key = || self.spot.key.clone_ref(py);
         let mut memory = self.tier.memory.lock();
-        let flight = flight.filter(|&flight| memory.flights.home(flight).is_some());
-        let id = entry.and_then(|entry| memory.entries.resolve(entry));
-        let sight = id.and_then(|id| Some((id, memory.entries.sight(id)?)));
-        if let Some((id, mut sight)) = sight.filter(|_| !self.refresh) {
-            sight.flying = flight.is_some();
-            let draw = || self.tier.draw();
-            if let Answer::Serve { how, refresh, plain_until } =
-                flight::answer(policy, &sight, place.refresh, now, draw)
-            {
-                let newer = match (place.home.filter(|_| refresh), flight) {
-                    (Some(home), _) => {
-                        self.behind.store(true, Relaxed);
-                        Newer::Lead(self.begin(py, &mut memory, Some(id), home, Life::Steady, now))
-                    }
-                    (None, Some(flight)) => Newer::Flying(flight),
-                    (None, None) => Newer::No,
-                };
-                if plain_until > 0 {
-                    memory.entries.set_span(id, sight.span, plain_until, how);
+        let found = memory.look_up(&self.wish(place), (self.spot.hash, key), located, now, || self.tier.draw());
+        let (lookup, kind) = match found {
+            flight::Lookup::Hit(id, newer) => {
+                if let Newer::Lead(_) = newer {
+                    self.began.store(now, Relaxed);
+                    self.behind.store(true, Relaxed);
                 }
+                let stale = now >= memory.entries.span(id).fresh_until;
                 let gone = self.alias(py, &mut memory, id);
-                let found = memory.entries.serve(id, how).map(|found| (found.value.clone_ref(py), found.tag));
+                let found = memory.entries.peek(id).map(|found| (found.value.clone_ref(py), found.tag));
                 drop(memory);
                 drop(gone);
-                self.tell(py, if how == Served::Stale { Kind::Stale } else { Kind::Hit });
-                if let Some((value, kind)) = found {
-                    return Ok(Lookup::Hit(value, kind, newer));
-                }
-                return Ok(Lookup::Nowhere);
+                let hit = found.map_or(Lookup::Nowhere, |(value, kind)| Lookup::Hit(value, kind, newer));
+                (hit, if stale { Kind::Stale } else { Kind::Hit })
             }
-        }
-        memory.entries.stats_mut(self.space.group()).misses += u64::from(!self.refresh);
-        if let Some(flight) = flight {
-            match memory.flights.home(flight) {
-                Some((home, group)) if !self.refresh && memory.entries.is_alive(group) => {
-                    drop(memory);
-                    self.tell(py, Kind::Miss);
-                    return Ok(Lookup::Flying(flight, home));
-                }
-                // Loading for a group that was cleared, or older than this refresh: not ours to join.
-                _ => memory.flights.detach(flight),
+            other => {
+                drop(memory);
+                let lookup = match other {
+                    flight::Lookup::Flying(flight, home) => Lookup::Flying(flight, home),
+                    flight::Lookup::Lead(lease) => {
+                        self.began.store(now, Relaxed);
+                        Lookup::Lead(lease)
+                    }
+                    _ => Lookup::Nowhere,
+                };
+                (lookup, Kind::Miss)
             }
-        }
-        let led = place.home.map(|home| self.begin(py, &mut memory, id, home, place.life, now));
-        drop(memory);
-        // A miss is told of when the lease is taken: whatever a listener does, nobody else leads.
+        };
         if !self.refresh {
-            self.tell(py, Kind::Miss);
+            self.tell(py, kind);
         }
-        Ok(led.map_or(Lookup::Nowhere, Lookup::Lead))
+        Ok(lookup)
+    }
+
+    /// What a caller here wants, as the core knows it. Under the lock: a clear changes the group.
+    pub fn wish(&self, place: Place) -> Wish<'_> {
+        Wish { policy: &self.recipe.policy, group: self.space.group(), place, anew: self.refresh }
     }
 
     /// Leads from this call's arguments to the entry; what it displaces is returned, to be dropped after unlocking.
@@ -182,48 +145,12 @@ impl Request {
         }
     }
 
-    /// Takes the lease of a key that nobody loads.
-    fn begin(
-        &self,
-        py: Python<'_>,
-        memory: &mut PyMemory,
-        id: Option<u32>,
-        home: Home,
-        life: Life,
-        began: Millis,
-    ) -> Lease {
-        let (hash, key, group) = (self.spot.hash, self.spot.key.clone_ref(py), self.space.group());
-        let stats = memory.entries.stats_mut(group);
-        stats.loads += 1;
-        let fallback = id.and_then(|id| self.fallback(memory, id, began));
-        memory.entries.stats_mut(group).refreshes += u64::from(self.refresh || fallback.is_some());
-        let seen = id.map(|id| memory.entries.target(id));
-        let forget = seen.filter(|_| self.recipe.policy.on_refresh_error == OnRefreshError::Drop && !self.refresh);
-        let bounds = Bounds { timeout: self.recipe.policy.timeout, fallback, forget };
-        self.began.store(began, Relaxed);
-        memory.flights.begin(Begin { hash, key, group, seen, home, life, bounds, began })
-    }
-
-    /// What the old value is still good for if its load fails. Whoever asks for a refresh wants to hear of its error.
-    fn fallback(&self, memory: &PyMemory, id: u32, now: Millis) -> Option<Fallback> {
-        let (policy, sight) = (&self.recipe.policy, memory.entries.sight(id)?);
-        let until = policy.useful_until(sight.span.fresh_until).min(sight.span.expires);
-        let keeps = policy.on_refresh_error == OnRefreshError::Keep && !sight.negative && !self.refresh;
-        let target = memory.entries.target(id);
-        (keeps && now < until).then_some(Fallback { target, until, retry_after: policy.retry_after })
-    }
-
-    /// When a caller who joins now would rather have the old value.
-    pub fn patience(&self, memory: &PyMemory, flight: FlightId) -> Millis {
-        let Some(soft) = self.recipe.policy.soft_timeout else { return NEVER };
+    /// Loads in the place of a caller who left, from a new seat; `None` if the flight is over by now.
+    pub fn take_over(&self, place: Place, ticket: Ticket, seat: &Waiter) -> Option<Lease> {
         let now = self.tier.clock.now();
-        memory.flights.fallback(flight, now).map_or(NEVER, |_| later(now, soft))
-    }
-
-    /// Counts a load that is taken over from a caller who left: it is begun anew.
-    pub fn took_over(&self) {
-        self.tier.memory.lock().entries.stats_mut(self.space.group()).loads += 1;
-        self.began.store(self.tier.clock.now(), Relaxed);
+        self.began.store(now, Relaxed);
+        let mut memory = self.tier.memory.lock();
+        memory.take_over(&self.wish(place), ticket, seat.home, seat.clone(), now)
     }
 
     /// What becomes of a load's result: the value or the exception to be kept, or the exception that nobody keeps.
@@ -261,9 +188,7 @@ impl Request {
     }
 
     fn has_old(&self, lease: Lease) -> bool {
-        let memory = self.tier.memory.lock();
-        let fallback = memory.flights.fallback(lease.flight, self.tier.clock.now());
-        fallback.is_some_and(|fallback| memory.entries.resolve(fallback.target).is_some())
+        self.tier.memory.lock().has_old(lease, self.tier.clock.now())
     }
 
     /// Reports what became of a load: stores the value if it may be stored, and tells everyone who waits. Gives what the
@@ -277,21 +202,14 @@ impl Request {
             Err(error) if lease::is_cancellation(py, state, error) => Input::Aborted,
             Err(_) => Input::Failed,
         };
-        let (mut gone, mut stored, mut ends) = (Gone::default(), false, NEVER);
         let now = self.tier.clock.now();
+        let keep = kept.as_ref().ok().and_then(|kept| self.to_keep(py, kept));
+        let mut gone = Gone::default();
         let mut memory = self.tier.memory.lock();
-        let mut effects = memory.flights.step(lease, input, now);
-        let counts = !effects.is_empty();
-        if input != Input::Loaded && counts {
-            memory.entries.stats_mut(self.space.group()).load_errors += 1;
-        }
-        if let (Ok(kept), Some(Effect::Store(_))) = (&kept, effects.first())
-            && let Effect::Store(fill) = effects.remove(0)
-        {
-            (stored, ends) = self.store(py, &mut memory, fill, kept, now, &mut gone);
-        }
+        let ended = flight::Ended { lease, input, keep, policy: &self.recipe.policy, group: self.space.group() };
+        let flight::Done { effects, counts, stored } = memory.finish(ended, now, || self.tier.draw(), &mut gone);
         drop(memory);
-        self.tier.appointment.by(ends);
+        self.tier.appointment.by(stored.unwrap_or(NEVER));
         let is_starter = |waiter: &Waiter| starter.is_some_and(|starter| Arc::ptr_eq(starter, waiter));
         let old = run(py, state, &self.tier, lease.flight, effects, |waiter| match (&kept, &failed) {
             (Ok(_), Some(error)) | (Err(error), _) if is_starter(waiter) => Outcome::Error(error.clone().unbind()),
@@ -303,7 +221,7 @@ impl Request {
         });
         if self.tier.listeners.any() {
             let (kept, error) = (kept.as_ref().ok(), kept.as_ref().err());
-            self.tell_end(py, kept.filter(|_| stored), error, counts, gone);
+            self.tell_end(py, kept.filter(|_| stored.is_some()), error, counts, gone);
         } else {
             let_go(py, gone);
         }
@@ -351,39 +269,11 @@ impl Request {
         Outcome::Value(value.clone().unbind(), kind)
     }
 
-    /// Puts what was loaded into the table; tells whether it was let in, and when it ends there.
-    fn store(
-        &self,
-        py: Python<'_>,
-        memory: &mut PyMemory,
-        fill: Fill<Object>,
-        kept: &Kept,
-        now: Millis,
-        gone: &mut Gone,
-    ) -> (bool, Millis) {
-        let Some(ttl) = kept.ttl.filter(|_| !self.space.is_disabled()) else {
-            // Answered, not kept; a value that is past its time must not come back either.
-            if let Some(id) = fill.seen.and_then(|seen| memory.entries.resolve(seen)) {
-                memory.entries.remove(id, Reason::Removed, gone);
-            }
-            gone.keep(Some(fill.key), None);
-            return (false, NEVER);
-        };
-        let policy = &self.recipe.policy;
-        let draw = if policy.jitter > 0.0 { self.tier.draw() } else { 0.0 };
-        let (span, plain_until, how) = if kept.is_negative() {
-            (Span::until(deadline(now, ttl)), 0, Served::Negative)
-        } else {
-            let (span, plain_until) = policy.span(ttl, fill.began, now, draw);
-            (span, plain_until, Served::Fresh)
-        };
-        let worth = Worth::new(kept.weight, Duration::from_millis(now.saturating_sub(fill.began)));
-        let placement = Placement::new(fill.group, span.expires, kept.kind).worth(worth);
-        let stored = memory.fill(fill, kept.value.clone_ref(py), placement, now, gone);
-        if let Some(id) = stored.filter(|_| plain_until != span.expires) {
-            memory.entries.set_span(id, span, plain_until, how);
-        }
-        (stored.is_some(), span.expires)
+    /// What is kept of a result, if anything is.
+    fn to_keep<'a>(&self, py: Python<'a>, kept: &'a Kept) -> Option<Keep<impl FnOnce() -> Object + 'a>> {
+        let ttl = kept.ttl.filter(|_| !self.space.is_disabled())?;
+        let value = move || kept.value.clone_ref(py);
+        Some(Keep { value, tag: kept.kind, negative: kept.is_negative(), ttl, weight: kept.weight })
     }
 
     /// What answers when a load has failed and no old value does; the error itself, if nothing was given for that. "Not

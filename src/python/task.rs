@@ -8,15 +8,15 @@ use super::lease::{self, Context};
 use super::request::{Ended, Request};
 use super::seat::{Outcome, Waiter};
 use super::state::State;
-use super::tier::Object;
+use super::tier::{Object, Tier};
 use crate::core::flight::{Due, FlightId, Lease};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::sync::Arc;
 
-/// A load that runs.
+/// A load that runs, or will as soon as the caller who was told to lead does.
 pub struct Running {
-    task: Object,
+    task: Option<Object>,
     /// The loop it runs on.
     pub event_loop: Object,
     /// When it takes too long.
@@ -24,9 +24,14 @@ pub struct Running {
 }
 
 impl Running {
+    /// Somebody on this loop was told to load.
+    pub fn soon(event_loop: Object) -> Self {
+        Running { task: None, event_loop, timer: None }
+    }
+
     /// Cancels the task, on whichever loop it lives.
     pub fn cancel(self, py: Python<'_>, state: &State, here: Option<&Bound<'_, PyAny>>) {
-        let Running { task, event_loop, timer } = self;
+        let Running { task: Some(task), event_loop, timer } = self else { return };
         let (names, task) = (&state.names, task.bind(py));
         let cancelled = if here.is_some_and(|here| here.is(&event_loop)) {
             alarm::cancel(py, state, timer);
@@ -47,8 +52,7 @@ pub fn is_stranded(event_loop: &Bound<'_, PyAny>, state: &State) -> bool {
 }
 
 /// Ends a flight whose load is stranded on a dead loop; true if it was.
-pub fn supersede_if_stranded(py: Python<'_>, state: &State, request: &Request, flight: FlightId, here: u64) -> bool {
-    let tier = &request.tier;
+pub fn supersede_if_stranded(py: Python<'_>, state: &State, tier: &Tier, flight: FlightId, here: u64) -> bool {
     let event_loop = tier.tasks.lock().get(&flight.to_bits()).map(|running| running.event_loop.clone_ref(py));
     let Some(event_loop) = event_loop else { return false };
     if event_loop.as_ptr() as u64 == here || !is_stranded(event_loop.bind(py), state) {
@@ -71,6 +75,8 @@ pub fn run(
     lease: Lease,
     starter: Option<&Waiter>,
 ) {
+    let expected = request.tier.tasks.lock().remove(&lease.flight.to_bits());
+    drop(expected);
     let result = match start(py, state, request, here, lease, starter) {
         Ok(None) => return,
         Ok(Some(value)) => Ok(value),
@@ -93,9 +99,8 @@ fn start<'py>(
     let made = context.within(|| loader.unwrap_or(&request.loader).call(py))??;
     let Some(coroutine) = state.as_coroutine(&made)? else { return Ok(Some(made)) };
     let task = create_task(state, here, &coroutine, &context, &request.recipe.name)?;
-    let ends = request.tier.memory.lock().flights.ends(lease);
-    let timer = alarm::set(state, &request.tier, here, Due::Load(lease), ends)?;
-    let running = Running { task: task.clone().unbind(), event_loop: here.clone().unbind(), timer };
+    let timer = alarm::set(state, &request.tier, here, Due::Load(lease))?;
+    let running = Running { task: Some(task.clone().unbind()), event_loop: here.clone().unbind(), timer };
     let replaced = request.tier.tasks.lock().insert(lease.flight.to_bits(), running);
     drop(replaced);
     let done = LoadDone { request: request.clone(), state, lease, starter: starter.cloned() };
@@ -160,7 +165,7 @@ impl LoadDone {
     fn __call__(&self, py: Python<'_>, task: &Bound<'_, PyAny>) {
         let key = self.lease.flight.to_bits();
         let mut tasks = self.request.tier.tasks.lock();
-        let ours = tasks.get(&key).is_some_and(|running| running.task.is(task));
+        let ours = tasks.get(&key).and_then(|running| running.task.as_ref()).is_some_and(|ours| ours.is(task));
         let running = if ours { tasks.remove(&key) } else { None };
         drop(tasks);
         if let Some(Running { timer, .. }) = running {

@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import threading
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -12,6 +13,10 @@ from samovar import Cache, LoadCycle, LoadError
 async def turns(count: int = 10) -> None:
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+async def awaited(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
 
 
 class Gate:
@@ -218,6 +223,86 @@ def test_one_function_serves_two_loops_in_two_threads(cache: Cache) -> None:
         thread.join(60)
     assert sorted(answers) == sorted([*range(50)] * 2)
     assert cache._inspect()["flights"] == 0
+
+
+class Elsewhere:
+    """A loop on a thread of its own, which can be stopped with work on it."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
+
+    def begin(self, awaitable: Awaitable[Any]) -> None:
+        """Run it until it waits, and leave it there."""
+        asyncio.run_coroutine_threadsafe(awaited(awaitable), self.loop)
+        asyncio.run_coroutine_threadsafe(turns(), self.loop).result(30)
+
+    def stop(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(30)
+
+    def close(self) -> None:
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            self.loop.run_until_complete(asyncio.wait(tasks))
+        self.loop.close()
+
+
+@pytest.mark.slow
+def test_a_load_on_a_loop_that_stops_keeps_nobody_elsewhere_waiting(cache: Cache) -> None:
+    calls = []
+
+    @cache.cached("5m")
+    async def load() -> int:
+        calls.append(1)
+        if len(calls) == 1:
+            await asyncio.Event().wait()
+        return len(calls)
+
+    elsewhere = Elsewhere()
+    elsewhere.begin(load())
+
+    async def main() -> int:
+        waiter = asyncio.ensure_future(load())
+        await turns()
+        # No lookup finds the load any more: only those who wait for it know of it.
+        await load.invalidate()
+        elsewhere.stop()
+        return await asyncio.wait_for(waiter, 30)
+
+    assert asyncio.run(main()) == 2
+    elsewhere.close()
+    assert cache._inspect()["flights"] == cache._inspect()["tasks"] == 0
+
+
+def test_a_waiter_that_is_to_load_on_a_loop_that_stopped_keeps_nobody_from_loading(cache: Cache) -> None:
+    loads: list[asyncio.Task[Any] | None] = []
+
+    @cache.cached("5m")
+    async def load() -> int:
+        loads.append(asyncio.current_task())
+        if len(loads) == 1:
+            await asyncio.Event().wait()
+        return len(loads)
+
+    leader, follower = Elsewhere(), Elsewhere()
+    leader.begin(load())
+    follower.begin(load())
+    follower.stop()
+
+    async def end_the_load() -> None:
+        assert loads[0] is not None
+        loads[0].cancel()
+
+    leader.begin(end_the_load())
+    assert asyncio.run(asyncio.wait_for(awaited(load()), 30)) == 2
+    leader.stop()
+    leader.close()
+    follower.close()
+    assert cache._inspect()["flights"] == cache._inspect()["tasks"] == 0
 
 
 def test_a_leader_with_a_session_takes_its_load_along_and_the_next_starts_anew(cache: Cache) -> None:

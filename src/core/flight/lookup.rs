@@ -2,13 +2,10 @@
 //!
 //! Pure: of a policy, an entry's life, the time and a draw. Who else loads the key is the only thing it is told of others.
 
+use super::RECHECK;
 use crate::core::clock::{Millis, later};
 use crate::core::memory::{Served, Span};
 use crate::core::policy::{Policy, State};
-use std::time::Duration;
-
-/// While an entry's refresh runs, hits of it are plain for so long; then one looks whether it can still end.
-const RECHECK: Duration = Duration::from_secs(1);
 
 /// Whether a caller's load may run without it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +67,7 @@ pub fn answer(policy: &Policy, sight: &Sight, refresh: Refresh, now: Millis, dra
         State::Fresh => Answer::Serve { how: Served::Fresh, refresh: false, plain_until: 0 },
         State::Early => Answer::Serve {
             how: Served::Fresh,
-            refresh: behind && !flying,
+            refresh: behind && !flying && !gated,
             plain_until: if behind { soon.min(span.fresh_until) } else { 0 },
         },
         State::Stale | State::Grace if now < span.retry_at => stale(false, span.retry_at),
@@ -86,6 +83,7 @@ pub fn answer(policy: &Policy, sight: &Sight, refresh: Refresh, now: Millis, dra
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     const FRESH: Millis = 60_000;
 
@@ -135,6 +133,16 @@ mod tests {
             assert_eq!(asked(false, until, Refresh::InPerson, at), stale(false, until));
         }
         assert_eq!(asked(false, FRESH + 130_000, Refresh::Behind, FRESH + 99_000), stale(false, FRESH + 100_000));
+    }
+
+    #[test]
+    fn an_early_refresh_that_failed_is_not_tried_again_before_it_is_time() {
+        let policy = Policy { early: 1_000.0, ..policy() };
+        for (retry_at, refresh) in [(0, true), (FRESH - 1, false)] {
+            let sight = sight(false, retry_at);
+            let expected = Answer::Serve { how: Served::Fresh, refresh, plain_until: FRESH - 1_001 + 1_000 };
+            assert_eq!(answer(&policy, &sight, Refresh::Behind, FRESH - 1_001, || 0.999), expected);
+        }
     }
 
     #[test]

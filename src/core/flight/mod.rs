@@ -8,11 +8,13 @@
 //! A waiter is whatever the driver wakes (`W`): a future's handle or a thread's condition variable. The protocol is
 //! written once for all.
 
+mod drive;
 mod lookup;
 #[cfg(test)]
 mod tests;
 mod waits;
 
+pub use drive::{Done, Ended, Keep, Located, Lookup, Newer, Place, Wish};
 pub use lookup::{Answer, Refresh, Sight, answer};
 pub use waits::{Awaited, Load, Waits, Who};
 
@@ -20,6 +22,10 @@ use super::clock::{Millis, NEVER, later};
 use super::memory::{GroupId, Target};
 use hashbrown::HashTable;
 use std::time::Duration;
+
+/// While a refresh runs, hits of its entry are plain for so long; then one looks whether it can still end. So does whoever
+/// waits for a load on another loop.
+const RECHECK: Duration = Duration::from_secs(1);
 
 /// A flight, for as long as it lasts; never reused within 2^32 flights of the same slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -199,6 +205,7 @@ struct Flight<K, W> {
     home: Home,
     life: Life,
     bounds: Bounds,
+    /// When the present attempt began.
     began: Millis,
     /// When the present attempt is stopped.
     ends: Millis,
@@ -303,7 +310,7 @@ impl<K, W> Flights<K, W> {
         self.get(id).map_or(0, |flight| flight.waiters.len())
     }
 
-    /// Where the load of a flight runs, and the group it loads for.
+    /// Where the load of a flight runs, or will, and the group it loads for.
     pub fn home(&self, id: FlightId) -> Option<(Home, GroupId)> {
         self.get(id).map(|flight| (flight.home, flight.group))
     }
@@ -351,9 +358,16 @@ impl<K, W> Flights<K, W> {
         let at = flight.seat(ticket)?;
         let waiter = &mut flight.waiters[at];
         waiter.wake = wake.or(waiter.wake.take());
-        (flight.leader, flight.loading, flight.home) = (Some(ticket.number), true, home);
+        (flight.leader, flight.loading, flight.home, flight.began) = (Some(ticket.number), true, home, now);
         flight.ends = flight.bounds.timeout.map_or(NEVER, |timeout| later(now, timeout));
         Some(Lease { flight: ticket.flight, attempt: flight.attempt })
+    }
+
+    /// The load lives from now on as this leader's does.
+    pub fn live(&mut self, lease: Lease, life: Life) {
+        if let Some(flight) = self.get_mut(lease.flight).filter(|flight| flight.attempt == lease.attempt) {
+            flight.life = life;
+        }
     }
 
     /// What answers in the place of a flight that fails or takes too long.
@@ -370,6 +384,33 @@ impl<K, W> Flights<K, W> {
     pub fn patience(&self, ticket: Ticket) -> Millis {
         let Some(flight) = self.get(ticket.flight) else { return NEVER };
         flight.seat(ticket).map_or(NEVER, |at| flight.waiters[at].patience.min(flight.ends))
+    }
+
+    /// When somebody's alarm is to go off, or again after it has: [`NEVER`] once there is nothing to wait for. Who waits for
+    /// a load elsewhere looks every now and then whether it can still end, and who is to end it.
+    pub fn alarm(&self, due: Due, now: Millis) -> Millis {
+        match due {
+            Due::Load(lease) => {
+                let current = self.get(lease.flight).is_some_and(|flight| flight.attempt == lease.attempt);
+                if current { self.ends(lease) } else { NEVER }
+            }
+            Due::Waiter(ticket) => {
+                let waiter = self.get(ticket.flight).and_then(|flight| Some((flight, flight.seat(ticket)?)));
+                let Some((flight, at)) = waiter else { return NEVER };
+                let elsewhere = flight.home.event_loop != flight.waiters[at].home.event_loop;
+                let look = if elsewhere { later(now, RECHECK) } else { NEVER };
+                self.patience(ticket).min(look)
+            }
+        }
+    }
+
+    /// A waiter who would rather have the old value learns that there is none: it waits for the load.
+    pub(super) fn resign(&mut self, ticket: Ticket) {
+        if let Some(flight) = self.get_mut(ticket.flight)
+            && let Some(at) = flight.seat(ticket)
+        {
+            flight.waiters[at].patience = NEVER;
+        }
     }
 
     /// Everybody whose time is up, for whoever moves a clock or has no timer for each.
@@ -424,7 +465,10 @@ impl<K, W> Flights<K, W> {
             let lease = Lease { flight: ticket.flight, attempt: flight.attempt };
             return self.time_out(lease, now);
         }
-        let Some(fallback) = flight.fallback(now).filter(|_| attached) else { return Vec::new() };
+        let Some(fallback) = flight.fallback(now).filter(|_| attached) else {
+            self.resign(ticket);
+            return Vec::new();
+        };
         let at = flight.seat(ticket).filter(|&at| flight.waiters[at].patience <= now);
         let Some(wake) = at.and_then(|at| flight.waiters[at].wake.take()) else { return Vec::new() };
         if flight.life == Life::Shared {
@@ -441,11 +485,9 @@ impl<K, W> Flights<K, W> {
         let Some(flight) = self.get_mut(ticket.flight) else { return Vec::new() };
         let Some(at) = flight.seat(ticket) else { return Vec::new() };
         flight.waiters.remove(at);
-        if flight.life == Life::Steady {
-            return Vec::new();
-        }
         let led = flight.leader == Some(ticket.number);
-        if flight.waiters.is_empty() {
+        // A load that has nobody to run it is handed over whatever its life was to be.
+        if flight.waiters.is_empty() && (flight.life != Life::Steady || !flight.loading) {
             let mut effects = if flight.loading { vec![Effect::CancelLoad] } else { Vec::new() };
             effects.extend(self.end(ticket.flight).key.map(Effect::Release));
             effects
@@ -462,9 +504,10 @@ impl<K, W> Flights<K, W> {
     fn hand_over(&mut self, id: FlightId) -> Option<Effect<K, W>> {
         let flight = self.get_mut(id)?;
         flight.attempt += 1;
-        flight.loading = false;
+        // What does not run takes no time.
+        (flight.loading, flight.ends) = (false, NEVER);
         let next = flight.waiters.iter_mut().find(|waiter| waiter.wake.is_some())?;
-        flight.leader = Some(next.number);
+        (flight.leader, flight.home) = (Some(next.number), next.home);
         next.wake.take().map(Effect::Lead)
     }
 

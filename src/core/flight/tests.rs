@@ -1,7 +1,7 @@
 //! The machine alone: named rules first, then every rule under random histories.
 
 use super::*;
-use crate::core::memory::{GroupId, Stamp};
+use crate::core::memory::{Capacity, Discard, Eviction, GroupId, Memory, New, Placement, Reason, RegionId, Stamp};
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet};
 
@@ -123,6 +123,42 @@ fn a_load_ended_from_outside_fails_its_own_loop_and_passes_to_another() {
 }
 
 #[test]
+fn a_refresh_taken_over_by_a_caller_whose_load_is_its_own_ends_with_that_caller() {
+    let mut flights = Machine::default();
+    let (first, lease) = begin(&mut flights, Life::Steady);
+    flights.leave(first);
+    let second = flights.join(first.flight, ELSEWHERE, NEVER, 1).unwrap();
+    flights.step(lease, Input::Aborted, 0);
+    let lease = flights.lead(second, ELSEWHERE, Some(1), 0).unwrap();
+    flights.live(lease, Life::Bound);
+    assert_eq!(kinds(&flights.leave(second)), ["cancel", "release"]);
+}
+
+#[test]
+fn what_a_value_cost_is_the_time_of_its_own_load() {
+    let mut flights = Machine::default();
+    let (_, lease) = begin(&mut flights, Life::Shared);
+    let other = flights.join(lease.flight, ELSEWHERE, NEVER, 1).unwrap();
+    flights.step(lease, Input::Aborted, 900);
+    let lease = flights.lead(other, ELSEWHERE, Some(1), 1_000).unwrap();
+    let effects = flights.step(lease, Input::Loaded, 1_010);
+    assert!(matches!(&effects[0], Effect::Store(fill) if fill.began == 1_000));
+}
+
+#[test]
+fn a_refresh_ended_from_outside_is_not_stuck_with_the_waiter_who_was_to_load_and_left() {
+    let mut flights = Machine::default();
+    let (first, lease) = begin(&mut flights, Life::Steady);
+    flights.leave(first);
+    let second = flights.join(first.flight, ELSEWHERE, NEVER, 1).unwrap();
+    let third = flights.join(first.flight, ELSEWHERE, NEVER, 2).unwrap();
+    assert_eq!(led(&flights.step(lease, Input::Aborted, 0)), Some(1));
+    assert_eq!(led(&flights.leave(second)), Some(2));
+    flights.leave(third);
+    assert!(flights.is_empty() && flights.find(9, |_| true).is_none(), "the next caller loads");
+}
+
+#[test]
 fn a_load_on_a_dead_loop_is_superseded() {
     let mut flights = Machine::default();
     let (ticket, lease) = begin(&mut flights, Life::Shared);
@@ -229,6 +265,62 @@ fn whoever_moves_the_clock_learns_whose_time_is_up() {
     assert_eq!(flights.overdue(500), [Due::Load(lease), Due::Waiter(ticket)]);
     flights.leave(ticket);
     assert_eq!(flights.overdue(500), []);
+}
+
+#[test]
+fn who_hoped_for_an_old_value_that_is_gone_waits_for_the_load_and_no_longer_than_it_may() {
+    let mut memory: Memory<&str, u32, u32> = Memory::new(Capacity::entries(9), Eviction::Lru);
+    let group = memory.entries.add_group(RegionId(0));
+    let placement = Placement::new(group, 1_000, 0);
+    let old =
+        memory.entries.insert(New { hash: 9, key: "k", value: 1, placement }, 0, &mut Discard::default()).unwrap();
+    let target = memory.entries.target(old);
+    let fallback = Fallback { target, until: 1_000, retry_after: Duration::ZERO };
+    let bounds = Bounds { timeout: Some(Duration::from_millis(500)), fallback: Some(fallback) };
+    let thread = Home { thread: 3, event_loop: 0 };
+    let begin = Begin { hash: 9, key: "k", group, seen: None, home: thread, life: Life::Steady, bounds, began: 0 };
+    let lease = memory.flights.begin(begin);
+    let ticket = memory.flights.join(lease.flight, thread, 10, 7).unwrap();
+    assert_eq!(memory.flights.alarm(Due::Waiter(ticket), 0), 10);
+    memory.entries.remove(old, Reason::Evicted, &mut Discard::default());
+    assert!(memory.expire(Due::Waiter(ticket), 10).is_empty());
+    assert_eq!(memory.flights.alarm(Due::Waiter(ticket), 10), 500, "the alarm is set again");
+    let effects = memory.expire(Due::Waiter(ticket), 500);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::TimeOut(who) if who == &[7])));
+    assert_eq!(memory.flights.alarm(Due::Waiter(ticket), 500), NEVER);
+}
+
+#[test]
+fn between_two_loads_only_patience_ends() {
+    let (mut flights, _, lease) = bounded(Life::Shared, 500, HERE);
+    let other = flights.join(lease.flight, ELSEWHERE, 600, 1).unwrap();
+    let last = flights.join(lease.flight, ELSEWHERE, 600, 2).unwrap();
+    flights.step(lease, Input::Aborted, 400);
+    assert_eq!(flights.alarm(Due::Load(lease), 400), NEVER);
+    assert_eq!(flights.patience(last), 600, "the first load's end is nobody's");
+    assert_eq!(kinds(&flights.expire(Due::Waiter(last), 600)), ["give"]);
+    let lease = flights.lead(other, ELSEWHERE, Some(1), 700).unwrap();
+    assert_eq!((flights.alarm(Due::Load(lease), 700), flights.ends(lease)), (1_200, 1_200));
+}
+
+#[test]
+fn who_waits_for_a_load_elsewhere_looks_after_it() {
+    let (mut flights, ticket, lease) = bounded(Life::Shared, 5_000, HERE);
+    assert_eq!(flights.alarm(Due::Waiter(ticket), 0), 10);
+    let (here, elsewhere) =
+        (flights.join(lease.flight, HERE, NEVER, 1), flights.join(lease.flight, ELSEWHERE, NEVER, 2));
+    assert_eq!(flights.alarm(Due::Waiter(here.unwrap()), 0), 5_000);
+    assert_eq!(flights.alarm(Due::Waiter(elsewhere.unwrap()), 0), 1_000);
+    assert_eq!(flights.alarm(Due::Waiter(elsewhere.unwrap()), 4_500), 5_000);
+}
+
+#[test]
+fn a_load_that_was_handed_over_is_at_home_where_it_will_run() {
+    let mut flights = Machine::default();
+    let (_, lease) = begin(&mut flights, Life::Shared);
+    flights.join(lease.flight, ELSEWHERE, NEVER, 1);
+    flights.step(lease, Input::Aborted, 0);
+    assert_eq!(flights.home(lease.flight).map(|(home, _)| home), Some(ELSEWHERE));
 }
 
 #[derive(Clone, Debug)]

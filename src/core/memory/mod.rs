@@ -174,9 +174,15 @@ impl<K, V, W> Memory<K, V, W> {
         }
     }
 
-    /// After a load that failed: the old value, if it is still there, answers until the next try is due.
-    pub fn relent(&mut self, fallback: &Fallback, now: Millis) -> Option<u32> {
+    /// Where an old value is, while it is of use and nobody has replaced, removed or cleared it.
+    pub fn old(&self, fallback: &Fallback, now: Millis) -> Option<u32> {
         let id = self.entries.resolve(fallback.target)?;
+        self.entries.sight(id).filter(|_| now < fallback.until).map(|_| id)
+    }
+
+    /// After a load that failed: the old value, if it is still of use, answers until the next try is due.
+    pub fn relent(&mut self, fallback: &Fallback, now: Millis) -> Option<u32> {
+        let id = self.old(fallback, now)?;
         let span = Span { retry_at: later(now, fallback.retry_after), ..self.entries.span(id) };
         let (end, how) =
             if now < span.fresh_until { (span.fresh_until, Served::Fresh) } else { (fallback.until, Served::Stale) };

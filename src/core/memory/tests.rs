@@ -413,3 +413,16 @@ fn an_old_value_in_use_is_plain_until_the_next_try_is_due() {
     put(&mut memory.entries, group, 2, 2, 100, 1);
     assert_eq!(memory.relent(&fallback, 200), None, "another value is there");
 }
+
+#[test]
+fn an_old_value_that_was_cleared_or_is_past_its_use_answers_for_no_load() {
+    let mut memory: Memory<u32, u64, ()> = Memory::new(Capacity::entries(10), Eviction::Lru);
+    let group = memory.entries.add_group(RegionId(0));
+    put(&mut memory.entries, group, 2, 1, 100, 1);
+    let target = memory.entries.target(find(&memory.entries, 2).unwrap());
+    let fallback = Fallback { target, until: 400, retry_after: Duration::from_millis(50) };
+    assert!(memory.give(&fallback, 399).is_some() && memory.relent(&fallback, 399).is_some());
+    assert!(memory.give(&fallback, 400).is_none() && memory.relent(&fallback, 400).is_none(), "it is of no use");
+    memory.entries.renew_group(group);
+    assert!(memory.give(&fallback, 300).is_none() && memory.relent(&fallback, 300).is_none(), "it was cleared");
+}

@@ -1,0 +1,305 @@
+//! What every driver does under the lock, for one caller and one key: look it up, take a seat, keep what a load brought.
+//!
+//! A driver finds the key, locks, takes one of these steps, unlocks, and does what it was told. Between two steps others
+//! come and go, so a step takes nothing from the one before but names: of entries, flights and leases.
+
+use super::lookup::{Answer, Refresh, answer};
+use super::{Begin, Bounds, Due, Effect, Effects, Fallback, Fill, FlightId, Home, Input, Lease, Life, Ticket};
+use crate::core::clock::{Millis, NEVER, deadline, later};
+use crate::core::memory::{Discard, Found, GroupId, Memory, Placement, Reason, Served, Span, Target, Worth};
+use crate::core::policy::{OnRefreshError, Policy};
+use std::time::Duration;
+
+/// Where a caller asks from, and what it can do about a load.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// `None` where no loop runs.
+    pub home: Option<Home>,
+    /// Whether a refresh may run without the caller.
+    pub refresh: Refresh,
+    /// How long a load lives that the caller waits for.
+    pub life: Life,
+}
+
+/// What a caller wants of a key.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish<'a> {
+    /// How its values are kept.
+    pub policy: &'a Policy,
+    /// Whose entry it is, and whose counters count.
+    pub group: GroupId,
+    /// Where from.
+    pub place: Place,
+    /// True if a load is wanted even though a value is there.
+    pub anew: bool,
+}
+
+/// A key's entry and attached flight, as they were when somebody looked.
+pub type Located = (Option<Target>, Option<FlightId>);
+
+/// What a lookup found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// The entry in this slot answers.
+    Hit(u32, Newer),
+    /// Somebody loads it, there.
+    Flying(FlightId, Home),
+    /// This caller loads it.
+    Lead(Lease),
+    /// This caller would have to load it, and there is no place to load it on.
+    Nowhere,
+}
+
+/// What is done about a newer value than the one that answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Newer {
+    /// Nothing.
+    No,
+    /// This caller has it loaded, behind.
+    Lead(Lease),
+    /// Somebody loads it.
+    Flying(FlightId),
+}
+
+/// A loaded value that is to be kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Keep<F> {
+    /// Gives the value.
+    pub value: F,
+    /// The owner's tag.
+    pub tag: u32,
+    /// True if it says that there is nothing, or why there is not.
+    pub negative: bool,
+    /// Fresh for this long.
+    pub ttl: Option<Duration>,
+    /// What it weighs.
+    pub weight: u64,
+}
+
+/// A load that is over.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended<'a, F> {
+    /// Its lease.
+    pub lease: Lease,
+    /// How it ended.
+    pub input: Input,
+    /// What is kept of it; `None` for a value that is answered and not stored, and for an error.
+    pub keep: Option<Keep<F>>,
+    /// How its values are kept.
+    pub policy: &'a Policy,
+    /// Whose counters count.
+    pub group: GroupId,
+}
+
+/// What a load's end leads to.
+#[derive(Debug)]
+pub struct Done<K, W> {
+    /// What else is to be done.
+    pub effects: Effects<K, W>,
+    /// False for a lease that was void: nothing has ended.
+    pub counts: bool,
+    /// When what was stored ends, if anything was.
+    pub stored: Option<Millis>,
+}
+
+impl<K, V, W> Memory<K, V, W> {
+    /// Looks up and counts: what is there answers, what is not decides who loads. A lease is taken here, so that nobody
+    /// comes between. `draw` is in `[0, 1)`.
+    pub fn look_up(
+        &mut self,
+        wish: &Wish<'_>,
+        (hash, key): (u64, impl FnOnce() -> K),
+        (entry, flight): Located,
+        now: Millis,
+        draw: impl FnOnce() -> f64,
+    ) -> Lookup {
+        let Wish { policy, group, place, anew } = *wish;
+        let flight = flight.filter(|&flight| self.flights.is_flying(flight));
+        let id = entry.and_then(|entry| self.entries.resolve(entry));
+        let sight = id.and_then(|id| Some((id, self.entries.sight(id)?)));
+        if let Some((id, mut sight)) = sight.filter(|_| !anew) {
+            sight.flying = flight.is_some();
+            if let Answer::Serve { how, refresh, plain_until } = answer(policy, &sight, place.refresh, now, draw) {
+                let newer = match (place.home.filter(|_| refresh), flight) {
+                    (Some(home), _) => {
+                        Newer::Lead(self.begin(wish, (hash, key()), Some(id), (home, Life::Steady), now))
+                    }
+                    (None, Some(flight)) => Newer::Flying(flight),
+                    (None, None) => Newer::No,
+                };
+                if plain_until > 0 {
+                    self.entries.set_span(id, sight.span, plain_until, how);
+                }
+                self.entries.serve(id, how);
+                return Lookup::Hit(id, newer);
+            }
+        }
+        self.entries.stats_mut(group).misses += u64::from(!anew);
+        if let Some(flight) = flight {
+            match self.flights.home(flight) {
+                Some((home, group)) if !anew && self.entries.is_alive(group) => return Lookup::Flying(flight, home),
+                // Loading for a group that was cleared, or older than this wish: not ours to join.
+                _ => self.flights.detach(flight),
+            }
+        }
+        match place.home {
+            Some(home) => Lookup::Lead(self.begin(wish, (hash, key()), id, (home, place.life), now)),
+            None => Lookup::Nowhere,
+        }
+    }
+
+    /// Takes the lease of a key that nobody loads.
+    fn begin(
+        &mut self,
+        wish: &Wish<'_>,
+        (hash, key): (u64, K),
+        id: Option<u32>,
+        (home, life): (Home, Life),
+        began: Millis,
+    ) -> Lease {
+        let group = wish.group;
+        let fallback = id.and_then(|id| self.fallback(wish, id, began));
+        let stats = self.entries.stats_mut(group);
+        stats.loads += 1;
+        stats.refreshes += u64::from(wish.anew || fallback.is_some());
+        let seen = id.map(|id| self.entries.target(id));
+        let forget = seen.filter(|_| wish.policy.on_refresh_error == OnRefreshError::Drop && !wish.anew);
+        let bounds = Bounds { timeout: wish.policy.timeout, fallback, forget };
+        self.flights.begin(Begin { hash, key, group, seen, home, life, bounds, began })
+    }
+
+    /// What the old value is still good for if its load fails. Whoever wants a new one wants to hear of its error.
+    fn fallback(&self, wish: &Wish<'_>, id: u32, now: Millis) -> Option<Fallback> {
+        let (policy, sight) = (wish.policy, self.entries.sight(id)?);
+        let until = policy.useful_until(sight.span.fresh_until).min(sight.span.expires);
+        let keeps = policy.on_refresh_error == OnRefreshError::Keep && !sight.negative && !wish.anew;
+        let target = self.entries.target(id);
+        (keeps && now < until).then_some(Fallback { target, until, retry_after: policy.retry_after })
+    }
+
+    /// When a caller who joins now would rather have the old value.
+    fn patience(&self, policy: &Policy, flight: FlightId, now: Millis) -> Millis {
+        let Some(soft) = policy.soft_timeout else { return NEVER };
+        self.flights.fallback(flight, now).map_or(NEVER, |_| later(now, soft))
+    }
+
+    /// Waits for a load of somebody else's; `None` if it is over.
+    pub fn wait(&mut self, wish: &Wish<'_>, flight: FlightId, home: Home, now: Millis, wake: W) -> Option<Ticket> {
+        let patience = self.patience(wish.policy, flight, now);
+        let ticket = self.flights.join(flight, home, patience, wake)?;
+        self.entries.stats_mut(wish.group).coalesced += 1;
+        Some(ticket)
+    }
+
+    /// Waits for a load whose lease this caller has just taken; `None` if it is over already.
+    pub fn wait_for_own(
+        &mut self,
+        policy: &Policy,
+        lease: Lease,
+        home: Home,
+        now: Millis,
+        wake: W,
+    ) -> Option<(Ticket, Lease)> {
+        let patience = self.patience(policy, lease.flight, now);
+        let ticket = self.flights.join(lease.flight, home, patience, wake)?;
+        Some((ticket, self.flights.lead(ticket, home, None, now)?))
+    }
+
+    /// Takes the lead as [`Effect::Lead`] said; `None` if the flight is over by now.
+    pub fn take_over(&mut self, wish: &Wish<'_>, ticket: Ticket, home: Home, wake: W, now: Millis) -> Option<Lease> {
+        let lease = self.flights.lead(ticket, home, Some(wake), now)?;
+        self.flights.live(lease, wish.place.life);
+        self.entries.stats_mut(wish.group).loads += 1;
+        Some(lease)
+    }
+
+    /// A load is over: stores what is kept of it if that may be stored, and tells what else is to be done.
+    pub fn finish<F: FnOnce() -> V>(
+        &mut self,
+        ended: Ended<'_, F>,
+        now: Millis,
+        draw: impl FnOnce() -> f64,
+        out: &mut Discard<K, V>,
+    ) -> Done<K, W> {
+        let Ended { lease, input, keep, policy, group } = ended;
+        let mut effects = self.flights.step(lease, input, now);
+        let counts = !effects.is_empty();
+        if input != Input::Loaded && counts {
+            self.entries.stats_mut(group).load_errors += 1;
+        }
+        let mut stored = None;
+        if matches!(effects.first(), Some(Effect::Store(_)))
+            && let Effect::Store(fill) = effects.remove(0)
+        {
+            match keep {
+                Some(keep) => stored = self.keep(fill, keep, policy, now, draw, out),
+                None => self.forgo(fill, out),
+            }
+        }
+        Done { effects, counts, stored }
+    }
+
+    /// Puts what was loaded into the table; tells when it ends there, if it was let in.
+    fn keep<F: FnOnce() -> V>(
+        &mut self,
+        fill: Fill<K>,
+        keep: Keep<F>,
+        policy: &Policy,
+        now: Millis,
+        draw: impl FnOnce() -> f64,
+        out: &mut Discard<K, V>,
+    ) -> Option<Millis> {
+        let Keep { value, tag, negative, ttl, weight } = keep;
+        let (span, plain_until, how) = if negative {
+            (Span::until(deadline(now, ttl)), 0, Served::Negative)
+        } else {
+            let draw = if policy.jitter > 0.0 { draw() } else { 0.0 };
+            let (span, plain_until) = policy.span(ttl, fill.began, now, draw);
+            (span, plain_until, Served::Fresh)
+        };
+        let worth = Worth::new(weight, Duration::from_millis(now.saturating_sub(fill.began)));
+        let placement = Placement::new(fill.group, span.expires, tag).worth(worth);
+        let stored = self.fill(fill, value(), placement, now, out);
+        if let Some(id) = stored.filter(|_| plain_until != span.expires) {
+            self.entries.set_span(id, span, plain_until, how);
+        }
+        stored.map(|_| span.expires)
+    }
+
+    /// A value is answered and not kept: one that is past its time must not come back either.
+    fn forgo(&mut self, fill: Fill<K>, out: &mut Discard<K, V>) {
+        if let Some(id) = fill.seen.and_then(|seen| self.entries.resolve(seen)) {
+            self.entries.remove(id, Reason::Removed, out);
+        }
+        out.keep(Some(fill.key), None);
+    }
+
+    /// True if an old value answers should this load fail now.
+    pub fn has_old(&self, lease: Lease, now: Millis) -> bool {
+        let fallback = self.flights.fallback(lease.flight, now);
+        fallback.is_some_and(|fallback| self.old(&fallback, now).is_some())
+    }
+
+    /// Somebody's time may be up: a waiter's, or a load's own.
+    pub fn expire(&mut self, due: Due, now: Millis) -> Effects<K, W> {
+        if let Due::Waiter(ticket) = due
+            && let Some(fallback) = self.flights.fallback(ticket.flight, now)
+            && self.old(&fallback, now).is_none()
+        {
+            self.flights.resign(ticket);
+        }
+        self.flights.expire(due, now)
+    }
+
+    /// As [`Effect::Relent`] says; gives the old value, if it is still there.
+    pub fn relent_and_serve(&mut self, fallback: &Fallback, now: Millis) -> Option<Found<'_, V>> {
+        let id = self.relent(fallback, now)?;
+        self.entries.serve(id, Served::Stale)
+    }
+
+    /// As [`Effect::Give`] says; gives the old value, if it is still there.
+    pub fn give(&mut self, fallback: &Fallback, now: Millis) -> Option<Found<'_, V>> {
+        let id = self.old(fallback, now)?;
+        self.entries.serve(id, Served::Stale)
+    }
+}
