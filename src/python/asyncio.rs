@@ -3,6 +3,7 @@
 //! Nothing happens before the first await: a call that is never awaited takes no lease. The load is a task of the
 //! cache's, on the first caller's loop, in a copy of the first caller's context; callers come and go.
 
+use super::anchor::Anchor;
 use super::errors;
 use super::lease::{self, Relation};
 use super::pending::{Holds, Pending, Step};
@@ -378,6 +379,7 @@ pub struct LoadDone {
 #[pymethods]
 impl LoadDone {
     fn __call__(&self, py: Python<'_>, task: &Bound<'_, PyAny>) {
+        let _anchor = Anchor::hold();
         let key = self.lease.flight.to_bits();
         let mut tasks = self.request.tier.tasks.lock();
         let ours = tasks.get(&key).is_some_and(|running| running.task.is(task));

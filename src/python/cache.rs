@@ -3,6 +3,7 @@
 //! The methods here are plain functions of this process's memory: the async face awaits what has to wait, the blocking
 //! face calls them as they are. Those that have to be fast are in `cache_methods`.
 
+use super::anchor::Anchor;
 use super::asyncio::Call;
 use super::copy::{self, Mode};
 use super::keys;
@@ -314,6 +315,7 @@ impl CacheCore {
     }
 
     fn _get_many<'py>(&self, py: Python<'py>, keys: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+        let _anchor = Anchor::hold();
         let found = PyDict::new(py);
         for key in keys.try_iter()? {
             let given = key?;
@@ -329,6 +331,7 @@ impl CacheCore {
     }
 
     fn _set_many(&self, py: Python<'_>, items: &Bound<'_, PyAny>, ttl: &Bound<'_, PyAny>) -> PyResult<()> {
+        let _anchor = Anchor::hold();
         let ttl = self.ttl_of(ttl)?;
         // All keys are checked before the first is stored: a bad one leaves nothing half done.
         let mut wanted = Vec::new();
@@ -340,6 +343,7 @@ impl CacheCore {
     }
 
     fn _delete_many(&self, py: Python<'_>, keys: &Bound<'_, PyAny>) -> PyResult<u64> {
+        let _anchor = Anchor::hold();
         let names = keys.try_iter()?.map(|key| self.spot(&key?)).collect::<PyResult<Vec<_>>>()?;
         names.iter().try_fold(0, |count, spot| Ok(count + u64::from(spot.delete(py, &self.tier, &self.space)?)))
     }

@@ -1,5 +1,6 @@
 //! What users look at: entries and counters, as the small Python classes of `samovar._views`.
 
+use super::anchor::Anchor;
 use super::copy;
 use super::request::{Served, Spot};
 use super::tier::{Object, Space, Tier};
@@ -14,6 +15,7 @@ pub fn entry(py: Python<'_>, tier: &Tier, space: &Space, spot: &Spot) -> PyResul
     let Some(Served { value, kind, created, deadline, .. }) = spot.served(py, tier, space)? else {
         return Ok(py.None());
     };
+    let _anchor = Anchor::hold();
     let value = copy::hand_out(value.bind(py), kind)?;
     let seconds = |moment| tier.clock.wall(moment) as f64 / 1000.0;
     let ends = (deadline < NEVER).then(|| seconds(deadline));
@@ -23,6 +25,7 @@ pub fn entry(py: Python<'_>, tier: &Tier, space: &Space, spot: &Spot) -> PyResul
 
 /// The counters.
 pub fn stats(py: Python<'_>, s: &Stats) -> PyResult<Object> {
+    let _anchor = Anchor::hold();
     let class = py.import("samovar._views")?.getattr("Stats")?;
     let counted = [
         s.hits,
@@ -45,6 +48,7 @@ pub fn stats(py: Python<'_>, s: &Stats) -> PyResult<Object> {
 
 /// What the order of eviction knows about itself.
 pub fn insight(py: Python<'_>, eviction: Eviction, insight: &Insight) -> PyResult<Object> {
+    let _anchor = Anchor::hold();
     let class = py.import("samovar._views")?.getattr("Insight")?;
     let settings = PyDict::new(py);
     for (name, ratio) in &insight.settings {
@@ -59,6 +63,7 @@ pub fn insight(py: Python<'_>, eviction: Eviction, insight: &Insight) -> PyResul
 
 /// The counters in `functools`' words.
 pub fn cache_info(py: Python<'_>, s: &Stats, max_entries: u32) -> PyResult<Object> {
+    let _anchor = Anchor::hold();
     let class = py.import("samovar._views")?.getattr("CacheInfo")?;
     let hits = s.hits + s.stale_hits + s.negative_hits;
     Ok(class.call1((hits, s.misses, max_entries, s.entries))?.unbind())
