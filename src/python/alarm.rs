@@ -3,6 +3,7 @@
 //! The loop's clock and the cache's need not agree, and what is due may change: after each call the core is asked anew when
 //! the next one is. While the cache's clock stands still, whoever moves it looks for those whose time is up.
 
+use super::anchor::Anchor;
 use super::state::State;
 use super::tier::{Object, Tier};
 use super::{effects, task};
@@ -23,6 +24,7 @@ pub struct Alarm {
 #[pymethods]
 impl Alarm {
     fn __call__(this: &Bound<'_, Self>) -> PyResult<()> {
+        let _anchor = Anchor::hold();
         let (py, Alarm { tier, state, event_loop, due }) = (this.py(), this.get());
         if let Due::Waiter(ticket) = due {
             task::supersede_if_stranded(py, state, tier, ticket.flight, event_loop.as_ptr() as u64);

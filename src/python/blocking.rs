@@ -1,12 +1,15 @@
 //! The blocking driver of a flight: the first caller's thread runs the loader, the others wait without the interpreter.
 //!
 //! A thread never waits for itself: what is being loaded on this very thread, blocked or by its event loop, is loaded
-//! directly, and the conditional store decides whose value stays.
+//! directly, and the conditional store decides whose value stays. At the end of the interpreter no other thread can end a
+//! load any more, so then nobody waits.
 
+use super::anchor::Anchor;
 use super::copy::{self, Mode};
 use super::effects;
 use super::errors;
 use super::lease::{self, Wait};
+use super::process::is_the_end;
 use super::request::{Ended, Lookup, Request};
 use super::seat::{Outcome, Seat, Waiter, Wake};
 use super::state::State;
@@ -24,6 +27,7 @@ const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Answers a request on this thread.
 pub fn answer(py: Python<'_>, state: &'static State, request: &Request) -> PyResult<Object> {
+    let _anchor = Anchor::hold();
     if request.space.is_disabled() {
         return plain_value(request.loader.call(py)?, request);
     }
@@ -38,7 +42,7 @@ pub fn answer(py: Python<'_>, state: &'static State, request: &Request) -> PyRes
             Lookup::Nowhere => continue,
         };
         let awaited = lease::awaited(request, flight, home);
-        if lease::is_own(py, state, &awaited)? || state.waits.lock().needs(&awaited, here().thread) {
+        if lease::is_own(py, state, &awaited)? || state.waits.lock().needs(&awaited, here().thread) || is_the_end() {
             return plain_value(request.loader.call(py)?, request);
         }
         if supersede_if_stranded(py, state, &request.tier, flight, 0) {

@@ -3,6 +3,7 @@
 //! The methods here are plain functions of this process's memory: the async face awaits what has to wait, the blocking
 //! face calls them as they are. Those that have to be fast are in `cache_methods`.
 
+use super::anchor::Anchor;
 use super::asyncio::Call;
 use super::copy;
 use super::events::{Details, Kind};
@@ -396,6 +397,7 @@ impl CacheCore {
     }
 
     fn _get_many<'py>(&self, py: Python<'py>, keys: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+        let _anchor = Anchor::hold();
         let found = PyDict::new(py);
         for key in keys.try_iter()? {
             let given = key?;
@@ -408,6 +410,7 @@ impl CacheCore {
     }
 
     fn _set_many(&self, py: Python<'_>, items: &Bound<'_, PyAny>, ttl: &Bound<'_, PyAny>) -> PyResult<()> {
+        let _anchor = Anchor::hold();
         // All keys are checked before the first is stored: a bad one leaves nothing half done.
         let mut wanted = Vec::new();
         for key in items.try_iter()? {
@@ -419,6 +422,7 @@ impl CacheCore {
 
     /// Notes that there is nothing under these names, all of which are checked before the first is noted.
     fn _set_missing(&self, py: Python<'_>, keys: &Bound<'_, PyAny>, ttl: &Bound<'_, PyAny>) -> PyResult<()> {
+        let _anchor = Anchor::hold();
         let given = if ttl.is(PyEllipsis::get(py)) { None } else { options::ttl(ttl, "ttl", false)? };
         let not_found = self.state.not_found(py)?;
         let mut wanted = Vec::new();
@@ -444,6 +448,7 @@ impl CacheCore {
     }
 
     fn _delete_many(&self, py: Python<'_>, keys: &Bound<'_, PyAny>) -> PyResult<u64> {
+        let _anchor = Anchor::hold();
         let names = keys.try_iter()?.map(|key| self.spot(&key?)).collect::<PyResult<Vec<_>>>()?;
         names.iter().try_fold(0, |count, spot| Ok(count + u64::from(spot.delete(py, &self.tier, &self.space)?)))
     }

@@ -7,6 +7,7 @@
 //! The unsafe functions of this file are methods that the interpreter calls, and their helpers: with an instance of the
 //! class they belong to, valid arguments for as long as the call lasts, and the interpreter held.
 
+use super::anchor::Anchor;
 use super::cache::{CacheCore, SyncCore, key_name};
 use super::options::shown;
 use super::raw;
@@ -226,6 +227,7 @@ unsafe fn plain_seconds(ttl: *mut ffi::PyObject) -> Option<Duration> {
 
 #[inline(never)]
 unsafe fn set_spelled(core: &CacheCore, call: &Spelling) -> *mut ffi::PyObject {
+    let _anchor = Anchor::hold();
     Python::attach(|py| {
         // SAFETY: passed on.
         let read = unsafe { call.read(py, "set", ["key", "value", "ttl", "tags"], 2) };

@@ -4,6 +4,7 @@
 //! for every reader. Any other object is shared, inside such a tree too: copying it is its owner's affair
 //! (`copy="deep"`).
 
+use super::anchor::Anchor;
 use super::errors;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -119,7 +120,7 @@ pub unsafe fn own(value: *mut ffi::PyObject, kind: u32) -> *mut ffi::PyObject {
 }
 
 fn deepcopy<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let py = value.py();
+    let (py, _anchor) = (value.py(), Anchor::hold());
     py.import("copy")?.call_method1("deepcopy", (value,)).map_err(|error| errors::not_stop(py, error))
 }
 

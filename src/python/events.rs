@@ -5,6 +5,7 @@
 //! cause others for ever. While nobody listens an operation reads one number, and a hit not even that: see
 //! [`Tier::look_where`].
 
+use super::anchor::Anchor;
 use super::guarded::Guarded;
 use super::keys;
 use super::options::shown;
@@ -324,6 +325,7 @@ impl Tier {
         if listeners.is_empty() {
             return;
         }
+        let _anchor = Anchor::hold();
         match self.event(py, kind, space, key, details) {
             Ok(event) => listeners.iter().for_each(|listener| listener.call(event.bind(py))),
             Err(error) => error.write_unraisable(py, None),

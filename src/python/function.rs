@@ -9,6 +9,7 @@
 //! The unsafe functions of this file are slots and methods that the interpreter calls, and their helpers: with objects of
 //! the type they belong to, valid arguments for as long as the call lasts, and the interpreter held.
 
+use super::anchor::Anchor;
 use super::blocking;
 use super::copy;
 use super::errors;
@@ -618,6 +619,7 @@ unsafe fn answer(this: *mut CachedFunction, given: Given) -> *mut ffi::PyObject 
 
 #[cold]
 unsafe fn missed(this: *mut CachedFunction, given: Given) -> *mut ffi::PyObject {
+    let _anchor = Anchor::hold();
     Python::attach(|py| {
         // SAFETY: as in `answer`.
         let answered = unsafe {
@@ -645,8 +647,11 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
         if !(*this).weakrefs.is_null() {
             ffi::PyObject_ClearWeakRefs(object);
         }
-        let function = (*this).function.take();
-        protect((), || Python::attach(|_| drop(function)));
+        // A bound object gives its share of the function back, no more.
+        if let Some(function) = (*this).function.take() {
+            let _anchor = (*this).origin.is_null().then(Anchor::hold);
+            protect((), || Python::attach(|_| drop(function)));
+        }
         ffi::Py_CLEAR(&raw mut (*this).dict);
         ffi::Py_CLEAR(&raw mut (*this).instance);
         ffi::Py_CLEAR(&raw mut (*this).origin);
@@ -686,6 +691,7 @@ unsafe extern "C" fn clear(object: *mut ffi::PyObject) -> c_int {
         if (*this).origin.is_null()
             && let Some(function) = (*this).function.take()
         {
+            let _anchor = Anchor::hold();
             protect((), || {
                 Python::attach(|_| {
                     function.clear();

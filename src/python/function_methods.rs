@@ -6,6 +6,7 @@
 //! The unsafe functions of this file are slots and methods that the interpreter calls, and their helpers: with objects of
 //! the type they belong to, valid arguments for as long as the call lasts, and the interpreter held.
 
+use super::anchor::Anchor;
 use super::asyncio::Call;
 use super::function::{Given, This, new_object};
 use super::pending::{self, Deed, Holds};
@@ -26,6 +27,7 @@ type Args = *const *mut ffi::PyObject;
 
 /// Enters a method: reads the object, runs `body`, raises its error.
 unsafe fn enter(object: *mut ffi::PyObject, body: impl FnOnce(&This<'_>) -> PyResult<Object>) -> *mut ffi::PyObject {
+    let _anchor = Anchor::hold();
     raw::protect(null_mut(), || {
         Python::attach(|py| {
             // SAFETY: the caller is a method of the type and got `object` as its self.

@@ -3,6 +3,7 @@
 //! An instance is known by its address. That is safe because a weak reference's callback forgets the address, and drops
 //! the entries, before the memory can be used for another object. The instance is never kept alive, hashed or compared.
 
+use super::anchor::Anchor;
 use super::errors;
 use super::function::Function;
 use super::guarded::Guarded;
@@ -58,6 +59,7 @@ impl Instances {
         let weak = Arc::downgrade(function);
         let forget = PyCFunction::new_closure(py, None, None, move |args, _| {
             let (Some(function), py) = (weak.upgrade(), args.py()) else { return };
+            let _anchor = Anchor::hold();
             function.instances.forget(py, &function, address);
         })?;
         let made = py.import("weakref")?.call_method1("ref", (instance, forget));

@@ -7,6 +7,7 @@
 //! The unsafe functions of this file are slots and methods that the interpreter calls, and their helpers: with objects of
 //! the type they belong to, valid arguments for as long as the call lasts, and the interpreter held.
 
+use super::anchor::Anchor;
 use super::raw::{self, protect};
 use super::state::State;
 use pyo3::ffi;
@@ -114,6 +115,7 @@ unsafe extern "C" fn getattro(object: *mut ffi::PyObject, name: *mut ffi::PyObje
 
 #[cold]
 unsafe fn signature(builtin: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    let _anchor = Anchor::hold();
     Python::attach(|py| {
         // SAFETY: a bound builtin method.
         let builtin = unsafe { Bound::from_borrowed_ptr(py, builtin) };

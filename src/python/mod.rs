@@ -1,6 +1,6 @@
 //! The extension module `samovar._core`: converts, detaches, translates errors. It decides nothing.
 //!
-//! - the hit path: `args`, `signature`, `function`, `method`, `reply`, `pending`, `raw`, `state`
+//! - the hit path: `args`, `signature`, `function`, `method`, `reply`, `pending`, `raw`, `anchor`, `state`
 //! - keys: `keys`, `encode`, `spot`, `asking`, `instances`
 //! - loading: `recipe`, `request`, `asyncio`, `task`, `alarm`, `blocking`, `seat`, `effects`, `lease`
 //! - the cache: `tier`, `guarded`, `owner`, `cache`, `decorate`, `copy`, `options`, `views`, `errors`, `clock`, `process`
@@ -9,6 +9,7 @@
 //! - loaders that are protected: `resilience`; policies per key: `rulebook`
 
 mod alarm;
+mod anchor;
 mod args;
 mod asking;
 mod asyncio;

@@ -1,5 +1,6 @@
 //! Options as Python gives them: durations in all their forms, and the errors that name option, value and cure.
 
+use super::anchor::Anchor;
 use super::errors;
 use crate::core::clock::NEVER;
 use crate::core::policy::{OnRefreshError, Policy, parse_duration};
@@ -92,6 +93,7 @@ pub fn refuse(value: &Bound<'_, PyAny>, option: &str, cure: &str) -> PyErr {
 
 /// How a value is shown in an error: its `repr`, cut if it is long.
 pub fn shown(value: &Bound<'_, PyAny>) -> String {
+    let _anchor = Anchor::hold();
     let text = value.repr().map_or_else(|_| format!("a {}", value.get_type()), |repr| repr.to_string());
     match text.char_indices().nth(80) {
         Some((cut, _)) => format!("{}...", &text[..cut]),

@@ -8,6 +8,7 @@
 //! The unsafe functions of this file are slots that the interpreter calls: with objects of the type, valid arguments for
 //! as long as the call lasts, and the interpreter held.
 
+use super::anchor::Anchor;
 use super::errors;
 use super::raw::{self, protect};
 use super::recipe::Recipe;
@@ -152,6 +153,7 @@ impl Awaitable for PendingReply {
         thrown: Option<PyErr>,
         result: *mut *mut ffi::PyObject,
     ) -> ffi::PySendResult {
+        let _anchor = Anchor::hold();
         protect(ffi::PySendResult::PYGEN_ERROR, || {
             Python::attach(|py| {
                 // SAFETY: the reply is alive; its call is taken out while it runs, so a re-entrant use finds it empty.
@@ -187,6 +189,7 @@ impl Awaitable for PendingReply {
     unsafe fn give_up(py: Python<'_>, object: *mut ffi::PyObject) {
         // SAFETY: a pending reply.
         if let Some(mut call) = unsafe { (*object.cast::<Self>()).call.take() } {
+            let _anchor = Anchor::hold();
             call.abandon(py);
         }
     }
@@ -199,6 +202,7 @@ impl Awaitable for PendingReply {
 
 /// Nobody waits for the answer any more: warn if nobody ever did, as for a coroutine, and leave a flight that is waited for.
 unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
+    let _anchor = Anchor::hold();
     protect((), || {
         Python::attach(|py| {
             // SAFETY: the reply is still whole, and the interpreter is held.
@@ -231,8 +235,10 @@ unsafe extern "C" fn traverse(object: *mut ffi::PyObject, visit: ffi::visitproc,
 
 unsafe extern "C" fn clear(object: *mut ffi::PyObject) -> c_int {
     // SAFETY: the collector calls with a pending reply that nobody can reach any more.
-    let call = unsafe { (*object.cast::<PendingReply>()).call.take() };
-    protect((), || Python::attach(|_| drop(call)));
+    if let Some(call) = unsafe { (*object.cast::<PendingReply>()).call.take() } {
+        let _anchor = Anchor::hold();
+        protect((), || Python::attach(|_| drop(call)));
+    }
     0
 }
 

@@ -54,6 +54,23 @@ pub fn _sweeper_is_running() -> bool {
     work::is_running()
 }
 
+/// True when the interpreter is ending: no other thread will run Python code any more.
+pub fn is_the_end() -> bool {
+    #[cfg(not(Py_3_13))]
+    use _Py_IsFinalizing as is_finalizing;
+    #[cfg(Py_3_13)]
+    use pyo3::ffi::Py_IsFinalizing as is_finalizing;
+
+    // SAFETY: always callable.
+    unsafe { is_finalizing() != 0 }
+}
+
+// SAFETY: as CPython declares it.
+#[cfg(not(Py_3_13))]
+unsafe extern "C" {
+    fn _Py_IsFinalizing() -> std::ffi::c_int;
+}
+
 /// Has Python call the functions above.
 pub fn register_hooks(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();

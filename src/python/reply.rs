@@ -12,6 +12,7 @@
 //! The unsafe functions of this file are slots and methods that the interpreter calls, and their helpers: with objects of
 //! the type they belong to, valid arguments for as long as the call lasts, and the interpreter held.
 
+use super::anchor::Anchor;
 use super::raw::{self, protect};
 use super::state::State;
 use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning, PyTypeError};
@@ -155,6 +156,7 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
 /// Nobody took the answer: warn as for a coroutine that was never awaited.
 #[cold]
 unsafe fn abandon(reply: *mut Reply) {
+    let _anchor = Anchor::hold();
     Python::attach(|py| {
         // SAFETY: the reply is still whole, and the interpreter is held.
         unsafe {
@@ -280,6 +282,7 @@ unsafe extern "C" fn throw<T: Awaitable>(
     args: *mut *mut ffi::PyObject,
     count: ffi::Py_ssize_t,
 ) -> *mut ffi::PyObject {
+    let _anchor = Anchor::hold();
     // SAFETY: called with an object of the type and `count` arguments.
     unsafe {
         protect(null_mut(), || {

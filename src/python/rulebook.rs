@@ -3,6 +3,7 @@
 //! A rule is looked for when a call has missed, never on a hit. What it makes of a policy is worked out once, in Python, and
 //! kept beside the policy until the rules are changed.
 
+use super::anchor::Anchor;
 use super::decorate;
 use super::recipe::Recipe;
 use super::tier::{Object, Tier};
@@ -68,6 +69,7 @@ pub fn recipe_for(py: Python<'_>, tier: &Tier, own: &Arc<Recipe>, key: &str) -> 
     if let Some(known) = known {
         return Ok(known);
     }
+    let _anchor = Anchor::hold();
     let policy = rule.bind(py).call_method1("over", (&own.source,))?;
     let recipe = decorate::recipe(&policy, own.name.clone())?;
     let recipe = Arc::new(Recipe { cache_if: own.cache_if.as_ref().map(|own| own.clone_ref(py)), ..recipe });

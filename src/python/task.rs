@@ -3,6 +3,7 @@
 //! The task belongs to the cache. It runs in a copy of the context of whoever started it, on that caller's loop.
 
 use super::alarm;
+use super::anchor::Anchor;
 use super::effects;
 use super::lease::{self, Context};
 use super::request::{Ended, Request};
@@ -163,6 +164,7 @@ pub struct LoadDone {
 #[pymethods]
 impl LoadDone {
     fn __call__(&self, py: Python<'_>, task: &Bound<'_, PyAny>) {
+        let _anchor = Anchor::hold();
         let key = self.lease.flight.to_bits();
         let mut tasks = self.request.tier.tasks.lock();
         let ours = tasks.get(&key).and_then(|running| running.task.as_ref()).is_some_and(|ours| ours.is(task));

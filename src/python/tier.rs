@@ -3,6 +3,7 @@
 //! The lock is held only while the interpreter is, never across anything that runs Python: what leaves the table is
 //! dropped after unlocking. A [`Space`] is a key space of its own in the shared table, told apart by its salt.
 
+use super::anchor::Anchor;
 use super::events::Listeners;
 use super::guarded::Guarded;
 use super::rulebook::Rulebook;
@@ -16,6 +17,7 @@ use crate::core::stats::Stats;
 use crate::work::{Appointment, Sweep};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
+use pyo3::ffi;
 use pyo3::prelude::*;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -32,8 +34,20 @@ pub type Gone = Discard<Object, Object>;
 /// Drops what left the entries. In this thread at once: PyO3's own drop first asks where it is.
 pub fn let_go(py: Python<'_>, mut gone: Gone) {
     while let Some(Left { key, value, .. }) = gone.take() {
+        let anchors = [&key, &value].map(|object| object.as_ref().is_some_and(may_run_python).then(Anchor::hold));
         drop(key.map(|key| key.into_bound(py)));
         drop(value.map(|value| value.into_bound(py)));
+        drop(anchors);
+    }
+}
+
+/// Whether freeing an object may run a finalizer, its own or that of something in it.
+fn may_run_python(object: &Object) -> bool {
+    let object = object.as_ptr();
+    // SAFETY: a look at a valid object and its type.
+    unsafe {
+        ffi::Py_REFCNT(object) == 1
+            && ffi::PyType_GetFlags(ffi::Py_TYPE(object)) & (ffi::Py_TPFLAGS_HAVE_GC | ffi::Py_TPFLAGS_HEAPTYPE) != 0
     }
 }
 
@@ -221,6 +235,7 @@ impl Tier {
             Weigher::Native => return Ok(unsafe { super::weigh::weigh(value.as_ptr()) } + OVERHEAD),
         };
         let Some(weigher) = own else { return Ok(1) };
+        let _anchor = Anchor::hold();
         let weigher = weigher.into_bound(py);
         let told = weigher.call1((value,))?;
         told.extract::<u64>().map_err(|_| {
@@ -330,6 +345,7 @@ impl Tier {
     /// Ends a space whose owner goes away: its entries are dropped, all at once, after unlocking. Its counters go to
     /// `heir`, if there is one.
     pub fn end_space(&self, space: &Space, heir: Option<&Space>) {
+        let _anchor = Anchor::hold();
         let mut gone = Gone::default();
         let mut gone_aliases = Discard::default();
         let mut memory = self.memory.lock();
@@ -476,6 +492,7 @@ impl Tier {
 
     /// Drops everything in one space; for the collector.
     pub fn drain_space(&self, space: &Space) {
+        let _anchor = Anchor::hold();
         let mut gone = Gone::default();
         let mut gone_aliases = Discard::default();
         let mut memory = self.memory.lock();

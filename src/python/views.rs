@@ -1,5 +1,6 @@
 //! What users look at: entries and counters, as the small Python classes of `samovar._views`.
 
+use super::anchor::Anchor;
 use super::copy;
 use super::recipe::Recipe;
 use super::spot::Spot;
@@ -43,6 +44,7 @@ fn make_entry(
     created: Millis,
     span: &Span,
 ) -> PyResult<Object> {
+    let _anchor = Anchor::hold();
     let seconds = |moment| tier.clock.wall(moment) as f64 / 1000.0;
     let ends = |moment| (moment < NEVER).then(|| seconds(moment));
     let class = &tier.state.views(py)?.entry;
@@ -67,6 +69,7 @@ pub fn stats(py: Python<'_>, s: &Stats, tier: &Tier, region: RegionId) -> PyResu
         s.bytes,
         s.refused,
     ];
+    let _anchor = Anchor::hold();
     let stats = tier.state.views(py)?.stats.call_method1(py, "_make", (counted,))?;
     stats.setattr(py, "insight", insight(py, tier, region)?)?;
     Ok(stats)
@@ -93,6 +96,7 @@ pub fn insight(py: Python<'_>, tier: &Tier, region: RegionId) -> PyResult<Object
 /// The counters in `functools`' words.
 pub fn cache_info(py: Python<'_>, s: &Stats, state: &State, max_entries: u32) -> PyResult<Object> {
     let hits = s.hits + s.stale_hits + s.negative_hits;
+    let _anchor = Anchor::hold();
     state.views(py)?.cache_info.call1(py, (hits, s.misses, max_entries, s.entries))
 }
 
@@ -105,6 +109,7 @@ pub fn explain(
     key: String,
     refresh: Refresh,
 ) -> PyResult<Object> {
+    let _anchor = Anchor::hold();
     let (found, flight) = spot.locate(py, tier)?;
     let now = tier.clock.now();
     let memory = tier.memory.lock();

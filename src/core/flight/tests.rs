@@ -276,7 +276,7 @@ fn who_hoped_for_an_old_value_that_is_gone_waits_for_the_load_and_no_longer_than
         memory.entries.insert(New { hash: 9, key: "k", value: 1, placement }, 0, &mut Discard::default()).unwrap();
     let target = memory.entries.target(old);
     let fallback = Fallback { target, until: 1_000, retry_after: Duration::ZERO };
-    let bounds = Bounds { timeout: Some(Duration::from_millis(500)), fallback: Some(fallback) };
+    let bounds = Bounds { timeout: Some(Duration::from_millis(500)), fallback: Some(fallback), forget: None };
     let thread = Home { thread: 3, event_loop: 0 };
     let begin = Begin { hash: 9, key: "k", group, seen: None, home: thread, life: Life::Steady, bounds, began: 0 };
     let lease = memory.flights.begin(begin);
