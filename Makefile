@@ -57,6 +57,11 @@ bench: ## figures against peers, as ratios in one run
 	@build/venv-bench/bin/python -P tools/check_import.py
 	@build/venv-bench/bin/python -P benches/run.py
 
+.PHONY: bench-rust
+bench-rust: ## a get and an insert from Rust, by one thread and by two, beside peers, as ratios in one run
+	@cargo run --quiet --release --manifest-path benches/threads/Cargo.toml --target-dir "$${CARGO_TARGET_DIR:-target}" \
+		$(if $(CI),--locked)
+
 # TRACES=dir: a folder of traces in the format of benches/hit_ratio/data; the default is those that come with the project.
 # SEEDS=5: runs of everything that throws dice.
 SEEDS ?= 1
