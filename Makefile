@@ -62,6 +62,11 @@ bench-rust: ## a get and an insert from Rust, by one thread and by two, beside p
 	@cargo run --quiet --release --manifest-path benches/threads/Cargo.toml --target-dir "$${CARGO_TARGET_DIR:-target}" \
 		$(if $(CI),--locked)
 
+.PHONY: outage
+outage: ## what callers see of an origin that gets slow, fails, hangs and comes back: a table and a picture
+	@tools/env.sh bench "$(PYTHON)" release tools/requirements/bench.txt
+	@build/venv-bench/bin/python -m benches.outage
+
 # TRACES=dir: a folder of traces in the format of benches/hit_ratio/data; the default is those that come with the project.
 # SEEDS=5: runs of everything that throws dice.
 SEEDS ?= 1

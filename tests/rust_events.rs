@@ -31,7 +31,7 @@ fn every_way_out_has_its_reason() {
     cache.insert(1, "first", Policy::forever());
     assert_eq!(heard(&events), []);
     cache.insert(1, "second", Policy::forever());
-    assert_eq!(heard(&events), [(1, "first", Reason::Removed)], "replaced");
+    assert_eq!(heard(&events), [(1, "first", Reason::Replaced)]);
     cache.insert(2, "two", Policy::forever());
     cache.insert(3, "three", Policy::forever());
     assert_eq!(heard(&events), [(1, "second", Reason::Evicted)]);
@@ -73,7 +73,7 @@ fn the_sweeper_tells_what_expired_and_what_was_cleared() {
     (0..300).for_each(|key| cache.insert(key, "cleared", Policy::forever()));
     cache.clear();
     assert!(
-        (0..300).eq(hear(300).into_iter().inspect(|event| assert_eq!(event.2, Reason::Removed)).map(|event| event.0))
+        (0..300).eq(hear(300).into_iter().inspect(|event| assert_eq!(event.2, Reason::Cleared)).map(|event| event.0))
     );
 }
 
@@ -101,7 +101,7 @@ fn a_value_that_was_never_let_in_is_not_told() {
     assert_eq!((cache.stats().refused, events.try_iter().count()), (1, 0));
     cache.insert(1, 600, Policy::forever());
     cache.insert(1, 700, Policy::forever());
-    assert_eq!(events.try_iter().collect::<Vec<_>>(), [(1, Reason::Removed)]);
+    assert_eq!(events.try_iter().collect::<Vec<_>>(), [(1, Reason::Replaced)]);
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn a_listener_that_panics_stops_neither_the_operation_nor_the_telling() {
     while events.recv_timeout(Duration::from_secs(60)).expect("the sweeper tells") != (0, Reason::Expired) {}
     cache.clear();
     // The sweeper went on after its first panic.
-    while events.recv_timeout(Duration::from_secs(60)).expect("the sweeper tells again").1 != Reason::Removed {}
+    while events.recv_timeout(Duration::from_secs(60)).expect("the sweeper tells again").1 != Reason::Cleared {}
     cache.validate().unwrap();
     assert!(work::is_running());
 }

@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Barrier, Semaphore, oneshot};
 use tokio::task::{JoinHandle, yield_now};
 
-const TTL: Policy = Policy { ttl: Some(minutes(5)) };
+const TTL: Policy = Policy::ttl(minutes(5));
 
 type Names = Cache<String, u64>;
 type Answer<E = Infallible> = Result<u64, LoadFailed<E>>;

@@ -15,6 +15,7 @@ working
 
 from samovar._cache import Cache, SyncCache
 from samovar._cached import AsyncCached, NoCacheKey, SyncCached, cached
+from samovar._events import Subscription
 from samovar._exceptions import (
     AccessDenied,
     CacheError,
@@ -36,8 +37,9 @@ from samovar._exceptions import (
     WouldDeadlock,
 )
 from samovar._manager import CacheManager, configure, default_cache, default_manager
-from samovar._options import Memory, Policy
-from samovar._views import CacheInfo, Entry, Stats
+from samovar._options import Memory
+from samovar._policy import Policy, Rule
+from samovar._views import CacheInfo, Entry, Event, Explanation, Insight, Stats
 
 __version__ = "0.1.0"
 
@@ -52,6 +54,9 @@ __all__ = [
     "CodecError",
     "ConfigError",
     "Entry",
+    "Event",
+    "Explanation",
+    "Insight",
     "KeyTypeError",
     "LoadCycle",
     "LoadError",
@@ -64,10 +69,12 @@ __all__ = [
     "NotFound",
     "Policy",
     "RateLimited",
+    "Rule",
     "Stats",
     "StoreError",
     "StoreTimeout",
     "StoreUnavailable",
+    "Subscription",
     "SyncCache",
     "SyncCached",
     "WouldDeadlock",

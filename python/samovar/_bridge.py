@@ -18,3 +18,19 @@ def wake(future: asyncio.Future[None]) -> None:
 async def awaited(awaitable: Awaitable[Any]) -> Any:
     """Await anything awaitable, as a coroutine that a task can run."""
     return await awaitable
+
+
+def refresh_failed(name: str, error: BaseException) -> None:
+    """Say in the log why a refresh that nobody waited for has failed: as a warning once a minute for each function."""
+    import logging
+    import time
+
+    now = time.monotonic()
+    level = logging.DEBUG if now < _quiet_until.get(name, 0.0) else logging.WARNING
+    if level == logging.WARNING:
+        _quiet_until[name] = now + 60
+    text = "the refresh of %s failed, the old value stays in use: %r"
+    logging.getLogger("samovar").log(level, text, name, error)
+
+
+_quiet_until: dict[str, float] = {}

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from samovar import _core
 from samovar._cached import Decorator, decorate
-from samovar._options import Memory, Policy, is_name, is_neutral, refuse, unknown
+from samovar._events import Subscription
+from samovar._options import Memory, is_name, is_neutral, refuse, unknown
+from samovar._policy import OPTIONS, Policy, Rule, check_policy, check_rules
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
     from typing import ParamSpec, Self, Unpack
 
     from samovar._cached import AllOptions, AsyncCached, Options, SyncCached
-    from samovar._views import Entry, Insight, Stats
+    from samovar._events import EventName
+    from samovar._policy import PolicyOptions
+    from samovar._views import Entry, Event, Explanation, Insight, Stats
 
     Ttl = float | timedelta | str | None
     GivenTtl = Ttl | EllipsisType
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     P = ParamSpec("P")
 
 T = TypeVar("T")
+L = TypeVar("L", bound="Callable[[Event], object]")
 
 #: Options of later versions, and what each of them says when it asks for nothing.
 _LATER: dict[str, tuple[object, ...]] = {
@@ -35,7 +40,6 @@ _LATER: dict[str, tuple[object, ...]] = {
     "compress": (None,),
     "key_ring": (None,),
     "encrypt": ("auto",),
-    "rules": ((), []),
     "bus": ("auto",),
     "external_writers": (False,),
     "on_error": ("degrade",),
@@ -97,9 +101,12 @@ class SyncCache(_core.SyncCore):
         """As :meth:`Cache.decr`."""
         return self._incr(key, -by, ttl)
 
-    def get_or_set(self, key: str, factory: Callable[[], T], ttl: GivenTtl = ...) -> T:
+    def get_or_set(
+        self, key: str, factory: Callable[[], T], ttl: GivenTtl = ..., **options: Unpack[PolicyOptions]
+    ) -> T:
         """As :meth:`Cache.get_or_set`, with a factory that is not async."""
-        value: T = self._get_or_set(key, factory, ttl, False)
+        policy = policy_of(self._policy_of(key), ttl, options)
+        value: T = self._get_or_set(key, policy.protects(factory), policy, False)
         return value
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
@@ -113,6 +120,14 @@ class SyncCache(_core.SyncCore):
     def delete_many(self, keys: Iterable[str]) -> int:
         """As :meth:`Cache.delete_many`."""
         return self._delete_many(keys)
+
+    def set_missing(self, key: str, ttl: GivenTtl = ...) -> None:
+        """As :meth:`Cache.set_missing`."""
+        self._set_missing((key,), ttl)
+
+    def set_missing_many(self, keys: Iterable[str], ttl: GivenTtl = ...) -> None:
+        """As :meth:`Cache.set_missing_many`."""
+        self._set_missing(keys, ttl)
 
     def clear(self) -> None:
         """As :meth:`Cache.clear`."""
@@ -139,6 +154,7 @@ class Cache(_core.CacheCore):
         memory: Bounds of the memory tier.
         policy: What functions and calls use where they say nothing else.
         namespace: Keys live in this namespace, apart from those of others.
+        rules: Policies for the keys that fit a pattern; the first that fits counts.
 
     Raises:
         ConfigError: An option has a value it cannot have, or does not exist.
@@ -157,6 +173,7 @@ class Cache(_core.CacheCore):
         memory: Memory | EllipsisType = ...,
         policy: Policy | None = None,
         namespace: str = "",
+        rules: Iterable[Rule] = (),
         **others: object,
     ) -> Self:
         if url != "memory://":
@@ -169,15 +186,18 @@ class Cache(_core.CacheCore):
             raise refuse("memory", memory, "give Memory(max_entries=..., max_bytes=...)")
         check_later(others)
         memory = Memory() if memory is ... else memory
-        return cls._make(name, memory, check_policy(policy), check_namespace(namespace), None)
+        compiled = check_rules(rules)
+        cache = cls._make(name, memory, check_policy(policy), check_namespace(namespace), None)
+        cache._set_rules(compiled)
+        return cache
 
     @classmethod
     def _make(cls, name: str, memory: Memory, policy: Policy, path: str, parent: Cache | None) -> Self:
-        ttl = None if policy.ttl is ... else policy.ttl
-        cache = super().__new__(cls, _core._state, name, memory, ttl, policy.copy, path, parent)
+        policy.consistent()
+        cache = super().__new__(cls, _core._state, name, memory, policy, path, parent)
         cache.policy = policy
         cache.closed = False
-        cache._sync = SyncCache(_core._state, ttl, policy.copy, path, cache)
+        cache._sync = SyncCache(_core._state, policy, path, cache)
         return cache
 
     if TYPE_CHECKING:
@@ -240,16 +260,27 @@ class Cache(_core.CacheCore):
         return self._incr(key, -by, ttl)
 
     @overload
-    def get_or_set(self, key: str, factory: Callable[[], Awaitable[T]], ttl: GivenTtl = ...) -> Awaitable[T]: ...
+    def get_or_set(
+        self,
+        key: str,
+        factory: Callable[[], Awaitable[T]],
+        ttl: GivenTtl = ...,
+        **options: Unpack[PolicyOptions],
+    ) -> Awaitable[T]: ...
     @overload
-    def get_or_set(self, key: str, factory: Callable[[], T], ttl: GivenTtl = ...) -> Awaitable[T]: ...
-    def get_or_set(self, key: str, factory: Callable[[], Any], ttl: GivenTtl = ...) -> Awaitable[Any]:
+    def get_or_set(
+        self, key: str, factory: Callable[[], T], ttl: GivenTtl = ..., **options: Unpack[PolicyOptions]
+    ) -> Awaitable[T]: ...
+    def get_or_set(
+        self, key: str, factory: Callable[[], Any], ttl: GivenTtl = ..., **options: Unpack[PolicyOptions]
+    ) -> Awaitable[Any]:
         """Return the value under key, or load it once and share it with everyone who waits.
 
         Args:
             key: The name.
             factory: Called without arguments, by one caller at a time per key and process; async or not.
             ttl: As in :meth:`set`; 0: the value is returned and not stored.
+            **options: Those of :class:`Policy`, for this call.
 
         Raises:
             LoadError: The load was cancelled from outside; nothing is stored.
@@ -257,7 +288,8 @@ class Cache(_core.CacheCore):
 
         Cancelling one caller leaves the load to the others; with the last one it is cancelled.
         """
-        reply: Awaitable[Any] = self._get_or_set(key, factory, ttl, True)
+        policy = policy_of(self._policy_of(key), ttl, options)
+        reply: Awaitable[Any] = self._get_or_set(key, policy.protects(factory, awaits=True), policy, True)
         return reply
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
@@ -272,6 +304,22 @@ class Cache(_core.CacheCore):
         """Remove several keys; the number of those that were there."""
         return self._delete_many(keys)
 
+    async def set_missing(self, key: str, ttl: GivenTtl = ...) -> None:
+        """Remember that there is nothing under key: `get` gives the default, whoever would load it gets `NotFound`.
+
+        Args:
+            key: The name. It is not listed by :meth:`keys`.
+            ttl: Remembered for; left out: the policy's ``negative_ttl``.
+
+        Raises:
+            ConfigError: Neither says how long.
+        """
+        self._set_missing((key,), ttl)
+
+    async def set_missing_many(self, keys: Iterable[str], ttl: GivenTtl = ...) -> None:
+        """As :meth:`set_missing` for several names; all are checked before the first is noted."""
+        self._set_missing(keys, ttl)
+
     async def clear(self) -> None:
         """Forget everything in this namespace and those below it, cached functions included, in O(1) per function."""
         self._clear()
@@ -285,6 +333,24 @@ class Cache(_core.CacheCore):
         """The names and values in this namespace; see :meth:`keys`."""
         for pair in scan(self):
             yield pair
+
+    def configure(self, *, rules: Iterable[Rule]) -> None:
+        """Put other rules in force at once, for this cache and all its namespaces, in place of those before.
+
+        What is stored keeps the ttl it was given; windows, time-outs and what is loaded from now on follow the new
+        rules.
+
+        Raises:
+            ConfigError: A rule cannot be; those before stay in force.
+        """
+        self._set_rules(check_rules(rules))
+
+    def explain(self, key: str) -> Explanation:
+        """Say what is known of a name and why a lookup of it, under this cache's policy, would do what it does.
+
+        Counts as no use. A cached function with options of its own has ``f.explain(*args)``.
+        """
+        return self._explain(key)
 
     def insight(self) -> Insight:
         """Say who leaves when there is no room, how that is going, and what half or twice the size would hit.
@@ -315,8 +381,49 @@ class Cache(_core.CacheCore):
         self._resize(memory)
 
     def stats(self) -> Stats:
-        """The counters of this namespace and those below it."""
+        """The counters of this namespace and those below it; its ``insight`` is :meth:`insight`."""
         return self._stats()
+
+    @overload
+    def on(self, event: EventName) -> Callable[[L], L]: ...
+    @overload
+    def on(self, event: EventName, fn: Callable[[Event], object]) -> Subscription: ...
+    def on(self, event: EventName, fn: Any = ...) -> Any:
+        """Have a function called with each :class:`samovar.Event` of a name, in this namespace and those below it.
+
+        ``cache.on("evict", fn)`` returns the subscription, which can be closed. ``@cache.on("evict")`` is a
+        decorator that leaves the function as it is, for as long as the cache lives. The events are
+
+        - ``hit``, a lookup was answered from memory; ``miss``, a lookup found nothing usable
+        - ``load``, a load ended with a value; ``load_error``, it ended with an error
+        - ``store``, a value was put into memory, by a load or by hand
+        - ``evict``, an entry was dropped before its time; ``expire``, an entry was dropped whose time was over
+        - ``invalidate``, a key was removed, or all of a function or a namespace
+
+        The function is called after the operation, under no lock, on the thread that did it; for what the cache frees
+        behind, on a thread of the cache. Whoever waits for the operation waits for the function too, so keep it
+        short. It may use the cache, and is not told of what it does there itself; other listeners are. What it
+        raises harms nothing: the first time it goes to :func:`sys.unraisablehook`. A forked child keeps its listeners.
+
+        Entries that go with their function, their instance or the cache are told to nobody. Where nobody listens,
+        events cost nothing; listening to hits makes those some ten times as dear.
+
+        Args:
+            event: One of the names above.
+            fn: A function of one argument, the event; not async. What it returns is ignored.
+
+        Raises:
+            ConfigError: There is no such event, or the function cannot listen.
+        """
+        _core._check_event(event)
+        if fn is not ...:
+            return Subscription(self, event, fn)
+
+        def listen(fn: L) -> L:
+            Subscription(self, event, fn)
+            return fn
+
+        return listen
 
     def namespace(self, name: str) -> Self:
         """The part of this cache under a name: the same memory and bounds, keys of its own."""
@@ -394,15 +501,6 @@ def check_namespace(name: object) -> str:
     return str(name)
 
 
-def check_policy(policy: object) -> Policy:
-    """The policy given, or one that says nothing."""
-    if policy is None:
-        return Policy()
-    if not isinstance(policy, Policy):
-        raise refuse("policy", policy, "give Policy(ttl=...)")
-    return policy
-
-
 def check_later(others: Mapping[str, object]) -> None:
     """Every option must be known; those of later versions may say what they would say if left out."""
     for option, value in others.items():
@@ -410,6 +508,17 @@ def check_later(others: Mapping[str, object]) -> None:
             raise unknown([option], ("url", "name", "memory", "policy", "namespace", *_LATER), "Cache")
         if not is_neutral(value, _LATER[option]):
             raise refuse(option, value, "leave it out: this version has no remote tier yet")
+
+
+def policy_of(below: Policy, ttl: GivenTtl, options: PolicyOptions) -> Policy:
+    """What a call says, over what its cache says."""
+    if ttl is ... and not options:
+        return below
+    for name in options:
+        if name not in OPTIONS:
+            raise unknown([name], OPTIONS, "get_or_set")
+    given: dict[str, Any] = {"ttl": ttl, **options}
+    return Policy(**given).over(below)
 
 
 def no_tags(tags: Iterable[str]) -> None:

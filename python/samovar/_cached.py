@@ -12,7 +12,6 @@ from typing import (
     TYPE_CHECKING,
     Annotated,
     Any,
-    Concatenate,
     ParamSpec,
     Protocol,
     TypeVar,
@@ -23,22 +22,24 @@ from typing import (
 
 from samovar import _core
 from samovar._options import is_name, is_neutral, positive, refuse, unknown
+from samovar._policy import OPTIONS as POLICY_OPTIONS
+from samovar._policy import Policy
 
 if TYPE_CHECKING:
     import inspect
     from collections.abc import Callable, Coroutine, Iterable
     from datetime import timedelta
     from types import EllipsisType
-    from typing import TypedDict, Unpack
+    from typing import Unpack
 
     from samovar._cache import Cache
-    from samovar._options import Policy
-    from samovar._views import CacheInfo, Entry, Stats
+    from samovar._policy import PolicyOptions
+    from samovar._views import CacheInfo, Entry, Explanation, Stats
     from samovar._warm import WarmJob
 
     Ttl = float | timedelta | str | None
 
-    class Options(TypedDict, total=False):
+    class Options(PolicyOptions, total=False):
         """The options of ``cached``, beside the ttl."""
 
         key: str | Callable[..., Any] | None
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
         namespace: str
         cache_if: Callable[[Any], bool] | None
         copy: str | bool | None
+        refresh: Callable[..., Any] | None
         max_entries: int | None
         maxsize: int | None
 
@@ -58,42 +60,28 @@ if TYPE_CHECKING:
 
 
 S = TypeVar("S")
+S_contra = TypeVar("S_contra", contravariant=True)
+C = TypeVar("C", bound=type[Any])
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 OPTIONS = (
-    "ttl",
+    *POLICY_OPTIONS,
     "key",
     "ignore",
     "self_contained",
     "version",
     "namespace",
     "cache_if",
-    "copy",
+    "refresh",
     "max_entries",
     "maxsize",
 )
 #: Options of later versions, and what each of them says when it asks for nothing.
 LATER: dict[str, tuple[object, ...]] = {
-    "refresh": (None,),
     "tags": (None, (), []),
-    "stale_while_revalidate": (None,),
-    "stale_if_error": (None,),
-    "retry_after": (30, 30.0),
-    "on_refresh_error": ("keep",),
-    "soft_timeout": (None,),
-    "timeout": (None,),
-    "early": (False,),
-    "jitter": (0, 0.0, False),
-    "negative_ttl": (None,),
-    "cache_errors": (None, {}),
-    "fallback": (),
-    "retry": (None,),
-    "breaker": (None,),
-    "rate": (None,),
-    "concurrency": (None,),
     "single_flight": ("process",),
     "codec": (None, "msgpack"),
     "compress": (None,),
@@ -104,6 +92,16 @@ LATER: dict[str, tuple[object, ...]] = {
 
 class NoCacheKey:
     """Marks a parameter that is not part of the key: ``session: Annotated[Session, NoCacheKey]``."""
+
+
+class TakesFirst(Protocol[S_contra, Q, R_co]):
+    """What is called with an S and then whatever Q says. Checkers tell methods of an S from others by it."""
+
+    def __call__(self, first: S_contra, /, *args: Q.args, **kwargs: Q.kwargs) -> R_co: ...
+
+
+class Stranger:
+    """Nobody asks for one, so a parameter that takes one takes everything: it says nothing about what it is for."""
 
 
 class AsyncCached(Protocol[P, R_co]):
@@ -124,6 +122,10 @@ class AsyncCached(Protocol[P, R_co]):
 
     def refresh(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]:
         """Load anew, store, and return the result; until it is there others get the old one."""
+        ...
+
+    def explain(self, *args: P.args, **kwargs: P.kwargs) -> Explanation:
+        """Say what this call would do now, and why. Counts as no use."""
         ...
 
     async def peek(self, *args: P.args, **kwargs: P.kwargs) -> Entry | None:
@@ -155,15 +157,20 @@ class AsyncCached(Protocol[P, R_co]):
     def cache_clear(self) -> None:
         """Forget all results and set the counters to zero, as ``functools`` does."""
 
-    # Of the class, of an instance; then by an instance what is a class method, and what is static.
+    # By the class: what takes anything, a class method, and all else, with the instance as it says. By an instance: a
+    # method, a class method, and what is static.
+    @overload
+    def __get__(self: TakesFirst[Stranger, ..., Any], instance: None, owner: type[Any], /) -> AsyncCached[P, R_co]: ...
+    @overload
+    def __get__(self: TakesFirst[C, Q, Coroutine[Any, Any, R]], instance: None, owner: C, /) -> AsyncCached[Q, R]: ...
     @overload
     def __get__(self, instance: None, owner: type[Any], /) -> AsyncCached[P, R_co]: ...
     @overload
     def __get__(
-        self: AsyncCached[Concatenate[S, Q], R], instance: S, owner: type[Any] | None = None, /
+        self: TakesFirst[S, Q, Coroutine[Any, Any, R]], instance: S, owner: type[Any] | None = None, /
     ) -> AsyncCached[Q, R]: ...
     @overload
-    def __get__(self: AsyncCached[Concatenate[S, Q], R], instance: object, owner: S, /) -> AsyncCached[Q, R]: ...
+    def __get__(self: TakesFirst[S, Q, Coroutine[Any, Any, R]], instance: object, owner: S, /) -> AsyncCached[Q, R]: ...
     @overload
     def __get__(self, instance: object, owner: type[Any] | None = None, /) -> AsyncCached[P, R_co]: ...
 
@@ -186,6 +193,10 @@ class SyncCached(Protocol[P, R_co]):
 
     def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Load anew, store, and return the result."""
+        ...
+
+    def explain(self, *args: P.args, **kwargs: P.kwargs) -> Explanation:
+        """Say what this call would do now, and why. Counts as no use."""
         ...
 
     def peek(self, *args: P.args, **kwargs: P.kwargs) -> Entry | None:
@@ -217,15 +228,18 @@ class SyncCached(Protocol[P, R_co]):
     def cache_clear(self) -> None:
         """Forget all results and set the counters to zero, as ``functools`` does."""
 
-    # Of the class, of an instance; then by an instance what is a class method, and what is static.
+    # By the class: what takes anything, a class method, and all else, with the instance as it says. By an instance: a
+    # method, a class method, and what is static.
+    @overload
+    def __get__(self: TakesFirst[Stranger, ..., Any], instance: None, owner: type[Any], /) -> SyncCached[P, R_co]: ...
+    @overload
+    def __get__(self: TakesFirst[C, Q, R], instance: None, owner: C, /) -> SyncCached[Q, R]: ...
     @overload
     def __get__(self, instance: None, owner: type[Any], /) -> SyncCached[P, R_co]: ...
     @overload
-    def __get__(
-        self: SyncCached[Concatenate[S, Q], R], instance: S, owner: type[Any] | None = None, /
-    ) -> SyncCached[Q, R]: ...
+    def __get__(self: TakesFirst[S, Q, R], instance: S, owner: type[Any] | None = None, /) -> SyncCached[Q, R]: ...
     @overload
-    def __get__(self: SyncCached[Concatenate[S, Q], R], instance: object, owner: S, /) -> SyncCached[Q, R]: ...
+    def __get__(self: TakesFirst[S, Q, R], instance: object, owner: S, /) -> SyncCached[Q, R]: ...
     @overload
     def __get__(self, instance: object, owner: type[Any] | None = None, /) -> SyncCached[P, R_co]: ...
 
@@ -266,9 +280,10 @@ def cached(ttl: Any = ..., /, **options: Any) -> Any:
         version: Part of the function's identity; change it when the result's meaning changes.
         namespace: A part of the cache that can be cleared on its own.
         cache_if: A predicate on the result; what it refuses is returned and not stored.
-        copy: Isolation of mutable results: ``"auto"``, ``"deep"``, ``"write"``, ``"both"``, False.
+        refresh: The function that refreshes behind, called with the arguments that make the key, by name; it opens
+            what it needs itself. Left out: the function.
         max_entries: A bound of this function's own (``maxsize`` means the same).
-        **options: The options above that are given by name.
+        **options: The options above that are given by name, and those of :class:`Policy`.
 
     Raises:
         ConfigError: An option cannot be, or does not exist.
@@ -281,7 +296,7 @@ def cached(ttl: Any = ..., /, **options: Any) -> Any:
 
 def decorate(cache: Cache, ttl: Any, options: dict[str, Any]) -> Any:
     """Either decorate a function given directly, or return the decorator for these options."""
-    if callable(ttl) and not options and is_function(ttl):
+    if not options and is_function(ttl):
         return build(cache, ttl, {})
     if ttl is not ...:
         if "ttl" in options:
@@ -295,7 +310,7 @@ def decorate(cache: Cache, ttl: Any, options: dict[str, Any]) -> Any:
 
 def is_function(candidate: object) -> bool:
     """True for what `@cached` without parentheses gets; a ttl callable is given with `ttl=`."""
-    return callable(candidate)
+    return callable(candidate) or isinstance(candidate, classmethod)
 
 
 def check_names(options: dict[str, Any]) -> None:
@@ -308,16 +323,21 @@ def check_names(options: dict[str, Any]) -> None:
         raise unknown(others, OPTIONS, "@cached")
 
 
-def build(cache: Cache, function: Callable[..., Any], options: dict[str, Any]) -> Any:
+def build(cache: Cache, function: Any, options: dict[str, Any]) -> Any:
     """Make the cached function: read its signature, check the options against it, hand over to native code."""
     import inspect
 
+    if isinstance(function, classmethod | staticmethod):
+        kind: Any = CachedClassMethod if isinstance(function, classmethod) else staticmethod
+        return kind(build(cache, function.__func__, options))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
     refuse_odd(function)
     signature = inspect.signature(function)
     key = options.get("key")
     takes, used = key_parameters(function, key, signature)
     ignored = ignored_parameters(function, options.get("ignore", ()), signature)
     in_key = [name for name in signature.parameters if name in used and name not in ignored]
+    policy = own_policy(cache, function, options, signature)
+    refresh = check_refresh(function, options.get("refresh"), in_key, signature)
     injected = [name for name in signature.parameters if name not in in_key and name != "self"]
     decoration = _core._decorate(
         cache,
@@ -332,12 +352,14 @@ def build(cache: Cache, function: Callable[..., Any], options: dict[str, Any]) -
             ],
             key=key,
             key_takes=takes,
-            ttl=check_ttl_callable(options.get("ttl", ...), signature),
+            policy=policy,
+            loader=policy.protects(function),
+            refresh=refresh and policy.protects(refresh),
             cache_if=check_callable("cache_if", options.get("cache_if")),
-            copy=cache.policy.copy if options.get("copy") is None else options["copy"],
             max_entries=own_bound(options),
             bound=bool(injected) and not options.get("self_contained", False),
             is_method=is_method(function, signature),
+            takes_class=next(iter(signature.parameters), None) == "cls" and in_class_body(function),
         ),
     )
     functools.update_wrapper(decoration, function)
@@ -345,8 +367,16 @@ def build(cache: Cache, function: Callable[..., Any], options: dict[str, Any]) -
         decoration.__qualname__ = name_of(function)
         decoration.__name__ = name_of(function).rpartition(".")[2]
     decoration.cache = cache
-    decoration.policy = cache.policy
+    decoration.policy = policy
     return decoration
+
+
+class CachedClassMethod(classmethod):  # type: ignore[type-arg]  # pyright: ignore[reportMissingTypeArgument]
+    """A class method whose own methods know the class: from Python 3.13 on those of a plain one do not."""
+
+    def __get__(self, instance: Any, owner: type[Any] | None = None, /) -> Any:
+        function: Any = self.__func__  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        return function.__get__(type(instance) if owner is None else owner)
 
 
 class Decoration:
@@ -360,9 +390,6 @@ def refuse_odd(function: Any) -> None:
     """What cannot be cached, and what to do instead."""
     import inspect
 
-    kind = type(function).__name__
-    if kind in ("classmethod", "staticmethod"):
-        raise refuse("function", function, f"put @{kind} above @cached, not below it")
     if not callable(function):
         raise TypeError(f"@cached needs a function, not {function!r}")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
@@ -376,8 +403,13 @@ def refuse_odd(function: Any) -> None:
 
 def is_method(function: Any, signature: inspect.Signature) -> bool:
     """True for a function with a `self` that a class body defines, wherever it is assigned later."""
+    return next(iter(signature.parameters), None) == "self" and in_class_body(function)
+
+
+def in_class_body(function: Any) -> bool:
+    """True for a function that a class body defines."""
     body = getattr(function, "__qualname__", "").rpartition(".")[0]
-    return bool(body) and not body.endswith("<locals>") and next(iter(signature.parameters), None) == "self"
+    return bool(body) and not body.endswith("<locals>")
 
 
 def function_id(function: Any, version: object) -> str:
@@ -491,6 +523,8 @@ class Names(dict[str, Any]):
         try:
             return eval(text, {}, self)  # as `typing.get_type_hints` does, but for one annotation
         except Exception:
+            # An annotation is any expression at all, of names that may exist for type checkers alone, so it may raise
+            # anything; a program that runs without us must not stop for it. Only a mark that we would miss matters.
             if "NoCacheKey" in text:
                 raise refuse("annotation", text, "it cannot be read here; use ignore= instead of NoCacheKey") from None
             return None
@@ -565,6 +599,38 @@ def check_ttl_callable(ttl: Any, signature: inspect.Signature) -> Any:
         call = ", ".join(["value", *signature.parameters])
         raise refuse("ttl", ttl, f"it is called as ttl({call}), so let it take these, or (value, *args)") from None
     return ttl
+
+
+def own_policy(cache: Cache, function: Any, options: dict[str, Any], signature: inspect.Signature) -> Policy:
+    """The policy of a function: what it says, over what its cache says."""
+    said = {name: value for name, value in options.items() if name != "copy" or value is not None}
+    check_ttl_callable(said.get("ttl", ...), signature)
+    own = Policy.of(said)
+    if own.early and not is_async(function):
+        raise refuse(
+            "early", options["early"], f"leave it out: {name_of(function)} is not async, nothing can load it behind"
+        )
+    return own.over(cache.policy)
+
+
+def check_refresh(function: Any, refresh: Any, in_key: list[str], signature: inspect.Signature) -> Any:
+    """The function that refreshes behind takes what makes the key, by name."""
+    if refresh is None:
+        return None
+    if not callable(refresh) or is_async(refresh) is not is_async(function):
+        kind = "an async function" if is_async(function) else "a function that is not async"
+        raise refuse("refresh", refresh, f"give {kind}, as {name_of(function)} is")
+    import inspect as inspection
+
+    several = (inspection.Parameter.VAR_POSITIONAL, inspection.Parameter.VAR_KEYWORD)
+    if any(signature.parameters[name].kind in several for name in in_key):
+        cure = f"{name_of(function)} takes *args or **kwargs, which have no names to be called by"
+        raise refuse("refresh", refresh, cure)
+    try:
+        inspection.signature(refresh).bind(**dict.fromkeys(in_key))
+    except TypeError:
+        raise refuse("refresh", refresh, f"it is called as refresh({', '.join(f'{n}=...' for n in in_key)})") from None
+    return refresh
 
 
 def own_bound(options: dict[str, Any]) -> int | None:

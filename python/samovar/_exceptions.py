@@ -62,11 +62,27 @@ class LoadTimeout(LoadError):
 
 
 class CircuitOpen(LoadError):
-    """The loader's circuit breaker is open; the loader was not called."""
+    """The loader's circuit breaker is open; the loader was not called.
+
+    Attributes:
+        retry_after: Seconds after which it is worth asking again; None if nobody can say.
+    """
+
+    def __init__(self, message: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class RateLimited(LoadError):
-    """The loader's rate limit is used up; the loader was not called."""
+    """The loader's rate or concurrency limit is used up; the loader was not called.
+
+    Attributes:
+        retry_after: Seconds after which it is worth asking again; None if nobody can say, as with a concurrency limit.
+    """
+
+    def __init__(self, message: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class LoadCycle(LoadError):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from samovar._cache import Cache, check_policy
-from samovar._options import Policy, is_name, refuse, unknown
+from samovar._cache import Cache
+from samovar._options import is_name, refuse, unknown
+from samovar._policy import Policy, check_policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

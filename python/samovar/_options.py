@@ -1,16 +1,13 @@
-"""Options as users write them: what a memory tier and a policy are. Checked when made; they decide nothing."""
+"""Options as users write them: what a memory tier is, and the errors about options. Checked when made."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from samovar import _core
 from samovar._exceptions import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from datetime import timedelta
-    from types import EllipsisType
 
 
 POLICIES = ("adaptive", "lru", "lfu", "fifo", "s3fifo", "tinylfu", "ttl")
@@ -22,10 +19,10 @@ def refuse(option: str, value: object, cure: str) -> ConfigError:
     return ConfigError(f"invalid {option}: {value!r}; {cure}")
 
 
-def positive(option: str, value: object) -> int:
-    """Check that an option is a whole number above zero, and not absurd."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_ENTRIES:
-        raise refuse(option, value, f"give a whole number from 1 to {MAX_ENTRIES}")
+def positive(option: str, value: object, least: int = 1) -> int:
+    """Check that an option is a whole number above zero, or from *least* on, and not absurd."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MAX_ENTRIES:
+        raise refuse(option, value, f"give a whole number from {least} to {MAX_ENTRIES}")
     return value
 
 
@@ -111,34 +108,3 @@ def parse_size(option: str, value: object) -> int:
     if value_in_bytes < 1:
         raise refuse(option, value, cure)
     return value_in_bytes
-
-
-class Policy:
-    """How values are kept, where a function or call says nothing else.
-
-    Args:
-        ttl: Fresh for: seconds, a timedelta, a text such as ``"5m"``; left out or ``None``: no expiry.
-        copy: ``"auto"``, ``"deep"``, ``"write"``, ``"both"`` or ``False``: see the guide on isolation.
-    """
-
-    __slots__ = ("copy", "ttl")
-
-    def __init__(
-        self,
-        ttl: float | timedelta | str | EllipsisType | None = ...,
-        *,
-        copy: str | bool = "auto",
-        **others: object,
-    ) -> None:
-        if others:
-            raise unknown(others, self.__slots__, "Policy")
-        if ttl is not ...:
-            _core._check_ttl(ttl)
-        if not is_neutral(copy, ("auto", "deep", "write", "both", False)):
-            raise refuse("copy", copy, "give 'auto', 'deep', 'write', 'both' or False")
-        self.ttl = ttl
-        self.copy = copy
-
-    def __repr__(self) -> str:
-        ttl = "" if self.ttl is ... else f"ttl={self.ttl!r}, "
-        return f"Policy({ttl}copy={self.copy!r})"

@@ -1,4 +1,4 @@
-"""What a cache shows of itself: an entry, and counters. Plain named tuples, made by native code."""
+"""What a cache shows of itself: an entry, counters, and what just happened. Named tuples, made by native code."""
 
 from __future__ import annotations
 
@@ -24,9 +24,22 @@ class Entry(NamedTuple):
     version: int = 0
 
 
-class Stats(NamedTuple):
-    """Counters since the start; ``entries`` and ``bytes`` are of now."""
+class Insight(NamedTuple):
+    """What a memory tier's order of eviction knows about itself; estimates come from small shadows of the cache."""
 
+    #: The order by name, as in :class:`samovar.Memory`.
+    eviction: str = ""
+    #: The setting in force; empty for an order that has none.
+    setting: str = ""
+    #: How often it has changed.
+    switches: int = 0
+    #: Estimated hit ratio, 0.0 to 1.0, of each setting.
+    settings: Mapping[str, float] = {}
+    #: Estimated hit ratio at multiples of the present size: 0.5, 1.0 and 2.0.
+    curve: Mapping[float, float] = {}
+
+
+class _Counters(NamedTuple):
     hits: int = 0
     stale_hits: int = 0
     negative_hits: int = 0
@@ -52,19 +65,42 @@ class Stats(NamedTuple):
         return hits / (hits + self.misses) if hits + self.misses else 0.0
 
 
-class Insight(NamedTuple):
-    """What a memory tier's order of eviction knows about itself; estimates come from small shadows of the cache."""
+class Stats(_Counters):
+    """Counters since the start; ``entries`` and ``bytes`` are of now.
 
-    #: The order by name, as in :class:`samovar.Memory`.
-    eviction: str
-    #: The setting in force; empty for an order that has none.
-    setting: str = ""
-    #: How often it has changed.
-    switches: int = 0
-    #: Estimated hit ratio, 0.0 to 1.0, of each setting.
-    settings: Mapping[str, float] = {}
-    #: Estimated hit ratio at multiples of the present size: 0.5, 1.0 and 2.0.
-    curve: Mapping[float, float] = {}
+    As a tuple it is the counters alone: two are equal if these are.
+    """
+
+    #: Who leaves when there is no room, how that goes, and what other settings and sizes would hit; at that moment.
+    insight: Insight = Insight()
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()[:-1]}, insight={self.insight!r})"
+
+
+class Event(NamedTuple):
+    """Something that happened in a cache, as listeners are told of it: see :meth:`samovar.Cache.on`."""
+
+    #: ``"hit"``, ``"miss"``, ``"load"``, ``"load_error"``, ``"store"``, ``"evict"``, ``"expire"`` or ``"invalidate"``.
+    name: str
+    #: The cache's name.
+    cache: str
+    #: The namespace it happened in, ``""`` for the whole cache.
+    namespace: str
+    #: The cached function, by module and qualified name; ``None`` for entries that were stored by name.
+    function: str | None
+    #: The key as ``f.key()`` or the name in the cache. ``None`` for a call that has none, such as one on an instance
+    #: without ``__cache_key__``, and where all of a function or namespace was invalidated.
+    key: str | None
+    #: What was stored, evicted, expired or invalidated, as a reader would get it.
+    value: Any = None
+    #: Of evict: ``"capacity"``, ``"resize"``, ``"cleared"`` or ``"refused"``; of expire: ``"ttl"``; of load and
+    #: load_error: ``"miss"`` or ``"refresh"``.
+    reason: str | None = None
+    #: Of load and load_error: how long it took, in whole milliseconds.
+    seconds: float | None = None
+    #: Of load_error: what the loader raised.
+    error: BaseException | None = None
 
 
 class CacheInfo(NamedTuple):
@@ -74,3 +110,46 @@ class CacheInfo(NamedTuple):
     misses: int
     maxsize: int | None
     currsize: int
+
+
+class Explanation(NamedTuple):
+    """Why a lookup does what it does: what is there, until when it is of use, and what would happen now.
+
+    Moments are seconds since 1970, None where there is none.
+    """
+
+    key: str
+    #: "fresh", "stale" (answers, and is loaded anew), "grace" (answers if a load fails), "dead", "missing", "absent".
+    state: str
+    #: What a lookup would do now.
+    would: str
+    created: float | None
+    fresh_until: float | None
+    #: Under the policy in force it answers until then.
+    useful_until: float | None
+    #: It is dropped then.
+    expires: float | None
+    #: After a load that failed: no other before.
+    retry_at: float | None
+    #: Seconds its load took; 0.0 if it was set.
+    load_time: float
+    #: How many callers wait for the load under way; None if there is none.
+    waiting: int | None
+    now: float
+
+    def __str__(self) -> str:
+        def ago(moment: float | None, past: str, future: str) -> str:
+            if moment is None:
+                return ""
+            gap = self.now - moment
+            return f"{past} {gap:.3f} s ago" if gap >= 0 else f"{future} in {-gap:.3f} s"
+
+        said = [
+            f"a load is under way, {self.waiting} wait for it" if self.waiting is not None else "",
+            ago(self.created, "stored", "stored"),
+            ago(self.fresh_until, "stopped being fresh", "stops being fresh"),
+            ago(self.useful_until, "stopped being of use", "stops being of use"),
+            f"a load failed, the next is tried in {self.retry_at - self.now:.3f} s" if self.retry_at else "",
+            f"its load took {self.load_time:.3f} s" if self.load_time else "",
+        ]
+        return f"{self.key} is {self.state}: a lookup would {self.would}. " + "; ".join(part for part in said if part)

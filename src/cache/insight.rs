@@ -26,7 +26,11 @@ impl<K, V> Shared<K, V> {
         // The first shard decides for all.
         let (mut stats, (eviction, insight)) = {
             let mut state = self.shards()[0].lock();
-            (*state.stats(), state.memory.entries.insight(REGION))
+            {
+                let entries = &state.memory.entries;
+                let known = (entries.eviction(REGION), entries.insight(REGION));
+                (*state.stats(), known)
+            }
         };
         let here = 1.0 - stats.hit_ratio();
         for shard in &self.shards()[1..] {

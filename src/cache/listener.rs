@@ -26,6 +26,11 @@ thread_local! {
     static CALLING: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
 }
 
+/// True for an entry that left; what was not let in did not.
+fn was_here<K, V>(left: &Left<K, V>) -> bool {
+    !matches!(left.reason, Reason::Unused | Reason::Refused)
+}
+
 impl<K, V> Listener<K, V> {
     pub fn new(call: impl Fn(&K, &V, Reason) + Send + Sync + 'static) -> Self {
         Listener { call: Box::new(call), waiting: Mutex::default() }
@@ -33,7 +38,7 @@ impl<K, V> Listener<K, V> {
 
     #[inline(never)]
     fn tell(&self, left: Discard<K, Arc<V>>) {
-        if left.iter().all(|left| left.reason.is_none()) {
+        if !left.iter().any(was_here) {
             return;
         }
         if !self.begin() {
@@ -69,7 +74,7 @@ impl<K, V> Listener<K, V> {
     }
 
     fn call(&self, left: &Left<K, Arc<V>>) {
-        if let Left { key: Some(key), value: Some(value), reason: Some(reason) } = left {
+        if let (Left { key: Some(key), value: Some(value), reason, .. }, true) = (left, was_here(left)) {
             // The panic hook has reported it. What let the entry go is done, and the others have to be told too.
             drop(catch_unwind(AssertUnwindSafe(|| (self.call)(key, value, *reason))));
         }

@@ -7,7 +7,8 @@
 use super::failed::LoadFailed;
 use super::shared::Shared;
 use super::waiting::{Cancelled, Report, Seat, Signal};
-use crate::core::flight::{Begin, FlightId, Home, Life};
+use crate::core::clock::NEVER;
+use crate::core::flight::{Begin, Bounds, FlightId, Home, Life};
 use crate::core::policy::Policy;
 use crate::error::Error;
 use parking_lot::Mutex;
@@ -151,7 +152,7 @@ enum Place<'a, K, V> {
     /// The caller is part of the load it asks for.
     Nested,
     Waits(Seat<'a, K, V>),
-    Leads(Seat<'a, K, V>, Grant<K, V>),
+    Leads(Seat<'a, K, V>, Box<Grant<K, V>>),
     /// Nobody loads, and there is no runtime to load on.
     Homeless,
 }
@@ -221,7 +222,7 @@ where
             }
             Some(flight) => {
                 state.stats().coalesced += 1;
-                let ticket = state.flights().join(flight, here.home, wake);
+                let ticket = state.flights().join(flight, here.home, NEVER, wake);
                 Place::Waits(Seat { shared: self, hash, ticket, news })
             }
             None if here.runtime.is_none() => Place::Homeless,
@@ -229,12 +230,13 @@ where
                 state.stats().loads += 1;
                 let seen = entry.map(|id| state.memory.entries.target(id));
                 let (group, home, began) = (state.group, here.home, self.clock().now());
-                let lease = state.flights().begin(Begin { hash, key, group, seen, home, life: Life::Shared, began });
+                let (life, bounds) = (Life::Shared, Bounds::default());
+                let lease = state.flights().begin(Begin { hash, key, group, seen, home, life, bounds, began });
                 state.loads.insert(lease.flight, cancel);
-                let ticket = state.flights().join(lease.flight, home, wake);
-                let lease = ticket.and_then(|ticket| state.flights().lead(ticket, home, None)).unwrap_or(lease);
+                let ticket = state.flights().join(lease.flight, home, NEVER, wake);
+                let lease = ticket.and_then(|ticket| state.flights().lead(ticket, home, None, began)).unwrap_or(lease);
                 let seat = Seat { shared: self, hash, ticket, news };
-                Place::Leads(seat, Grant { report: self.report(hash, lease), cancelled })
+                Place::Leads(seat, Box::new(Grant { report: self.report(hash, lease), cancelled }))
             }
         }
     }

@@ -178,7 +178,7 @@ where
     ///     cache.insert("a".into(), value, Policy::forever());
     /// }
     /// cache.insert("b".into(), 3, Policy::forever());
-    /// let expected = [("a".into(), 1, Reason::Removed), ("a".into(), 2, Reason::Evicted)];
+    /// let expected = [("a".into(), 1, Reason::Replaced), ("a".into(), 2, Reason::Evicted)];
     /// assert_eq!(*gone.lock().unwrap(), expected);
     /// ```
     pub fn on_evict(mut self, listener: impl Fn(&K, &V, Reason) + Send + Sync + 'static) -> Self {

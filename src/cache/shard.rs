@@ -93,7 +93,9 @@ impl<K, V> State<K, V> {
         let placement = deadline.map(|deadline| Placement::new(self.group, deadline, 0).worth(worth));
         let entries = &mut self.memory.entries;
         match (found, placement) {
-            (Some(id), Some(placement)) => entries.replace(id, Some(key), value, placement, now, out),
+            (Some(id), Some(placement)) => {
+                entries.replace(id, Some(key), value, placement, now, out);
+            }
             (None, Some(placement)) => {
                 entries.insert(New { hash, key, value, placement }, now, out);
             }
@@ -101,7 +103,7 @@ impl<K, V> State<K, V> {
                 if let Some(id) = found {
                     entries.remove(id, Reason::Removed, out);
                 }
-                out.keep(key, value);
+                out.keep(Some(key), Some(value));
             }
         }
     }
@@ -115,7 +117,7 @@ impl<K, V> State<K, V> {
                 let placement = Placement::new(self.group, deadline, 0).worth(worth);
                 self.memory.fill(fill, value, placement, now, out);
             }
-            None => out.keep(fill.key, value),
+            None => out.keep(Some(fill.key), Some(value)),
         }
     }
 

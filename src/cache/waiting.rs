@@ -106,7 +106,7 @@ impl<K, V> Seat<'_, K, V> {
         let (ticket, (wake, news), (cancel, cancelled)) = (self.ticket?, oneshot::channel(), oneshot::channel());
         let (lease, before) = {
             let mut state = self.shared.lock(self.hash);
-            let lease = state.flights().lead(ticket, home, Some(wake))?;
+            let lease = state.flights().lead(ticket, home, Some(wake), self.shared.clock().now())?;
             state.stats().loads += 1;
             (lease, state.loads.insert(ticket.flight, cancel))
         };
@@ -145,7 +145,7 @@ impl<K, V> Shared<K, V> {
                 Some(arrival) => self.lock_for(hash, arrival),
                 None => self.lock(hash),
             };
-            for effect in state.flights().step(lease, input) {
+            for effect in state.flights().step(lease, input, self.clock().now()) {
                 match effect {
                     Effect::Store(fill) => {
                         if let Some(arrival) = arrival.take() {
@@ -218,6 +218,8 @@ fn tell<K, V>(effects: Effects<K, Waiter<V>>, ending: &Signal<V>) {
             Effect::Lead(waiter) => drop(waiter.send(Signal::Lead)),
             Effect::Again(waiters) => all(waiters, &Signal::Again),
             Effect::Store(_) | Effect::Release(_) | Effect::CancelLoad => {}
+            // Nothing here is bounded in time yet.
+            Effect::Relent(_) | Effect::Forget(_) | Effect::TimeOut(_) | Effect::Give(..) => {}
         }
     }
 }

@@ -145,6 +145,11 @@ fn wall_now() -> u64 {
     since.as_secs() * 1000 + u64::from(since.subsec_millis())
 }
 
+/// A moment that much later.
+pub fn later(moment: Millis, by: Duration) -> Millis {
+    moment.saturating_add(u64::try_from(by.as_millis()).unwrap_or(NEVER)).min(NEVER)
+}
+
 /// `now + ttl`, where nothing reaches beyond [`NEVER`] and a ttl shorter than a millisecond still lives for one.
 pub fn deadline(now: Millis, ttl: Option<Duration>) -> Millis {
     match ttl {

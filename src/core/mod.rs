@@ -5,8 +5,10 @@
 //! caller, who drops it after unlocking.
 
 pub mod clock;
+pub mod draw;
 pub mod flight;
 pub mod key;
 pub mod memory;
 pub mod policy;
+pub mod resilience;
 pub mod stats;

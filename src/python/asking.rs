@@ -5,7 +5,7 @@
 //! table has changed meanwhile the search starts anew.
 
 use super::errors;
-use super::request::Spot;
+use super::spot::Spot;
 use super::tier::{Object, Tier};
 use crate::core::flight::FlightId;
 use crate::core::memory::Target;

@@ -3,31 +3,34 @@
 //! Nothing happens before the first await: a call that is never awaited takes no lease. The load is a task of the
 //! cache's, on the first caller's loop, in a copy of the first caller's context; callers come and go.
 
-use super::errors;
-use super::lease::{self, Relation};
-use super::reply::{Pending, Step};
-use super::request::{self, Ended, Lookup, Request};
+use super::lease::{self, Wait};
+use super::pending::{Holds, Pending, Step};
+use super::request::{Lookup, Newer, Place, Request};
 use super::seat::{Outcome, Seat, Waiter, Wake};
 use super::state::State;
 use super::tier::Object;
-use super::{copy, lease::Context};
-use crate::core::flight::{FlightId, Home, Lease, Ticket};
+use super::{alarm, copy, effects, errors, task};
+use crate::core::flight::{Awaited, Due, Home, Lease, Life, Refresh, Ticket};
 use pyo3::exceptions::PyStopIteration;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 use std::ptr::null_mut;
 use std::sync::Arc;
 
 enum Stage {
     Fresh,
-    Waiting {
-        ticket: Ticket,
-        seat: Waiter,
-    },
+    Waiting(Waiting),
     /// Loading directly, past the cache: this coroutine is awaited in our place.
     Through(Object),
     Over,
+}
+
+struct Waiting {
+    ticket: Ticket,
+    seat: Waiter,
+    /// When it has waited long enough.
+    timer: Option<Object>,
+    _wait: Option<Wait>,
 }
 
 /// One awaited call.
@@ -35,55 +38,6 @@ pub struct Call {
     request: Arc<Request>,
     state: &'static State,
     stage: Stage,
-}
-
-/// A load that runs as a task.
-pub struct Running {
-    task: Object,
-    /// The loop it runs on.
-    pub event_loop: Object,
-}
-
-impl Running {
-    /// Cancels the task, on whichever loop it lives.
-    pub fn cancel(&self, py: Python<'_>, state: &State, here: Option<&Bound<'_, PyAny>>) {
-        let names = &state.names;
-        let task = self.task.bind(py);
-        let cancelled = if here.is_some_and(|here| here.is(&self.event_loop)) {
-            task.call_method0(&names.cancel)
-        } else {
-            task.getattr(&names.cancel)
-                .and_then(|cancel| self.event_loop.bind(py).call_method1(&names.call_soon_threadsafe, (cancel,)))
-        };
-        // A closed loop runs nothing any more, cancelled or not.
-        drop(cancelled);
-    }
-
-    /// True if its loop is closed or stands still, so that it may never end.
-    pub fn is_stranded(&self, py: Python<'_>, state: &State) -> bool {
-        let event_loop = self.event_loop.bind(py);
-        let says = |name| event_loop.call_method0(name).and_then(|answer| answer.is_truthy());
-        says(&state.names.is_closed).unwrap_or(true) || !says(&state.names.is_running).unwrap_or(false)
-    }
-}
-
-/// Ends a flight whose load is stranded on a dead loop; true if it was.
-pub fn supersede_if_stranded(py: Python<'_>, state: &State, request: &Request, flight: FlightId, here: u64) -> bool {
-    let tier = &request.tier;
-    let running = tier
-        .tasks
-        .lock()
-        .get(&flight.to_bits())
-        .map(|running| (running.event_loop.clone_ref(py), running.task.clone_ref(py)));
-    let Some((event_loop, task)) = running else { return false };
-    if event_loop.as_ptr() as u64 == here || !(Running { task, event_loop }).is_stranded(py, state) {
-        return false;
-    }
-    let effects = tier.memory.lock().flights.supersede(flight);
-    let running = tier.tasks.lock().remove(&flight.to_bits());
-    drop(running);
-    request::run(py, state, tier, flight, effects, |_| Outcome::Again);
-    true
 }
 
 impl Call {
@@ -99,48 +53,95 @@ impl Call {
             return self.through(py);
         }
         loop {
-            let (flight, home) = match self.request.lookup(py)? {
-                Lookup::Hit(value) => return Ok(Step::Return(value)),
-                Lookup::Flying(flight, home) => (flight, home),
-                Lookup::Absent(seen) => {
-                    let here = self.here(py)?;
-                    let lease = self.request.begin(py, seen, home_of(&here), self.request.life);
-                    let seat = self.seat(py, &here)?;
-                    let mut memory = self.request.tier.memory.lock();
-                    let ticket = memory.flights.join(lease.flight, seat.home, seat.clone());
-                    let led = ticket.and_then(|ticket| Some((ticket, memory.flights.lead(ticket, seat.home, None)?)));
-                    drop(memory);
-                    let Some((ticket, lease)) = led else { continue };
-                    return self.load(py, &here, ticket, lease, seat);
+            state.asyncio(py)?;
+            let here = state.running_loop(py);
+            let place = self.place(here.as_ref());
+            let (flight, home) = match (self.request.lookup(py, place)?, &here) {
+                (Lookup::Hit(value, kind, newer), here) => {
+                    match (newer, here) {
+                        (Newer::Lead(lease), Some(here)) => task::run(py, state, &self.request, here, lease, None),
+                        (Newer::Flying(flight), _) => {
+                            let mine = here.as_ref().map_or(0, |here| here.as_ptr() as u64);
+                            if task::supersede_if_stranded(py, state, &self.request, flight, mine) {
+                                continue;
+                            }
+                        }
+                        _ => {}
+                    }
+                    return self.answer(py, value, kind);
                 }
+                (Lookup::Flying(flight, home), _) => (flight, home),
+                (Lookup::Lead(lease), Some(here)) => match self.lead(py, here, lease)? {
+                    Some(step) => return Ok(step),
+                    None => continue,
+                },
+                (Lookup::Lead(_) | Lookup::Nowhere, _) => return Err(errors::no_loop(&self.request.recipe.name)),
             };
-            if let Relation::Own = lease::relation(py, state, &self.request.tier, flight)? {
+            let awaited = lease::awaited(&self.request, flight, home);
+            if lease::is_own(py, state, &awaited)? {
                 return self.through(py);
             }
-            let here = self.here(py)?;
+            let here = here.ok_or_else(|| errors::no_loop(&self.request.recipe.name))?;
             let mine = home_of(&here);
             if home.thread == mine.thread && home.event_loop == 0 {
                 // A blocked call on this very thread: it waits for us to return.
                 return self.through(py);
             }
-            if supersede_if_stranded(py, state, &self.request, flight, mine.event_loop) {
+            if task::supersede_if_stranded(py, state, &self.request, flight, mine.event_loop) {
                 continue;
             }
             let seat = self.seat(py, &here)?;
             let mut memory = self.request.tier.memory.lock();
-            let joined = memory.flights.join(flight, mine, seat.clone());
+            let patience = self.request.patience(&memory, flight);
+            let joined = memory.flights.join(flight, mine, patience, seat.clone());
             if joined.is_some() {
                 memory.entries.stats_mut(self.request.space.group()).coalesced += 1;
             }
             drop(memory);
             if let Some(ticket) = joined {
-                return self.wait(py, ticket, seat);
+                return self.wait_for(py, &here, ticket, seat, &awaited);
             }
         }
     }
 
+    fn place(&self, here: Option<&Bound<'_, PyAny>>) -> Place {
+        let Request { life, refresher, .. } = &*self.request;
+        // What uses its caller's own must not outlive it.
+        let refresh = if *life == Life::Bound && refresher.is_none() { Refresh::InPerson } else { Refresh::Behind };
+        Place { home: here.map(home_of), refresh, life: *life }
+    }
+
+    /// What is there, as this caller gets it.
+    fn answer(&mut self, py: Python<'_>, value: Object, kind: u32) -> PyResult<Step> {
+        match copy::hand_out(value.bind(py), kind) {
+            Ok(own) => Ok(Step::Return(own.unbind())),
+            Err(error) => self.fall_back(py, error),
+        }
+    }
+
+    /// What answers a failed load in the last resort.
+    fn fall_back(&mut self, py: Python<'_>, error: PyErr) -> PyResult<Step> {
+        let made = self.request.fall_back(py, self.state, error)?;
+        match self.state.as_coroutine(&made)? {
+            Some(coroutine) => self.pass(py, coroutine.unbind(), send),
+            None => Ok(Step::Return(made.unbind())),
+        }
+    }
+
+    /// Takes a seat in the flight whose lease this caller has taken, and starts the load; `None` if it is over already.
+    fn lead(&mut self, py: Python<'_>, here: &Bound<'_, PyAny>, lease: Lease) -> PyResult<Option<Step>> {
+        let seat = self.seat(py, here)?;
+        let now = self.request.tier.clock.now();
+        let mut memory = self.request.tier.memory.lock();
+        let patience = self.request.patience(&memory, lease.flight);
+        let ticket = memory.flights.join(lease.flight, seat.home, patience, seat.clone());
+        let led = ticket.and_then(|ticket| Some((ticket, memory.flights.lead(ticket, seat.home, None, now)?)));
+        drop(memory);
+        let Some((ticket, lease)) = led else { return Ok(None) };
+        self.load(py, here, ticket, lease, seat).map(Some)
+    }
+
     fn here<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.state.asyncio(py)?;
         self.state.running_loop(py).ok_or_else(|| errors::no_loop(&self.request.recipe.name))
     }
 
@@ -150,28 +151,45 @@ impl Call {
         Ok(Seat::new(Wake::Future { future, event_loop: here.clone().unbind() }, home_of(here)))
     }
 
+    /// Suspends, but not for longer than this caller's patience, and known to whoever looks for circles.
+    fn wait_for(
+        &mut self,
+        py: Python<'_>,
+        here: &Bound<'_, PyAny>,
+        ticket: Ticket,
+        seat: Waiter,
+        awaited: &Awaited,
+    ) -> PyResult<Step> {
+        let at = self.request.tier.memory.lock().flights.patience(ticket);
+        let timer = alarm::set(self.state, &self.request.tier, here, Due::Waiter(ticket), at)?;
+        let wait = Wait::of_load(py, self.state, awaited)?;
+        self.wait(py, Waiting { ticket, seat, timer, _wait: wait })
+    }
+
     /// Suspends on the seat's future.
-    fn wait(&mut self, py: Python<'_>, ticket: Ticket, seat: Waiter) -> PyResult<Step> {
-        let Wake::Future { future, .. } = &seat.wake else {
+    fn wait(&mut self, py: Python<'_>, waiting: Waiting) -> PyResult<Step> {
+        let Wake::Future { future, .. } = &waiting.seat.wake else {
             return Err(errors::load_ended(py, &self.request.recipe.name));
         };
         let future = future.clone_ref(py);
         // What `await future` does first: the task checks this flag on whatever is yielded to it.
         future.bind(py).setattr(&self.state.names._asyncio_future_blocking, true)?;
-        self.stage = Stage::Waiting { ticket, seat };
+        self.stage = Stage::Waiting(waiting);
         Ok(Step::Yield(future))
     }
 
     fn settle(&mut self, py: Python<'_>, ticket: Ticket, outcome: Outcome) -> PyResult<Step> {
         match outcome {
-            Outcome::Value(value, kind) => Ok(Step::Return(copy::hand_out(value.bind(py), kind)?.unbind())),
-            Outcome::Error(error) => Err(PyErr::from_value(error.into_bound(py))),
-            Outcome::Ended => Err(errors::load_ended(py, &self.request.recipe.name)),
+            Outcome::Value(value, kind) => self.answer(py, value, kind),
+            Outcome::Error(error) => self.fall_back(py, PyErr::from_value(error.into_bound(py))),
+            Outcome::Ended => self.fall_back(py, errors::load_ended(py, &self.request.recipe.name)),
+            Outcome::TimedOut => self.fall_back(py, self.request.timed_out(py)),
             Outcome::Again => self.begin(py),
             Outcome::Lead => {
                 let here = self.here(py)?;
                 let seat = self.seat(py, &here)?;
-                let led = self.request.tier.memory.lock().flights.lead(ticket, seat.home, Some(seat.clone()));
+                let now = self.request.tier.clock.now();
+                let led = self.request.tier.memory.lock().flights.lead(ticket, seat.home, Some(seat.clone()), now);
                 match led {
                     Some(lease) => {
                         self.request.took_over();
@@ -183,7 +201,7 @@ impl Call {
         }
     }
 
-    /// Calls the loader and lets its coroutine run as a task.
+    /// Starts the load and waits for it, if it has to be waited for.
     fn load(
         &mut self,
         py: Python<'_>,
@@ -192,39 +210,14 @@ impl Call {
         lease: Lease,
         seat: Waiter,
     ) -> PyResult<Step> {
-        let started = self.start(py, here, lease, &seat);
-        let over = match &started {
-            Ok(over) => over.as_ref().map(Ok),
-            Err(error) => Some(Err(error.value(py).clone().into_any())),
-        };
-        if let Some(result) = over {
-            finish(py, self.state, &self.request, Ended { lease, result, starter: Some(&seat) });
-        }
+        task::run(py, self.state, &self.request, here, lease, Some(&seat));
         match seat.take() {
             Some(outcome) => self.settle(py, ticket, outcome),
-            None => self.wait(py, ticket, seat),
+            None => {
+                let awaited = lease::awaited(&self.request, ticket.flight, seat.home);
+                self.wait_for(py, here, ticket, seat, &awaited)
+            }
         }
-    }
-
-    /// Starts the load; a loader that answers at once gives its value.
-    fn start<'py>(
-        &self,
-        py: Python<'py>,
-        here: &Bound<'py, PyAny>,
-        lease: Lease,
-        seat: &Waiter,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let (state, request) = (self.state, &self.request);
-        let context = lease::context(py, state, &request.tier, lease.flight, &request.recipe.name)?;
-        let made = context.within(|| request.loader.call(py))??;
-        let Some(coroutine) = state.as_coroutine(&made)? else { return Ok(Some(made)) };
-        let task = create_task(state, here, &coroutine, &context, &request.recipe.name)?;
-        let running = Running { task: task.clone().unbind(), event_loop: here.clone().unbind() };
-        let replaced = request.tier.tasks.lock().insert(lease.flight.to_bits(), running);
-        drop(replaced);
-        let done = LoadDone { request: request.clone(), state, lease, starter: seat.clone() };
-        task.call_method1(&state.names.add_done_callback, (Bound::new(py, done)?,))?;
-        Ok(None)
     }
 
     /// Past the cache: the loader's own coroutine is awaited in our place.
@@ -250,6 +243,18 @@ impl Call {
     }
 }
 
+/// What is shared with a load that runs, or with a flight, is theirs too, and they are alive.
+impl Holds for Call {
+    fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+        let stage = match &self.stage {
+            Stage::Waiting(Waiting { seat, .. }) => Arc::strong_count(seat) > 1 || seat.visit(visit),
+            Stage::Through(coroutine) => visit(coroutine),
+            Stage::Fresh | Stage::Over => true,
+        };
+        stage && (Arc::strong_count(&self.request) > 1 || self.request.visit(visit))
+    }
+}
+
 impl Pending for Call {
     fn is_untouched(&self) -> bool {
         matches!(self.stage, Stage::Fresh)
@@ -262,9 +267,14 @@ impl Pending for Call {
     fn resume(&mut self, py: Python<'_>) -> PyResult<Step> {
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Fresh => self.begin(py),
-            Stage::Waiting { ticket, seat } => match seat.take() {
-                Some(outcome) => self.settle(py, ticket, outcome),
-                None => self.wait(py, ticket, seat),
+            Stage::Waiting(mut waiting) => match waiting.seat.take() {
+                Some(outcome) => {
+                    alarm::cancel(py, self.state, waiting.timer.take());
+                    let ticket = waiting.ticket;
+                    drop(waiting);
+                    self.settle(py, ticket, outcome)
+                }
+                None => self.wait(py, waiting),
             },
             Stage::Through(coroutine) => self.pass(py, coroutine, send),
             Stage::Over => Err(errors::load_ended(py, &self.request.recipe.name)),
@@ -290,9 +300,10 @@ impl Pending for Call {
 
     fn abandon(&mut self, py: Python<'_>) {
         match std::mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Waiting { ticket, .. } => {
+            Stage::Waiting(Waiting { ticket, timer, .. }) => {
+                alarm::cancel(py, self.state, timer);
                 let effects = self.request.tier.memory.lock().flights.leave(ticket);
-                request::run(py, self.state, &self.request.tier, ticket.flight, effects, |_| Outcome::Ended);
+                effects::run(py, self.state, &self.request.tier, ticket.flight, effects, |_| Outcome::Ended);
             }
             Stage::Through(coroutine) => {
                 if let Err(error) = coroutine.bind(py).call_method0("close") {
@@ -302,24 +313,6 @@ impl Pending for Call {
             Stage::Fresh | Stage::Over => {}
         }
     }
-}
-
-fn create_task<'py>(
-    state: &State,
-    here: &Bound<'py, PyAny>,
-    coroutine: &Bound<'py, PyAny>,
-    context: &Context<'py>,
-    name: &str,
-) -> PyResult<Bound<'py, PyAny>> {
-    let options = PyDict::new(here.py());
-    options.set_item(&state.names.context, &context.0)?;
-    options.set_item(&state.names.name, name)?;
-    let made = here.call_method(&state.names.create_task, (coroutine,), Some(&options));
-    if made.is_err() {
-        // A loop that is closing takes no task; the coroutine must not complain that nobody awaited it.
-        coroutine.call_method0("close")?;
-    }
-    made
 }
 
 /// This thread and the loop on it.
@@ -347,36 +340,4 @@ fn returned(py: Python<'_>, error: PyErr) -> PyResult<Step> {
         return Ok(Step::Return(error.value(py).getattr("value")?.unbind()));
     }
     Err(error)
-}
-
-/// Reports the end of a load. An error of the user's callables has been laid into the starter's seat with it.
-fn finish<'py>(py: Python<'py>, state: &State, request: &Request, ended: Ended<'_, 'py>) {
-    drop(request.finish(py, state, ended));
-}
-
-/// What a load's task calls when it is done.
-#[pyclass(frozen, module = "samovar._core")]
-pub struct LoadDone {
-    request: Arc<Request>,
-    state: &'static State,
-    lease: Lease,
-    starter: Waiter,
-}
-
-#[pymethods]
-impl LoadDone {
-    fn __call__(&self, py: Python<'_>, task: &Bound<'_, PyAny>) {
-        let key = self.lease.flight.to_bits();
-        let mut tasks = self.request.tier.tasks.lock();
-        let ours = tasks.get(&key).is_some_and(|running| running.task.is(task));
-        let running = if ours { tasks.remove(&key) } else { None };
-        drop(tasks);
-        drop(running);
-        let result = match task.call_method0(&self.state.names.result) {
-            Ok(value) => Ok(value),
-            Err(error) => Err(error.into_value(py).into_bound(py).into_any()),
-        };
-        let result = result.as_ref().map_err(Clone::clone);
-        finish(py, self.state, &self.request, Ended { lease: self.lease, result, starter: Some(&self.starter) });
-    }
 }

@@ -3,15 +3,16 @@
 //! A thread never waits for itself: what is being loaded on this very thread, blocked or by its event loop, is loaded
 //! directly, and the conditional store decides whose value stays.
 
-use super::asyncio::supersede_if_stranded;
 use super::copy::{self, Mode};
+use super::effects;
 use super::errors;
-use super::lease::{self, Relation};
-use super::request::{self, Ended, Lookup, Request};
+use super::lease::{self, Wait};
+use super::request::{Ended, Lookup, Newer, Place, Request};
 use super::seat::{Outcome, Seat, Waiter, Wake};
 use super::state::State;
+use super::task::supersede_if_stranded;
 use super::tier::Object;
-use crate::core::flight::{FlightId, Home, Lease, Life, Ticket};
+use crate::core::flight::{Awaited, Due, Home, Lease, Life, Refresh, Ticket};
 use parking_lot::Condvar;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
@@ -27,22 +28,24 @@ pub fn answer(py: Python<'_>, state: &'static State, request: &Request) -> PyRes
         return plain_value(request.loader.call(py)?, request);
     }
     loop {
-        let (flight, home) = match request.lookup(py)? {
-            Lookup::Hit(value) => return Ok(value),
-            Lookup::Flying(flight, home) => (flight, home),
-            Lookup::Absent(seen) => {
-                let lease = request.begin(py, seen, here(), Life::Steady);
-                return load(py, state, request, lease);
+        let place = Place { home: Some(here()), refresh: Refresh::InPerson, life: Life::Steady };
+        let (flight, home) = match request.lookup(py, place)? {
+            Lookup::Hit(_, _, Newer::Flying(flight)) if supersede_if_stranded(py, state, request, flight, 0) => {
+                continue;
             }
+            Lookup::Hit(value, kind, _) => return settle(py, state, request, value, kind),
+            Lookup::Flying(flight, home) => (flight, home),
+            Lookup::Lead(lease) => return load(py, state, request, lease),
+            Lookup::Nowhere => continue,
         };
-        let own = matches!(lease::relation(py, state, &request.tier, flight)?, Relation::Own);
-        if own || home.thread == here().thread {
+        let awaited = lease::awaited(request, flight, home);
+        if lease::is_own(py, state, &awaited)? || state.waits.lock().needs(&awaited, here().thread) {
             return plain_value(request.loader.call(py)?, request);
         }
         if supersede_if_stranded(py, state, request, flight, 0) {
             continue;
         }
-        if let Some(answer) = wait(py, state, request, flight)? {
+        if let Some(answer) = wait(py, state, request, &awaited)? {
             return Ok(answer);
         }
     }
@@ -55,18 +58,36 @@ fn here() -> Home {
 
 /// Runs the loader on this thread.
 fn load(py: Python<'_>, state: &'static State, request: &Request, lease: Lease) -> PyResult<Object> {
-    let called = lease::context(py, state, &request.tier, lease.flight, &request.recipe.name)
+    let called = lease::context(py, state, request, lease.flight)
         .and_then(|context| context.within(|| request.loader.call(py)))
         .and_then(|result| plain_value(result?, request));
     let result = match &called {
         Ok(value) => Ok(value.bind(py)),
         Err(error) => Err(error.value(py).clone().into_any()),
     };
-    request.finish(py, state, Ended { lease, result, starter: None })?;
-    let value = called?;
-    // Where readers are promised copies, whoever started the load is a reader too.
-    let kind = if request.recipe.copy == Mode::Deep { copy::DEEP } else { copy::SHARE };
-    Ok(copy::hand_out(value.bind(py), kind)?.unbind())
+    let old = request.finish(py, state, Ended { lease, result, starter: None })?;
+    match (called, old) {
+        (Ok(value), _) => {
+            // Where readers are promised copies, whoever started the load is a reader too.
+            let kind = if request.recipe.copy == Mode::Deep { copy::DEEP } else { copy::SHARE };
+            Ok(copy::hand_out(value.bind(py), kind)?.unbind())
+        }
+        (Err(_), Some((value, kind))) => settle(py, state, request, value, kind),
+        (Err(error), None) => fall_back(py, state, request, error),
+    }
+}
+
+/// What is there, as this caller gets it.
+fn settle(py: Python<'_>, state: &State, request: &Request, value: Object, kind: u32) -> PyResult<Object> {
+    match copy::hand_out(value.bind(py), kind) {
+        Ok(own) => Ok(own.unbind()),
+        Err(error) => fall_back(py, state, request, error),
+    }
+}
+
+/// What answers a failed load in the last resort.
+fn fall_back(py: Python<'_>, state: &State, request: &Request, error: PyErr) -> PyResult<Object> {
+    plain_value(request.fall_back(py, state, error)?, request)
 }
 
 /// A coroutine is no value for a blocking caller.
@@ -83,21 +104,26 @@ fn plain_value(made: Bound<'_, PyAny>, request: &Request) -> PyResult<Object> {
 }
 
 /// Waits for somebody else's load; `None` means look again.
-fn wait(py: Python<'_>, state: &'static State, request: &Request, flight: FlightId) -> PyResult<Option<Object>> {
+fn wait(py: Python<'_>, state: &'static State, request: &Request, awaited: &Awaited) -> PyResult<Option<Object>> {
+    let flight = awaited.load.flight;
     let tier = &request.tier;
     let seat = Seat::new(Wake::Thread(Condvar::new()), here());
     let mut memory = tier.memory.lock();
-    let Some(ticket) = memory.flights.join(flight, seat.home, seat.clone()) else { return Ok(None) };
+    let patience = request.patience(&memory, flight);
+    let Some(ticket) = memory.flights.join(flight, seat.home, patience, seat.clone()) else { return Ok(None) };
     memory.entries.stats_mut(request.space.group()).coalesced += 1;
     drop(memory);
-    match rest(py, state, request, ticket, &seat)? {
-        Outcome::Value(value, kind) => Ok(Some(copy::hand_out(value.bind(py), kind)?.unbind())),
-        Outcome::Error(error) => Err(PyErr::from_value(error.into_bound(py))),
-        Outcome::Ended => Err(errors::load_ended(py, &request.recipe.name)),
+    let _waits = (Wait::of_load(py, state, awaited)?, Wait::of_thread(state, seat.home.thread, awaited));
+    match rest(py, state, request, (ticket, awaited), &seat)? {
+        Outcome::Value(value, kind) => settle(py, state, request, value, kind).map(Some),
+        Outcome::Error(error) => fall_back(py, state, request, PyErr::from_value(error.into_bound(py))).map(Some),
+        Outcome::Ended => fall_back(py, state, request, errors::load_ended(py, &request.recipe.name)).map(Some),
+        Outcome::TimedOut => fall_back(py, state, request, request.timed_out(py)).map(Some),
         Outcome::Again => Ok(None),
         Outcome::Lead => {
             let seat = Seat::new(Wake::Thread(Condvar::new()), here());
-            let led = tier.memory.lock().flights.lead(ticket, seat.home, Some(seat));
+            let now = tier.clock.now();
+            let led = tier.memory.lock().flights.lead(ticket, seat.home, Some(seat), now);
             let Some(lease) = led else { return Ok(None) };
             request.took_over();
             load(py, state, request, lease).map(Some)
@@ -106,16 +132,36 @@ fn wait(py: Python<'_>, state: &'static State, request: &Request, flight: Flight
 }
 
 /// Blocks until there is an outcome, a signal, or a load that can no longer end.
-fn rest(py: Python<'_>, state: &State, request: &Request, ticket: Ticket, seat: &Waiter) -> PyResult<Outcome> {
+fn rest(
+    py: Python<'_>,
+    state: &State,
+    request: &Request,
+    (ticket, awaited): (Ticket, &Awaited),
+    seat: &Waiter,
+) -> PyResult<Outcome> {
+    let leave = || {
+        let effects = request.tier.memory.lock().flights.leave(ticket);
+        effects::run(py, state, &request.tier, ticket.flight, effects, |_| Outcome::Ended);
+    };
     loop {
-        seat.wait(py, PATIENCE);
+        let due = request.tier.memory.lock().flights.patience(ticket);
+        let left = Duration::from_millis(due.saturating_sub(request.tier.clock.now()));
+        if left.is_zero() {
+            effects::expire(py, state, &request.tier, Due::Waiter(ticket));
+        }
+        // Who has nothing to be relieved by goes on waiting.
+        seat.wait(py, if left.is_zero() { PATIENCE } else { left.min(PATIENCE) });
         if let Some(outcome) = seat.take() {
             return Ok(outcome);
         }
         if let Err(interrupt) = py.check_signals() {
-            let effects = request.tier.memory.lock().flights.leave(ticket);
-            request::run(py, state, &request.tier, ticket.flight, effects, |_| Outcome::Ended);
+            leave();
             return Err(interrupt);
+        }
+        if state.waits.lock().needs(awaited, seat.home.thread) {
+            // Somebody it waits for waits for this thread by now: whoever looks again sees it.
+            leave();
+            return Ok(Outcome::Again);
         }
         supersede_if_stranded(py, state, request, ticket.flight, 0);
     }

@@ -4,18 +4,22 @@
 //! face calls them as they are. Those that have to be fast are in `cache_methods`.
 
 use super::asyncio::Call;
-use super::copy::{self, Mode};
+use super::copy;
+use super::events::{Details, Kind};
 use super::keys;
 use super::options::{self, shown};
 use super::owner::TierOwner;
-use super::reply;
-use super::request::{Kept, Loader, Recipe, Request, Spot, Ttl};
+use super::pending;
+use super::recipe::{Kept, Loader, Recipe};
+use super::request::Request;
+use super::rulebook::{self, Rulebook};
+use super::spot::{Current, Spot};
 use super::state::State;
 use super::tier::{Object, Space, Tier, Weigher};
 use super::{blocking, clock, errors, views};
 use crate::core::clock::{NEVER, deadline};
-use crate::core::flight::Life;
-use crate::core::memory::{Capacity, RegionId, Target, mix};
+use crate::core::flight::{Life, Refresh};
+use crate::core::memory::{Capacity, RegionId, Served, Target, mix};
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -36,10 +40,10 @@ pub struct CacheCore {
     pub space: Arc<Space>,
     /// The module's state.
     pub state: &'static State,
-    /// What a ttl that is left out means.
-    pub ttl: Option<Duration>,
-    /// What to do about copies.
-    pub copy: Mode,
+    /// How values are kept where a call says nothing else.
+    pub recipe: Arc<Recipe>,
+    /// The same as Python knows it.
+    policy: Object,
 }
 
 /// The same cache, for callers that do not await.
@@ -66,13 +70,24 @@ impl CacheCore {
         keys::named(&key_name(key)?, &self.space)
     }
 
-    /// A ttl as given, or the policy's if left out.
-    pub fn ttl_of(&self, given: &Bound<'_, PyAny>) -> PyResult<Option<Duration>> {
-        if given.is(PyEllipsis::get(given.py())) { Ok(self.ttl) } else { options::ttl(given, "ttl", true) }
+    /// A ttl as given, or that of the key's policy if left out.
+    pub fn ttl_of(&self, given: &Bound<'_, PyAny>, key: &Bound<'_, PyAny>) -> PyResult<Option<Duration>> {
+        if !given.is(PyEllipsis::get(given.py())) {
+            return options::ttl(given, "ttl", true);
+        }
+        Ok(self.recipe_of(key)?.policy.ttl)
+    }
+
+    /// How values of a key are kept.
+    fn recipe_of(&self, key: &Bound<'_, PyAny>) -> PyResult<Arc<Recipe>> {
+        if !self.tier.has_rules() {
+            return Ok(self.recipe.clone());
+        }
+        rulebook::recipe_for(key.py(), &self.tier, &self.recipe, key_name(key)?.to_str()?)
     }
 
     fn kept(&self, value: &Bound<'_, PyAny>, ttl: Option<Duration>) -> PyResult<Kept> {
-        let (stored, kind) = copy::isolate(value, self.copy)?;
+        let (stored, kind) = copy::isolate(value, self.recipe.copy)?;
         let stores = ttl != Some(Duration::ZERO) && !self.space.is_disabled();
         let weight = if stores { self.tier.weigh(&stored)? } else { 1 };
         Ok(Kept { value: stored.unbind(), kind, ttl: stores.then_some(ttl), weight })
@@ -88,19 +103,12 @@ impl CacheCore {
         self.spot(key)?.put(py, &self.tier, &self.space, self.kept(value, ttl)?)
     }
 
-    /// The served value at a spot, its copy kind and its slot. Not a use.
-    fn served(&self, py: Python<'_>, spot: &Spot) -> PyResult<Option<(Object, u32, Target)>> {
-        let (found, _) = spot.locate(py, &self.tier)?;
-        let memory = self.tier.memory.lock();
-        let id = found.filter(|_| !self.space.is_disabled()).and_then(|found| memory.entries.resolve(found));
-        let id = id.filter(|&id| memory.entries.is_served(id, |end| self.tier.clock.has_come(end)));
-        Ok(id.and_then(|id| {
-            let found = memory.entries.peek(id)?;
-            Some((found.value.clone_ref(py), found.tag, memory.entries.target(id)))
-        }))
+    /// What is served under a name, for methods that are no use of it.
+    fn served(&self, py: Python<'_>, spot: &Spot) -> PyResult<Option<Current>> {
+        spot.served(py, &self.tier, &self.space)
     }
 
-    /// A hit by name: an owned reference, or null for a miss. Counts either.
+    /// A hit by name: an owned reference, or null. Nothing is counted then: it is a miss, or a hit that somebody listens to.
     #[inline(always)]
     pub fn hit(&self, key: *mut ffi::PyObject) -> (*mut ffi::PyObject, u32) {
         // SAFETY: `key` is an exact str and the interpreter is held; comparing two of them runs no Python.
@@ -108,17 +116,64 @@ impl CacheCore {
             let hash = mix(super::args::hash_str(key), self.space.read_salt());
             let mut memory = self.tier.memory.lock();
             let same = |held: &Object| super::args::same_plain(held.as_ptr(), key);
-            if let Some(found) = memory.entries.hit(hash, same, |end| self.tier.clock.has_come(end)) {
-                let (value, kind) = (found.value.as_ptr(), found.tag);
-                ffi::Py_INCREF(value);
-                return (value, kind);
-            }
-            memory.entries.stats_mut(self.space.group()).misses += 1;
-            (null_mut(), 0)
+            let Some(found) = memory.entries.hit_fresh(hash, same, |end| self.tier.clock.has_come(end)) else {
+                return (null_mut(), 0);
+            };
+            let (value, kind) = (found.value.as_ptr(), found.tag);
+            ffi::Py_INCREF(value);
+            (value, kind)
         }
     }
 
-    fn request(&self, key: &Bound<'_, PyAny>, factory: &Bound<'_, PyAny>, ttl: Option<Duration>) -> PyResult<Request> {
+    /// Counts what [`hit`](Self::hit) has not found, where nobody listens: nobody knows it, or it is known that there is
+    /// nothing.
+    #[cold]
+    pub fn count_miss(&self, key: *mut ffi::PyObject) {
+        // SAFETY: as in `hit`.
+        let hash = unsafe { mix(super::args::hash_str(key), self.space.read_salt()) };
+        // SAFETY: as in `hit`.
+        let same = |held: &Object| unsafe { super::args::same_plain(held.as_ptr(), key) };
+        let now = self.tier.clock.now();
+        let mut memory = self.tier.memory.lock();
+        let id = memory.entries.find(hash, same);
+        let known = id
+            .filter(|&id| memory.entries.sight(id).is_some_and(|sight| sight.negative && now < sight.span.fresh_until));
+        match known {
+            Some(id) => drop(memory.entries.serve(id, Served::Negative)),
+            None => memory.entries.stats_mut(self.space.group()).misses += 1,
+        }
+    }
+
+    /// Hit or miss by name, counted and told; a value is the caller's own.
+    pub fn look<'py>(&self, key: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = key.py();
+        // SAFETY: exact str objects; comparing two of them runs no Python.
+        let (hash, same) = unsafe {
+            let hash = mix(super::args::hash_str(key.as_ptr()), self.space.salt());
+            (hash, |held: &Object| super::args::same_plain(held.as_ptr(), key.as_ptr()))
+        };
+        let mut memory = self.tier.memory.lock();
+        let on = !self.space.is_disabled();
+        let found = if on { memory.entries.hit_fresh(hash, same, |end| self.tier.clock.has_come(end)) } else { None };
+        let found = found.map(|found| (found.value.clone_ref(py), found.tag));
+        drop(memory);
+        if found.is_none() {
+            self.count_miss(key.as_ptr());
+        }
+        let kind = if found.is_some() { Kind::Hit } else { Kind::Miss };
+        let value = found.map(|(value, kind)| copy::hand_out(value.bind(py), kind)).transpose()?;
+        if self.tier.listeners.hear(kind) {
+            self.tier.tell(py, kind, &self.space, Some((hash, key.as_any().as_unbound())), Details::default());
+        }
+        Ok(value)
+    }
+
+    fn request(
+        &self,
+        key: &Bound<'_, PyAny>,
+        factory: &Bound<'_, PyAny>,
+        policy: &Bound<'_, PyAny>,
+    ) -> PyResult<Request> {
         if !factory.is_callable() {
             return Err(PyTypeError::new_err(format!(
                 "factory of {} must be a function that loads the value, not {}",
@@ -127,7 +182,7 @@ impl CacheCore {
             )));
         }
         let name = key_name(key)?.to_str()?.to_owned();
-        let recipe = Recipe { ttl: Ttl::Fixed(ttl), cache_if: None, copy: self.copy, name };
+        let recipe = super::decorate::recipe(policy, name)?;
         Ok(Request {
             tier: self.tier.clone(),
             spot: self.spot(key)?,
@@ -139,9 +194,12 @@ impl CacheCore {
                 names: None,
                 bound: Default::default(),
             },
+            refresher: None,
             recipe: Arc::new(recipe),
             life: Life::Shared,
             refresh: false,
+            began: Default::default(),
+            behind: Default::default(),
         })
     }
 }
@@ -162,37 +220,54 @@ pub fn key_name<'py>(key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> 
 #[pymethods]
 impl CacheCore {
     #[new]
-    #[pyo3(signature = (state, name, memory, ttl, copy, path, parent))]
+    #[pyo3(signature = (state, name, memory, policy, path, parent))]
     #[allow(clippy::too_many_arguments, reason = "one call in samovar/_cache.py")]
     fn new(
         py: Python<'_>,
         state: &Bound<'_, super::StateHandle>,
         name: String,
         memory: Option<MemoryOptions<'_>>,
-        ttl: &Bound<'_, PyAny>,
-        copy: &Bound<'_, PyAny>,
+        policy: &Bound<'_, PyAny>,
         path: &str,
         parent: Option<&Bound<'_, CacheCore>>,
     ) -> PyResult<Self> {
-        let copy = Mode::parse(copy).ok_or_else(|| bad_copy(copy))?;
-        let ttl = options::ttl(ttl, "ttl", false)?;
+        let recipe = Arc::new(super::decorate::recipe(policy, name.clone())?);
         let (tier, owner) = match parent {
             Some(parent) => (parent.get().tier.clone(), parent.get().owner.clone_ref(py)),
             None => {
                 let memory = memory.ok_or_else(|| PyTypeError::new_err("memory options are needed"))?;
                 let weigher = memory.weigher.as_ref().map_or(Weigher::Native, |own| Weigher::Own(own.clone().unbind()));
                 let (bound, eviction) = (memory.bound(), memory.eviction.parse()?);
-                let tier = Tier::new(name, bound, eviction, weigher, clock::shared().clone());
+                let tier = Tier::new(state.get().0, name, bound, eviction, weigher, clock::shared().clone());
                 (tier.clone(), Py::new(py, TierOwner { tier })?)
             }
         };
         let space = tier.names(path);
-        Ok(CacheCore { tier, owner, space, state: state.get().0, ttl, copy })
+        Ok(CacheCore { tier, owner, space, state: state.get().0, recipe, policy: policy.clone().unbind() })
     }
 
     /// The owner answers for the entries; every face of the cache leads to it.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.policy)?;
+        self.recipe.objects().try_for_each(|object| visit.call(object))?;
         visit.call(&self.owner)
+    }
+
+    /// The cache's policy.
+    #[getter]
+    fn _policy(&self, py: Python<'_>) -> Object {
+        self.policy.clone_ref(py)
+    }
+
+    /// The policy of a key, for those who lay another over it.
+    fn _policy_of(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Object> {
+        Ok(self.recipe_of(key)?.source.clone_ref(py))
+    }
+
+    /// Patterns with a policy each, the first that fits counts; in force at once, here and in all namespaces.
+    fn _set_rules(&self, rules: Vec<(String, Object)>) -> PyResult<()> {
+        self.tier.set_rules(Rulebook::new(rules)?);
+        Ok(())
     }
 
     #[getter]
@@ -216,7 +291,7 @@ impl CacheCore {
         value: &Bound<'_, PyAny>,
         ttl: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        self.put(py, key, value, self.ttl_of(ttl)?)
+        self.put(py, key, value, self.ttl_of(ttl, key)?)
     }
 
     fn _add(
@@ -226,7 +301,7 @@ impl CacheCore {
         value: &Bound<'_, PyAny>,
         ttl: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
-        let (spot, kept) = (self.spot(key)?, self.kept(value, self.ttl_of(ttl)?)?);
+        let (spot, kept) = (self.spot(key)?, self.kept(value, self.ttl_of(ttl, key)?)?);
         let absent = self.served(py, &spot)?.is_none();
         let stores = kept.ttl.is_some();
         if absent && stores {
@@ -242,7 +317,7 @@ impl CacheCore {
         value: &Bound<'_, PyAny>,
         ttl: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
-        let (spot, kept) = (self.spot(key)?, self.kept(value, self.ttl_of(ttl)?)?);
+        let (spot, kept) = (self.spot(key)?, self.kept(value, self.ttl_of(ttl, key)?)?);
         let present = self.served(py, &spot)?.is_some();
         // What must not be stored removes what is there, so that no older value comes back.
         if present || self.space.is_disabled() {
@@ -256,9 +331,8 @@ impl CacheCore {
     }
 
     fn _touch(&self, py: Python<'_>, key: &Bound<'_, PyAny>, ttl: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let (spot, ttl) = (self.spot(key)?, self.ttl_of(ttl)?);
-        let Some((value, _, target)) = self.served(py, &spot)? else { return Ok(false) };
-        drop(value);
+        let (spot, ttl) = (self.spot(key)?, self.ttl_of(ttl, key)?);
+        let Some(Current { target, .. }) = self.served(py, &spot)? else { return Ok(false) };
         if ttl == Some(Duration::ZERO) {
             return spot.delete(py, &self.tier, &self.space);
         }
@@ -282,11 +356,9 @@ impl CacheCore {
 
     /// Seconds left; infinity without expiry, None if it is not there.
     fn _ttl(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
-        let Some((_value, _, target)) = self.served(py, &self.spot(key)?)? else { return Ok(None) };
-        let memory = self.tier.memory.lock();
-        let ends = memory.entries.resolve(target).map(|id| memory.entries.life(id).1);
-        let left = |ends| if ends == NEVER { f64::INFINITY } else { (ends - self.tier.clock.now()) as f64 / 1000.0 };
-        Ok(ends.map(left))
+        let Some(Current { deadline, .. }) = self.served(py, &self.spot(key)?)? else { return Ok(None) };
+        let left = deadline.saturating_sub(self.tier.clock.now());
+        Ok(Some(if deadline == NEVER { f64::INFINITY } else { left as f64 / 1000.0 }))
     }
 
     fn _incr(
@@ -301,8 +373,8 @@ impl CacheCore {
             return Err(PyTypeError::new_err(text));
         }
         let spot = self.spot(key)?;
-        let Some((value, _, target)) = self.served(py, &spot)? else {
-            self.put(py, key, by, self.ttl_of(ttl)?)?;
+        let Some(Current { value, deadline, .. }) = self.served(py, &spot)? else {
+            self.put(py, key, by, self.ttl_of(ttl, key)?)?;
             return Ok(by.clone().unbind());
         };
         let value = value.into_bound(py);
@@ -314,10 +386,12 @@ impl CacheCore {
             )));
         }
         let sum = value.add(by)?;
-        let life = self.tier.memory.lock().entries.resolve(target).map(|_| ());
-        let left = self._ttl(py, key)?.filter(|left| left.is_finite() && life.is_some());
-        let ttl = if ttl.is(PyEllipsis::get(py)) { left.map(Duration::from_secs_f64) } else { self.ttl_of(ttl)? };
-        self.put(py, key, &sum, ttl)?;
+        if ttl.is(PyEllipsis::get(py)) {
+            // A counter ends when it would have ended, however often it is incremented.
+            spot.put_until(py, &self.tier, &self.space, self.kept(&sum, None)?, deadline)?;
+        } else {
+            spot.put(py, &self.tier, &self.space, self.kept(&sum, self.ttl_of(ttl, key)?)?)?;
+        }
         Ok(sum.unbind())
     }
 
@@ -326,25 +400,47 @@ impl CacheCore {
         for key in keys.try_iter()? {
             let given = key?;
             let key = key_name(&given)?;
-            let (value, kind) = self.hit(key.as_ptr());
-            if !value.is_null() {
-                // SAFETY: the hit gave us a reference.
-                let value = unsafe { Bound::from_owned_ptr(py, value) };
-                found.set_item(given, copy::hand_out(&value, kind)?)?;
+            if let Some(value) = self.look(&key)? {
+                found.set_item(given, value)?;
             }
         }
         Ok(found)
     }
 
     fn _set_many(&self, py: Python<'_>, items: &Bound<'_, PyAny>, ttl: &Bound<'_, PyAny>) -> PyResult<()> {
-        let ttl = self.ttl_of(ttl)?;
         // All keys are checked before the first is stored: a bad one leaves nothing half done.
         let mut wanted = Vec::new();
         for key in items.try_iter()? {
             let key = key?;
-            wanted.push((self.spot(&key)?, self.kept(&items.get_item(&key)?, ttl)?));
+            wanted.push((self.spot(&key)?, self.kept(&items.get_item(&key)?, self.ttl_of(ttl, &key)?)?));
         }
         wanted.into_iter().try_for_each(|(spot, kept)| spot.put(py, &self.tier, &self.space, kept))
+    }
+
+    /// Notes that there is nothing under these names, all of which are checked before the first is noted.
+    fn _set_missing(&self, py: Python<'_>, keys: &Bound<'_, PyAny>, ttl: &Bound<'_, PyAny>) -> PyResult<()> {
+        let given = if ttl.is(PyEllipsis::get(py)) { None } else { options::ttl(ttl, "ttl", false)? };
+        let not_found = self.state.not_found(py)?;
+        let mut wanted = Vec::new();
+        for key in keys.try_iter()? {
+            let key = key?;
+            let Some(ttl) = given.or(self.recipe_of(&key)?.policy.negative_ttl) else {
+                let text = format!("invalid ttl: {}; give ttl=, or the cache Policy(negative_ttl=...)", shown(ttl));
+                return Err(errors::config(py, text));
+            };
+            let error = not_found.call1((format!("nothing is under {}", shown(&key)),))?.unbind();
+            wanted.push((self.spot(&key)?, Kept::nothing(error, ttl)));
+        }
+        for (spot, mut kept) in wanted {
+            kept.ttl = kept.ttl.filter(|_| !self.space.is_disabled());
+            spot.put(py, &self.tier, &self.space, kept)?;
+        }
+        Ok(())
+    }
+
+    /// Why a lookup of this name would do what it does.
+    fn _explain(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Object> {
+        views::explain(py, &self.tier, &self.spot(key)?, &*self.recipe_of(key)?, shown(key), Refresh::Behind)
     }
 
     fn _delete_many(&self, py: Python<'_>, keys: &Bound<'_, PyAny>) -> PyResult<u64> {
@@ -358,12 +454,12 @@ impl CacheCore {
         py: Python<'_>,
         key: &Bound<'_, PyAny>,
         factory: &Bound<'_, PyAny>,
-        ttl: &Bound<'_, PyAny>,
+        policy: &Bound<'_, PyAny>,
         waits: bool,
     ) -> PyResult<Object> {
-        let request = self.request(key, factory, self.ttl_of(ttl)?)?;
+        let request = self.request(key, factory, policy)?;
         if waits {
-            reply::pending(py, self.state, Call::new(self.state, request))
+            pending::pending(py, self.state, Call::new(self.state, request))
         } else {
             blocking::answer(py, self.state, &request)
         }
@@ -405,8 +501,20 @@ impl CacheCore {
         Ok((list, next))
     }
 
-    fn _clear(&self) {
+    fn _clear(&self, py: Python<'_>) {
         self.tier.clear(&self.space.path);
+        if self.tier.listeners.hear(Kind::Invalidate) {
+            self.tier.tell(py, Kind::Invalidate, &self.space, None, Details::default());
+        }
+    }
+
+    /// Has `listener` called with each such event here and below; the number is for `_off`.
+    fn _on(&self, event: &Bound<'_, PyAny>, listener: Object) -> PyResult<u64> {
+        Ok(self.tier.on(Kind::parse(event)?, &self.space.path, listener))
+    }
+
+    fn _off(&self, number: u64) {
+        self.tier.off(number);
     }
 
     fn _reset_stats(&self) {
@@ -414,14 +522,14 @@ impl CacheCore {
     }
 
     fn _stats(&self, py: Python<'_>) -> PyResult<Object> {
-        views::stats(py, &self.tier.stats(&self.space.path))
+        views::stats(py, &self.tier.stats(&self.space.path), &self.tier, RegionId::default())
     }
 
     /// Other options for the memory tier, in force at once; the weigher stays.
     fn _resize(&self, memory: MemoryOptions<'_>) -> PyResult<()> {
         let eviction = memory.eviction.parse()?;
         self.tier.resize(memory.bound());
-        if eviction != self.tier.memory.lock().entries.insight(RegionId::default()).0 {
+        if eviction != self.tier.memory.lock().entries.eviction(RegionId::default()) {
             self.tier.reorder(eviction);
         }
         Ok(())
@@ -432,13 +540,12 @@ impl CacheCore {
         let memory = self.tier.memory.lock();
         let bound = memory.entries.bound(RegionId::default());
         let bytes = Some(bound.weight).filter(|&weight| weight != u64::MAX);
-        (bound.entries, bytes, memory.entries.insight(RegionId::default()).0.name())
+        (bound.entries, bytes, memory.entries.eviction(RegionId::default()).name())
     }
 
     /// The order in force and what it knows about itself.
     fn _insight(&self, py: Python<'_>) -> PyResult<Object> {
-        let (eviction, insight) = self.tier.memory.lock().entries.insight(RegionId::default());
-        views::insight(py, eviction, &insight)
+        views::insight(py, &self.tier, RegionId::default())
     }
 
     fn _disable(&self, on: bool) {
@@ -473,16 +580,15 @@ pub struct Cursor(Target);
 #[pymethods]
 impl SyncCore {
     #[new]
-    #[pyo3(signature = (state, ttl, copy, path, parent))]
+    #[pyo3(signature = (state, policy, path, parent))]
     fn new(
         py: Python<'_>,
         state: &Bound<'_, super::StateHandle>,
-        ttl: &Bound<'_, PyAny>,
-        copy: &Bound<'_, PyAny>,
+        policy: &Bound<'_, PyAny>,
         path: &str,
         parent: &Bound<'_, CacheCore>,
     ) -> PyResult<PyClassInitializer<Self>> {
-        let core = CacheCore::new(py, state, String::new(), None, ttl, copy, path, Some(parent))?;
+        let core = CacheCore::new(py, state, String::new(), None, policy, path, Some(parent))?;
         Ok(PyClassInitializer::from(core).add_subclass(SyncCore {}))
     }
 }

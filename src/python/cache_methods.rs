@@ -10,12 +10,14 @@
 use super::cache::{CacheCore, SyncCore, key_name};
 use super::options::shown;
 use super::raw;
-use super::request::{Kept, Spot};
+use super::recipe::Kept;
+use super::spot::Spot;
 use super::{args, copy, errors, reply};
 use crate::core::memory::mix;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyEllipsis;
 use pyo3::types::{PyTuple, PyType};
 use std::ffi::CStr;
 use std::ptr::{addr_of_mut, null_mut};
@@ -114,12 +116,22 @@ unsafe fn get_value(core: &CacheCore, call: &Spelling) -> *mut ffi::PyObject {
         match core.hit(*call.row) {
             (value, copy::SHARE) if !value.is_null() => value,
             (value, kind) if !value.is_null() => copy::own(value, kind),
-            _ => {
-                let default = if call.count == 2 { *call.row.add(1) } else { ffi::Py_None() };
-                ffi::Py_INCREF(default);
-                default
-            }
+            _ => get_missed(core, call),
         }
+    }
+}
+
+#[inline(never)]
+unsafe fn get_missed(core: &CacheCore, call: &Spelling) -> *mut ffi::PyObject {
+    // SAFETY: as in `get_value`.
+    unsafe {
+        if core.tier.listeners.any() {
+            return get_spelled(core, call);
+        }
+        core.count_miss(*call.row);
+        let default = if call.count == 2 { *call.row.add(1) } else { ffi::Py_None() };
+        ffi::Py_INCREF(default);
+        default
     }
 }
 
@@ -130,12 +142,8 @@ unsafe fn get_spelled(core: &CacheCore, call: &Spelling) -> *mut ffi::PyObject {
         let read = unsafe { call.read(py, "get", ["key", "default"], 1) };
         let found = read.and_then(|[key, default]| {
             let none = || py.None().into_bound(py);
-            let (value, kind) = core.hit(key_name(&key.unwrap_or_else(none))?.as_ptr());
-            if value.is_null() {
-                return Ok(default.unwrap_or_else(none));
-            }
-            // SAFETY: the hit gave us a reference.
-            copy::hand_out(&unsafe { Bound::from_owned_ptr(py, value) }, kind)
+            let found = core.look(&key_name(&key.unwrap_or_else(none))?)?;
+            Ok(found.or(default).unwrap_or_else(none))
         });
         given_back(py, found)
     })
@@ -182,10 +190,11 @@ unsafe extern "C" fn set_sync(
             if !call.is_usual(2, 3) {
                 return set_spelled(core, &call);
             }
-            let ttl = if call.count == 3 { plain_seconds(*row.add(2)).map(Some) } else { Some(core.ttl) };
-            let Some(ttl) = ttl.filter(|_| !core.space.is_disabled()) else { return set_spelled(core, &call) };
+            let ttl = if call.count == 3 { plain_seconds(*row.add(2)).map(Some) } else { Some(core.recipe.policy.ttl) };
+            let plain = !core.space.is_disabled() && !core.tier.listeners.any() && !core.tier.has_rules();
+            let Some(ttl) = ttl.filter(|_| plain) else { return set_spelled(core, &call) };
             let (key, value) = (call.at(py, 0), call.at(py, 1));
-            let stored = copy::isolate(&value, core.copy).and_then(|(stored, kind)| {
+            let stored = copy::isolate(&value, core.recipe.copy).and_then(|(stored, kind)| {
                 let weight = core.tier.weigh(&stored)?;
                 let kept = Kept { value: stored.unbind(), kind, ttl: Some(ttl), weight };
                 let hash = mix(args::hash_str(key.as_ptr()), core.space.salt());
@@ -226,8 +235,10 @@ unsafe fn set_spelled(core: &CacheCore, call: &Spelling) -> *mut ffi::PyObject {
                 let text = format!("invalid tags: {}; leave them out: this version has no tags yet", shown(&tags));
                 return Err(errors::config(py, text));
             }
-            let ttl = ttl.map_or(Ok(core.ttl), |ttl| core.ttl_of(&ttl))?;
-            core.put(py, key.as_ref().unwrap_or(&none), value.as_ref().unwrap_or(&none), ttl)?;
+            let (key, value) = (key.as_ref().unwrap_or(&none), value.as_ref().unwrap_or(&none));
+            let left_out = || PyEllipsis::get(py).to_owned().into_any();
+            let ttl = core.ttl_of(&ttl.unwrap_or_else(left_out), key)?;
+            core.put(py, key, value, ttl)?;
             Ok(none)
         });
         given_back(py, done)

@@ -44,6 +44,10 @@ pub fn _advance_clock(by: &Bound<'_, PyAny>) -> PyResult<()> {
     };
     CLOCK.advance(step);
     crate::work::wake_if_running();
+    let state = by.py().import("samovar._core")?.getattr("_state")?.cast_into::<super::StateHandle>()?;
+    for (tier, due) in super::tier::overdue() {
+        super::effects::expire(by.py(), state.get().0, &tier, due);
+    }
     Ok(())
 }
 
@@ -51,4 +55,16 @@ pub fn _advance_clock(by: &Bound<'_, PyAny>) -> PyResult<()> {
 #[pyfunction]
 pub fn _clock_time() -> f64 {
     CLOCK.wall(CLOCK.now()) as f64 / 1000.0
+}
+
+/// The present in milliseconds on a line of its own: for durations and deadlines.
+#[pyfunction]
+pub fn _clock_millis() -> u64 {
+    CLOCK.now()
+}
+
+/// True while it stands still.
+#[pyfunction]
+pub fn _clock_is_frozen() -> bool {
+    CLOCK.is_frozen()
 }

@@ -20,6 +20,15 @@ pub const TREE: u32 = 2;
 pub const GRAPH: u32 = 3;
 /// Hand out `copy.deepcopy` of the object.
 pub const DEEP: u32 = 4;
+/// Raise a copy of the object, an exception.
+pub const RAISE: u32 = 5;
+/// Hand out the object itself, which says that there is nothing.
+pub const NOTHING: u32 = 6;
+
+/// True for what says that there is nothing, or why.
+pub const fn is_negative(kind: u32) -> bool {
+    matches!(kind, RAISE | NOTHING)
+}
 
 /// What a cache does about copies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,8 +88,16 @@ pub fn hand_out<'py>(value: &Bound<'py, PyAny>, kind: u32) -> PyResult<Bound<'py
         FLAT => flat(value),
         TREE => rebuild(value, &mut None),
         GRAPH => rebuild(value, &mut Some(HashMap::new())),
+        RAISE => Err(PyErr::from_value(errors::copy_for_waiter(value))),
+        NOTHING => Ok(value.clone()),
         _ => deepcopy(value),
     }
+}
+
+/// What a listener gets of an object that is no longer needed here: itself if nobody else has it.
+pub fn part_with(value: Bound<'_, PyAny>, kind: u32) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: a valid object.
+    if unsafe { ffi::Py_REFCNT(value.as_ptr()) } == 1 { Ok(value) } else { hand_out(&value, kind) }
 }
 
 /// As [`hand_out`] for the raw hit path: steals a reference and gives one, or null with an error set.

@@ -8,13 +8,13 @@ use super::function::{Function, new_object};
 use super::instances::Instances;
 use super::keys::{KeyRule, Naming, Part};
 use super::options::{self, shown};
-use super::request::{Recipe, Ttl};
+use super::recipe::Recipe;
 use super::signature::{Kind, Parameter, Signature};
-use super::tier::Object;
+use super::tier::{Callee, Object};
 use crate::core::flight::Life;
 use crate::core::key::{Piece, parse_template};
 use pyo3::prelude::*;
-use pyo3::types::{PyEllipsis, PyString};
+use pyo3::types::PyString;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -30,12 +30,14 @@ pub struct Decoration<'py> {
     parameters: Vec<Described<'py>>,
     key: Bound<'py, PyAny>,
     key_takes: Vec<usize>,
-    ttl: Bound<'py, PyAny>,
+    policy: Bound<'py, PyAny>,
+    loader: Object,
+    refresh: Option<Object>,
     cache_if: Option<Bound<'py, PyAny>>,
-    copy: Bound<'py, PyAny>,
     max_entries: Option<u32>,
     bound: bool,
     is_method: bool,
+    takes_class: bool,
 }
 
 /// Makes a cached function in this cache.
@@ -50,23 +52,24 @@ pub fn _decorate(
     let signature = signature(&decoration);
     let rule = rule(&decoration)?;
     let tier = core.tier.clone();
-    let copy = Mode::parse(&decoration.copy).ok_or_else(|| bad_copy(&decoration.copy))?;
     let recipe = Recipe {
-        ttl: ttl(core, &decoration.ttl)?,
         cache_if: decoration.cache_if.map(Bound::unbind),
-        copy,
-        name: decoration.id.clone(),
+        ..recipe(&decoration.policy, decoration.id.clone())?
     };
-    let space = tier.add_space(&decoration.path, decoration.max_entries);
+    let takes_one = decoration.parameters.iter().filter(|(.., in_key)| *in_key).count() == 1;
+    let callee = Callee { id: decoration.id.clone(), takes_one };
+    let space = tier.add_space(&decoration.path, decoration.max_entries, Some(callee));
     let names = (!matches!(rule, KeyRule::Call)).then(|| tier.names(&decoration.path));
     if names.is_some() {
         space.holds_names();
     }
-    let values = matches!(rule, KeyRule::Callable { .. }).then(|| tier.add_space_like(&space));
+    let values = matches!(rule, KeyRule::Callable { .. }).then(|| tier.add_space_like(&space, false));
     let function = Function {
         tier,
         owner: core.owner.clone_ref(py),
         wrapped,
+        loader: decoration.loader,
+        refresher: decoration.refresh,
         signature,
         is_async: decoration.is_async,
         space,
@@ -76,6 +79,7 @@ pub fn _decorate(
         life: if decoration.bound { Life::Bound } else { Life::Shared },
         recipe: Arc::new(recipe),
         is_method: AtomicBool::new(false),
+        takes_class: decoration.takes_class,
         instances: Instances::default(),
     };
     if decoration.is_method {
@@ -123,13 +127,20 @@ fn rule(decoration: &Decoration<'_>) -> PyResult<KeyRule> {
     Ok(KeyRule::Template(parts.collect::<PyResult<_>>()?))
 }
 
-/// A literal ttl of zero would cache nothing: that is refused when decorating, a callable may still say so.
-fn ttl(core: &CacheCore, given: &Bound<'_, PyAny>) -> PyResult<Ttl> {
-    if given.is(PyEllipsis::get(given.py())) {
-        return Ok(Ttl::Fixed(core.ttl));
-    }
-    if given.is_callable() {
-        return Ok(Ttl::Asked(given.clone().unbind()));
-    }
-    options::ttl(given, "ttl", false).map(Ttl::Fixed)
+/// How a policy's values are kept, whoever loads them.
+pub fn recipe(policy: &Bound<'_, PyAny>, name: String) -> PyResult<Recipe> {
+    let (ttl, copy) = (policy.getattr("ttl")?, policy.getattr("copy")?);
+    // A tuple of one, so that None can be a fallback.
+    let fallback: Vec<Object> = policy.getattr("_fallback")?.extract()?;
+    Ok(Recipe {
+        policy: options::policy(policy)?,
+        ttl: ttl.is_callable().then(|| ttl.unbind()),
+        cache_if: None,
+        errors: options::kept_errors(&policy.getattr("cache_errors")?)?,
+        fallback: fallback.into_iter().next(),
+        copy: Mode::parse(&copy).ok_or_else(|| bad_copy(&copy))?,
+        source: policy.clone().unbind(),
+        ruled: Default::default(),
+        name,
+    })
 }

@@ -186,7 +186,7 @@ impl Encoder<'_> {
             let shown = if name.is_none() { value.getattr("value")? } else { name };
             return self.typed("e", &class, |encoder| encoder.any(&shown));
         }
-        if let Some(done) = self.library(value, &class) {
+        if let Some(done) = self.standard(value, &class) {
             return done;
         }
         if class.hasattr("__dataclass_fields__")? && !value.is_instance_of::<PyType>() {
@@ -245,7 +245,7 @@ impl Encoder<'_> {
     }
 
     /// The standard library's own value types, by class name: importing their modules is left to the user.
-    fn library(&mut self, value: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> Option<Encoded> {
+    fn standard(&mut self, value: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> Option<Encoded> {
         let module = class.module().ok()?;
         let name = class.qualname().ok()?;
         let found = match (module.to_str().ok()?, name.to_str().ok()?) {

@@ -1,9 +1,9 @@
 //! From what went wrong to the exception a user sees. The classes live in `samovar._exceptions`.
 
-use super::state::State;
 use crate::error::Error;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
+use std::time::Duration;
 
 fn raise(py: Python<'_>, class: &str, text: String) -> PyErr {
     let made = py.import("samovar._exceptions").and_then(|module| module.getattr(class)?.call1((text.clone(),)));
@@ -20,6 +20,13 @@ pub fn key_type(py: Python<'_>, text: String) -> PyErr {
     raise(py, "KeyTypeError", text)
 }
 
+/// A loader that was not called, because of its `CircuitOpen` or `RateLimited`; `again` is when it may be worth asking anew.
+pub fn not_called(py: Python<'_>, class: &str, text: String, again: Option<Duration>) -> PyErr {
+    let seconds = again.map(|again| again.as_secs_f64());
+    let made = py.import("samovar._exceptions").and_then(|module| module.getattr(class)?.call1((text, seconds)));
+    made.map_or_else(|error| error, PyErr::from_value)
+}
+
 /// A load that was ended from outside.
 pub fn load_ended(py: Python<'_>, name: &str) -> PyErr {
     let text = format!(
@@ -29,13 +36,25 @@ pub fn load_ended(py: Python<'_>, name: &str) -> PyErr {
     raise(py, "LoadError", text)
 }
 
+/// A load that took too long.
+pub fn load_timeout(py: Python<'_>, name: &str, timeout: Option<Duration>) -> PyErr {
+    let limit = timeout.map(|timeout| format!(" {} s", timeout.as_secs_f64())).unwrap_or_default();
+    let text = format!(
+        "the load of {name} took longer than its timeout{limit} and was stopped; give it more time with timeout=, or \
+         have the old value answer with stale_if_error="
+    );
+    raise(py, "LoadTimeout", text)
+}
+
 /// Loads that wait for each other.
-pub fn load_cycle(py: Python<'_>, _state: &State, path: &[String]) -> PyErr {
-    raise(
-        py,
-        "LoadCycle",
-        format!("{} wait for each other; break the cycle by calling .uncached(...)", path.join(" -> ")),
-    )
+pub fn load_cycle(py: Python<'_>, path: &[String]) -> PyErr {
+    let around = path.iter().chain(path.first()).map(String::as_str).collect::<Vec<_>>().join(" -> ");
+    raise(py, "LoadCycle", format!("{around} wait for each other; break the cycle by calling .uncached(...)"))
+}
+
+/// A call that waits for a permit which only its own end can free.
+pub fn waits_for_itself(py: Python<'_>, text: String) -> PyErr {
+    raise(py, "LoadCycle", text)
 }
 
 /// A miss where no asyncio loop runs.
@@ -72,6 +91,17 @@ pub fn copy_for_waiter<'py>(error: &Bound<'py, PyAny>) -> Bound<'py, PyAny> {
         Ok(copy)
     };
     copied().unwrap_or_else(|_| error.clone())
+}
+
+/// A copy of an exception that holds on to nothing: no traceback, no context. The same object, stripped, if it cannot be
+/// copied.
+pub fn bare_copy<'py>(error: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let bare = copy_for_waiter(error);
+    let none = error.py().None();
+    for name in ["__traceback__", "__cause__", "__context__"] {
+        bare.setattr(name, &none)?;
+    }
+    Ok(bare)
 }
 
 impl From<Error> for PyErr {

@@ -12,22 +12,28 @@
 use super::blocking;
 use super::copy;
 use super::errors;
+use super::events::{Details, Kind as Event};
 use super::instances::Instances;
 use super::keys::{KeyRule, Made, Naming};
+use super::method;
 use super::owner::TierOwner;
+use super::pending;
 use super::raw::{self, protect};
+use super::recipe::{Loader, Recipe, Told};
 use super::reply;
-use super::request::{Alias, Loader, Recipe, Request, Spot, Told};
+use super::request::Request;
 use super::signature::{Kind, Parameter, Signature};
+use super::spot::{Alias, Spot};
 use super::state::State;
 use super::tier::{Object, Space, Tier};
-use super::{args, asyncio};
+use super::{args, asyncio, rulebook};
 use crate::core::flight::Life;
 use crate::core::memory::mix;
 use crate::core::stats::Stats;
+use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyString, PyTuple};
 use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;
 use std::sync::Arc;
@@ -41,6 +47,10 @@ pub struct Function {
     pub owner: Py<TierOwner>,
     /// The user's function.
     pub wrapped: Object,
+    /// What loads: the function, or something around it that protects it.
+    pub loader: Object,
+    /// Another that refreshes behind, opening what it needs itself.
+    pub refresher: Option<Object>,
     /// Its parameters.
     pub signature: Signature,
     /// True for `async def`.
@@ -59,6 +69,8 @@ pub struct Function {
     pub recipe: Arc<Recipe>,
     /// Whether the first parameter is the instance a method was called on.
     pub is_method: AtomicBool,
+    /// Whether the first parameter is the class of a class method.
+    pub takes_class: bool,
     /// Spaces of instances.
     pub instances: Instances,
 }
@@ -242,23 +254,60 @@ impl Function {
         let values = self.bind(py, given)?;
         let placed = self.place(py, state, &values);
         let (spot, space, alias) = placed.map_err(|error| errors::not_stop(py, error))?;
+        let recipe = self.recipe_for(py, state, &spot, &values)?;
         let (all, names) = given.owned(py);
         let loader = Loader {
-            callable: self.wrapped.clone_ref(py),
+            callable: self.loader.clone_ref(py),
             args: all.into_iter().map(Bound::unbind).collect(),
             names: names.map(Bound::unbind),
-            bound: if self.recipe.asked_ttl().is_some() { self.told(py, values)? } else { Default::default() },
+            bound: Default::default(),
         };
+        let refresher = self.refresher.as_ref().map(|refresher| self.refresh(py, refresher, &values)).transpose()?;
+        let bound = if recipe.ttl.is_some() { self.told(py, values)? } else { Default::default() };
+        let loader = Loader { bound, ..loader };
         Ok(Request {
             tier: self.tier.clone(),
             spot,
             space,
             alias,
             loader,
-            recipe: self.recipe.clone(),
+            refresher,
+            recipe,
             life: self.life,
             refresh: false,
+            began: Default::default(),
+            behind: Default::default(),
         })
+    }
+
+    /// How this call's value is kept: by the rule that fits its name, if the cache has rules.
+    fn recipe_for(
+        &self,
+        py: Python<'_>,
+        state: &State,
+        spot: &Spot,
+        values: &[Bound<'_, PyAny>],
+    ) -> PyResult<Arc<Recipe>> {
+        if !self.tier.has_rules() {
+            return Ok(self.recipe.clone());
+        }
+        match spot.key.bind(py).cast::<PyString>() {
+            Ok(name) if self.names.is_some() => rulebook::recipe_for(py, &self.tier, &self.recipe, name.to_str()?),
+            _ => match self.naming.canonical(py, state, &self.signature, values) {
+                Ok(key) => rulebook::recipe_for(py, &self.tier, &self.recipe, &key),
+                // A call that has no name fits no rule.
+                Err(_) => Ok(self.recipe.clone()),
+            },
+        }
+    }
+
+    /// The call that refreshes behind: of the values that make the key, by name.
+    fn refresh(&self, py: Python<'_>, refresher: &Object, values: &[Bound<'_, PyAny>]) -> PyResult<Loader> {
+        let used = self.signature.parameters.iter().zip(values).filter(|(parameter, _)| parameter.in_key);
+        let (names, args): (Vec<_>, Vec<_>) =
+            used.map(|(parameter, value)| (parameter.name.clone_ref(py), value.clone().unbind())).unzip();
+        let names = Some(PyTuple::new(py, names)?.unbind());
+        Ok(Loader { callable: refresher.clone_ref(py), args, names, bound: Default::default() })
     }
 
     /// The values of all parameters as a callable of the user's is told of them.
@@ -297,14 +346,14 @@ impl Function {
         }
         let request = match self.request(py, state, given) {
             // A call that does not fit the signature gets the function's own TypeError.
-            Err(error) if error.is_instance_of::<pyo3::exceptions::PyTypeError>(py) && self.misfits(py, given) => {
+            Err(error) if error.is_instance_of::<PyTypeError>(py) && self.misfits(py, given) => {
                 // SAFETY: we are within that call.
                 return unsafe { given.call(py, &self.wrapped) };
             }
             other => other?,
         };
         if self.is_async {
-            reply::pending(py, state, asyncio::Call::new(state, request))
+            pending::pending(py, state, asyncio::Call::new(state, request))
         } else {
             blocking::answer(py, state, &request)
         }
@@ -317,8 +366,11 @@ impl Function {
     }
 
     /// Forgets all results, those of instances too.
-    pub fn forget_all(&self) {
+    pub fn forget_all(&self, py: Python<'_>) {
         self.spaces().iter().for_each(|space| self.tier.clear_space(space));
+        if self.tier.listeners.hear(Event::Invalidate) {
+            self.tier.tell(py, Event::Invalidate, &self.space, None, Details::default());
+        }
     }
 
     /// The counters, those of living instances included.
@@ -359,11 +411,10 @@ impl Function {
 
     /// The spaces whose objects this function owns.
     fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
-        let recipe = [self.recipe.cache_if.as_ref(), self.recipe.asked_ttl()];
         let rule = if let KeyRule::Callable { callable, .. } = &self.naming.rule { Some(callable) } else { None };
         visit(&self.wrapped)
             && visit(self.owner.as_any())
-            && recipe.into_iter().flatten().chain(rule).all(&mut *visit)
+            && self.recipe.objects().chain([&self.loader]).chain(&self.refresher).chain(rule).all(&mut *visit)
             && self.signature.visit(visit)
             && self.tier.visit_space(&self.space, visit)
             && self.values.as_ref().is_none_or(|values| self.tier.visit_space(values, visit))
@@ -484,12 +535,31 @@ impl<'py> This<'py> {
     }
 
     /// The call meant by a method's arguments: with the instance in front, if bound.
-    pub fn with_instance<R>(&self, given: Given, body: impl FnOnce(Given) -> R) -> R {
-        let Some(instance) = &self.instance else { return body(given) };
+    pub fn with_instance<R>(&self, given: Given, body: impl FnOnce(Given) -> PyResult<R>) -> PyResult<R> {
+        let Some(instance) = &self.instance else {
+            self.check_class(given)?;
+            return body(given);
+        };
         let mut row = Vec::with_capacity(given.all().len() + 1);
         row.push(instance.as_ptr());
         row.extend_from_slice(given.all());
         body(Given::new(row.as_ptr(), given.positional + 1, given.names))
+    }
+
+    /// From 3.13 on a `classmethod` around a cached function gives it the class in calls, but not in calls of its methods:
+    /// they would take the first argument for the class, and forget another entry than the one that was meant.
+    fn check_class(&self, given: Given) -> PyResult<()> {
+        let first = given.all().first().filter(|_| given.positional > 0);
+        // SAFETY: a type check on a valid object.
+        if !self.function.takes_class || first.is_none_or(|&first| unsafe { ffi::PyType_Check(first) } != 0) {
+            return Ok(());
+        }
+        let text = format!(
+            "a method of the class method {} was given no class; put @cached above @classmethod, so that it knows the \
+             class, or give the class first",
+            self.function.naming.id
+        );
+        Err(PyTypeError::new_err(text))
     }
 }
 
@@ -691,7 +761,10 @@ unsafe extern "C" fn getattro(object: *mut ffi::PyObject, name: *mut ffi::PyObje
             return ffi::PyObject_GetAttr((*this).origin, name);
         }
         let found = ffi::PyObject_GenericGetAttr(object, name);
-        if found.is_null() && !(*this).origin.is_null() && ffi::PyErr_ExceptionMatches(ffi::PyExc_AttributeError) != 0 {
+        if !found.is_null() {
+            return method::shown(&*(*this).state, object, found);
+        }
+        if !(*this).origin.is_null() && ffi::PyErr_ExceptionMatches(ffi::PyExc_AttributeError) != 0 {
             ffi::PyErr_Clear();
             return ffi::PyObject_GetAttr((*this).origin, name);
         }

@@ -8,12 +8,13 @@
 
 use super::asyncio::Call;
 use super::function::{Given, This, new_object};
+use super::pending::{self, Deed, Holds};
 use super::raw;
-use super::reply::{self, Deed};
 use super::request::Request;
 use super::tier::Object;
 use super::views;
 use super::{blocking, errors};
+use crate::core::flight::{Life, Refresh};
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -66,11 +67,16 @@ macro_rules! plain_method {
 }
 
 /// Done now on a sync function, at the first await on an async one.
-fn deed(this: &This<'_>, what: &str, run: impl FnOnce(Python<'_>) -> PyResult<Object> + 'static) -> PyResult<Object> {
+fn deed<T: Holds + 'static>(
+    this: &This<'_>,
+    what: &'static str,
+    needs: T,
+    run: fn(Python<'_>, T) -> PyResult<Object>,
+) -> PyResult<Object> {
     if !this.function.is_async {
-        return run(this.py);
+        return run(this.py, needs);
     }
-    reply::pending(this.py, this.state, Deed::new(format!("{}.{what}()", this.function.naming.id), run))
+    pending::pending(this.py, this.state, Deed::new(this.function.recipe.clone(), what, needs, run))
 }
 
 fn request(this: &This<'_>, given: Given) -> PyResult<Request> {
@@ -78,22 +84,30 @@ fn request(this: &This<'_>, given: Given) -> PyResult<Request> {
 }
 
 call_method!(invalidate, |this, given| {
-    let Request { tier, spot, space, .. } = request(this, given)?;
-    deed(this, "invalidate", move |py| {
+    deed(this, "invalidate", request(this, given)?, |py, Request { tier, spot, space, .. }| {
         spot.delete(py, &tier, &space)?;
         Ok(py.None())
     })
 });
 
 call_method!(peek, |this, given| {
-    let Request { tier, spot, space, .. } = request(this, given)?;
-    deed(this, "peek", move |py| views::entry(py, &tier, &space, &spot))
+    deed(this, "peek", request(this, given)?, |py, Request { tier, spot, space, .. }| {
+        views::entry(py, &tier, &space, &spot)
+    })
+});
+
+call_method!(explain, |this, given| {
+    let request = request(this, given)?;
+    let bound = request.life == Life::Bound && request.refresher.is_none();
+    let refresh = if this.function.is_async && !bound { Refresh::Behind } else { Refresh::InPerson };
+    let name = request.recipe.name.clone();
+    views::explain(this.py, &request.tier, &request.spot, &request.recipe, name, refresh)
 });
 
 call_method!(refresh, |this, given| {
     let request = Request { refresh: true, ..request(this, given)? };
     if this.function.is_async {
-        return reply::pending(this.py, this.state, Call::new(this.state, request));
+        return pending::pending(this.py, this.state, Call::new(this.state, request));
     }
     blocking::answer(this.py, this.state, &request)
 });
@@ -121,8 +135,9 @@ unsafe extern "C" fn set(
             let value = Bound::from_borrowed_ptr(this.py, *args).unbind();
             let rest = Given::new(args.add(1), count as usize - 1, names);
             let request = this.with_instance(rest, |given| request(this, given))?;
-            deed(this, "set", move |py| {
-                let kept = request.recipe.keep(value.bind(py), &request.loader, &request.tier);
+            deed(this, "set", (request, value), |py, (request, value)| {
+                let state = request.tier.state;
+                let kept = request.recipe.keep(value.bind(py), &request.loader, &request.tier, state);
                 let mut kept = kept.map_err(|error| errors::not_stop(py, error))?;
                 kept.ttl = kept.ttl.filter(|_| !request.space.is_disabled());
                 request.spot.put(py, &request.tier, &request.space, kept)?;
@@ -132,22 +147,31 @@ unsafe extern "C" fn set(
     }
 }
 
-plain_method!(invalidate_all, |this| {
-    let function = this.function.clone();
-    deed(this, "invalidate_all", move |py| {
-        function.forget_all();
-        Ok(py.None())
-    })
-});
+// Needs the object and not what is in it, so that the collector sees whose entries it keeps.
+plain_method!(invalidate_all, |this| deed(this, "invalidate_all", this.origin.clone().unbind(), forget_all));
+
+fn forget_all(py: Python<'_>, function: Object) -> PyResult<Object> {
+    // SAFETY: the origin of a function is one.
+    unsafe { This::of(py, function.as_ptr())? }.function.forget_all(py);
+    Ok(py.None())
+}
 
 plain_method!(cache_clear, |this| {
-    this.function.forget_all();
+    this.function.forget_all(this.py);
     this.function.reset_stats();
     Ok(this.py.None())
 });
 
-plain_method!(stats, |this| views::stats(this.py, &this.function.stats()));
-plain_method!(cache_info, |this| views::cache_info(this.py, &this.function.stats(), this.function.max_entries()));
+plain_method!(stats, |this| {
+    let function = this.function;
+    views::stats(this.py, &function.stats(), &function.tier, function.space.region)
+});
+plain_method!(cache_info, |this| views::cache_info(
+    this.py,
+    &this.function.stats(),
+    this.state,
+    this.function.max_entries()
+));
 
 call_method!(warm, |this, given| {
     let (all, _) = given.owned(this.py);
@@ -215,6 +239,7 @@ pub fn methods() -> *mut c_void {
             refresh,
             c"refresh($self, /, *args, **kwargs)\n--\n\nLoad anew, store, and return the result; until it is there others get the old one.",
         ),
+        with(c"explain", explain, c"explain($self, /, *args, **kwargs)\n--\n\nReturn an Explanation of what this call would do now, and why. Loads nothing and counts as no use."),
         with(c"peek", peek, c"peek($self, /, *args, **kwargs)\n--\n\nReturn the Entry of this call, or None. Loads nothing and counts as no use."),
         with(c"set", set, c"set($self, value, /, *args, **kwargs)\n--\n\nStore a value as the result of this call: set(value, *args, **kwargs)."),
         with(

@@ -72,7 +72,7 @@ impl Instances {
                 ),
             )
         })?;
-        let space = function.tier.add_space_like(&function.space);
+        let space = function.tier.add_space_like(&function.space, true);
         let known = Known { address, space: space.clone(), reference: reference.unbind() };
         function.instances.0.lock().insert_unique(hash(address), known, |known| hash(known.address));
         Ok(Some(space))

@@ -4,8 +4,8 @@ use super::args;
 use super::encode::{self, Refused};
 use super::errors;
 use super::options::shown;
-use super::request::{Alias, Spot};
 use super::signature::{Parameter, Signature};
+use super::spot::{Alias, Spot};
 use super::state::State;
 use super::tier::Space;
 use crate::core::key::{escape, stored_name};
@@ -88,6 +88,44 @@ pub fn short<'py>(name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyString>>
         return Err(errors::key_type(name.py(), text));
     };
     Ok(PyString::new(name.py(), &stored_name(text)))
+}
+
+/// The canonical name of an entry of which only its place is known. `None` where there is none: calls on an instance, and
+/// those with arguments that have no encoding.
+pub fn name_of<'py>(
+    state: &State,
+    space: &Space,
+    hash: u64,
+    key: &Bound<'py, PyAny>,
+) -> PyResult<Option<Bound<'py, PyString>>> {
+    if let (Ok(name), true) = (key.cast_exact::<PyString>(), space.has_names()) {
+        return Ok(Some(name.clone()));
+    }
+    let Some(callee) = space.callee.as_ref().filter(|_| !space.of_instance) else { return Ok(None) };
+    let mut bytes = Vec::new();
+    match key.cast_exact::<PyBytes>() {
+        // The encoding itself, unless it is the only argument of a call.
+        Ok(encoding) if encoded(encoding, space)?.hash == hash => bytes.extend_from_slice(encoding.as_bytes()),
+        _ => {
+            let row = match key.cast_exact::<PyTuple>() {
+                Ok(row) if !callee.takes_one => row.iter().collect(),
+                _ => vec![key.clone()],
+            };
+            for value in &row {
+                match encode::encode(state, value, &mut bytes) {
+                    Ok(()) => {}
+                    Err(Refused::Raised(error)) => return Err(error),
+                    Err(Refused::NoEncoding) => return Ok(None),
+                }
+            }
+        }
+    }
+    Ok(Some(PyString::new(key.py(), &call_name(&callee.id, &bytes))))
+}
+
+/// The encoding of a call as text, with the function's id.
+fn call_name(id: &str, bytes: &[u8]) -> String {
+    stored_name(&format!("{id}:{}", text(bytes)))
 }
 
 /// The spot of a name in a namespace's space.
@@ -212,7 +250,7 @@ impl Naming {
     ) -> PyResult<String> {
         match self.made(py, state, signature, values)? {
             Some(Made::Name(name)) => return Ok(name.to_str()?.to_owned()),
-            Some(Made::Value(bytes)) => return Ok(self.stored(bytes.as_bytes())),
+            Some(Made::Value(bytes)) => return Ok(call_name(&self.id, bytes.as_bytes())),
             None => {}
         }
         let mut bytes = Vec::new();
@@ -223,12 +261,7 @@ impl Naming {
                 Err(Refused::NoEncoding) => return Err(self.refuse(parameter, value)),
             }
         }
-        Ok(self.stored(&bytes))
-    }
-
-    /// An encoding as text, with the function's id.
-    fn stored(&self, bytes: &[u8]) -> String {
-        stored_name(&format!("{}:{}", self.id, text(bytes)))
+        Ok(call_name(&self.id, &bytes))
     }
 
     /// The shortcut from a call to its name, if its arguments are plain.

@@ -1,32 +1,29 @@
-//! Which load runs here: a context variable that follows the loader through its tasks and threads.
+//! Which load runs here, and for which others it waits: a context variable follows the loader through its tasks and threads.
 //!
-//! A nested get of the key that is being loaded must not wait for itself: it loads directly. A key further up the chain
-//! is a cycle that no wait can end, and says so. A lease that is over is ignored.
+//! A nested get of the key that is being loaded must not wait for itself: it loads directly. Loads that would wait for each
+//! other in a circle are told so, whichever caches they are of. A lease that is over is waited for by nobody, so it is in
+//! no circle.
 
 use super::errors;
+use super::request::Request;
 use super::state::State;
-use super::tier::Tier;
-use crate::core::flight::FlightId;
+use crate::core::flight::{Awaited, FlightId, Home, Load, Who};
 use pyo3::exceptions::{PyException, PyGeneratorExit, PyKeyboardInterrupt, PySystemExit};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use std::ptr::null_mut;
 
-/// One load in the chain of loads that led here.
+/// The load that code runs for.
 #[pyclass(frozen, module = "samovar._core")]
 pub struct Loading {
-    tier: usize,
+    cache: u64,
     flight: FlightId,
-    name: String,
-    parent: Option<Py<Loading>>,
 }
 
-/// How a flight that was found relates to the loads that led here.
-pub enum Relation {
-    /// It is none of them: wait for it.
-    Stranger,
-    /// It is the load that runs here: load directly.
-    Own,
+impl Loading {
+    fn load(&self) -> Load {
+        Load { cache: self.cache, flight: self.flight }
+    }
 }
 
 fn current<'py>(py: Python<'py>, state: &State) -> PyResult<Option<Bound<'py, Loading>>> {
@@ -41,41 +38,66 @@ fn current<'py>(py: Python<'py>, state: &State) -> PyResult<Option<Bound<'py, Lo
     }
 }
 
-/// Whether waiting for `flight` here would be waiting for oneself.
-pub fn relation(py: Python<'_>, state: &State, tier: &Tier, flight: FlightId) -> PyResult<Relation> {
-    let Some(innermost) = current(py, state)? else { return Ok(Relation::Stranger) };
-    let address = std::ptr::from_ref(tier) as usize;
-    let is_it = |loading: &Loading| loading.tier == address && loading.flight == flight;
-    if is_it(innermost.get()) {
-        return Ok(Relation::Own);
+fn number_of(request: &Request) -> u64 {
+    std::ptr::from_ref(&*request.tier) as u64
+}
+
+/// A load that somebody is about to wait for.
+pub fn awaited(request: &Request, flight: FlightId, home: Home) -> Awaited {
+    let load = Load { cache: number_of(request), flight };
+    Awaited { load, thread: home.thread, name: request.recipe.name.clone() }
+}
+
+/// True if this is the load that runs here: waiting for it would be waiting for oneself. A load further off that waits for
+/// this one in turn is an error.
+pub fn is_own(py: Python<'_>, state: &State, awaited: &Awaited) -> PyResult<bool> {
+    let Some(here) = current(py, state)? else { return Ok(false) };
+    let load = here.get().load();
+    if load == awaited.load {
+        return Ok(true);
     }
-    let mut path = vec![innermost.get().name.clone()];
-    let mut at = innermost.get().parent.as_ref();
-    while let Some(loading) = at {
-        path.push(loading.get().name.clone());
-        if is_it(loading.get()) {
-            path.reverse();
-            path.push(loading.get().name.clone());
-            return Err(errors::load_cycle(py, state, &path));
-        }
-        at = loading.get().parent.as_ref();
+    match state.waits.lock().circle(load, awaited) {
+        Some(path) => Err(errors::load_cycle(py, &path)),
+        None => Ok(false),
     }
-    Ok(Relation::Stranger)
+}
+
+/// Somebody's wait, as long as it lasts.
+pub struct Wait {
+    state: &'static State,
+    who: Who,
+    load: Load,
+}
+
+impl Wait {
+    /// The code of the load that runs here waits; nothing to note if none does.
+    pub fn of_load(py: Python<'_>, state: &'static State, awaited: &Awaited) -> PyResult<Option<Wait>> {
+        let here = current(py, state)?;
+        Ok(here.map(|here| Wait::begin(state, Who::Load(here.get().load()), awaited)))
+    }
+
+    /// This thread blocks.
+    pub fn of_thread(state: &'static State, thread: u64, awaited: &Awaited) -> Wait {
+        Wait::begin(state, Who::Thread(thread), awaited)
+    }
+
+    fn begin(state: &'static State, who: Who, awaited: &Awaited) -> Wait {
+        state.waits.lock().begin(who, awaited.clone());
+        Wait { state, who, load: awaited.load }
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        self.state.waits.lock().end(self.who, self.load);
+    }
 }
 
 /// A context like the present one, in which this flight is the load that runs. For a task.
-pub fn context<'py>(
-    py: Python<'py>,
-    state: &State,
-    tier: &Tier,
-    flight: FlightId,
-    name: &str,
-) -> PyResult<Context<'py>> {
+pub fn context<'py>(py: Python<'py>, state: &State, request: &Request, flight: FlightId) -> PyResult<Context<'py>> {
     // SAFETY: a new reference, or null with an error set.
     let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent())? };
-    let parent = current(py, state)?.map(Bound::unbind);
-    let tier = std::ptr::from_ref(tier) as usize;
-    let loading = Bound::new(py, Loading { tier, flight, name: name.to_owned(), parent })?;
+    let loading = Bound::new(py, Loading { cache: number_of(request), flight })?;
     let context = Context(context);
     context.within(|| set(py, state, loading.as_any()).map(drop))??;
     Ok(context)

@@ -1,11 +1,14 @@
 //! The extension module `samovar._core`: converts, detaches, translates errors. It decides nothing.
 //!
-//! - the hit path: `args`, `signature`, `function`, `reply`, `raw`, `state`
-//! - keys: `keys`, `encode`, `asking`, `instances`
-//! - loading: `request`, `asyncio`, `blocking`, `seat`, `lease`
+//! - the hit path: `args`, `signature`, `function`, `method`, `reply`, `pending`, `raw`, `state`
+//! - keys: `keys`, `encode`, `spot`, `asking`, `instances`
+//! - loading: `recipe`, `request`, `asyncio`, `task`, `alarm`, `blocking`, `seat`, `effects`, `lease`
 //! - the cache: `tier`, `guarded`, `owner`, `cache`, `decorate`, `copy`, `options`, `views`, `errors`, `clock`, `process`
 //! - sizes: `weigh`, `layout`
+//! - listeners: `events`
+//! - loaders that are protected: `resilience`; policies per key: `rulebook`
 
+mod alarm;
 mod args;
 mod asking;
 mod asyncio;
@@ -15,8 +18,10 @@ mod cache_methods;
 mod clock;
 mod copy;
 mod decorate;
+mod effects;
 mod encode;
 mod errors;
+mod events;
 mod function;
 mod function_methods;
 mod guarded;
@@ -24,15 +29,22 @@ mod instances;
 mod keys;
 mod layout;
 mod lease;
+mod method;
 mod options;
 mod owner;
+mod pending;
 mod process;
 mod raw;
+mod recipe;
 mod reply;
 mod request;
+mod resilience;
+mod rulebook;
 mod seat;
 mod signature;
+mod spot;
 mod state;
+mod task;
 mod tier;
 mod views;
 mod weigh;
@@ -49,18 +61,23 @@ mod _core {
     use super::*;
 
     #[pymodule_export]
-    use super::asyncio::LoadDone;
-    #[pymodule_export]
     use super::cache::{CacheCore, SyncCore};
     #[pymodule_export]
-    use super::clock::{_advance_clock, _clock_time, _freeze_clock};
+    use super::clock::{_advance_clock, _clock_is_frozen, _clock_millis, _clock_time, _freeze_clock};
     #[pymodule_export]
     use super::decorate::{_decorate, _template_fields};
     #[pymodule_export]
-    use super::options::_check_ttl;
+    use super::events::_check_event;
+    #[pymodule_export]
+    use super::options::{_check_span, _check_ttl, _seconds};
     #[pymodule_export]
     use super::process::{_after_fork_child, _after_fork_parent, _before_fork, _stop, _sweeper_is_running};
-
+    #[pymodule_export]
+    use super::resilience::{
+        _duration_millis, BreakerCore, CallPermit, CallSlot, CallTicket, ConcurrencyCore, RateCore, RetryCore,
+    };
+    #[pymodule_export]
+    use super::task::LoadDone;
     #[pymodule_export]
     use super::weigh::{_weigh, _weigh_visits};
 
@@ -73,10 +90,11 @@ mod _core {
         let state = state::State::new(py)?;
         module.add("_state", Bound::new(py, StateHandle(state))?)?;
         module.add("_reuses_stop_iteration", reply::REUSES_STOP_ITERATION)?;
-        // SAFETY: both types were just made and are never freed.
+        // SAFETY: the types were just made and are never freed.
         unsafe {
             module.add("CachedFunction", Bound::from_borrowed_ptr(py, state.function_type.cast()))?;
             module.add("Reply", Bound::from_borrowed_ptr(py, state.reply_type.cast()))?;
+            module.add("PendingReply", Bound::from_borrowed_ptr(py, state.pending_type.cast()))?;
         }
         cache_methods::add_to_classes(py)?;
         process::register_hooks(module)

@@ -1,7 +1,8 @@
 //! Options as Python gives them: durations in all their forms, and the errors that name option, value and cure.
 
 use super::errors;
-use crate::core::policy::parse_duration;
+use crate::core::clock::NEVER;
+use crate::core::policy::{OnRefreshError, Policy, parse_duration};
 use pyo3::prelude::*;
 use pyo3::types::{PyDelta, PyDeltaAccess, PyString};
 use std::time::Duration;
@@ -9,12 +10,59 @@ use std::time::Duration;
 const CURE: &str =
     "give seconds > 0, a timedelta, a text such as '5m', None for no expiry, or leave it out for the policy's";
 
+/// A duration that is not zero, `None` if there is none.
+fn span(given: &Bound<'_, PyAny>, option: &str) -> PyResult<Option<Duration>> {
+    Ok(ttl(&given.getattr(option)?, option, true)?.filter(|span| !span.is_zero()))
+}
+
+/// A `samovar.Policy` in which nothing is left out, checked there.
+pub fn policy(given: &Bound<'_, PyAny>) -> PyResult<Policy> {
+    let own = given.getattr("ttl")?;
+    Ok(Policy {
+        // Callables and "not stored" are the caller's affair.
+        ttl: if own.is_callable() { None } else { ttl(&own, "ttl", false)? },
+        stale_while_revalidate: span(given, "stale_while_revalidate")?.unwrap_or_default(),
+        stale_if_error: span(given, "stale_if_error")?.unwrap_or_default(),
+        retry_after: span(given, "retry_after")?.unwrap_or_default(),
+        on_refresh_error: match given.getattr("on_refresh_error")?.extract::<String>()?.as_str() {
+            "drop" => OnRefreshError::Drop,
+            _ => OnRefreshError::Keep,
+        },
+        soft_timeout: span(given, "soft_timeout")?,
+        timeout: span(given, "timeout")?,
+        early: given.getattr("early")?.extract()?,
+        jitter: given.getattr("jitter")?.extract()?,
+        negative_ttl: span(given, "negative_ttl")?,
+        min_refresh_interval: span(given, "min_refresh_interval")?.unwrap_or_default(),
+    })
+}
+
+/// Classes of exceptions that are kept, and for how long.
+pub fn kept_errors(given: &Bound<'_, PyAny>) -> PyResult<Vec<(Py<PyAny>, Duration)>> {
+    let mut errors = Vec::new();
+    for pair in given.call_method0("items")?.try_iter()? {
+        let (class, life) = pair?.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
+        let life = ttl(&life, "cache_errors", true)?.unwrap_or(Duration::MAX);
+        errors.push((class.unbind(), life));
+    }
+    Ok(errors)
+}
+
 /// A ttl: `None` is no expiry, zero is "do not store" where `zero` allows it.
 pub fn ttl(value: &Bound<'_, PyAny>, option: &str, zero: bool) -> PyResult<Option<Duration>> {
-    if value.is_none() {
-        return Ok(None);
-    }
-    let refuse = || errors::config(value.py(), format!("invalid {option}: {}; {CURE}", shown(value)));
+    // Beyond what a Duration holds is as good as never.
+    if value.is_none() { Ok(None) } else { duration(value, option, zero, CURE) }
+}
+
+/// A duration above zero and within reason, or an error with this cure.
+pub fn time(value: &Bound<'_, PyAny>, option: &str, cure: &str) -> PyResult<Duration> {
+    let found = duration(value, option, false, cure)?.filter(|time| time.as_secs() < NEVER / 1000);
+    found.ok_or_else(|| refuse(value, option, cure))
+}
+
+/// A duration in any of its forms; `None` if it is longer than a Duration can be.
+fn duration(value: &Bound<'_, PyAny>, option: &str, zero: bool, cure: &str) -> PyResult<Option<Duration>> {
+    let refuse = || refuse(value, option, cure);
     let duration = if let Ok(text) = value.cast::<PyString>() {
         Some(parse_duration(text.to_str()?, option)?)
     } else if let Ok(delta) = value.cast::<PyDelta>() {
@@ -28,7 +76,6 @@ pub fn ttl(value: &Bound<'_, PyAny>, option: &str, zero: bool) -> PyResult<Optio
         }
         match value.extract::<f64>().map_err(|_| refuse())? {
             seconds if seconds.is_nan() || seconds < 0.0 => return Err(refuse()),
-            // Beyond what a Duration holds is as good as never.
             seconds => Duration::try_from_secs_f64(seconds).ok(),
         }
     };
@@ -36,6 +83,11 @@ pub fn ttl(value: &Bound<'_, PyAny>, option: &str, zero: bool) -> PyResult<Optio
         return Err(refuse());
     }
     Ok(duration)
+}
+
+/// The error about an option: what it is, what it was given, and what to do.
+pub fn refuse(value: &Bound<'_, PyAny>, option: &str, cure: &str) -> PyErr {
+    errors::config(value.py(), format!("invalid {option}: {}; {cure}", shown(value)))
 }
 
 /// How a value is shown in an error: its `repr`, cut if it is long.
@@ -51,4 +103,16 @@ pub fn shown(value: &Bound<'_, PyAny>) -> String {
 #[pyfunction]
 pub fn _check_ttl(ttl: &Bound<'_, PyAny>) -> PyResult<()> {
     self::ttl(ttl, "ttl", false).map(drop)
+}
+
+/// Checks a duration other than a ttl: none, or positive; zero too where it means "none".
+#[pyfunction]
+pub fn _check_span(given: &Bound<'_, PyAny>, option: &str, zero: bool) -> PyResult<()> {
+    self::ttl(given, option, zero).map(drop)
+}
+
+/// A duration in seconds; without end if there is none.
+#[pyfunction]
+pub fn _seconds(given: &Bound<'_, PyAny>) -> PyResult<f64> {
+    Ok(self::ttl(given, "duration", true)?.map_or(f64::INFINITY, |span| span.as_secs_f64()))
 }

@@ -2,7 +2,7 @@
 //!
 //! A forked child keeps the entries and nothing in motion. At the end the sweeper is stopped while Python still stands.
 
-use super::tier;
+use super::{resilience, tier};
 use crate::work::{self, ForkGuard};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -29,8 +29,14 @@ pub fn _after_fork_parent() {
 
 /// Unlocks in the child and forgets what was in motion.
 #[pyfunction]
-pub fn _after_fork_child() {
+pub fn _after_fork_child(py: Python<'_>) {
     tier::forget_motion();
+    let state =
+        py.import("samovar._core").and_then(|core| Ok(core.getattr("_state")?.cast_into::<super::StateHandle>()?));
+    if let Ok(state) = state {
+        *state.get().0.waits.lock() = Default::default();
+    }
+    resilience::forget_motion();
     if let Some(sweeper) = FORKING.take() {
         sweeper.child();
     }

@@ -28,6 +28,30 @@ fn report(panic: &(dyn std::any::Any + Send)) {
     });
 }
 
+/// Runs `body` while the exception that is set, if any, lies aside: whoever is raising it must not notice.
+///
+/// # Safety
+/// The interpreter is held.
+pub unsafe fn aside<R>(body: impl FnOnce() -> R) -> R {
+    // SAFETY: what is taken is given back; either may be null.
+    #[cfg(Py_3_12)]
+    unsafe {
+        let error = ffi::PyErr_GetRaisedException();
+        let result = body();
+        ffi::PyErr_SetRaisedException(error);
+        result
+    }
+    // SAFETY: as above.
+    #[cfg(not(Py_3_12))]
+    unsafe {
+        let (mut kind, mut error, mut trace) = (null_mut(), null_mut(), null_mut());
+        ffi::PyErr_Fetch(&mut kind, &mut error, &mut trace);
+        let result = body();
+        ffi::PyErr_Restore(kind, error, trace);
+        result
+    }
+}
+
 /// One method's C function, by its calling convention.
 pub enum Function {
     /// No arguments.

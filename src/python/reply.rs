@@ -1,23 +1,23 @@
-//! The awaitable every async call returns: an answer that is there already, or a call that has yet to find one.
+//! The awaitables that async calls return: their protocol, and the one whose answer is there already.
 //!
-//! A raw type, because no other way of awaiting is as cheap (docs/decisions.md, "The hit path"). It looks like a
-//! coroutine to asyncio, trio and anyio: `send`, `throw`, `close`, `__await__`. An answer is handed over without a loop,
-//! a task or an allocation: dead replies wait in a free list, and on 3.12 and later, where the interpreter takes answers
-//! out of a `StopIteration`, one such exception is used again and again as long as nobody else holds it.
+//! Raw types, because no other way of awaiting is as cheap (docs/decisions.md, "The hit path"). They look like
+//! coroutines to asyncio, trio and anyio: `send`, `throw`, `close`, `__await__`. An answer is handed over without a loop,
+//! a task or an allocation: dead replies wait in a free list, the collector never hears of them, and on 3.12 and later,
+//! where the interpreter takes answers out of a `StopIteration`, one such exception is used again and again as long as
+//! nobody else holds it.
 //!
-//! What a pending reply does is [`Pending`]'s business; this file only speaks the iterator's protocol.
+//! A call that has yet to find its answer is in `pending`.
 //!
 //! # Safety
 //! The unsafe functions of this file are slots and methods that the interpreter calls, and their helpers: with objects of
 //! the type they belong to, valid arguments for as long as the call lasts, and the interpreter held.
 
-use super::errors;
 use super::raw::{self, protect};
 use super::state::State;
 use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use std::ffi::{CString, c_void};
+use std::ffi::{CString, c_ulong, c_void};
 use std::ptr::null_mut;
 
 /// See the module.
@@ -27,98 +27,75 @@ pub struct Reply {
     state: *const State,
     /// The answer, until it is taken; owned.
     value: *mut ffi::PyObject,
-    call: Option<Box<dyn Pending>>,
 }
 
-/// How far one resumption got.
-pub enum Step {
-    /// Suspended on this future.
-    Yield(Py<PyAny>),
-    /// Ended with this value.
-    Return(Py<PyAny>),
-}
+/// What an awaitable type does in its own way; all else is the iterator's protocol.
+pub trait Awaitable {
+    /// Goes on until the next suspension, or with an exception: a cancellation, mostly. Writes what it yields or returns.
+    ///
+    /// # Safety
+    /// `object` is one of this type, and `result` a place to write to.
+    unsafe fn advance(
+        object: *mut ffi::PyObject,
+        thrown: Option<PyErr>,
+        result: *mut *mut ffi::PyObject,
+    ) -> ffi::PySendResult;
 
-/// What is still to be done for an answer.
-pub trait Pending {
-    /// Goes on until the next suspension.
-    fn resume(&mut self, py: Python<'_>) -> PyResult<Step>;
-    /// Goes on with an exception: a cancellation, mostly.
-    fn throw(&mut self, py: Python<'_>, error: PyErr) -> PyResult<Step>;
     /// The caller goes away.
-    fn abandon(&mut self, py: Python<'_>);
-    /// True before the first await.
-    fn is_untouched(&self) -> bool;
-    /// What to call it in a warning.
-    fn name(&self) -> String;
+    ///
+    /// # Safety
+    /// `object` is one of this type.
+    unsafe fn give_up(py: Python<'_>, object: *mut ffi::PyObject);
+
+    /// The module's state.
+    ///
+    /// # Safety
+    /// `object` is one of this type.
+    unsafe fn state<'a>(object: *mut ffi::PyObject) -> &'a State;
 }
 
-/// Something that is done in one go, at the first await and not before.
-pub struct Deed<F> {
-    name: String,
-    run: Option<F>,
-}
-
-impl<F: FnOnce(Python<'_>) -> PyResult<Py<PyAny>>> Deed<F> {
-    /// Does `run` when awaited; `name` is for the warning if nobody does.
-    pub fn new(name: impl Into<String>, run: F) -> Self {
-        Deed { name: name.into(), run: Some(run) }
-    }
-}
-
-impl<F: FnOnce(Python<'_>) -> PyResult<Py<PyAny>>> Pending for Deed<F> {
-    fn resume(&mut self, py: Python<'_>) -> PyResult<Step> {
-        match self.run.take() {
-            Some(run) => run(py).map(Step::Return),
-            None => Err(PyRuntimeError::new_err("already awaited")),
-        }
-    }
-
-    fn throw(&mut self, _py: Python<'_>, error: PyErr) -> PyResult<Step> {
-        self.run = None;
-        Err(error)
-    }
-
-    fn abandon(&mut self, _py: Python<'_>) {
-        self.run = None;
-    }
-
-    fn is_untouched(&self) -> bool {
-        self.run.is_some()
-    }
-
-    fn name(&self) -> String {
-        self.name.clone()
-    }
-}
-
-/// Makes the type.
+/// Makes the type of an answer that is there.
 pub fn make_type(py: Python<'_>) -> PyResult<*mut ffi::PyTypeObject> {
     let slots = [
         raw::slot(ffi::Py_tp_dealloc, dealloc as *mut c_void),
+        raw::slot(ffi::Py_tp_doc, c"An awaitable answer of a cache. Await it once.".as_ptr() as *mut c_void),
+    ];
+    make_awaitable::<Reply>(py, c"samovar._core.Reply", size_of::<Reply>(), 0, &slots)
+}
+
+/// Makes an awaitable type with slots of its own.
+pub fn make_awaitable<T: Awaitable>(
+    py: Python<'_>,
+    name: &'static std::ffi::CStr,
+    size: usize,
+    flags: c_ulong,
+    own: &[ffi::PyType_Slot],
+) -> PyResult<*mut ffi::PyTypeObject> {
+    let mut slots = vec![
         raw::slot(ffi::Py_tp_iter, itself as *mut c_void),
-        raw::slot(ffi::Py_tp_iternext, next as *mut c_void),
+        raw::slot(ffi::Py_tp_iternext, next::<T> as *mut c_void),
         raw::slot(ffi::Py_am_await, itself as *mut c_void),
-        raw::slot(ffi::Py_am_send, am_send as *mut c_void),
+        raw::slot(ffi::Py_am_send, am_send::<T> as *mut c_void),
         raw::slot(
             ffi::Py_tp_methods,
             raw::methods(vec![
                 raw::method(
                     c"send",
-                    raw::Function::One(send),
+                    raw::Function::One(send::<T>),
                     c"send($self, value, /)\n--\n\nRun until the next suspension, as a coroutine does.",
                 ),
                 raw::method(
                     c"throw",
-                    raw::Function::Fast(throw),
+                    raw::Function::Fast(throw::<T>),
                     c"throw($self, kind, value=None, traceback=None, /)\n--\n\nRaise inside the waiting call.",
                 ),
-                raw::method(c"close", raw::Function::None(close), c"close($self, /)\n--\n\nGive up waiting."),
+                raw::method(c"close", raw::Function::None(close::<T>), c"close($self, /)\n--\n\nGive up waiting."),
             ]),
         ),
-        raw::slot(ffi::Py_tp_doc, c"An awaitable answer of a cache. Await it once.".as_ptr() as *mut c_void),
     ];
-    let flags = ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION | ffi::Py_TPFLAGS_IMMUTABLETYPE;
-    raw::make_type(py, c"samovar._core.Reply", size_of::<Reply>(), flags, &slots)
+    slots.extend(own.iter().map(|slot| ffi::PyType_Slot { ..*slot }));
+    let common = ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION | ffi::Py_TPFLAGS_IMMUTABLETYPE;
+    raw::make_type(py, name, size, common | flags, &slots)
 }
 
 /// A reply that has its answer. Steals `value`; null with an error set when there is no memory.
@@ -142,22 +119,6 @@ pub unsafe fn ready(state: &State, value: *mut ffi::PyObject) -> *mut ffi::PyObj
     reply.cast()
 }
 
-/// A reply that will look for its answer when it is first awaited.
-pub fn pending(py: Python<'_>, state: &State, call: impl Pending + 'static) -> PyResult<Py<PyAny>> {
-    // SAFETY: the interpreter is held; a null reply has set the error.
-    unsafe {
-        let mut reply = state.take_idle();
-        if reply.is_null() {
-            reply = allocate(state);
-        }
-        if reply.is_null() {
-            return Err(PyErr::fetch(py));
-        }
-        (*reply).call = Some(Box::new(call));
-        Ok(Bound::from_owned_ptr(py, reply.cast()).unbind())
-    }
-}
-
 #[cold]
 unsafe fn allocate(state: &State) -> *mut Reply {
     // SAFETY: the type is ours and its basicsize is Reply's; the fields behind the header are written before use.
@@ -166,7 +127,6 @@ unsafe fn allocate(state: &State) -> *mut Reply {
         if !reply.is_null() {
             (&raw mut (*reply).state).write(state);
             (&raw mut (*reply).value).write(null_mut());
-            (&raw mut (*reply).call).write(None);
         }
         reply
     }
@@ -177,10 +137,9 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
     unsafe {
         let reply: *mut Reply = object.cast();
         let state = &*(*reply).state;
-        if !(*reply).value.is_null() || (*reply).call.is_some() {
+        if !(*reply).value.is_null() {
             protect((), || abandon(reply));
         }
-        #[cfg(Py_3_12)]
         forget_stopped(state);
         // From zero to one: what waits in the free list owns itself, and its reference to the type.
         if state.keep_idle(reply) {
@@ -188,42 +147,85 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
             return;
         }
         let kind = ffi::Py_TYPE(object);
-        std::ptr::drop_in_place(&raw mut (*reply).call);
         ffi::PyObject_Free(object.cast());
         ffi::Py_DECREF(kind.cast());
     }
 }
 
-/// Nobody took the answer: warn as for a coroutine that was never awaited, and leave a flight that is waited for.
+/// Nobody took the answer: warn as for a coroutine that was never awaited.
 #[cold]
 unsafe fn abandon(reply: *mut Reply) {
     Python::attach(|py| {
-        // SAFETY: the reply is still whole; an error that is being handled is put aside meanwhile.
+        // SAFETY: the reply is still whole, and the interpreter is held.
         unsafe {
-            let (mut kind, mut error, mut trace) = (null_mut(), null_mut(), null_mut());
-            ffi::PyErr_Fetch(&mut kind, &mut error, &mut trace);
-            let value = std::mem::replace(&mut (*reply).value, null_mut());
-            let call = (*reply).call.take();
-            if !value.is_null() {
-                ffi::Py_DECREF(value);
+            raw::aside(|| {
+                Reply::give_up(py, reply.cast());
                 warn(py, "a cached call");
-            }
-            if let Some(mut call) = call {
-                if call.is_untouched() {
-                    warn(py, &call.name());
-                }
-                call.abandon(py);
-            }
-            ffi::PyErr_Restore(kind, error, trace);
+            });
         }
     });
 }
 
-fn warn(py: Python<'_>, name: &str) {
+/// Says that an answer was not awaited.
+pub fn warn(py: Python<'_>, name: &str) {
     let text = CString::new(format!("{name} was never awaited")).unwrap_or_default();
     if let Err(error) = PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &text, 1) {
         error.write_unraisable(py, None);
     }
+}
+
+impl Awaitable for Reply {
+    #[inline]
+    unsafe fn advance(
+        object: *mut ffi::PyObject,
+        thrown: Option<PyErr>,
+        result: *mut *mut ffi::PyObject,
+    ) -> ffi::PySendResult {
+        // SAFETY: the value is the reply's own reference, and goes to the caller.
+        unsafe {
+            let reply: *mut Reply = object.cast();
+            let value = (*reply).value;
+            if thrown.is_none() && !value.is_null() {
+                (*reply).value = null_mut();
+                *result = value;
+                return ffi::PySendResult::PYGEN_RETURN;
+            }
+            refuse(reply, thrown)
+        }
+    }
+
+    unsafe fn give_up(_py: Python<'_>, object: *mut ffi::PyObject) {
+        // SAFETY: the value is the reply's own reference, or null.
+        unsafe {
+            let reply: *mut Reply = object.cast();
+            let value = std::mem::replace(&mut (*reply).value, null_mut());
+            ffi::Py_XDECREF(value);
+        }
+    }
+
+    #[inline]
+    unsafe fn state<'a>(object: *mut ffi::PyObject) -> &'a State {
+        // SAFETY: state lives as long as the process.
+        unsafe { &*(*object.cast::<Reply>()).state }
+    }
+}
+
+/// An answer that something is thrown into, or that was taken already.
+#[cold]
+unsafe fn refuse(reply: *mut Reply, thrown: Option<PyErr>) -> ffi::PySendResult {
+    protect((), || {
+        Python::attach(|py| {
+            // SAFETY: a reply.
+            unsafe { Reply::give_up(py, reply.cast()) };
+            thrown.unwrap_or_else(second_time).restore(py);
+        });
+    });
+    ffi::PySendResult::PYGEN_ERROR
+}
+
+/// The error of whoever awaits an answer again.
+pub fn second_time() -> PyErr {
+    PyRuntimeError::new_err("cannot await the answer of a cached call a second time")
 }
 
 unsafe extern "C" fn itself(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
@@ -232,74 +234,59 @@ unsafe extern "C" fn itself(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
     object
 }
 
-unsafe extern "C" fn am_send(
+unsafe extern "C" fn am_send<T: Awaitable>(
     object: *mut ffi::PyObject,
     _sent: *mut ffi::PyObject,
     result: *mut *mut ffi::PyObject,
 ) -> ffi::PySendResult {
-    // SAFETY: called with a reply and a place for the result.
+    // SAFETY: called with an object of the type and a place for the result.
+    unsafe { T::advance(object, None, result) }
+}
+
+unsafe extern "C" fn next<T: Awaitable>(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    let mut result = null_mut();
+    // SAFETY: called with an object of the type.
     unsafe {
-        let reply: *mut Reply = object.cast();
-        let value = (*reply).value;
-        if !value.is_null() {
-            (*reply).value = null_mut();
-            *result = value;
-            return ffi::PySendResult::PYGEN_RETURN;
-        }
-        protect(ffi::PySendResult::PYGEN_ERROR, || advance(reply, None, result))
+        let step = T::advance(object, None, &mut result);
+        yielded::<T>(object, step, result)
     }
 }
 
-unsafe extern "C" fn next(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    // SAFETY: called with a reply.
-    unsafe {
-        let reply: *mut Reply = object.cast();
-        let value = (*reply).value;
-        if !value.is_null() {
-            (*reply).value = null_mut();
-            stop_with(&*(*reply).state, value);
-            return null_mut();
+/// What an iterator gives for a step: what it suspended on, or null with the exception that says how it ended.
+#[inline]
+unsafe fn yielded<T: Awaitable>(
+    object: *mut ffi::PyObject,
+    step: ffi::PySendResult,
+    result: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    match step {
+        ffi::PySendResult::PYGEN_NEXT => result,
+        ffi::PySendResult::PYGEN_RETURN => {
+            // SAFETY: the result is an owned reference.
+            unsafe { stop_with(T::state(object), result) };
+            null_mut()
         }
-        let mut result = null_mut();
-        protect(null_mut(), || match advance(reply, None, &mut result) {
-            ffi::PySendResult::PYGEN_NEXT => result,
-            ffi::PySendResult::PYGEN_RETURN => {
-                stop_with(&*(*reply).state, result);
-                null_mut()
-            }
-            ffi::PySendResult::PYGEN_ERROR => null_mut(),
-        })
+        ffi::PySendResult::PYGEN_ERROR => null_mut(),
     }
 }
 
-unsafe extern "C" fn send(object: *mut ffi::PyObject, _value: *mut ffi::PyObject) -> *mut ffi::PyObject {
+unsafe extern "C" fn send<T: Awaitable>(object: *mut ffi::PyObject, _value: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: as `next`.
-    unsafe { stopped_if_silent(next(object)) }
+    unsafe { stopped_if_silent(next::<T>(object)) }
 }
 
-unsafe extern "C" fn throw(
+unsafe extern "C" fn throw<T: Awaitable>(
     object: *mut ffi::PyObject,
     args: *mut *mut ffi::PyObject,
     count: ffi::Py_ssize_t,
 ) -> *mut ffi::PyObject {
-    // SAFETY: called with a reply and `count` arguments.
+    // SAFETY: called with an object of the type and `count` arguments.
     unsafe {
         protect(null_mut(), || {
             let thrown = Python::attach(|py| thrown(py, std::slice::from_raw_parts(args, count as usize)));
-            let reply: *mut Reply = object.cast();
-            let value = std::mem::replace(&mut (*reply).value, null_mut());
-            if !value.is_null() {
-                ffi::Py_DECREF(value);
-            }
             let mut result = null_mut();
-            match advance(reply, Some(thrown), &mut result) {
-                ffi::PySendResult::PYGEN_NEXT => result,
-                ffi::PySendResult::PYGEN_RETURN => {
-                    stop_with(&*(*reply).state, result);
-                    null_mut()
-                }
-                ffi::PySendResult::PYGEN_ERROR => null_mut(),
-            }
+            let step = T::advance(object, Some(thrown), &mut result);
+            yielded::<T>(object, step, result)
         })
     }
 }
@@ -321,57 +308,19 @@ unsafe fn thrown(py: Python<'_>, args: &[*mut ffi::PyObject]) -> PyErr {
     }
 }
 
-unsafe extern "C" fn close(object: *mut ffi::PyObject, _unused: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    // SAFETY: called with a reply.
+unsafe extern "C" fn close<T: Awaitable>(
+    object: *mut ffi::PyObject,
+    _unused: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: called with an object of the type.
     unsafe {
         protect(null_mut(), || {
             Python::attach(|py| {
-                let reply: *mut Reply = object.cast();
-                let value = std::mem::replace(&mut (*reply).value, null_mut());
-                if !value.is_null() {
-                    ffi::Py_DECREF(value);
-                }
-                if let Some(mut call) = (*reply).call.take() {
-                    call.abandon(py);
-                }
+                T::give_up(py, object);
                 py.None().into_ptr()
             })
         })
     }
-}
-
-/// Runs a pending call until it suspends or ends.
-unsafe fn advance(reply: *mut Reply, thrown: Option<PyErr>, result: *mut *mut ffi::PyObject) -> ffi::PySendResult {
-    Python::attach(|py| {
-        // SAFETY: the reply is alive; its call is taken out while it runs, so a re-entrant use finds it empty.
-        let Some(mut call) = (unsafe { (*reply).call.take() }) else {
-            let error = thrown
-                .unwrap_or_else(|| PyRuntimeError::new_err("cannot await the answer of a cached call a second time"));
-            error.restore(py);
-            return ffi::PySendResult::PYGEN_ERROR;
-        };
-        let step = match thrown {
-            None => call.resume(py),
-            Some(error) => call.throw(py, error),
-        };
-        match step {
-            // SAFETY: `result` is the caller's place for the result.
-            Ok(Step::Yield(future)) => unsafe {
-                (*reply).call = Some(call);
-                *result = future.into_ptr();
-                ffi::PySendResult::PYGEN_NEXT
-            },
-            // SAFETY: as above.
-            Ok(Step::Return(value)) => unsafe {
-                *result = value.into_ptr();
-                ffi::PySendResult::PYGEN_RETURN
-            },
-            Err(error) => {
-                errors::not_stop(py, error).restore(py);
-                ffi::PySendResult::PYGEN_ERROR
-            }
-        }
-    })
 }
 
 /// `send` must raise where `__next__` may return null in silence.
@@ -441,10 +390,13 @@ unsafe fn is_used(stop: *mut ffi::PyStopIterationObject) -> bool {
 }
 
 /// The kept exception must not keep a value alive after the await that took it.
-#[cfg(Py_3_12)]
+///
+/// # Safety
+/// The interpreter is held.
 #[inline]
-unsafe fn forget_stopped(state: &State) {
+pub unsafe fn forget_stopped(state: &State) {
     // SAFETY: as in `stop_with`; `value` may be null.
+    #[cfg(Py_3_12)]
     unsafe {
         let stop: *mut ffi::PyStopIterationObject = state.stop.get().cast();
         if !stop.is_null() && ffi::Py_REFCNT(stop.cast()) == 1 {
@@ -452,6 +404,8 @@ unsafe fn forget_stopped(state: &State) {
             ffi::Py_XDECREF(old);
         }
     }
+    #[cfg(not(Py_3_12))]
+    let _ = state;
 }
 
 /// Whether this build hands answers over without creating an exception; a test asserts it on 3.12 and later.

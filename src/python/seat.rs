@@ -3,6 +3,7 @@
 //! The outcome is laid into the seat before its owner is woken, so a future carries no value and a cancelled one loses
 //! none. Every waiter has a seat of its own.
 
+use super::pending::Holds;
 use super::state::State;
 use super::tier::Object;
 use crate::core::flight::Home;
@@ -19,6 +20,8 @@ pub enum Outcome {
     Error(Object),
     /// The load was ended from outside.
     Ended,
+    /// The load took too long.
+    TimedOut,
     /// Load, with your own arguments.
     Lead,
     /// Look the key up again.
@@ -50,10 +53,36 @@ pub struct Seat {
 /// What the flights hold of a waiter.
 pub type Waiter = Arc<Seat>;
 
+impl Holds for Seat {
+    fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+        // Nobody else has it, and the collector must not wait for anybody.
+        let told = self.outcome.try_lock();
+        let told = match told.as_deref() {
+            Some(Some(Outcome::Value(told, _) | Outcome::Error(told))) => visit(told),
+            _ => true,
+        };
+        match &self.wake {
+            Wake::Future { future, event_loop } => told && visit(future) && visit(event_loop),
+            Wake::Thread(_) => told,
+        }
+    }
+}
+
 impl Seat {
     /// An empty seat.
     pub fn new(wake: Wake, home: Home) -> Waiter {
         Arc::new(Seat { outcome: Mutex::new(None), wake, home })
+    }
+
+    /// True if its owner's loop is closed or stands still, so that it may never hear anything.
+    pub fn is_stranded(&self, py: Python<'_>, state: &State, here: Option<&Bound<'_, PyAny>>) -> bool {
+        match &self.wake {
+            Wake::Thread(_) => false,
+            Wake::Future { event_loop, .. } => {
+                let event_loop = event_loop.bind(py);
+                !here.is_some_and(|here| here.is(event_loop)) && super::task::is_stranded(event_loop, state)
+            }
+        }
     }
 
     /// Takes the outcome, if there is one.

@@ -3,7 +3,9 @@
 //! It hangs on the module's objects, never on a static: the module may be initialised again in another interpreter. It
 //! is made once per initialisation and lives as long as the process.
 
+use super::guarded::Guarded;
 use super::reply::{self, Reply};
+use crate::core::flight::Waits;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -16,10 +18,14 @@ const IDLE: usize = 64;
 
 /// See the module.
 pub struct State {
-    /// The type of awaitables.
+    /// The type of answers that are there.
     pub reply_type: *mut ffi::PyTypeObject,
+    /// The type of answers that are yet to be found.
+    pub pending_type: *mut ffi::PyTypeObject,
     /// The type of decorated functions.
     pub function_type: *mut ffi::PyTypeObject,
+    /// The type of their methods.
+    pub method_type: *mut ffi::PyTypeObject,
     /// The one `StopIteration` used for answers on 3.12 and later.
     pub stop: Cell<*mut ffi::PyObject>,
     idle: UnsafeCell<[*mut Reply; IDLE]>,
@@ -30,6 +36,10 @@ pub struct State {
     /// Names looked up on misses.
     pub names: Names,
     asyncio: PyOnceLock<Asyncio>,
+    /// Which loads wait for which.
+    pub waits: Guarded<Waits>,
+    not_found: PyOnceLock<Py<PyAny>>,
+    views: PyOnceLock<Views>,
 }
 
 // SAFETY: every field is used by threads that hold the interpreter only, and State is reached only through its objects.
@@ -52,6 +62,7 @@ macro_rules! names {
 names!(
     _asyncio_future_blocking,
     add_done_callback,
+    call_later,
     call_soon_threadsafe,
     cancel,
     cancelled,
@@ -67,6 +78,7 @@ names!(
     __cache_key__,
     __doc__,
     __module__,
+    __signature__,
     __weakref__,
     name
 );
@@ -75,12 +87,28 @@ names!(
 pub struct Asyncio {
     /// `samovar._bridge.wake`: sets a future's result unless it is done.
     pub wake: Py<PyAny>,
+    /// `samovar._bridge.refresh_failed`: says so in the log.
+    pub refresh_failed: Py<PyAny>,
     /// `samovar._bridge.awaited`: a coroutine that awaits any awaitable.
     pub awaited: Py<PyAny>,
     /// `asyncio._get_running_loop`.
     pub running_loop: Py<PyAny>,
     /// `asyncio.CancelledError`.
     pub cancelled_error: Py<PyAny>,
+}
+
+/// The classes of `samovar._views`, imported with their first use.
+pub struct Views {
+    /// An entry as it is now.
+    pub entry: Py<PyAny>,
+    /// Counters.
+    pub stats: Py<PyAny>,
+    /// What an order of eviction knows about itself.
+    pub insight: Py<PyAny>,
+    /// What listeners are told.
+    pub event: Py<PyAny>,
+    /// Counters in the words of `functools`.
+    pub cache_info: Py<PyAny>,
 }
 
 impl State {
@@ -90,7 +118,9 @@ impl State {
         let variable = py.import("contextvars")?.getattr("ContextVar")?;
         let state = Box::leak(Box::new(State {
             reply_type: null_mut(),
+            pending_type: null_mut(),
             function_type: null_mut(),
+            method_type: null_mut(),
             stop: Cell::new(null_mut()),
             idle: UnsafeCell::new([null_mut(); IDLE]),
             idle_len: Cell::new(0),
@@ -98,10 +128,21 @@ impl State {
             lease_var: variable.call1(("samovar.lease",))?.unbind(),
             names: Names::new(py),
             asyncio: PyOnceLock::new(),
+            waits: Guarded::default(),
+            not_found: PyOnceLock::new(),
+            views: PyOnceLock::new(),
         }));
         state.reply_type = reply::make_type(py)?;
+        state.pending_type = super::pending::make_type(py)?;
         state.function_type = super::function::make_type(py)?;
+        state.method_type = super::method::make_type(py)?;
         Ok(state)
+    }
+
+    /// `samovar.NotFound`.
+    pub fn not_found<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
+        let class = || py.import("samovar._exceptions")?.getattr("NotFound").map(Bound::unbind);
+        Ok(self.not_found.get_or_try_init(py, class)?.bind(py))
     }
 
     /// True for classes whose members are singletons.
@@ -146,9 +187,24 @@ impl State {
             let bridge = py.import("samovar._bridge")?;
             Ok(Asyncio {
                 wake: bridge.getattr("wake")?.unbind(),
+                refresh_failed: bridge.getattr("refresh_failed")?.unbind(),
                 awaited: bridge.getattr("awaited")?.unbind(),
                 running_loop: asyncio.getattr("_get_running_loop")?.unbind(),
                 cancelled_error: asyncio.getattr("CancelledError")?.unbind(),
+            })
+        })
+    }
+
+    /// What users look at.
+    pub fn views(&self, py: Python<'_>) -> PyResult<&Views> {
+        self.views.get_or_try_init(py, || {
+            let views = py.import("samovar._views")?;
+            Ok(Views {
+                entry: views.getattr("Entry")?.unbind(),
+                stats: views.getattr("Stats")?.unbind(),
+                insight: views.getattr("Insight")?.unbind(),
+                event: views.getattr("Event")?.unbind(),
+                cache_info: views.getattr("CacheInfo")?.unbind(),
             })
         })
     }

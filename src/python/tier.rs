@@ -3,9 +3,14 @@
 //! The lock is held only while the interpreter is, never across anything that runs Python: what leaves the table is
 //! dropped after unlocking. A [`Space`] is a key space of its own in the shared table, told apart by its salt.
 
+use super::events::Listeners;
 use super::guarded::Guarded;
+use super::rulebook::Rulebook;
 use super::seat::Waiter;
+use super::state::State;
 use crate::core::clock::{Clock, Millis};
+use crate::core::draw;
+use crate::core::flight::Due;
 use crate::core::memory::{Capacity, Discard, Eviction, GroupId, Left, Memory, RegionId, mix};
 use crate::core::stats::Stats;
 use crate::work::{Appointment, Sweep};
@@ -32,16 +37,30 @@ pub fn let_go(py: Python<'_>, mut gone: Gone) {
     }
 }
 
+/// The function whose calls a space holds.
+pub struct Callee {
+    /// Module, qualified name and version.
+    pub id: String,
+    /// True if its key is made of one parameter.
+    pub takes_one: bool,
+}
+
 /// A key space: the names of a namespace, the calls of a function, the calls on one instance.
 pub struct Space {
     salt: u64,
-    /// Equals `salt`, or what nothing is stored under while the cache is disabled.
+    /// Equals `salt`, or what nothing is stored under while the hit path is not to be used: see [`Tier::look_where`].
     read_salt: AtomicU64,
+    disabled: AtomicBool,
     group: AtomicU64,
     alias_group: AtomicU64,
     /// The namespace it belongs to, for clearing.
     pub path: String,
-    region: RegionId,
+    /// Whose bound its entries are under.
+    pub region: RegionId,
+    /// Whose calls it holds, `None` for names alone.
+    pub callee: Option<Arc<Callee>>,
+    /// True if it holds the calls on one instance: those have no canonical key.
+    pub of_instance: bool,
     /// True if its entries have names that people use.
     named: AtomicBool,
 }
@@ -66,7 +85,7 @@ impl Space {
     /// True while [`Tier::disable`] is in force for its namespace.
     #[inline]
     pub fn is_disabled(&self) -> bool {
-        self.read_salt() != self.salt
+        self.disabled.load(Relaxed)
     }
 
     /// The salt under which entries really are.
@@ -105,22 +124,37 @@ pub struct Tier {
     pub memory: Guarded<PyMemory>,
     /// The time.
     pub clock: Clock,
+    /// Who is told what happens.
+    pub listeners: Listeners,
+    /// The module's state.
+    pub state: &'static State,
     /// When the sweeper comes.
     pub appointment: Appointment,
     /// Loads that run as tasks.
-    pub tasks: Guarded<HashMap<u64, super::asyncio::Running>>,
+    pub tasks: Guarded<HashMap<u64, super::task::Running>>,
     spaces: Guarded<Vec<Weak<Space>>>,
+    /// The spaces by the number of their group, that of a cleared one included.
+    holders: Guarded<Vec<Weak<Space>>>,
     names: Guarded<HashMap<String, Arc<Space>>>,
     /// Spaces of functions that are gone and whose entries live on under their names.
     adopted: Guarded<Vec<Arc<Space>>>,
     /// The namespaces that are disabled, as often as they were.
     disabled: Guarded<Vec<String>>,
+    rules: Guarded<Option<Arc<Rulebook>>>,
+    has_rules: AtomicBool,
     weigher: Guarded<Weigher>,
     weighs: AtomicBool,
     /// Whether the last slice of the sweep left something over.
     behind: AtomicBool,
+    /// From a resize that left too many entries until they are gone.
+    shrinking: AtomicBool,
     salts: AtomicU64,
-    disabled_salt: u64,
+    void_salt: u64,
+    draws: AtomicU64,
+}
+
+fn new_seed() -> u64 {
+    std::hash::RandomState::new().hash_one(std::process::id())
 }
 
 /// Locked for moments by threads that hold the interpreter, so never across a fork by another.
@@ -128,23 +162,37 @@ static TIERS: Mutex<Vec<Weak<Tier>>> = Mutex::new(Vec::new());
 
 impl Tier {
     /// A tier bounded so; known to the sweeper and the fork hooks from now on.
-    pub fn new(name: String, bound: Capacity, eviction: Eviction, weigher: Weigher, clock: Clock) -> Arc<Tier> {
-        let seed = std::hash::RandomState::new().hash_one(0);
+    pub fn new(
+        state: &'static State,
+        name: String,
+        bound: Capacity,
+        eviction: Eviction,
+        weigher: Weigher,
+        clock: Clock,
+    ) -> Arc<Tier> {
+        let seed = new_seed();
         let tier = Arc::new(Tier {
             name,
             memory: Guarded::new(PyMemory::new(bound, eviction)),
             clock,
+            listeners: Listeners::default(),
+            state,
             appointment: Appointment::default(),
             tasks: Guarded::default(),
             spaces: Guarded::default(),
+            holders: Guarded::default(),
             names: Guarded::default(),
             adopted: Guarded::default(),
             disabled: Guarded::default(),
+            rules: Guarded::default(),
+            has_rules: AtomicBool::new(false),
             weigher: Guarded::new(weigher),
             weighs: AtomicBool::new(bound.weight != u64::MAX),
             behind: AtomicBool::new(false),
+            shrinking: AtomicBool::new(false),
             salts: AtomicU64::new(seed),
-            disabled_salt: mix(seed, 0x5EED),
+            void_salt: mix(seed, 0x5EED),
+            draws: AtomicU64::new(new_seed()),
         });
         let mut tiers = TIERS.lock();
         tiers.retain(|tier| tier.strong_count() > 0);
@@ -152,6 +200,11 @@ impl Tier {
         let swept: Weak<Tier> = Arc::downgrade(&tier);
         crate::work::register(swept);
         tier
+    }
+
+    /// A random draw in `[0, 1)`. Not for secrets.
+    pub fn draw(&self) -> f64 {
+        draw::mixed(self.draws.fetch_add(draw::STEP, Relaxed))
     }
 
     /// What a value on its way in weighs: bytes, or 1 where only entries are counted. May run Python.
@@ -180,11 +233,37 @@ impl Tier {
         })
     }
 
+    /// True if policies may differ by key.
+    #[inline]
+    pub fn has_rules(&self) -> bool {
+        self.has_rules.load(Relaxed)
+    }
+
+    /// The rules in force.
+    pub fn rules(&self) -> Option<Arc<Rulebook>> {
+        if self.has_rules() { self.rules.lock().clone() } else { None }
+    }
+
+    /// Other rules, in force from now on.
+    pub fn set_rules(&self, rules: Option<Arc<Rulebook>>) {
+        self.has_rules.store(rules.is_some(), Relaxed);
+        let before = std::mem::replace(&mut *self.rules.lock(), rules);
+        drop(before);
+    }
+
     /// Changes the bound, now; what is beyond it leaves a few entries at a time.
     pub fn resize(&self, bound: Capacity) {
         self.weighs.store(bound.weight != u64::MAX, Relaxed);
-        self.memory.lock().entries.resize(RegionId::default(), bound);
+        let mut memory = self.memory.lock();
+        memory.entries.resize(RegionId::default(), bound);
+        self.shrinking.store(memory.entries.is_over(RegionId::default()), Relaxed);
+        drop(memory);
         self.appointment.now();
+    }
+
+    /// True while what leaves a space leaves it because the cache was made smaller.
+    pub fn is_shrinking(&self, space: &Space) -> bool {
+        space.region == RegionId::default() && self.shrinking.load(Relaxed)
     }
 
     /// Changes who leaves; nothing does for that.
@@ -193,39 +272,43 @@ impl Tier {
     }
 
     /// A new space in `path`, with a bound of its own if one is given.
-    pub fn add_space(&self, path: &str, bound: Option<u32>) -> Arc<Space> {
+    pub fn add_space(&self, path: &str, bound: Option<u32>, callee: Option<Callee>) -> Arc<Space> {
         let region = match bound {
             None => RegionId::default(),
             Some(max) => {
                 let mut memory = self.memory.lock();
                 let bound = Capacity::entries(max);
-                let eviction = memory.entries.insight(RegionId::default()).0;
+                let eviction = memory.entries.eviction(RegionId::default());
                 memory.aliases.add_region(bound, Eviction::Lru);
                 memory.entries.add_region(bound, eviction)
             }
         };
-        self.add_space_in(path, region)
+        self.add_space_in(path, region, callee.map(Arc::new), false)
     }
 
-    /// A new space that shares the bound of another.
-    pub fn add_space_like(&self, like: &Space) -> Arc<Space> {
-        self.add_space_in(&like.path, like.region)
+    /// A new space that shares function and bound with another, for calls on one instance perhaps.
+    pub fn add_space_like(&self, like: &Space, of_instance: bool) -> Arc<Space> {
+        self.add_space_in(&like.path, like.region, like.callee.clone(), of_instance)
     }
 
-    fn add_space_in(&self, path: &str, region: RegionId) -> Arc<Space> {
+    fn add_space_in(&self, path: &str, region: RegionId, callee: Option<Arc<Callee>>, of_instance: bool) -> Arc<Space> {
         // Distinct inputs of a bijection: no two spaces of a tier share a salt.
         let salt = mix(self.salts.fetch_add(1, Relaxed), 0);
         let mut memory = self.memory.lock();
         let space = Arc::new(Space {
             salt,
-            read_salt: AtomicU64::new(if self.disables(path) { self.disabled_salt ^ salt } else { salt }),
+            read_salt: AtomicU64::new(self.salt_to_read(path, salt)),
+            disabled: AtomicBool::new(self.disables(path)),
             group: AtomicU64::new(memory.entries.add_group(region).to_bits()),
             alias_group: AtomicU64::new(memory.aliases.add_group(region).to_bits()),
             path: path.to_owned(),
             region,
+            callee,
+            of_instance,
             named: AtomicBool::new(false),
         });
         drop(memory);
+        self.hold(&space);
         let mut spaces = self.spaces.lock();
         if spaces.len() == spaces.capacity() {
             spaces.retain(|space| space.strong_count() > 0);
@@ -239,7 +322,7 @@ impl Tier {
         if let Some(space) = self.names.lock().get(path) {
             return space.clone();
         }
-        let space = self.add_space(path, None);
+        let space = self.add_space(path, None, None);
         space.holds_names();
         self.names.lock().entry(path.to_owned()).or_insert(space).clone()
     }
@@ -284,8 +367,22 @@ impl Tier {
         }
     }
 
+    /// Notes whose group a space's present one is.
+    fn hold(&self, space: &Arc<Space>) {
+        let (number, mut holders) = (space.group().number() as usize, self.holders.lock());
+        if holders.len() <= number {
+            holders.resize(number + 1, Weak::new());
+        }
+        holders[number] = Arc::downgrade(space);
+    }
+
+    /// Whose group this number is.
+    pub fn holder(&self, number: u32) -> Option<Arc<Space>> {
+        self.holders.lock().get(number as usize).and_then(Weak::upgrade)
+    }
+
     /// Forgets all entries of a space in O(1); their memory follows.
-    pub fn clear_space(&self, space: &Space) {
+    pub fn clear_space(&self, space: &Arc<Space>) {
         let mut memory = self.memory.lock();
         let group = memory.entries.renew_group(space.group());
         memory.entries.stats_mut(group).invalidations += 1;
@@ -293,6 +390,7 @@ impl Tier {
         space.group.store(group.to_bits(), Relaxed);
         space.alias_group.store(alias_group.to_bits(), Relaxed);
         drop(memory);
+        self.hold(space);
         self.appointment.now();
     }
 
@@ -330,8 +428,7 @@ impl Tier {
         self.disabled.lock().iter().any(|disabled| is_below(path, disabled))
     }
 
-    /// Turns lookups in a namespace and those below it off, or on again, as often as they were turned off. Costs a hit
-    /// nothing: the hit path looks under a salt that nothing is stored under.
+    /// Turns lookups in a namespace and those below it off, or on again, as often as they were turned off.
     pub fn disable(&self, path: &str, on: bool) {
         let mut disabled = self.disabled.lock();
         if on {
@@ -340,10 +437,20 @@ impl Tier {
             disabled.swap_remove(at);
         }
         drop(disabled);
+        self.look_where();
+    }
+
+    /// Tells the hit paths where to look: where the entries are, or where nothing is, so that they find nothing and leave
+    /// the call to the slow way, which sees to what is disabled and to who listens to hits. Costs a hit nothing.
+    pub fn look_where(&self) {
         for space in self.all_spaces() {
-            let off = self.disables(&space.path);
-            space.read_salt.store(if off { self.disabled_salt ^ space.salt } else { space.salt }, Relaxed);
+            space.disabled.store(self.disables(&space.path), Relaxed);
+            space.read_salt.store(self.salt_to_read(&space.path, space.salt), Relaxed);
         }
+    }
+
+    fn salt_to_read(&self, path: &str, salt: u64) -> u64 {
+        if self.disables(path) || self.listeners.hear_hits(path) { self.void_salt ^ salt } else { salt }
     }
 
     /// Calls `visit` with every object the tier itself owns: entries with names that no living function owns.
@@ -351,6 +458,9 @@ impl Tier {
         if let Weigher::Own(weigher) = &*self.weigher.lock()
             && !visit(weigher)
         {
+            return false;
+        }
+        if !self.listeners.visit(visit) || self.rules().is_some_and(|book| !book.objects().all(&mut *visit)) {
             return false;
         }
         let memory = self.memory.lock();
@@ -379,6 +489,8 @@ impl Tier {
     pub fn drain(&self) {
         let weigher = std::mem::replace(&mut *self.weigher.lock(), Weigher::Native);
         drop(weigher);
+        self.listeners.clear();
+        self.set_rules(None);
         let spaces: Vec<Arc<Space>> = self.names.lock().values().chain(self.adopted.lock().iter()).cloned().collect();
         for space in spaces {
             self.drain_space(&space);
@@ -392,7 +504,7 @@ fn visit_space(memory: &PyMemory, space: &Space, visit: &mut dyn FnMut(&Object) 
 }
 
 /// True for the namespace itself and those below it; a name that merely begins alike is another.
-fn is_below(path: &str, namespace: &str) -> bool {
+pub fn is_below(path: &str, namespace: &str) -> bool {
     namespace.is_empty() || path.strip_prefix(namespace).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
 }
 
@@ -412,7 +524,7 @@ impl Sweep for Tier {
         // What is inserted from now on makes an appointment of its own.
         self.appointment.set(None);
         // At the end of the interpreter there is nothing left to free.
-        let due = Python::try_attach(|_| self.sweep_slice(now)).flatten();
+        let due = Python::try_attach(|py| self.sweep_slice(py, now)).flatten();
         if let Some(due) = due {
             self.appointment.note(due);
         }
@@ -425,7 +537,7 @@ impl Sweep for Tier {
 }
 
 impl Tier {
-    fn sweep_slice(&self, now: Millis) -> Option<Millis> {
+    fn sweep_slice(&self, py: Python<'_>, now: Millis) -> Option<Millis> {
         let slice = if self.behind.load(Relaxed) { SLICE_WHEN_BEHIND } else { SLICE };
         let until = Instant::now() + slice;
         loop {
@@ -434,8 +546,10 @@ impl Tier {
             let more = memory.entries.tidy(now, 64, &mut gone) | memory.aliases.tidy(now, 64, &mut gone_aliases);
             let due = memory.next_due();
             drop(memory);
-            drop((gone, gone_aliases));
+            drop(gone_aliases);
+            self.release(py, gone, None);
             if !more {
+                self.shrinking.store(false, Relaxed);
                 self.behind.store(false, Relaxed);
                 return due;
             }
@@ -447,17 +561,14 @@ impl Tier {
     }
 }
 
-trait NextDue {
-    fn next_due(&self) -> Option<Millis>;
-}
-
-impl NextDue for PyMemory {
-    fn next_due(&self) -> Option<Millis> {
-        match (self.entries.next_due(), self.aliases.next_due()) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
-    }
+/// Everybody whose time is up by now, for a clock that was moved.
+pub fn overdue() -> Vec<(Arc<Tier>, Due)> {
+    let tiers: Vec<Arc<Tier>> = TIERS.lock().iter().filter_map(Weak::upgrade).collect();
+    let due = |tier: Arc<Tier>| {
+        let overdue = tier.memory.lock().flights.overdue(tier.clock.now());
+        overdue.into_iter().map(move |due| (tier.clone(), due)).collect::<Vec<_>>()
+    };
+    tiers.into_iter().flat_map(due).collect()
 }
 
 /// In a forked child: everything that was in motion is forgotten, it belongs to the parent's loops. The tables are whole:
@@ -465,6 +576,8 @@ impl NextDue for PyMemory {
 pub fn forget_motion() {
     let tiers: Vec<Arc<Tier>> = TIERS.lock().iter().filter_map(Weak::upgrade).collect();
     for tier in &tiers {
+        // Parent and child must not draw the same jitter.
+        tier.draws.store(tier.draws.load(Relaxed) ^ mix(new_seed(), 0), Relaxed);
         std::mem::forget(std::mem::take(&mut tier.memory.lock().flights));
         std::mem::forget(std::mem::take(&mut *tier.tasks.lock()));
     }

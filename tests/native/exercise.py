@@ -16,59 +16,23 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Coroutine
-from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
-from enum import Enum
-from typing import Any
-from uuid import UUID
+from typing import Any, get_args
 
-from samovar import Cache, CacheManager, ConfigError, KeyTypeError, LoadCycle, LoadError, Memory, cached
+from samovar import Cache, CacheManager, ConfigError, Event, KeyTypeError, LoadCycle, LoadError, Memory, cached
+from samovar._events import EventName
 from samovar.testing import frozen_clock
 
+# Beside this file, and nothing else of the project: what is imported is what was installed.
+sys.path.append(os.path.dirname(os.path.abspath(__file__)))
 
-class Color(Enum):
-    RED = 1
-
-
-class Value:
-    """Anything that can be watched while it dies."""
-
-    def __init__(self, on_end: Callable[[], object] = lambda: None) -> None:
-        self.on_end = on_end
-        self.more: Any = None
-
-    def __del__(self) -> None:
-        self.on_end()
-
-
-class Odd:
-    """A key without encoding that fails or calls back when it is hashed or compared."""
-
-    def __init__(self, hashed: Callable[[], int] = lambda: 7, equal: Callable[[], bool] = lambda: True) -> None:
-        self.hashed = hashed
-        self.equal = equal
-
-    def __hash__(self) -> int:
-        return self.hashed()
-
-    def __eq__(self, other: object) -> bool:
-        return self.equal()
-
-
-def fails(kind: type[BaseException] = ValueError) -> Any:
-    raise kind("on purpose")
-
-
-def raises(kind: type[BaseException] | tuple[type[BaseException], ...], call: Any, *args: Any) -> BaseException:
-    try:
-        call(*args)
-    except kind as error:
-        return error
-    raise AssertionError(f"{kind} was not raised")
+from things import KEYS, Odd, Value, fails, raises
 
 
 def caches(entries: int = 1000) -> Cache:
-    return Cache(name="exercise", memory=Memory(max_entries=entries))
+    cache = Cache(name="exercise", memory=Memory(max_entries=entries))
+    for name in get_args(EventName) if LISTENERS else ():
+        cache.on(name, LISTENERS[0])
+    return cache
 
 
 def whole(cache: Cache) -> None:
@@ -77,10 +41,7 @@ def whole(cache: Cache) -> None:
     assert inside["flights"] == 0, inside
 
 
-KEYS: list[Any] = [
-    *(None, True, 1, -1, 2**70, 1.5, "text", "ünï", "", b"bytes", (1, ("a", None)), Color.RED, [1, [2]], {"k": {1, 2}}),
-    *(datetime(2024, 1, 1, tzinfo=UTC), date(2024, 1, 1), timedelta(1), Decimal("1.5"), UUID(int=7), frozenset({1})),
-]
+LISTENERS: list[Callable[[Event], object]] = []
 
 
 def spellings() -> None:
@@ -151,6 +112,13 @@ def function_of(cache: Cache) -> Callable[[], Any]:
     any_call: Any = call
     assert (call.__name__, call.__doc__, call.__wrapped__(8)) == ("call", "Documented.", {"n": 8})
     assert list(inspect.signature(call).parameters) == ["n"]
+    forget = any_call.invalidate
+    assert list(inspect.signature(forget).parameters) == ["n"]
+    assert (forget == any_call.invalidate, forget.__name__, hash(forget)) == (True, "invalidate", hash(call.invalidate))
+    assert "invalidate" in repr(forget)
+    assert weakref.ref(forget)() is forget
+    any_call.own = forget
+    raises(AttributeError, lambda: forget.nothing)
     assert "call" in repr(call)
     assert any_call.__code__ is any_call.__wrapped__.__code__
     assert any_call.__defaults__ is None
@@ -664,7 +632,15 @@ def knot() -> list[Callable[[], Any]]:
     asyncio.run(later(1))
     later(1).close()
     cache.sync.set("value", [value])
-    value.more = [cache, call, later, owner]
+    value.more = [cache, call, later, owner, call.invalidate]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        answer = Value()
+        answer.more = [later(answer), later.invalidate(answer), later.set(answer, 2), later.invalidate_all()]
+        end = weakref.ref(answer)
+        del answer
+        gc.collect()
+        assert end() is None
     return [weakref.ref(value), weakref.ref(call), weakref.ref(cache), weakref.ref(owner)]
 
 
@@ -726,6 +702,21 @@ def sweeps() -> None:
     whole(cache)
 
 
+def listens() -> None:
+    other, heard = caches(), [0]
+
+    def listen(event: Event) -> None:
+        heard[0] += 1
+        other.sync.set(f"key{heard[0] % 9}", event.key, 0.01)
+        assert heard[0] % 50
+
+    sys.unraisablehook = lambda report: None
+    LISTENERS.append(listen)
+    for part in (functions, methods, pendings, stores, keys, cycles, threads):
+        part()
+    LISTENERS.clear()
+
+
 def forks() -> None:
     cache = caches()
 
@@ -758,7 +749,7 @@ def forks() -> None:
 
 
 PARTS = (
-    *(spellings, functions, rules, methods, replies, pendings, stores, keys, copies, cycles, threads, sweeps),
+    *(spellings, functions, rules, methods, replies, pendings, stores, keys, copies, cycles, threads, sweeps, listens),
     # Once more: what the first round left behind is used again.
     *(functions, methods, replies, pendings, stores, cycles),
     # Last, so that the child carries it all.

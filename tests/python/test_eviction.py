@@ -1,26 +1,14 @@
 """Who leaves when there is no room, as Python users see it. The orders themselves are tested in Rust."""
 
+import pickle
 import random
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from samovar import Cache, ConfigError, Memory
+from samovar import Cache, ConfigError, Memory, Stats
+from watching import settled, whole
 
 ORDERS = ("adaptive", "lru", "lfu", "fifo", "s3fifo", "tinylfu", "ttl")
-
-
-def whole(cache: Cache) -> None:
-    assert cache._inspect()["fault"] is None
-
-
-def settled(cache: Cache, done: Callable[[], bool]) -> bool:
-    """What the sweeper does, it does within moments."""
-    deadline = time.monotonic() + 10
-    while not done() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return done()
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -73,6 +61,16 @@ def test_a_value_heavier_than_the_cache_is_not_stored_and_displaces_nothing() ->
     whole(cache)
 
 
+def test_a_value_heavier_than_the_cache_takes_the_one_it_was_to_replace_with_it_and_nobody_else() -> None:
+    cache = Cache(name="heavy", memory=Memory(max_bytes=1_000, weigher=len))
+    cache.sync.set("a", b"x" * 500)
+    cache.sync.set("b", b"x" * 100)
+    cache.sync.set("a", b"x" * 5_000)
+    assert (cache.sync.get("a"), cache.sync.get("b")) == (None, b"x" * 100)
+    assert (cache.stats().refused, cache.stats().evictions) == (1, 0)
+    whole(cache)
+
+
 @pytest.mark.parametrize("weight", [-1, 1.5, "7", None, 2**70])
 def test_a_weigher_that_tells_no_weight_is_refused_by_name(weight: Any) -> None:
     cache = Cache(name="scale", memory=Memory(weigher=lambda value: weight))
@@ -117,7 +115,7 @@ def test_a_smaller_bound_lets_the_least_valuable_leave() -> None:
     for n in range(10_000):
         cache.sync.set(f"key{n}", n)
     cache.resize(max_entries=100)
-    assert settled(cache, lambda: cache.stats().entries <= 100)
+    assert settled(lambda: cache.stats().entries <= 100)
     assert sorted(cache.sync.keys()) == sorted(f"key{n}" for n in range(9_900, 10_000))
     cache.resize(max_bytes=None)
     assert cache._bounds() == (100, None, "lru")
@@ -180,3 +178,41 @@ def test_the_estimates_agree_with_what_is_measured() -> None:
     estimated = [sum(insight.curve[at] for insight in insights) / 4 for at in (0.5, 1.0, 2.0)]
     assert estimated == pytest.approx(measured, abs=0.02)
     assert all(insight.setting in insight.settings for insight in insights)
+
+
+def test_stats_show_who_leaves_and_what_other_sizes_would_hit() -> None:
+    cache = Cache(name="shown", memory=Memory(200, max_bytes=None))
+
+    @cache.cached(max_entries=50)
+    def own(n: int) -> int:
+        return n
+
+    @cache.cached
+    def shared(n: int) -> int:
+        return n
+
+    draw = random.Random(5)
+    for _ in range(20_000):
+        shared(int(draw.paretovariate(0.6)) % 2_000)
+    stats = cache.stats()
+    assert stats.insight == cache.insight()
+    assert stats.insight.eviction == "adaptive"
+    assert set(stats.insight.curve) == {0.5, 1.0, 2.0}
+    assert stats.insight.setting in stats.insight.settings
+    assert shared.stats().insight == stats.insight
+    assert own.stats().insight.curve == {}
+    assert "insight=Insight(eviction='adaptive', setting=" in repr(stats)
+
+    cache.resize(eviction="lru")
+    assert (cache.stats().insight.eviction, stats.insight.eviction) == ("lru", "adaptive")
+    assert (shared.stats().insight.eviction, own.stats().insight.eviction) == ("lru", "adaptive")
+
+
+def test_stats_are_equal_if_their_counters_are_and_survive_pickling() -> None:
+    cache = Cache(name="counted", memory=Memory(10, eviction="fifo"))
+    stats = cache.stats()
+    assert stats == Stats() == Stats(*stats) == stats._replace(hits=0)
+    assert hash(stats) == hash(Stats())
+    assert Stats().insight.eviction == ""
+    again = pickle.loads(pickle.dumps(stats))
+    assert (again, again.insight, type(again)) == (stats, stats.insight, Stats)

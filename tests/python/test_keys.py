@@ -5,6 +5,7 @@ import gc
 import os
 import subprocess
 import sys
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -732,6 +733,20 @@ def test_a_counter_is_moved_by_whole_numbers_only(cache: Cache, by: Any) -> None
     with pytest.raises(TypeError, match=r"'n'.*give an int"):
         cache.sync.incr("n", by)
     assert cache.sync.get("n") == 1
+
+
+def test_a_counter_ends_when_it_would_have_ended_however_often_it_is_moved(cache: Cache) -> None:
+    cache.sync.set("n", 0, ttl="1h")
+    left, before = cache.sync.ttl("n"), time.monotonic()
+    assert left is not None
+    for _ in range(1000):
+        cache.sync.incr("n")
+    after = cache.sync.ttl("n")
+    assert after is not None
+    assert abs(after + (time.monotonic() - before) - left) < 0.25
+    cache.sync.set("endless", 0)
+    assert cache.sync.incr("endless") == 1
+    assert cache.sync.ttl("endless") == float("inf")
 
 
 def test_a_cache_key_that_cannot_be_encoded_names_its_class(cache: Cache) -> None:

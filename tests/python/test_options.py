@@ -35,7 +35,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "async key": (lambda: cached(key=asyncio.sleep)(lambda delay, result: 1), "key: "),
     "async ttl": (lambda: cached(ttl=asyncio.sleep)(lambda x: x), "ttl: .*not async"),
     "version": (lambda: cached(version=1.5)(lambda x: x), "version: 1.5; give"),  # type: ignore[call-overload]
-    "jitter": (lambda: cached(jitter=0.5)(lambda x: x), "jitter: 0.5; leave it out"),  # type: ignore[call-overload]
+    "jitter": (lambda: cached(jitter=1.5)(lambda x: x), "jitter: 1.5; give the share"),
 }
 
 

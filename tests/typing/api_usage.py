@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, assert_type
+from datetime import timedelta
+from typing import Any, Literal, assert_type
 
-from samovar import Cache, CacheManager, Entry, Memory, Policy, Stats, cached, default_cache
+from samovar import (
+    Cache,
+    CacheManager,
+    CircuitOpen,
+    Entry,
+    Event,
+    Insight,
+    Memory,
+    Policy,
+    RateLimited,
+    Stats,
+    Subscription,
+    cached,
+    default_cache,
+)
+from samovar.resilience import Breaker, BreakerStats, Concurrency, Rate, Retry, protect
 
 
 @cached
@@ -36,19 +52,65 @@ class Rates:
     async def of(cls, code: str) -> float:
         return 1.0
 
+    @cached("5m")
+    @classmethod
+    async def below(cls, code: str) -> float:
+        return 1.0
+
+    @classmethod
+    @cache.cached(ttl=60)
+    def now(cls, code: str, *, amount: int = 1) -> float:
+        return 1.0
+
     @staticmethod
     @cached
     def plain(code: str) -> float:
         return 1.0
+
+    @staticmethod
+    @cached
+    def shown(value: object, width: int) -> str:
+        return str(value)
+
+    @staticmethod
+    @cached
+    def made(kind: type[Memory], size: int) -> Memory:
+        return kind(max_entries=size)
 
     @cached("5m")
     async def own(self, code: str) -> float:
         return 1.0
 
 
-async def use_methods() -> None:
+class More(Rates):
+    pass
+
+
+async def use_class_methods() -> None:
+    assert_type(await Rates.of("EUR"), float)
+    assert_type(await More.of("EUR"), float)
     assert_type(await Rates().of("EUR"), float)
+    assert_type(await Rates.below("EUR"), float)
+    assert_type(await More().below("EUR"), float)
+    assert_type(Rates.now("EUR", amount=2), float)
+    assert_type(More.now("EUR"), float)
+    assert_type(More().now("EUR"), float)
+    assert_type(await Rates.of.refresh("EUR"), float)
+    assert_type(await Rates.of.peek("EUR"), Entry | None)
+    assert_type(Rates.now.key("EUR"), str)
+    await Rates.below.invalidate("EUR")
+    Rates.now.invalidate("EUR", amount=2)
+
+
+def use_static_methods() -> None:
     assert_type(Rates.plain("EUR"), float)
+    assert_type(Rates().plain("EUR"), float)
+    assert_type(Rates.shown(1, 2), str)
+    assert_type(Rates.made(Memory, 2), Memory)
+    assert_type(Rates().made(Memory, 2), Memory)
+
+
+async def use_methods() -> None:
     assert_type(await Rates.own(Rates(), "EUR"), float)
     assert_type(await Rates().own("EUR"), float)
     await Rates().own.invalidate("EUR")
@@ -88,9 +150,82 @@ async def use_cache() -> None:
         pass
 
 
+@cache.on("evict")
+def evicted(event: Event) -> int:
+    assert_type(event.key, str | None)
+    assert_type(event.seconds, float | None)
+    assert_type(event.error, BaseException | None)
+    return 1
+
+
+def use_listeners(names: list[Event]) -> None:
+    assert_type(evicted(Event("evict", "app", "", None, "a")), int)
+    assert_type(cache.on("hit", evicted), Subscription)
+    assert_type(cache.on("store", lambda event: names.append(event)), Subscription)
+    with cache.on("load_error", names.append) as subscription:
+        assert_type(subscription, Subscription)
+    assert_type(cache.stats().insight, Insight)
+    assert_type(cache.stats().insight.curve[0.5], float)
+    assert_type(cache.stats().hits, int)
+
+
+def takes_no_event() -> None: ...
+
+
 async def wrong_calls() -> None:
+    cache.on("evicted", evicted)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    cache.on("evict", takes_no_event)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    cache.on("evict")(takes_no_event)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
     await rate(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await rate.invalidate(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await Rates.of(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await Rates.of.invalidate(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Rates.now(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Rates.plain(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await Rates().of(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     sync_user("7")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await cache.set(1, 2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+database = Breaker(name="database", slow_call=timedelta(seconds=1))
+
+
+@Retry(attempts=3, base="100ms", on=(OSError, TimeoutError))
+@database
+async def load_user(user_id: int, *, deep: bool = False) -> str:
+    return str(user_id)
+
+
+@Rate("100/s", burst=5, wait=1)
+@Concurrency(10, queue=5)
+def load_now(user_id: int) -> bytes:
+    return b""
+
+
+class Repository:
+    @Retry(on=lambda error: "busy" in str(error))
+    async def find(self, user_id: int) -> str:
+        return str(user_id)
+
+
+async def use_guards() -> None:
+    assert_type(await load_user(7, deep=True), str)
+    assert_type(load_now(7), bytes)
+    assert_type(await Repository().find(7), str)
+    assert_type(database.state, Literal["closed", "open", "half_open"])
+    assert_type(database.stats(), BreakerStats)
+    protected = protect(load_now, retry=3, breaker=True, rate="5/s", concurrency=2, timeout="5s")
+    assert_type(protected(7), bytes)
+    assert_type(await protect(load_user, breaker=database)(7), str)
+    assert_type(await cached("5m")(protect(load_user, retry=2))(7), str)
+    try:
+        load_now(7)
+    except (CircuitOpen, RateLimited) as error:
+        assert_type(error.retry_after, float | None)
+
+
+async def wrong_guards() -> None:
+    await load_user("7")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    load_now(7, 8)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    protect(load_now)("7")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Retry(on=KeyboardInterrupt)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ class CacheClock:
             RuntimeError: The time is not stopped, or not any more.
         """
         _core._advance_clock(by)
+        if protect := sys.modules.get("samovar._protect"):
+            protect.clock_moved()
 
     def time(self) -> float:
         """Seconds since 1970 as the caches see them."""

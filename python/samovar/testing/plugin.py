@@ -19,9 +19,9 @@ def cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cache]:
 
     Functions that were decorated before the test start out empty, their counters at zero.
     """
-    from samovar import Cache, CacheManager, _manager
+    from samovar import Cache, CacheManager, Policy, _manager
 
-    fresh = Cache(name="test")
+    fresh = Cache(name="test", policy=Policy(early=False, jitter=0))
     before = list(_manager.default_manager()._caches.values())  # pyright: ignore[reportPrivateUsage]
     for old in before:
         old._clear()

@@ -8,12 +8,18 @@
 //! A waiter is whatever the driver wakes (`W`): a future's handle or a thread's condition variable. The protocol is
 //! written once for all.
 
+mod lookup;
 #[cfg(test)]
 mod tests;
+mod waits;
 
-use super::clock::Millis;
+pub use lookup::{Answer, Refresh, Sight, answer};
+pub use waits::{Awaited, Load, Waits, Who};
+
+use super::clock::{Millis, NEVER, later};
 use super::memory::{GroupId, Target};
 use hashbrown::HashTable;
+use std::time::Duration;
 
 /// A flight, for as long as it lasts; never reused within 2^32 flights of the same slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,6 +71,28 @@ pub enum Life {
     Steady,
 }
 
+/// What a load leans on, and how long it may take.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bounds {
+    /// The load is stopped after so long.
+    pub timeout: Option<Duration>,
+    /// What answers if the load fails or takes too long.
+    pub fallback: Option<Fallback>,
+    /// What goes if the load fails or takes too long.
+    pub forget: Option<Target>,
+}
+
+/// An old value that is still of use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fallback {
+    /// Where it is.
+    pub target: Target,
+    /// It may answer until then.
+    pub until: Millis,
+    /// After a load that failed: how long no other is tried.
+    pub retry_after: Duration,
+}
+
 /// What a load needs when it begins.
 #[derive(Debug)]
 pub struct Begin<K> {
@@ -80,6 +108,8 @@ pub struct Begin<K> {
     pub home: Home,
     /// When it ends early.
     pub life: Life,
+    /// What it leans on.
+    pub bounds: Bounds,
     /// Now.
     pub began: Millis,
 }
@@ -110,6 +140,15 @@ pub enum Input {
     Aborted,
 }
 
+/// Whose time is up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// A load's: it is stopped.
+    Load(Lease),
+    /// A waiter's: it gets the old value.
+    Waiter(Ticket),
+}
+
 /// What the driver has to do, in this order.
 #[derive(Debug)]
 pub enum Effect<K, W> {
@@ -117,8 +156,17 @@ pub enum Effect<K, W> {
     Store(Fill<K>),
     /// Nobody stores the value; the key is to be dropped after unlocking.
     Release(K),
+    /// The load has failed, or was stopped: the old value stays in use. Told before [`Effect::Wake`], whose waiters get
+    /// that value, if it is still there.
+    Relent(Fallback),
+    /// The load has failed, or was stopped, and the old value goes.
+    Forget(Target),
     /// Stop the load that is running.
     CancelLoad,
+    /// Tell these that it took too long.
+    TimeOut(Vec<W>),
+    /// Give this one the old value.
+    Give(Fallback, W),
     /// Tell these the load's outcome.
     Wake(Vec<W>),
     /// Tell these that the load was ended from outside.
@@ -136,6 +184,8 @@ pub type Effects<K, W> = Vec<Effect<K, W>>;
 struct Waiter<W> {
     number: u64,
     home: Home,
+    /// When it would rather have the old value.
+    patience: Millis,
     /// `None` from the moment it is told to lead until it does.
     wake: Option<W>,
 }
@@ -148,12 +198,32 @@ struct Flight<K, W> {
     seen: Option<Target>,
     home: Home,
     life: Life,
+    bounds: Bounds,
     began: Millis,
+    /// When the present attempt is stopped.
+    ends: Millis,
     attempt: u32,
     /// The waiter whose load runs, or who was told to lead and has not begun.
     leader: Option<u64>,
     loading: bool,
     waiters: Vec<Waiter<W>>,
+}
+
+impl<K, W> Flight<K, W> {
+    /// Where a waiter stands: they are in the order of their numbers.
+    fn seat(&self, ticket: Ticket) -> Option<usize> {
+        self.waiters.binary_search_by_key(&ticket.number, |waiter| waiter.number).ok()
+    }
+
+    /// What a failure does to the old value.
+    fn failed(&self, now: Millis) -> Effects<K, W> {
+        let relent = self.fallback(now).map(Effect::Relent);
+        relent.into_iter().chain(self.bounds.forget.map(Effect::Forget)).collect()
+    }
+
+    fn fallback(&self, now: Millis) -> Option<Fallback> {
+        self.bounds.fallback.filter(|fallback| now < fallback.until)
+    }
 }
 
 #[derive(Debug)]
@@ -211,6 +281,12 @@ impl<K, W> Flights<K, W> {
         slot.flight.as_deref_mut()
     }
 
+    /// True if nobody waits for a load that may still report.
+    pub fn is_unattended(&self, lease: Lease) -> bool {
+        let flight = self.get(lease.flight).filter(|flight| flight.attempt == lease.attempt);
+        flight.is_some_and(|flight| flight.waiters.is_empty())
+    }
+
     /// True until the flight has answered everyone.
     pub fn is_flying(&self, id: FlightId) -> bool {
         self.get(id).is_some()
@@ -222,6 +298,11 @@ impl<K, W> Flights<K, W> {
             && self.is_flying(id)
     }
 
+    /// How many wait for a flight.
+    pub fn waiting(&self, id: FlightId) -> usize {
+        self.get(id).map_or(0, |flight| flight.waiters.len())
+    }
+
     /// Where the load of a flight runs, and the group it loads for.
     pub fn home(&self, id: FlightId) -> Option<(Home, GroupId)> {
         self.get(id).map(|flight| (flight.home, flight.group))
@@ -229,7 +310,7 @@ impl<K, W> Flights<K, W> {
 
     /// Takes the lease of a key that has no attached flight.
     pub fn begin(&mut self, begin: Begin<K>) -> Lease {
-        let Begin { hash, key, group, seen, home, life, began } = begin;
+        let Begin { hash, key, group, seen, home, life, bounds, began } = begin;
         self.begun += 1;
         let flight = Box::new(Flight {
             hash,
@@ -238,7 +319,9 @@ impl<K, W> Flights<K, W> {
             seen,
             home,
             life,
+            bounds,
             began,
+            ends: bounds.timeout.map_or(NEVER, |timeout| later(began, timeout)),
             attempt: 0,
             leader: None,
             loading: true,
@@ -253,30 +336,112 @@ impl<K, W> Flights<K, W> {
         Lease { flight: FlightId { slot, serial: self.slots[slot as usize].serial }, attempt: 0 }
     }
 
-    /// Adds somebody who waits; `None` if the flight is over.
-    pub fn join(&mut self, id: FlightId, home: Home, wake: W) -> Option<Ticket> {
+    /// Adds somebody who waits, and would rather have the old value from `patience` on; `None` if the flight is over.
+    pub fn join(&mut self, id: FlightId, home: Home, patience: Millis, wake: W) -> Option<Ticket> {
         self.tickets += 1;
         let number = self.tickets;
         let flight = self.get_mut(id)?;
-        flight.waiters.push(Waiter { number, home, wake: Some(wake) });
+        flight.waiters.push(Waiter { number, home, patience, wake: Some(wake) });
         Some(Ticket { flight: id, number })
     }
 
     /// Makes a waiter the one whose load runs: at the begin, or after [`Effect::Lead`], then with a new `wake`.
-    pub fn lead(&mut self, ticket: Ticket, home: Home, wake: Option<W>) -> Option<Lease> {
+    pub fn lead(&mut self, ticket: Ticket, home: Home, wake: Option<W>, now: Millis) -> Option<Lease> {
         let flight = self.get_mut(ticket.flight)?;
-        let waiter = flight.waiters.iter_mut().find(|waiter| waiter.number == ticket.number)?;
+        let at = flight.seat(ticket)?;
+        let waiter = &mut flight.waiters[at];
         waiter.wake = wake.or(waiter.wake.take());
         (flight.leader, flight.loading, flight.home) = (Some(ticket.number), true, home);
+        flight.ends = flight.bounds.timeout.map_or(NEVER, |timeout| later(now, timeout));
         Some(Lease { flight: ticket.flight, attempt: flight.attempt })
+    }
+
+    /// What answers in the place of a flight that fails or takes too long.
+    pub fn fallback(&self, id: FlightId, now: Millis) -> Option<Fallback> {
+        self.get(id)?.fallback(now).filter(|_| self.is_attached(id))
+    }
+
+    /// When a load is to be stopped; never for what cannot be, a blocked thread's call.
+    pub fn ends(&self, lease: Lease) -> Millis {
+        self.get(lease.flight).filter(|flight| flight.home.event_loop != 0).map_or(NEVER, |flight| flight.ends)
+    }
+
+    /// When a waiter is to be told something, if the load has not ended before.
+    pub fn patience(&self, ticket: Ticket) -> Millis {
+        let Some(flight) = self.get(ticket.flight) else { return NEVER };
+        flight.seat(ticket).map_or(NEVER, |at| flight.waiters[at].patience.min(flight.ends))
+    }
+
+    /// Everybody whose time is up, for whoever moves a clock or has no timer for each.
+    pub fn overdue(&self, now: Millis) -> Vec<Due> {
+        let mut due = Vec::new();
+        for (slot, Slot { serial, flight }) in self.slots.iter().enumerate() {
+            let (id, Some(flight)) = (FlightId { slot: slot as u32, serial: *serial }, flight) else { continue };
+            if flight.ends <= now && flight.loading {
+                due.push(Due::Load(Lease { flight: id, attempt: flight.attempt }));
+            }
+            let waiters = flight.waiters.iter().filter(|waiter| waiter.patience <= now);
+            due.extend(waiters.map(|waiter| Due::Waiter(Ticket { flight: id, number: waiter.number })));
+        }
+        due
+    }
+
+    /// Somebody's time may be up: a timer says so. Asked too early, or too late, it does nothing.
+    pub fn expire(&mut self, due: Due, now: Millis) -> Effects<K, W> {
+        match due {
+            Due::Load(lease) => self.time_out(lease, now),
+            Due::Waiter(ticket) => self.relieve(ticket, now),
+        }
+    }
+
+    fn time_out(&mut self, lease: Lease, now: Millis) -> Effects<K, W> {
+        let Some(flight) = self.get_mut(lease.flight) else { return Vec::new() };
+        if flight.attempt != lease.attempt || now < flight.ends || !flight.loading {
+            return Vec::new();
+        }
+        let attached = self.is_attached(lease.flight);
+        let Some(flight) = self.get_mut(lease.flight) else { return Vec::new() };
+        let mut effects = if attached { flight.failed(now) } else { Vec::new() };
+        let waiters = if flight.home.event_loop == 0 {
+            // A thread cannot be stopped: it goes on alone, and what it brings is stored.
+            std::mem::take(&mut flight.waiters)
+        } else {
+            effects.push(Effect::CancelLoad);
+            let Flight { key, waiters, .. } = self.end(lease.flight);
+            effects.extend(key.map(Effect::Release));
+            waiters
+        };
+        let waiters: Vec<W> = waiters.into_iter().filter_map(|waiter| waiter.wake).collect();
+        effects.push(Effect::TimeOut(waiters));
+        effects
+    }
+
+    /// A waiter gets the old value instead, if there is one; the load goes on without it.
+    fn relieve(&mut self, ticket: Ticket, now: Millis) -> Effects<K, W> {
+        let attached = self.is_attached(ticket.flight);
+        let Some(flight) = self.get_mut(ticket.flight) else { return Vec::new() };
+        if now >= flight.ends {
+            let lease = Lease { flight: ticket.flight, attempt: flight.attempt };
+            return self.time_out(lease, now);
+        }
+        let Some(fallback) = flight.fallback(now).filter(|_| attached) else { return Vec::new() };
+        let at = flight.seat(ticket).filter(|&at| flight.waiters[at].patience <= now);
+        let Some(wake) = at.and_then(|at| flight.waiters[at].wake.take()) else { return Vec::new() };
+        if flight.life == Life::Shared {
+            // It is nearly there, and everybody has an answer: from now on it is a refresh.
+            flight.life = Life::Steady;
+        }
+        let mut effects = vec![Effect::Give(fallback, wake)];
+        effects.extend(self.leave(ticket));
+        effects
     }
 
     /// A waiter goes away: cancelled, timed out, or its loop is gone.
     pub fn leave(&mut self, ticket: Ticket) -> Effects<K, W> {
         let Some(flight) = self.get_mut(ticket.flight) else { return Vec::new() };
-        let before = flight.waiters.len();
-        flight.waiters.retain(|waiter| waiter.number != ticket.number);
-        if flight.waiters.len() == before || flight.life == Life::Steady {
+        let Some(at) = flight.seat(ticket) else { return Vec::new() };
+        flight.waiters.remove(at);
+        if flight.life == Life::Steady {
             return Vec::new();
         }
         let led = flight.leader == Some(ticket.number);
@@ -304,7 +469,7 @@ impl<K, W> Flights<K, W> {
     }
 
     /// What became of a load. A void lease has no effect.
-    pub fn step(&mut self, lease: Lease, input: Input) -> Effects<K, W> {
+    pub fn step(&mut self, lease: Lease, input: Input, now: Millis) -> Effects<K, W> {
         let Some(flight) = self.get(lease.flight).filter(|flight| flight.attempt == lease.attempt) else {
             return Vec::new();
         };
@@ -312,8 +477,12 @@ impl<K, W> Flights<K, W> {
             return self.abort(lease.flight, flight.home);
         }
         let attached = self.is_attached(lease.flight);
+        let failed = flight.failed(now);
         let Flight { hash, key, group, seen, began, waiters, .. } = self.end(lease.flight);
         let mut effects = Vec::with_capacity(2);
+        if input == Input::Failed && attached {
+            effects.extend(failed);
+        }
         match key {
             Some(key) if attached && input == Input::Loaded => {
                 effects.push(Effect::Store(Fill { hash, key, group, seen, began }));

@@ -1,7 +1,7 @@
 //! The machine alone: named rules first, then every rule under random histories.
 
 use super::*;
-use crate::core::memory::GroupId;
+use crate::core::memory::{GroupId, Stamp};
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet};
 
@@ -11,10 +11,19 @@ const ELSEWHERE: Home = Home { thread: 2, event_loop: 2 };
 type Machine = Flights<&'static str, u32>;
 
 fn begin(flights: &mut Machine, life: Life) -> (Ticket, Lease) {
-    let begin = Begin { hash: 9, key: "k", group: GroupId::default(), seen: None, home: HERE, life, began: 0 };
+    let begin = Begin {
+        hash: 9,
+        key: "k",
+        group: GroupId::default(),
+        seen: None,
+        home: HERE,
+        life,
+        bounds: Bounds::default(),
+        began: 0,
+    };
     let lease = flights.begin(begin);
-    let ticket = flights.join(lease.flight, HERE, 0).unwrap();
-    (ticket, flights.lead(ticket, HERE, None).unwrap())
+    let ticket = flights.join(lease.flight, HERE, NEVER, 0).unwrap();
+    (ticket, flights.lead(ticket, HERE, None, 0).unwrap())
 }
 
 fn woken(effects: &Effects<&'static str, u32>) -> Vec<u32> {
@@ -38,8 +47,8 @@ fn one_load_answers_everyone_and_is_stored() {
     let mut flights = Machine::default();
     let (ticket, lease) = begin(&mut flights, Life::Shared);
     assert_eq!(flights.find(9, |&key| key == "k"), Some(ticket.flight));
-    flights.join(ticket.flight, ELSEWHERE, 1);
-    let effects = flights.step(lease, Input::Loaded);
+    flights.join(ticket.flight, ELSEWHERE, NEVER, 1);
+    let effects = flights.step(lease, Input::Loaded, 0);
     assert!(stores(&effects));
     assert_eq!(woken(&effects), [0, 1]);
     assert!(flights.is_empty());
@@ -49,9 +58,9 @@ fn one_load_answers_everyone_and_is_stored() {
 fn a_cancelled_leader_leaves_the_load_to_the_others() {
     let mut flights = Machine::default();
     let (ticket, lease) = begin(&mut flights, Life::Shared);
-    let other = flights.join(ticket.flight, HERE, 1).unwrap();
+    let other = flights.join(ticket.flight, HERE, NEVER, 1).unwrap();
     assert!(flights.leave(ticket).is_empty());
-    assert_eq!(woken(&flights.step(lease, Input::Loaded)), [1]);
+    assert_eq!(woken(&flights.step(lease, Input::Loaded, 0)), [1]);
     assert!(flights.leave(other).is_empty(), "leaving a flight that is over is nothing");
 }
 
@@ -61,7 +70,7 @@ fn a_load_without_waiters_is_cancelled() {
     let (ticket, lease) = begin(&mut flights, Life::Shared);
     assert!(cancels(&flights.leave(ticket)));
     assert!(flights.is_empty() && flights.find(9, |_| true).is_none());
-    assert!(flights.step(lease, Input::Loaded).is_empty(), "its late value goes nowhere");
+    assert!(flights.step(lease, Input::Loaded, 0).is_empty(), "its late value goes nowhere");
 }
 
 #[test]
@@ -71,31 +80,31 @@ fn an_invalidated_flight_answers_and_stores_nothing() {
     flights.detach(ticket.flight);
     assert!(flights.find(9, |_| true).is_none(), "a later get starts its own load");
     let (_, second) = begin(&mut flights, Life::Shared);
-    let effects = flights.step(lease, Input::Loaded);
+    let effects = flights.step(lease, Input::Loaded, 0);
     assert!(!stores(&effects));
     assert_eq!(woken(&effects), [0]);
-    assert!(stores(&flights.step(second, Input::Loaded)));
+    assert!(stores(&flights.step(second, Input::Loaded, 0)));
 }
 
 #[test]
 fn a_bound_load_ends_with_its_caller_and_the_next_waiter_starts_anew() {
     let mut flights = Machine::default();
     let (ticket, lease) = begin(&mut flights, Life::Bound);
-    let other = flights.join(ticket.flight, ELSEWHERE, 1).unwrap();
+    let other = flights.join(ticket.flight, ELSEWHERE, NEVER, 1).unwrap();
     let effects = flights.leave(ticket);
     assert!(cancels(&effects));
     assert_eq!(led(&effects), Some(1));
-    assert!(flights.step(lease, Input::Loaded).is_empty(), "the cancelled load no longer counts");
-    let lease = flights.lead(other, ELSEWHERE, Some(1)).unwrap();
-    assert_eq!(woken(&flights.step(lease, Input::Loaded)), [1]);
+    assert!(flights.step(lease, Input::Loaded, 0).is_empty(), "the cancelled load no longer counts");
+    let lease = flights.lead(other, ELSEWHERE, Some(1), 0).unwrap();
+    assert_eq!(woken(&flights.step(lease, Input::Loaded, 0)), [1]);
 }
 
 #[test]
 fn a_designated_leader_that_leaves_passes_the_lead_on() {
     let mut flights = Machine::default();
     let (first, _) = begin(&mut flights, Life::Bound);
-    let second = flights.join(first.flight, HERE, 1).unwrap();
-    flights.join(first.flight, HERE, 2).unwrap();
+    let second = flights.join(first.flight, HERE, NEVER, 1).unwrap();
+    flights.join(first.flight, HERE, NEVER, 2).unwrap();
     assert_eq!(led(&flights.leave(first)), Some(1));
     let effects = flights.leave(second);
     assert_eq!((cancels(&effects), led(&effects)), (false, Some(2)));
@@ -105,12 +114,12 @@ fn a_designated_leader_that_leaves_passes_the_lead_on() {
 fn a_load_ended_from_outside_fails_its_own_loop_and_passes_to_another() {
     let mut flights = Machine::default();
     let (ticket, lease) = begin(&mut flights, Life::Shared);
-    let other = flights.join(ticket.flight, ELSEWHERE, 1).unwrap();
-    let effects = flights.step(lease, Input::Aborted);
+    let other = flights.join(ticket.flight, ELSEWHERE, NEVER, 1).unwrap();
+    let effects = flights.step(lease, Input::Aborted, 0);
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Fail(who) if who == &[0])));
     assert_eq!(led(&effects), Some(1));
-    let lease = flights.lead(other, ELSEWHERE, Some(1)).unwrap();
-    assert!(stores(&flights.step(lease, Input::Loaded)));
+    let lease = flights.lead(other, ELSEWHERE, Some(1), 0).unwrap();
+    assert!(stores(&flights.step(lease, Input::Loaded, 0)));
 }
 
 #[test]
@@ -119,7 +128,107 @@ fn a_load_on_a_dead_loop_is_superseded() {
     let (ticket, lease) = begin(&mut flights, Life::Shared);
     let effects = flights.supersede(ticket.flight);
     assert!(matches!(&effects[0], Effect::Again(who) if who == &[0]));
-    assert!(flights.step(lease, Input::Loaded).is_empty());
+    assert!(flights.step(lease, Input::Loaded, 0).is_empty());
+}
+
+const TARGET: Target = Target { id: 7, stamp: Stamp::at_zero() };
+
+fn bounded(life: Life, timeout: u64, home: Home) -> (Machine, Ticket, Lease) {
+    let mut flights = Machine::default();
+    let fallback = Fallback { target: TARGET, until: 1_000, retry_after: Duration::from_secs(30) };
+    let bounds = Bounds { timeout: Some(Duration::from_millis(timeout)), fallback: Some(fallback), forget: None };
+    let lease =
+        flights.begin(Begin { hash: 9, key: "k", group: GroupId::default(), seen: None, home, life, bounds, began: 0 });
+    let ticket = flights.join(lease.flight, home, 10, 0).unwrap();
+    let lease = flights.lead(ticket, home, None, 0).unwrap();
+    (flights, ticket, lease)
+}
+
+fn kinds(effects: &Effects<&'static str, u32>) -> Vec<&'static str> {
+    let kind = |effect: &Effect<&'static str, u32>| match effect {
+        Effect::Store(_) => "store",
+        Effect::Release(_) => "release",
+        Effect::Relent(_) => "relent",
+        Effect::Forget(_) => "forget",
+        Effect::CancelLoad => "cancel",
+        Effect::TimeOut(_) => "time out",
+        Effect::Give(..) => "give",
+        Effect::Wake(_) => "wake",
+        Effect::Fail(_) => "fail",
+        Effect::Lead(_) => "lead",
+        Effect::Again(_) => "again",
+    };
+    effects.iter().map(kind).collect()
+}
+
+#[test]
+fn a_load_that_fails_relents_while_the_old_value_is_of_use_and_nothing_has_invalidated_it() {
+    for (now, detached, expected) in [
+        (999, false, vec!["relent", "release", "wake"]),
+        (1_000, false, vec!["release", "wake"]),
+        (999, true, vec!["release", "wake"]),
+    ] {
+        let (mut flights, ticket, lease) = bounded(Life::Shared, 5_000, HERE);
+        if detached {
+            flights.detach(ticket.flight);
+        }
+        assert_eq!(kinds(&flights.step(lease, Input::Failed, now)), expected);
+    }
+}
+
+#[test]
+fn a_load_is_stopped_when_its_time_is_over_and_not_before() {
+    let (mut flights, _, lease) = bounded(Life::Shared, 500, HERE);
+    assert_eq!(flights.ends(lease), 500);
+    assert!(flights.expire(Due::Load(lease), 499).is_empty());
+    assert_eq!(kinds(&flights.expire(Due::Load(lease), 500)), ["relent", "cancel", "release", "time out"]);
+    assert!(flights.is_empty() && flights.step(lease, Input::Loaded, 501).is_empty());
+}
+
+#[test]
+fn a_threads_load_goes_on_alone_when_its_time_is_over() {
+    let thread = Home { thread: 1, event_loop: 0 };
+    let (mut flights, ticket, lease) = bounded(Life::Steady, 500, thread);
+    assert_eq!(flights.ends(lease), NEVER, "nobody can stop it");
+    assert_eq!(kinds(&flights.expire(Due::Waiter(ticket), 500)), ["relent", "time out"]);
+    let late = flights.join(ticket.flight, ELSEWHERE, NEVER, 1).unwrap();
+    assert_eq!(flights.patience(late), 500, "who joins now has waited long enough already");
+    assert_eq!(kinds(&flights.step(lease, Input::Loaded, 900)), ["store", "wake"]);
+}
+
+#[test]
+fn a_waiter_is_relieved_and_the_load_becomes_a_refresh() {
+    let (mut flights, ticket, lease) = bounded(Life::Shared, 500, HERE);
+    assert!(flights.expire(Due::Waiter(ticket), 9).is_empty());
+    assert_eq!(kinds(&flights.expire(Due::Waiter(ticket), 10)), ["give"]);
+    assert!(flights.expire(Due::Waiter(ticket), 10).is_empty(), "told once");
+    assert!(flights.is_unattended(lease) && flights.is_attached(ticket.flight));
+    assert!(stores(&flights.step(lease, Input::Loaded, 20)));
+}
+
+#[test]
+fn a_bound_load_ends_with_the_caller_that_is_relieved() {
+    let (mut flights, ticket, _) = bounded(Life::Bound, 500, HERE);
+    assert_eq!(kinds(&flights.expire(Due::Waiter(ticket), 10)), ["give", "cancel", "release"]);
+    assert!(flights.is_empty());
+}
+
+#[test]
+fn after_an_invalidation_nobody_is_given_the_old_value() {
+    let (mut flights, ticket, lease) = bounded(Life::Shared, 500, HERE);
+    flights.detach(ticket.flight);
+    assert!(flights.expire(Due::Waiter(ticket), 10).is_empty());
+    assert_eq!(kinds(&flights.expire(Due::Load(lease), 500)), ["cancel", "release", "time out"]);
+}
+
+#[test]
+fn whoever_moves_the_clock_learns_whose_time_is_up() {
+    let (mut flights, ticket, lease) = bounded(Life::Shared, 500, HERE);
+    assert_eq!(flights.overdue(9), []);
+    assert_eq!(flights.overdue(10), [Due::Waiter(ticket)]);
+    assert_eq!(flights.overdue(500), [Due::Load(lease), Due::Waiter(ticket)]);
+    flights.leave(ticket);
+    assert_eq!(flights.overdue(500), []);
 }
 
 #[derive(Clone, Debug)]
@@ -174,11 +283,14 @@ impl World {
                 Effect::Lead(caller) => {
                     let found = self.waiting.iter().find(|(waiting, ..)| *waiting == caller);
                     let (_, ticket, at) = *found.expect("a caller that waits");
-                    if let Some(lease) = self.flights.lead(ticket, HERE, Some(caller)) {
+                    if let Some(lease) = self.flights.lead(ticket, HERE, Some(caller), 0) {
                         self.loads.insert(ticket.flight.to_bits(), (lease, at.max(self.invalidated)));
                     }
                 }
                 Effect::CancelLoad | Effect::Release(_) => {}
+                Effect::Relent(_) | Effect::Forget(_) | Effect::TimeOut(_) | Effect::Give(..) => {
+                    unreachable!("no bounds were given")
+                }
             }
         }
         Ok(())
@@ -196,7 +308,7 @@ impl World {
                 let Some(&flight) = self.loads.keys().min() else { return Ok(()) };
                 let (lease, started) = self.loads[&flight];
                 self.loads.remove(&flight);
-                let effects = self.flights.step(lease, input);
+                let effects = self.flights.step(lease, input, 0);
                 self.apply(effects, Some((flight, started)))?;
             }
             Move::Invalidate => {
@@ -222,13 +334,22 @@ impl World {
         let caller = self.callers;
         let home = if caller.is_multiple_of(3) { ELSEWHERE } else { HERE };
         let ticket = match self.flights.find(9, |_| true) {
-            Some(id) => self.flights.join(id, home, caller).expect("an attached flight is flying"),
+            Some(id) => self.flights.join(id, home, NEVER, caller).expect("an attached flight is flying"),
             None => {
                 let life = if bound { Life::Bound } else { Life::Shared };
-                let begin = Begin { hash: 9, key: "k", group: GroupId::default(), seen: None, home, life, began: 0 };
+                let begin = Begin {
+                    hash: 9,
+                    key: "k",
+                    group: GroupId::default(),
+                    seen: None,
+                    home,
+                    life,
+                    bounds: Bounds::default(),
+                    began: 0,
+                };
                 let lease = self.flights.begin(begin);
-                let ticket = self.flights.join(lease.flight, home, caller).expect("it has just begun");
-                let lease = self.flights.lead(ticket, home, None).expect("it waits");
+                let ticket = self.flights.join(lease.flight, home, NEVER, caller).expect("it has just begun");
+                let lease = self.flights.lead(ticket, home, None, 0).expect("it waits");
                 self.loads.insert(ticket.flight.to_bits(), (lease, now));
                 ticket
             }

@@ -4,10 +4,10 @@
 //! Clearing a group is O(1): the group is marked dead, its successor gets its counters, and every lookup compares one
 //! flag. The dead group's entries are reclaimed a few at a time.
 
-use super::Nodes;
 use super::eviction::{Arrival, Capacity, Choice, Eviction, Load, Order, Ranked};
 use super::lists::{Lists, NIL, PEERS};
 use super::nodes::GROUPS;
+use super::{Nodes, Worth};
 use crate::core::stats::Stats;
 
 /// A group of one table. Slots are used again, a serial tells their users apart: whoever still holds the id of a cleared
@@ -22,6 +22,11 @@ impl GroupId {
     /// As one number, for keeping where only numbers can be kept.
     pub fn to_bits(self) -> u64 {
         u64::from(self.serial) << 32 | u64::from(self.slot)
+    }
+
+    /// The number of its place among the groups. A cleared group has it until its last entry is gone; then it is another's.
+    pub fn number(self) -> u32 {
+        self.slot
     }
 
     /// The id that [`to_bits`](Self::to_bits) came from.
@@ -49,8 +54,6 @@ pub(super) struct Group {
 pub(super) struct Region {
     pub order: Box<dyn Order>,
     pub eviction: Eviction,
-    /// Whether its order has to hear of each hit that follows another of the same entry.
-    pub counts_repeats: bool,
     pub bound: Capacity,
     pub load: Load,
 }
@@ -75,8 +78,7 @@ pub(super) struct Groups {
 impl Groups {
     pub fn add_region(&mut self, bound: Capacity, eviction: Eviction) -> RegionId {
         let (order, load) = (eviction.order(bound), Load::default());
-        let counts_repeats = eviction.counts_repeats();
-        self.regions.push(Region { order, eviction, counts_repeats, bound, load });
+        self.regions.push(Region { order, eviction, bound, load });
         RegionId(self.regions.len() as u32 - 1)
     }
 
@@ -114,6 +116,13 @@ impl Groups {
     pub fn region_of(&mut self, slot: u32) -> &mut Region {
         let region = self.groups[slot as usize].region;
         &mut self.regions[region.0 as usize]
+    }
+
+    /// True if an entry alone would weigh more than a group's region may hold, or nothing may be in it.
+    #[inline]
+    pub fn is_too_heavy(&self, group: u32, worth: Worth) -> bool {
+        let bound = &self.regions[self.get(group).region.0 as usize].bound;
+        bound.entries == 0 || worth.weight() > bound.weight
     }
 
     /// A slot comes to a group, and to its region's order.
@@ -192,14 +201,16 @@ impl Groups {
         nodes: &mut Nodes,
         region: RegionId,
         eviction: Eviction,
-        arrival: impl Fn(u32) -> Arrival,
+        arrival: impl Fn(u32, Worth) -> Arrival,
     ) {
         let region = &mut self.regions[region.0 as usize];
         let ids = region.order.ids(nodes);
         ids.iter().for_each(|&id| region.order.remove(nodes, id));
         (region.order, region.eviction) = (eviction.order(region.bound), eviction);
-        region.counts_repeats = eviction.counts_repeats();
-        ids.iter().for_each(|&id| region.order.insert(nodes, id, arrival(id)));
+        for &id in &ids {
+            let new = arrival(id, nodes.worth(id));
+            region.order.insert(nodes, id, new);
+        }
     }
 
     /// Ends a group for good and tells what it counted; nothing, if it is at an end already.

@@ -5,28 +5,34 @@
 //! goes into a [`Discard`] that the caller drops after unlocking.
 
 pub mod chunks;
+mod discard;
 pub mod eviction;
 mod groups;
 mod index;
 pub mod lists;
 mod nodes;
+mod span;
 mod table;
 #[cfg(test)]
 mod tests;
 mod uses;
 mod wheel;
+mod work;
 mod worth;
 
 pub use chunks::Chunks;
+pub use discard::{Discard, Left, Reason};
 pub use eviction::{Capacity, Eviction, Insight, Steering};
 pub use groups::{GroupId, RegionId};
 pub use index::SEGMENT;
 pub use nodes::{Nodes, Stamp};
-pub use table::{Discard, Found, Left, New, Reason, Table, Work};
+pub use span::Span;
+pub use table::{Found, New, Served, Table};
+pub use work::Work;
 pub use worth::Worth;
 
-use super::clock::{Millis, NEVER};
-use super::flight::{Fill, Flights};
+use super::clock::{Millis, NEVER, later};
+use super::flight::{Fallback, Fill, Flights};
 
 /// A slot number together with the stamp it had: a weak pointer to an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +55,7 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// In a group, served until `deadline`; `tag` is twenty bits of the owner's, kept beside the value.
+    /// In a group, served until `deadline`; `tag` is seventeen bits of the owner's, kept beside the value.
     #[inline]
     pub fn new(group: GroupId, deadline: Millis, tag: u32) -> Self {
         Placement { group, terms: Terms::new(deadline, tag), worth: Worth::default() }
@@ -62,19 +68,34 @@ impl Placement {
     }
 }
 
-/// When an entry stops being served (44 bits), and the owner's tag (20 bits).
+/// Until when a hit needs no second thought (44 bits), what it is served as (3), and the owner's tag (17).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Terms(u64);
 
 impl Terms {
-    const TAG: u64 = (1 << 20) - 1;
+    const TAG: u64 = (1 << 17) - 1;
+    /// It says that there is nothing, or why.
+    const NEGATIVE: u64 = 1 << 17;
+    /// Its life has more borders: a [`Span`] says which.
+    const SPANNED: u64 = 1 << 18;
+    /// It is past its freshness and served nevertheless.
+    const STALE: u64 = 1 << 19;
 
     #[inline]
     fn new(deadline: Millis, tag: u32) -> Self {
         Terms(deadline.min(NEVER) << 20 | (u64::from(tag) & Self::TAG))
     }
 
-    /// When the entry stops being served.
+    fn spanned(self, plain_until: Millis, how: Served) -> Self {
+        let how = match how {
+            Served::Fresh => 0,
+            Served::Stale => Self::STALE,
+            Served::Negative => Self::NEGATIVE,
+        };
+        Terms(plain_until.min(NEVER) << 20 | self.0 & Self::TAG | Self::SPANNED | how)
+    }
+
+    /// Until when a hit needs no second thought. Where there is no span, the entry ends then.
     #[inline]
     pub fn deadline(self) -> Millis {
         self.0 >> 20
@@ -84,6 +105,18 @@ impl Terms {
     #[inline]
     pub fn tag(self) -> u32 {
         (self.0 & Self::TAG) as u32
+    }
+
+    fn has_span(self) -> bool {
+        self.0 & Self::SPANNED != 0
+    }
+
+    fn is_stale(self) -> bool {
+        self.0 & Self::STALE != 0
+    }
+
+    fn is_negative(self) -> bool {
+        self.0 & Self::NEGATIVE != 0
     }
 }
 
@@ -113,7 +146,15 @@ impl<K, V, W> Memory<K, V, W> {
         Memory { entries: Table::new(bound, eviction), aliases, flights: Flights::default() }
     }
 
-    /// Stores what a flight has loaded. True if something of the same key was there.
+    /// When there is something to tidy in either table: 0 for at once, `None` for never.
+    pub fn next_due(&self) -> Option<Millis> {
+        match (self.entries.next_due(), self.aliases.next_due()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Stores what a flight has loaded, and tells where.
     pub fn fill(
         &mut self,
         fill: Fill<K>,
@@ -121,21 +162,25 @@ impl<K, V, W> Memory<K, V, W> {
         placement: Placement,
         now: Millis,
         out: &mut Discard<K, V>,
-    ) -> bool {
+    ) -> Option<u32> {
         let Fill { hash, key, group, seen, began: _ } = fill;
         if !self.entries.is_alive(group) {
-            out.keep(key, value);
-            return false;
+            out.keep(Some(key), Some(value));
+            return None;
         }
         match seen.and_then(|seen| self.entries.resolve(seen)) {
-            Some(id) => {
-                self.entries.replace(id, Some(key), value, placement, now, out);
-                true
-            }
-            None => {
-                self.entries.insert(New { hash, key, value, placement }, now, out);
-                false
-            }
+            Some(id) => self.entries.replace(id, Some(key), value, placement, now, out).then_some(id),
+            None => self.entries.insert(New { hash, key, value, placement }, now, out),
         }
+    }
+
+    /// After a load that failed: the old value, if it is still there, answers until the next try is due.
+    pub fn relent(&mut self, fallback: &Fallback, now: Millis) -> Option<u32> {
+        let id = self.entries.resolve(fallback.target)?;
+        let span = Span { retry_at: later(now, fallback.retry_after), ..self.entries.span(id) };
+        let (end, how) =
+            if now < span.fresh_until { (span.fresh_until, Served::Fresh) } else { (fallback.until, Served::Stale) };
+        self.entries.set_span(id, span, span.retry_at.min(end), how);
+        Some(id)
     }
 }

@@ -116,6 +116,12 @@ impl Stamp {
         Stamp(created.min(NEVER) << 20 | (counter & 0xF_FFFF))
     }
 
+    /// That of nothing: for tests of what only passes it on.
+    #[cfg(test)]
+    pub const fn at_zero() -> Self {
+        Stamp(0)
+    }
+
     /// When the entry was made.
     pub fn created(self) -> Millis {
         self.0 >> 20

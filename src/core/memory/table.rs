@@ -2,16 +2,19 @@
 //!
 //! Every operation does bounded work: at most [`Work::LIMIT`] entries are touched and at most one segment is rehashed.
 //! A slot is 32 bytes when key and value are pointers (hash, key, value, deadline and tag), so a hit reads one cache line
-//! of it; what else is known of it takes 36. The table compares no keys and drops no entry: the caller does both.
+//! of it; what else is known of it takes 38. The table compares no keys and drops no entry: the caller does both.
 
 use super::eviction::{Arrival, Capacity, Choice, Eviction, Insight, Steering};
 use super::eviction::{Mark, Ranked};
 use super::groups::{GroupId, Groups, Region, RegionId};
 use super::index::Index;
+use super::span::{Span, Spans};
 use super::uses::Uses;
 use super::wheel::Wheel;
-use super::{Chunks, Nodes, Placement, Stamp, Target, Terms, Worth};
+use super::work::Work;
+use super::{Chunks, Discard, Left, Nodes, Placement, Reason, Stamp, Target, Terms, Worth};
 use crate::core::clock::{Millis, NEVER};
+use crate::core::flight::Sight;
 use crate::core::stats::Stats;
 
 /// Crafted keys may share a full hash; more than this many never do at once.
@@ -33,6 +36,14 @@ impl<K, V> Default for Slot<K, V> {
     }
 }
 
+impl<K, V> Slot<K, V> {
+    #[inline(always)]
+    fn leave(&mut self, group: u32, end: Millis, reason: Reason) -> Left<K, V> {
+        let (key, value) = (self.key.take(), self.value.take());
+        Left { key, value, hash: self.hash, end, tag: self.terms.tag(), group, reason }
+    }
+}
+
 /// A value found: borrowed from the table, to be copied before unlocking.
 #[derive(Debug)]
 pub struct Found<'a, V> {
@@ -42,80 +53,15 @@ pub struct Found<'a, V> {
     pub tag: u32,
 }
 
-/// Why an entry left.
+/// How an entry was of use that is no plain hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// To make room.
-    Evicted,
-    /// Its deadline passed.
-    Expired,
-    /// Somebody removed or replaced it, or cleared its group.
-    Removed,
-}
-
-/// What an operation leaves over. An entry that was in the table has a key, a value and a reason to have left.
-#[derive(Debug)]
-pub struct Left<K, V> {
-    /// The key; of an entry that was replaced, the one its new value came with if there was one.
-    pub key: Option<K>,
-    /// The value.
-    pub value: Option<V>,
-    /// Why it left; `None` if it never was in the table.
-    pub reason: Option<Reason>,
-}
-
-/// What left a table or never entered it, to be dropped after unlocking. One is kept without allocating.
-#[derive(Debug)]
-pub struct Discard<K, V> {
-    first: Option<Left<K, V>>,
-    rest: Vec<Left<K, V>>,
-}
-
-impl<K, V> Default for Discard<K, V> {
-    fn default() -> Self {
-        Discard { first: None, rest: Vec::new() }
-    }
-}
-
-impl<K, V> Discard<K, V> {
-    fn push(&mut self, key: Option<K>, value: Option<V>, reason: Option<Reason>) {
-        let left = Left { key, value, reason };
-        if self.first.is_none() {
-            self.first = Some(left);
-        } else {
-            self.rest.push(left);
-        }
-    }
-
-    /// Keeps a pair that never entered.
-    pub fn keep(&mut self, key: K, value: V) {
-        self.push(Some(key), Some(value), None);
-    }
-
-    /// Keeps a key that was not needed.
-    pub fn keep_key(&mut self, key: K) {
-        self.push(Some(key), None, None);
-    }
-
-    /// Gives everything away, one after the other.
-    pub fn take(&mut self) -> Option<Left<K, V>> {
-        self.rest.pop().or_else(|| self.first.take())
-    }
-
-    /// All of it, in the order it came.
-    pub fn iter(&self) -> impl Iterator<Item = &Left<K, V>> {
-        self.first.iter().chain(&self.rest)
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.rest.len()
-    }
-
-    /// True when nothing left.
-    pub fn is_empty(&self) -> bool {
-        self.first.is_none()
-    }
+pub enum Served {
+    /// Within its freshness.
+    Fresh,
+    /// Past it.
+    Stale,
+    /// It says that there is nothing.
+    Negative,
 }
 
 /// A key and its value, to be stored.
@@ -139,30 +85,6 @@ impl<K, V> New<K, V> {
     }
 }
 
-/// How much a single operation has touched.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Work {
-    now: u32,
-    /// The most entries one operation has touched so far.
-    pub entries_at_most: u32,
-    /// The most index numbers one operation has moved so far.
-    pub moved_at_most: usize,
-}
-
-impl Work {
-    /// The most entries one operation may touch.
-    pub const LIMIT: u32 = 64;
-
-    fn begin(&mut self) {
-        self.now = 0;
-    }
-
-    fn touch(&mut self) {
-        self.now += 1;
-        self.entries_at_most = self.entries_at_most.max(self.now);
-    }
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct Table<K, V> {
@@ -171,6 +93,7 @@ pub struct Table<K, V> {
     nodes: Nodes,
     free: Vec<u32>,
     wheel: Wheel,
+    spans: Spans,
     groups: Groups,
     uses: Uses,
     counter: u64,
@@ -188,6 +111,7 @@ impl<K, V> Table<K, V> {
             nodes: Nodes::default(),
             free: Vec::new(),
             wheel: Wheel::default(),
+            spans: Spans::default(),
             groups,
             uses: Uses::default(),
             counter: 0,
@@ -213,14 +137,19 @@ impl<K, V> Table<K, V> {
         self.groups.regions[region.0 as usize].bound
     }
 
+    /// True if a region holds more than it may.
+    pub fn is_over(&self, region: RegionId) -> bool {
+        self.groups.regions[region.0 as usize].is_over()
+    }
+
     /// Changes who leaves. Nothing is dropped; O(entries), so not for every day.
     pub fn reorder(&mut self, region: RegionId, eviction: Eviction) {
         self.settle();
-        let slots = &self.slots;
-        let worths: Vec<_> = (0..slots.len()).map(|id| self.nodes.worth(id)).collect();
-        let arrival = |id: u32| {
+        let (slots, spans) = (&self.slots, &self.spans);
+        let arrival = |id: u32, worth: Worth| {
             let Slot { hash, terms, .. } = &slots[id];
-            Arrival { hash: *hash, deadline: terms.deadline(), worth: worths[id as usize] }
+            let deadline = if terms.has_span() { spans.get(id).expires } else { terms.deadline() };
+            Arrival { hash: *hash, deadline, worth }
         };
         self.groups.reorder(&mut self.nodes, region, eviction, arrival);
     }
@@ -230,10 +159,14 @@ impl<K, V> Table<K, V> {
         self.groups.regions[region.0 as usize].order.steer(steering);
     }
 
-    /// The order in force in a region, and what it knows about itself.
-    pub fn insight(&self, region: RegionId) -> (Eviction, Insight) {
-        let region = &self.groups.regions[region.0 as usize];
-        (region.eviction, region.order.insight())
+    /// The order in force in a region.
+    pub fn eviction(&self, region: RegionId) -> Eviction {
+        self.groups.regions[region.0 as usize].eviction
+    }
+
+    /// What the order in force in a region knows about itself.
+    pub fn insight(&self, region: RegionId) -> Insight {
+        self.groups.regions[region.0 as usize].order.insight()
     }
 
     /// Makes a group.
@@ -341,6 +274,18 @@ impl<K, V> Table<K, V> {
         self.read(id, is_over)
     }
 
+    /// As [`hit`](Self::hit), for those who take nothing past its freshness, whoever loads it anew.
+    #[inline(always)]
+    pub fn hit_fresh(
+        &mut self,
+        hash: u64,
+        is_it: impl FnMut(&K) -> bool,
+        is_over: impl FnOnce(Millis) -> bool,
+    ) -> Option<Found<'_, V>> {
+        let id = self.find(hash, is_it)?;
+        if self.slots[id].terms.is_stale() { None } else { self.read(id, is_over) }
+    }
+
     fn is_alive_slot(&self, id: u32) -> bool {
         self.groups.get(self.nodes.group(id)).alive
     }
@@ -355,32 +300,69 @@ impl<K, V> Table<K, V> {
 
     #[inline(never)]
     fn tell_uses(&mut self) {
-        let (mut last, mut repeats) = (None, 0);
-        for &id in self.uses.noted() {
-            let group = self.groups.get_mut(self.nodes.group(id));
-            group.stats.hits += 1;
+        for run in self.uses.noted().chunk_by(|a, b| a == b) {
+            let group = self.groups.get_mut(self.nodes.group(run[0]));
+            let stale = self.slots[run[0]].terms.is_stale();
+            *(if stale { &mut group.stats.stale_hits } else { &mut group.stats.hits }) += run.len() as u64;
             let region = group.region;
-            let region = &mut self.groups.regions[region.0 as usize];
-            if last == Some(id) && !region.counts_repeats {
-                repeats += 1;
-                continue;
+            let Region { order, eviction, .. } = &mut self.groups.regions[region.0 as usize];
+            let uses = if eviction.counts_repeats() { run.len() } else { 1 };
+            for &id in &run[..uses] {
+                order.hit(&mut self.nodes, id, self.slots[id].hash);
             }
-            region.order.hit(&mut self.nodes, id, self.slots[id].hash);
-            if let (Some(before), 1..) = (last.replace(id), repeats) {
-                self.groups.region_of(self.nodes.group(before)).order.repeated(std::mem::take(&mut repeats));
-            }
-        }
-        if let (Some(id), 1..) = (last, repeats) {
-            self.groups.region_of(self.nodes.group(id)).order.repeated(repeats);
+            order.repeated((run.len() - uses) as u64);
         }
         self.uses.clear();
     }
 
-    /// True if the slot's entry may be served now.
+    /// True if the slot's entry is a fresh value.
     #[inline]
     pub fn is_served(&self, id: u32, is_over: impl FnOnce(Millis) -> bool) -> bool {
-        let deadline = self.slots[id].terms.deadline();
-        self.is_alive_slot(id) && (deadline == NEVER || !is_over(deadline))
+        let end = self.span(id).fresh_until;
+        self.is_alive_slot(id) && !self.slots[id].terms.is_negative() && (end == NEVER || !is_over(end))
+    }
+
+    /// Counts a use of an entry that is served though it is no plain hit.
+    pub fn serve(&mut self, id: u32, how: Served) -> Option<Found<'_, V>> {
+        self.settle();
+        let group = self.groups.get_mut(self.nodes.group(id));
+        *(match how {
+            Served::Fresh => &mut group.stats.hits,
+            Served::Stale => &mut group.stats.stale_hits,
+            Served::Negative => &mut group.stats.negative_hits,
+        }) += 1;
+        let hash = self.slots[id].hash;
+        self.groups.region_of(self.nodes.group(id)).order.hit(&mut self.nodes, id, hash);
+        self.peek(id)
+    }
+
+    /// A slot's entry as a lookup sees it, `None` if its group is dead. Not a use.
+    pub fn sight(&self, id: u32) -> Option<Sight> {
+        let negative = self.slots[id].terms.is_negative();
+        let sight = Sight { span: self.span(id), created: self.created(id), negative, flying: false };
+        self.is_alive_slot(id).then_some(sight)
+    }
+
+    /// The borders of an entry's life.
+    #[inline]
+    pub fn span(&self, id: u32) -> Span {
+        let terms = self.slots[id].terms;
+        if terms.has_span() { self.spans.get(id) } else { Span::until(terms.deadline()) }
+    }
+
+    /// Gives an entry's life other borders. Hits are plain before `plain_until`, and count as `how` says.
+    pub fn set_span(&mut self, id: u32, span: Span, plain_until: Millis, how: Served) {
+        self.settle();
+        let before = self.span(id).expires;
+        self.spans.set(id, span);
+        let Slot { hash, terms, .. } = &mut self.slots[id];
+        *terms = terms.spanned(plain_until, how);
+        if span.expires != before {
+            let arrival = Arrival { hash: *hash, deadline: span.expires, worth: self.nodes.worth(id) };
+            self.wheel.cancel(&mut self.nodes, id);
+            self.wheel.schedule(&mut self.nodes, id, span.expires);
+            self.groups.change(&mut self.nodes, id, arrival);
+        }
     }
 
     /// The value of a slot, served or not. Not a use.
@@ -395,9 +377,9 @@ impl<K, V> Table<K, V> {
         self.slots[id].key.as_ref()
     }
 
-    /// When a slot's entry was stored and when it ends.
-    pub fn life(&self, id: u32) -> (Millis, Millis) {
-        (self.nodes.stamp(id).created(), self.slots[id].terms.deadline())
+    /// When a slot's entry was stored.
+    pub fn created(&self, id: u32) -> Millis {
+        self.nodes.stamp(id).created()
     }
 
     /// Stores a value under a key that `is_it` knows: over the old one, or as a new entry, for which room is made. `None`
@@ -411,7 +393,7 @@ impl<K, V> Table<K, V> {
     ) -> Option<u32> {
         if !self.is_alive(new.placement.group) {
             // Its owner went away, or was cleared, while the value was on its way.
-            out.keep(new.key, new.value);
+            out.keep(Some(new.key), Some(new.value));
             return None;
         }
         self.work.begin();
@@ -428,8 +410,7 @@ impl<K, V> Table<K, V> {
             hash_fits && slot.key.as_ref().is_some_and(&mut is_it)
         });
         if let Some(id) = found {
-            self.overwrite(id, Some(new.key), new.value, new.placement, now, out);
-            return Some(id);
+            return self.overwrite(id, Some(new.key), new.value, new.placement, now, out).then_some(id);
         }
         if same >= SAME_HASH {
             self.evict_oldest_of(new.hash, out);
@@ -444,36 +425,42 @@ impl<K, V> Table<K, V> {
         self.put(new, |_| false, now, out)
     }
 
-    /// The slot of who leaves for an arrival, if the first who does makes all the room there has to be, with its hash.
-    #[inline(always)]
-    fn room(&mut self, region: RegionId, new: &Arrival) -> Option<(u32, u64)> {
-        let Region { load, bound, .. } = &self.groups.regions[region.0 as usize];
-        if load.entries != bound.entries || load.weight > bound.weight || new.worth.weight() > bound.weight {
-            return None;
-        }
-        let Some(Choice::Evict(id)) = self.groups.choose(&mut self.nodes, region, new) else { return None };
-        Some((id, self.slots[id].hash))
-    }
-
-    /// Finds a new entry its slot: that of the one entry that leaves for it, or a free one. `None` if it is refused.
+    /// Finds a new entry its slot: that of the last entry that leaves for it, or a free one. `None` if it is refused.
     #[inline(always)]
     fn place(&mut self, new: New<K, V>, now: Millis, out: &mut Discard<K, V>) -> Option<u32> {
         let (arrival, group) = (new.arrival(), new.placement.group.slot);
         let region = self.groups.get(group).region;
-        if let Some((id, old)) = self.room(region, &arrival) {
-            let Region { load, bound, .. } = &self.groups.regions[region.0 as usize];
-            let after = load.weight - self.nodes.worth(id).weight() + arrival.worth.weight();
-            if after <= bound.weight && self.nodes.group(id) == group {
-                self.take_over(id, old, new, arrival, now, out);
-                return Some(id);
+        for _ in 0..EVICTIONS {
+            let Region { load, bound, .. } = self.groups.regions[region.0 as usize];
+            if load.leaves_room(bound, arrival.worth.weight()) {
+                break;
+            }
+            if self.groups.is_too_heavy(group, arrival.worth) {
+                return self.refuse(new, out);
+            }
+            match self.groups.choose(&mut self.nodes, region, &arrival) {
+                Some(Choice::Evict(id)) => {
+                    let after = load.without(self.nodes.worth(id));
+                    if after.leaves_room(bound, arrival.worth.weight()) && self.nodes.group(id) == group {
+                        self.take_over(id, new, arrival, now, out);
+                        return Some(id);
+                    }
+                    self.remove(id, Reason::Evicted, out);
+                }
+                Some(Choice::Refuse) => return self.refuse(new, out),
+                None => break,
             }
         }
-        if !self.make_room(region, &arrival, out) {
-            self.groups.get_mut(group).stats.refused += 1;
-            out.keep(new.key, new.value);
-            return None;
-        }
         Some(self.occupy(new, arrival, now))
+    }
+
+    #[cold]
+    fn refuse(&mut self, new: New<K, V>, out: &mut Discard<K, V>) -> Option<u32> {
+        let New { hash, key, value, placement } = new;
+        self.groups.get_mut(placement.group.slot).stats.refused += 1;
+        let (end, tag, group) = (placement.terms.deadline(), placement.terms.tag(), placement.group.slot);
+        out.push(Left { key: Some(key), value: Some(value), hash, end, tag, group, reason: Reason::Refused });
+        None
     }
 
     #[inline]
@@ -500,18 +487,20 @@ impl<K, V> Table<K, V> {
 
     /// The commonest store of all: one entry leaves for another, which takes over its slot and its place in the group.
     #[inline(always)]
-    fn take_over(&mut self, id: u32, old: u64, new: New<K, V>, arrival: Arrival, now: Millis, out: &mut Discard<K, V>) {
+    fn take_over(&mut self, id: u32, new: New<K, V>, arrival: Arrival, now: Millis, out: &mut Discard<K, V>) {
         self.work.touch();
-        self.index.remove(old, id);
         self.wheel.cancel(&mut self.nodes, id);
-        let slot = &mut self.slots[id];
-        out.push(slot.key.take(), slot.value.take(), Some(Reason::Evicted));
+        let (end, slot) = (self.span(id).expires, &mut self.slots[id]);
+        let old = slot.hash;
+        self.index.remove(old, id);
+        out.push(slot.leave(new.placement.group.slot, end, Reason::Evicted));
         self.groups.renew(&mut self.nodes, id, old, arrival);
         self.fill(id, new, now);
     }
 
     /// Puts a new value into a slot in use. It keeps its group unless that is dead; its stamp changes. `key` is the one
-    /// the new value came with, if any: it leaves with the old value.
+    /// the new value came with, if any: it leaves with the old value. False if the entry is gone instead: its owner is, or
+    /// the value outweighs the bound.
     pub fn replace(
         &mut self,
         id: u32,
@@ -520,18 +509,20 @@ impl<K, V> Table<K, V> {
         placement: Placement,
         now: Millis,
         out: &mut Discard<K, V>,
-    ) {
+    ) -> bool {
         if !self.is_alive(placement.group) {
-            out.push(key, Some(value), None);
-            return self.remove(id, Reason::Removed, out);
+            out.keep(key, Some(value));
+            self.remove(id, Reason::Removed, out);
+            return false;
         }
         self.work.begin();
         self.settle();
         self.tidy_but(Some(id), now, 8, out);
         self.work.touch();
-        self.overwrite(id, key, value, placement, now, out);
+        self.overwrite(id, key, value, placement, now, out)
     }
 
+    /// False if the value is heavier than the bound: it is refused, and the one it was to replace is gone all the same.
     fn overwrite(
         &mut self,
         id: u32,
@@ -540,13 +531,21 @@ impl<K, V> Table<K, V> {
         placement: Placement,
         now: Millis,
         out: &mut Discard<K, V>,
-    ) {
+    ) -> bool {
+        if self.groups.is_too_heavy(placement.group.slot, placement.worth) {
+            self.groups.get_mut(placement.group.slot).stats.refused += 1;
+            out.keep(key, Some(value));
+            self.remove(id, Reason::Removed, out);
+            return false;
+        }
         self.wheel.cancel(&mut self.nodes, id);
+        let (group, end) = (self.nodes.group(id), self.span(id).expires);
         let Slot { hash, value: place, terms, .. } = &mut self.slots[id];
-        out.push(key, place.replace(value), Some(Reason::Removed));
+        let value = place.replace(value);
+        out.push(Left { key, value, hash: *hash, end, tag: terms.tag(), group, reason: Reason::Replaced });
         *terms = placement.terms;
         let arrival = Arrival { hash: *hash, deadline: terms.deadline(), worth: placement.worth };
-        if self.nodes.group(id) == placement.group.slot {
+        if group == placement.group.slot {
             let order = &mut self.groups.region_of(placement.group.slot).order;
             order.hit(&mut self.nodes, id, arrival.hash);
             self.groups.change(&mut self.nodes, id, arrival);
@@ -558,6 +557,7 @@ impl<K, V> Table<K, V> {
         self.restamp(id, now);
         let region = self.groups.get(placement.group.slot).region;
         self.trim(region, 8, out);
+        true
     }
 
     /// Gives a slot in use another deadline. Not a use; the stamp stays.
@@ -590,14 +590,14 @@ impl<K, V> Table<K, V> {
             match reason {
                 Reason::Evicted => stats.evictions += 1,
                 Reason::Expired => stats.expired += 1,
-                Reason::Removed => {}
+                Reason::Refused | Reason::Cleared | Reason::Removed | Reason::Replaced | Reason::Unused => {}
             }
         }
         self.wheel.cancel(&mut self.nodes, id);
-        let slot = &mut self.slots[id];
+        let (end, slot) = (self.span(id).expires, &mut self.slots[id]);
         self.groups.leave(&mut self.nodes, id, (reason == Reason::Evicted).then_some(slot.hash));
         self.index.remove(slot.hash, id);
-        out.push(slot.key.take(), slot.value.take(), Some(reason));
+        out.push(slot.leave(group, end, reason));
         self.nodes.set_mark(id, Mark::FREE);
         self.free.push(id);
     }
@@ -615,11 +615,11 @@ impl<K, V> Table<K, V> {
     /// `spared` is about to be replaced and stays whatever its state.
     fn tidy_but(&mut self, spared: Option<u32>, now: Millis, budget: u32, out: &mut Discard<K, V>) -> bool {
         self.wheel.advance(&mut self.nodes, now);
-        for _ in 0..budget {
+        for spent in 0..budget {
             if let Some(id) = self.groups.corpse().filter(|&id| Some(id) != spared) {
-                self.remove(id, Reason::Removed, out);
+                self.remove(id, Reason::Cleared, out);
             } else if let Some(id) = self.wheel.pop_due(&mut self.nodes) {
-                let deadline = self.slots[id].terms.deadline();
+                let deadline = self.span(id).expires;
                 if deadline <= now && Some(id) != spared {
                     self.remove(id, Reason::Expired, out);
                 } else {
@@ -627,16 +627,18 @@ impl<K, V> Table<K, V> {
                     self.wheel.schedule(&mut self.nodes, id, deadline.max(now + 1));
                 }
             } else {
-                return spared.is_none() && self.trim_all(budget, out);
+                return spared.is_none() && self.trim_all(budget - spent, out);
             }
         }
         true
     }
 
-    /// Evicts from all regions that are over their bound, at most so many from each. True if one is still over.
-    fn trim_all(&mut self, budget: u32, out: &mut Discard<K, V>) -> bool {
-        let regions = (0..self.groups.regions.len() as u32).map(RegionId);
-        regions.filter(|&region| self.trim(region, budget / 4, out)).count() > 0
+    /// Evicts from regions that are over their bound, at most so many in all. True if one is still over.
+    fn trim_all(&mut self, mut budget: u32, out: &mut Discard<K, V>) -> bool {
+        (0..self.groups.regions.len() as u32).any(|region| {
+            budget -= self.trim(RegionId(region), budget, out);
+            budget == 0
+        })
     }
 
     /// When there is something to tidy: 0 for at once, `None` for never.
@@ -644,37 +646,17 @@ impl<K, V> Table<K, V> {
         if self.groups.corpse().is_some() || self.groups.is_over() { Some(0) } else { self.wheel.next_due() }
     }
 
-    /// True if there is room for an arrival now, or as much as may be made at once.
-    #[inline]
-    fn make_room(&mut self, region: RegionId, new: &Arrival, out: &mut Discard<K, V>) -> bool {
-        for _ in 0..EVICTIONS {
-            let Region { load, bound, .. } = &self.groups.regions[region.0 as usize];
-            if load.leaves_room(*bound, new.worth.weight()) {
-                return true;
-            }
-            if new.worth.weight() > bound.weight || bound.entries == 0 {
-                return false;
-            }
-            match self.groups.choose(&mut self.nodes, region, new) {
-                Some(Choice::Evict(id)) => self.remove(id, Reason::Evicted, out),
-                Some(Choice::Refuse) => return false,
-                None => return true,
-            }
-        }
-        true
-    }
-
-    /// Evicts from a region that is over its bound, at most so many. True if it is still over.
-    fn trim(&mut self, region: RegionId, budget: u32, out: &mut Discard<K, V>) -> bool {
+    /// Evicts from a region that is over its bound, at most so many. Gives how many.
+    fn trim(&mut self, region: RegionId, budget: u32, out: &mut Discard<K, V>) -> u32 {
         let nothing = Arrival { hash: 0, deadline: NEVER, worth: Worth::default() };
-        for _ in 0..budget {
+        for evicted in 0..budget {
             if !self.groups.regions[region.0 as usize].is_over() {
-                return false;
+                return evicted;
             }
-            let Some(Choice::Evict(id)) = self.groups.choose(&mut self.nodes, region, &nothing) else { return false };
+            let Some(Choice::Evict(id)) = self.groups.choose(&mut self.nodes, region, &nothing) else { return evicted };
             self.remove(id, Reason::Evicted, out);
         }
-        true
+        budget
     }
 
     #[cold]
@@ -758,7 +740,12 @@ impl<K, V> Table<K, V> {
     /// Bytes allocated for slots, records and index.
     pub fn allocated(&self) -> usize {
         let orders: usize = self.groups.regions.iter().map(|region| region.order.allocated()).sum();
-        self.slots.allocated() + self.nodes.allocated() + self.index.allocated() + self.free.capacity() * 4 + orders
+        self.slots.allocated()
+            + self.nodes.allocated()
+            + self.index.allocated()
+            + self.spans.allocated()
+            + self.free.capacity() * 4
+            + orders
     }
 
     /// Recounts the structure. For tests.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::core::clock::{Millis, NEVER};
+use crate::core::flight::Fallback;
 use proptest::prelude::*;
 use std::collections::HashMap;
 use std::num::NonZeroU64;
@@ -44,7 +45,9 @@ fn put(table: &mut Small, group: GroupId, key: u32, value: u64, deadline: Millis
 fn put_weighed(table: &mut Small, placement: Placement, key: u32, value: u64, now: Millis) {
     let mut out = Discard::default();
     match find(table, key) {
-        Some(id) => table.replace(id, None, value, placement, now, &mut out),
+        Some(id) => {
+            table.replace(id, None, value, placement, now, &mut out);
+        }
         None => {
             table.insert(New { hash: hash_of(key), key, value, placement }, now, &mut out);
         }
@@ -243,6 +246,45 @@ fn clearing_a_group_is_one_step_and_its_memory_follows() {
 }
 
 #[test]
+fn what_leaves_tells_whose_it_was_and_why() {
+    let mut table = Small::new(Capacity { entries: 2, weight: 100 }, Eviction::Fifo);
+    let (mine, other) = (table.add_group(RegionId(0)), table.add_group(RegionId(0)));
+    let mut out = Discard::default();
+    let placed = |group, deadline, weight| Placement::new(group, deadline, 3).worth(Worth::new(weight, Duration::ZERO));
+    let mut insert = |table: &mut Small, key: u32, placement, now| {
+        let new = New { hash: hash_of(key), key, value: u64::from(key) * 10, placement };
+        table.put(new, |&held| held == key, now, &mut out).is_some()
+    };
+    assert!(insert(&mut table, 2, placed(mine, 500, 1), 1));
+    assert!(insert(&mut table, 2, placed(mine, 900, 1), 2));
+    assert!(insert(&mut table, 4, placed(other, NEVER, 1), 3));
+    assert!(insert(&mut table, 6, placed(mine, 700, 1), 4));
+    assert!(!insert(&mut table, 8, placed(mine, NEVER, 101), 5));
+    while table.tidy(2_000, 64, &mut out) {}
+    table.renew_group(other);
+    while table.tidy(2_001, 64, &mut out) {}
+
+    let mut left: Vec<_> = std::iter::from_fn(|| out.take()).collect();
+    left.reverse();
+    let told = left.iter().map(|left| {
+        assert_eq!(left.hash, hash_of(left.value.unwrap() as u32 / 10));
+        assert_eq!(left.tag, 3);
+        (left.key, left.value, left.end, left.group, left.reason)
+    });
+    let (mine, other) = (mine.number(), other.number());
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [
+            (Some(2), Some(20), 500, mine, Reason::Replaced),
+            (Some(2), Some(20), 900, mine, Reason::Evicted),
+            (Some(8), Some(80), NEVER, mine, Reason::Refused),
+            (Some(6), Some(60), 700, mine, Reason::Expired),
+            (Some(4), Some(40), NEVER, other, Reason::Cleared),
+        ]
+    );
+}
+
+#[test]
 fn a_load_of_a_cleared_group_is_not_stored_in_its_successor() {
     for clears in 1..3 {
         let mut memory: Memory<u32, u64, ()> = Memory::new(Capacity::entries(10), Eviction::Lru);
@@ -276,4 +318,98 @@ fn an_arrival_heavier_than_the_bound_leaves_the_order_as_it_was() {
     used(&mut table, 8, 0);
     used(&mut table, 10, 0);
     assert!(find(&table, 2).is_some() && find(&table, 8).is_none());
+}
+
+#[test]
+fn a_value_heavier_than_the_bound_takes_the_one_it_replaces_with_it_and_nobody_else() {
+    let mut table = Small::new(Capacity { entries: 9, weight: 1_000 }, Eviction::Lru);
+    let group = table.add_group(RegionId(0));
+    let weighing = |weight| Placement::new(group, NEVER, 0).worth(Worth::new(weight, Duration::ZERO));
+    for stored in [5_000, 5_000_000] {
+        put_weighed(&mut table, weighing(500), 2, 0, 1);
+        put_weighed(&mut table, weighing(100), 4, 0, 1);
+        put_weighed(&mut table, weighing(stored), 2, 0, 2);
+        assert!(find(&table, 2).is_none() && find(&table, 4).is_some());
+        assert_eq!(table.stats(group).evictions, 0);
+        table.validate().unwrap();
+    }
+    assert_eq!(table.stats(group).refused, 2);
+}
+
+#[test]
+fn tidying_many_regions_over_their_bounds_touches_no_more_than_it_may() {
+    let mut table = Small::new(Capacity::entries(1_000), Eviction::Lru);
+    let regions: Vec<RegionId> = (0..8).map(|_| table.add_region(Capacity::entries(100), Eviction::Lru)).collect();
+    for (number, &region) in regions.iter().enumerate() {
+        let group = table.add_group(region);
+        (0..100).for_each(|key| put(&mut table, group, 1_000 * number as u32 + key, 0, NEVER, 1));
+    }
+    regions.iter().for_each(|&region| table.resize(region, Capacity::entries(10)));
+    let mut out = Discard::default();
+    while table.tidy(2, 64, &mut out) {}
+    assert_eq!((table.len(), out.len()), (80, 720));
+    assert!(table.work().entries_at_most <= Work::LIMIT, "{:?}", table.work());
+    table.validate().unwrap();
+}
+
+#[test]
+fn an_entry_with_a_span_is_a_plain_hit_at_first_counts_as_stale_then_and_leaves_at_its_end() {
+    let mut table = Small::new(Capacity::entries(10), Eviction::Lru);
+    let group = table.add_group(RegionId(0));
+    put(&mut table, group, 2, 1, 500, 1);
+    let id = find(&table, 2).unwrap();
+    assert_eq!(table.span(id), Span::until(500));
+    let span = Span { fresh_until: 100, expires: 1_000, retry_at: 0, load: 7 };
+    table.set_span(id, span, 90, Served::Fresh);
+    let read = |table: &mut Small, now| table.read(id, |end| now >= end).is_some();
+    assert!(read(&mut table, 89) && !read(&mut table, 90));
+    assert!(table.is_served(id, |end| 99 >= end) && !table.is_served(id, |end| 100 >= end));
+    table.set_span(id, span, 300, Served::Stale);
+    assert!(read(&mut table, 299) && !read(&mut table, 300) && table.serve(id, Served::Stale).is_some());
+    assert!(table.hit_fresh(hash_of(2), |&key| key == 2, |_| false).is_none());
+    let stats = table.stats(group);
+    assert_eq!((stats.hits, stats.stale_hits), (1, 2));
+    let mut out = Discard::default();
+    table.tidy(999, 64, &mut out);
+    assert_eq!(table.len(), 1);
+    table.tidy(1_200, 64, &mut out);
+    assert_eq!((table.len(), table.stats(group).expired), (0, 1));
+    put(&mut table, group, 4, 1, 2_000, 1_200);
+    let id = find(&table, 4).unwrap();
+    assert_eq!(table.span(id), Span::until(2_000), "who uses the slot next has a life of its own");
+    table.validate().unwrap();
+}
+
+#[test]
+fn what_is_not_there_is_no_hit_and_not_served() {
+    let mut table = Small::new(Capacity::entries(10), Eviction::Lru);
+    let group = table.add_group(RegionId(0));
+    put(&mut table, group, 2, 1, 500, 1);
+    let id = find(&table, 2).unwrap();
+    table.set_span(id, Span::until(500), 0, Served::Negative);
+    assert!(table.read(id, |end| 2 >= end).is_none() && !table.is_served(id, |_| false));
+    assert!(table.sight(id).is_some_and(|sight| sight.negative));
+    table.serve(id, Served::Negative);
+    assert_eq!(table.stats(group).negative_hits, 1);
+    table.touch(id, 900);
+    assert!(table.is_served(id, |_| false), "an explicit write is plain");
+}
+
+#[test]
+fn an_old_value_in_use_is_plain_until_the_next_try_is_due() {
+    let mut memory: Memory<u32, u64, ()> = Memory::new(Capacity::entries(10), Eviction::Lru);
+    let group = memory.entries.add_group(RegionId(0));
+    put(&mut memory.entries, group, 2, 1, 100, 1);
+    let id = find(&memory.entries, 2).unwrap();
+    memory.entries.set_span(id, Span { fresh_until: 100, expires: 500, retry_at: 0, load: 1 }, 100, Served::Fresh);
+    let fallback = Fallback { target: memory.entries.target(id), until: 400, retry_after: Duration::from_millis(50) };
+    assert_eq!(memory.relent(&fallback, 200), Some(id));
+    let read = |memory: &mut Memory<u32, u64, ()>, now| memory.entries.read(id, |end| now >= end).is_some();
+    assert!(read(&mut memory, 249) && !read(&mut memory, 250));
+    assert_eq!(memory.relent(&fallback, 380), Some(id));
+    assert!(read(&mut memory, 399) && !read(&mut memory, 400), "not beyond its use");
+    assert_eq!(memory.relent(&fallback, 40), Some(id));
+    assert!(read(&mut memory, 89) && !read(&mut memory, 100), "an early refresh that failed leaves it fresh");
+    put(&mut memory.entries, group, 2, 2, 100, 1);
+    assert_eq!(memory.relent(&fallback, 200), None, "another value is there");
 }

@@ -1,30 +1,103 @@
-//! What may differ per key: for now how long a value is fresh, with how much jitter, and what ends a load early.
+//! What may differ per key: how long a value is fresh, of what use it is after that, and how its loads are bounded.
 //!
-//! A policy is plain data. It is resolved before a load begins and decides nothing by itself.
+//! A policy is plain data, resolved before a lookup. What it means for an entry's life is said here, in pure functions of
+//! time and a random draw (`freshness` has those that stand alone). Who loads is decided by `core::flight`; which of many
+//! policies a key has, by `rules`.
 
 mod duration;
+mod freshness;
+mod glob;
+mod literals;
+mod rules;
 
 pub use duration::parse_duration;
+pub use freshness::{Adaptive, early_from, is_early, jittered};
+pub use glob::Glob;
+pub use rules::Rules;
 
-use super::clock::{Millis, deadline};
+use super::clock::{Millis, deadline, later};
+use super::memory::Span;
 use std::time::Duration;
 
 /// How a value is kept. Cheap to copy.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Policy {
     /// Fresh for this long; `None` = no expiry, zero = not stored.
     pub ttl: Option<Duration>,
+    /// After that, answered at once for this long while one caller has it loaded anew (RFC 5861, section 3).
+    pub stale_while_revalidate: Duration,
+    /// After the ttl, answered for this long if the load fails (RFC 5861, section 4).
+    pub stale_if_error: Duration,
+    /// How long a failed load is not tried again, where an old value is there to answer with.
+    pub retry_after: Duration,
+    /// What a failed load does to the old value.
+    pub on_refresh_error: OnRefreshError,
+    /// A caller who has waited this long gets the old value, if there is one; the load goes on.
+    pub soft_timeout: Option<Duration>,
+    /// A load that takes longer is stopped.
+    pub timeout: Option<Duration>,
+    /// Probabilistic early refresh with this beta; 0 = none. More than 1 is earlier.
+    pub early: f64,
+    /// The share of the ttl that a random draw may take away, 0 to 1.
+    pub jitter: f64,
+    /// How long "not found" is remembered; `None` = not at all.
+    pub negative_ttl: Option<Duration>,
+    /// No refresh begins within this time of the last load's end.
+    pub min_refresh_interval: Duration,
+}
+
+/// What a failed load does to an old value that is still of use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnRefreshError {
+    /// It stays.
+    #[default]
+    Keep,
+    /// It goes, and the error is everybody's.
+    Drop,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy::forever()
+    }
+}
+
+/// What an entry is good for at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It answers.
+    Fresh,
+    /// It answers, and this caller has been drawn to have it loaded anew.
+    Early,
+    /// It answers, and somebody has to load it anew.
+    Stale,
+    /// It answers only if a load fails or takes too long.
+    Grace,
+    /// It is of no use.
+    Dead,
 }
 
 impl Policy {
-    /// Values are fresh for `ttl`.
-    pub fn ttl(ttl: Duration) -> Self {
-        Policy { ttl: Some(ttl) }
+    /// Values are fresh for `ttl`, and of no use after that.
+    pub const fn ttl(ttl: Duration) -> Self {
+        Policy { ttl: Some(ttl), ..Policy::forever() }
     }
 
     /// Values never expire.
-    pub fn forever() -> Self {
-        Policy { ttl: None }
+    pub const fn forever() -> Self {
+        Policy {
+            ttl: None,
+            stale_while_revalidate: Duration::ZERO,
+            stale_if_error: Duration::ZERO,
+            retry_after: Duration::from_secs(30),
+            on_refresh_error: OnRefreshError::Keep,
+            soft_timeout: None,
+            timeout: None,
+            early: 0.0,
+            jitter: 0.0,
+            negative_ttl: None,
+            min_refresh_interval: Duration::ZERO,
+        }
     }
 
     /// False for a ttl of zero: callers get the value, nothing is kept.
@@ -36,24 +109,113 @@ impl Policy {
     pub fn deadline(&self, now: Millis) -> Millis {
         deadline(now, self.ttl)
     }
+
+    /// How long a value is of use after its freshness.
+    fn use_after(&self) -> Duration {
+        self.stale_while_revalidate.max(self.stale_if_error)
+    }
+
+    /// The life of a value that was loaded from `began` to `now`, and until when a hit needs no second thought. `ttl` is
+    /// what this value says; `draw` is in `[0, 1)`.
+    pub fn span(&self, ttl: Option<Duration>, began: Millis, now: Millis, draw: f64) -> (Span, Millis) {
+        let fresh_until = deadline(now, ttl.map(|ttl| jittered(ttl, self.jitter, draw)));
+        let load = u32::try_from(now.saturating_sub(began)).unwrap_or(u32::MAX);
+        let span = Span { fresh_until, expires: self.useful_until(fresh_until), retry_at: 0, load };
+        (span, self.early_from(&span))
+    }
+
+    /// Until when a value that was fresh until then is of any use.
+    pub fn useful_until(&self, fresh_until: Millis) -> Millis {
+        later(fresh_until, self.use_after())
+    }
+
+    /// The first moment at which an early refresh may be drawn.
+    fn early_from(&self, span: &Span) -> Millis {
+        early_from(span.fresh_until, load_of(span), self.early)
+    }
+
+    /// What an entry created then, of this life, is good for. `draw` is in `[0, 1)`, and asked for only when it matters.
+    pub fn state(&self, span: &Span, created: Millis, now: Millis, draw: impl FnOnce() -> f64) -> State {
+        let within = |window| now < later(span.fresh_until, window).min(span.expires);
+        if now < span.fresh_until {
+            let early = now >= self.early_from(span);
+            let drawn = early && is_early(now, span.fresh_until, load_of(span), self.early, draw());
+            if drawn && !self.is_too_soon(created, now) { State::Early } else { State::Fresh }
+        } else if within(self.stale_while_revalidate) {
+            State::Stale
+        } else if within(self.stale_if_error) {
+            State::Grace
+        } else {
+            State::Dead
+        }
+    }
+
+    /// True while no refresh may begin, whoever wants it.
+    pub fn is_too_soon(&self, created: Millis, now: Millis) -> bool {
+        now < later(created, self.min_refresh_interval)
+    }
 }
 
-/// `ttl × [1 − jitter, 1]` for a draw in `[0, 1)`. Jitter only shortens, so a value is never fresh longer than it was told.
-pub fn jittered(ttl: Duration, jitter: f64, draw: f64) -> Duration {
-    ttl.mul_f64(1.0 - jitter.clamp(0.0, 1.0) * draw)
+fn load_of(span: &Span) -> Duration {
+    Duration::from_millis(span.load.into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::clock::NEVER;
+
+    const SECOND: Millis = 1_000;
+
+    fn policy() -> Policy {
+        Policy {
+            stale_while_revalidate: Duration::from_secs(10),
+            stale_if_error: Duration::from_secs(100),
+            ..Policy::ttl(Duration::from_secs(60))
+        }
+    }
+
+    fn state(policy: &Policy, at: Millis) -> State {
+        let (span, _) = policy.span(policy.ttl, 0, 0, 0.0);
+        policy.state(&span, 0, at, || 0.5)
+    }
 
     #[test]
-    fn jitter_only_shortens_and_never_beyond_its_share() {
-        let ttl = Duration::from_secs(100);
-        for draw in [0.0, 0.25, 0.5, 0.999_999] {
-            let drawn = jittered(ttl, 0.05, draw);
-            assert!(drawn <= ttl && drawn >= ttl.mul_f64(0.95), "{drawn:?}");
+    fn a_value_is_fresh_then_stale_then_a_last_resort_then_dead() {
+        let states = [0, 59, 60, 69, 70, 159, 160].map(|second| state(&policy(), second * SECOND));
+        use State::{Dead, Fresh, Grace, Stale};
+        assert_eq!(states, [Fresh, Fresh, Stale, Stale, Grace, Grace, Dead]);
+        let plain = Policy::ttl(Duration::from_secs(60));
+        assert_eq!((state(&plain, 59 * SECOND), state(&plain, 60 * SECOND)), (Fresh, Dead));
+        assert_eq!(state(&Policy { ttl: None, ..policy() }, NEVER - 1), Fresh);
+    }
+
+    #[test]
+    fn a_shorter_policy_ends_the_use_of_what_an_earlier_one_stored() {
+        let (span, _) = policy().span(policy().ttl, 0, 0, 0.0);
+        let shorter = Policy { stale_if_error: Duration::ZERO, ..policy() };
+        assert_eq!(shorter.state(&span, 0, 75 * SECOND, || 0.5), State::Dead);
+        let longer = Policy { stale_if_error: Duration::from_secs(1_000), ..policy() };
+        assert_eq!(longer.state(&span, 0, 161 * SECOND, || 0.5), State::Dead, "it was not kept for that long");
+    }
+
+    #[test]
+    fn early_refreshes_come_as_often_as_the_paper_says_and_not_before_their_time() {
+        let policy = Policy { early: 1.0, ..Policy::ttl(Duration::from_secs(60)) };
+        let load = 500;
+        let (span, plain_until) = policy.span(policy.ttl, 0, load, 0.0);
+        assert_eq!((span.load, plain_until), (500, span.fresh_until - 7_000));
+        for before in [100, 500, 2_000, 6_999] {
+            let now = span.fresh_until - before;
+            let draws = 100_000;
+            let drawn = |draw| policy.state(&span, 0, now, || f64::from(draw) / f64::from(draws)) == State::Early;
+            let share = (0..draws).filter(|&draw| drawn(draw)).count() as f64 / f64::from(draws);
+            let expected = (-(before as f64) / load as f64).exp();
+            assert!((share - expected).abs() < 0.001, "{share} {before} ms before, expected {expected}");
         }
-        assert_eq!(jittered(ttl, 0.0, 0.7), ttl);
+        let never = || -> f64 { panic!("nothing is drawn so long before") };
+        assert_eq!(policy.state(&span, 0, plain_until - 1, never), State::Fresh);
+        let calm = Policy { min_refresh_interval: Duration::from_secs(120), ..policy };
+        assert_eq!(calm.state(&span, 0, span.fresh_until - 1, || 0.999_999_999), State::Fresh);
     }
 }

@@ -3,11 +3,11 @@
 //! No fixed rule is safe: each of the well-known ones loses dozens of points on some real trace. So five shadows, each
 //! under its own setting, see a sample of the keys; when one leads the setting in force by a point, the live cache takes
 //! it: borders move, nothing is dropped. Two more shadows, of half and double the size, give points of the miss-ratio
-//! curve. The shadows begin when the cache is half full, and look away while there are hardly any misses to save.
+//! curve. The shadows begin once the cache has filled a little, and look away while there are hardly any misses to save.
 
 use super::segmented::{Rule, Segmented, Setting};
 use super::shadow::Shadow;
-use super::{Arrival, Capacity, Choice, Insight, Load, Order, Ranked, Steering, upward, validate_count};
+use super::{Arrival, Capacity, Choice, Insight, Load, Order, Ranked, Steering};
 use crate::core::clock::Millis;
 use crate::core::memory::{Nodes, Worth};
 
@@ -23,6 +23,8 @@ pub(super) const SETTINGS: [Setting; 5] = [
 const CURVE: [f64; 2] = [0.5, 2.0];
 /// A shadow stands for at least so many entries, and fewer than twice as many.
 const SHADOW: u32 = 180;
+/// So full must a cache be for its shadows to be made: what they stand for is estimated from what has come.
+const BEGIN: f64 = 0.1;
 /// Sampled requests between two judgements, at least.
 const PERIOD: u32 = 1_000;
 /// A setting must lead by this much hit ratio.
@@ -66,10 +68,7 @@ struct Shadows {
     /// What the live cache hits.
     live: Ratio,
     period: u32,
-    /// Requests and inserts of the live cache since the last judgement.
-    requests: u64,
-    inserts: u64,
-    /// So many inserts must pay for the last period before the next begins.
+    /// So many misses must still pay for the last period before the next begins.
     owed: u64,
     /// Judgements since the setting changed.
     calm: u32,
@@ -120,8 +119,6 @@ impl Shadows {
             missed: 0,
             live: Ratio::default(),
             period: PERIOD.max(population >> bits),
-            requests: 0,
-            inserts: 0,
             owed: 0,
             calm: 0,
             scores: Default::default(),
@@ -180,12 +177,12 @@ impl Adaptive {
     #[cold]
     fn watch(&mut self, hash: u64, worth: Worth, missed: bool) {
         let Some(shadows) = &mut self.shadows else { return };
-        shadows.requests += 1;
         shadows.asked += 1;
         shadows.missed += u64::from(missed);
         if !shadows.see(hash, worth) {
             return;
         }
+        let (asked, missed) = (shadows.asked, shadows.missed);
         let best = shadows.judge(self.current);
         shadows.calm = if best.is_some() { 0 } else { shadows.calm + 1 };
         if let Some(best) = best {
@@ -195,10 +192,10 @@ impl Adaptive {
             self.steering.tell(best as u64);
             shadows.curve.iter_mut().for_each(|shadow| shadow.set(SETTINGS[best]));
         }
-        shadows.owed = if shadows.calm >= CALM { REST * shadows.inserts } else { 0 };
-        shadows.owed = shadows.owed.max(shadows.requests / WORTH_WATCHING);
-        self.awake = shadows.inserts >= shadows.owed;
-        (shadows.requests, shadows.inserts) = (0, 0);
+        let price = asked / WORTH_WATCHING;
+        let rest = if shadows.calm >= CALM { REST * missed } else { 0 };
+        shadows.owed = rest.max(if missed >= price { 0 } else { price });
+        self.awake = shadows.owed == 0;
     }
 
     /// What the shadows do about an insert: they are made, made anew, woken up, or just counted on. Who follows has none.
@@ -209,22 +206,21 @@ impl Adaptive {
         let load = self.parts.load();
         let Some(shadows) = &mut self.shadows else {
             let filled = self.filled(load);
-            if filled >= 0.1 {
+            if filled >= BEGIN {
                 let population = (f64::from(load.entries) / filled) as u32;
                 let shadows = Shadows::new(self.bound, population.max(1), SETTINGS[self.current]);
                 (self.shadows, self.awake) = (Some(Box::new(shadows)), true);
             }
             return;
         };
-        shadows.inserts += 1;
         if load.entries / 4 > shadows.population
             || (self.bound.weight != u64::MAX && load.entries < shadows.population / 8)
         {
             self.shadows = None;
             self.awake = false;
-        } else if !self.awake && shadows.inserts >= shadows.owed {
-            (shadows.requests, shadows.inserts) = (0, 0);
-            self.awake = true;
+        } else if !self.awake {
+            shadows.owed -= 1;
+            self.awake = shadows.owed == 0;
         }
     }
 
@@ -260,7 +256,6 @@ impl Order for Adaptive {
 
     fn repeated(&mut self, count: u64) {
         if let Some(shadows) = self.shadows.as_mut().filter(|_| self.awake) {
-            shadows.requests += count;
             shadows.asked += count;
         }
     }
@@ -315,14 +310,10 @@ impl Order for Adaptive {
     }
 
     fn validate(&self, nodes: &Nodes, load: Load) -> Result<(), String> {
-        if self.parts.load() != load {
-            return Err(format!("{:?} in the parts, {load:?} in the region", self.parts.load()));
-        }
-        validate_count(self.ids(nodes).len(), load)
+        self.parts.validate(nodes, load)
     }
 
     fn ids(&self, nodes: &Nodes) -> Vec<u32> {
-        let (lists, parts) = self.parts.lists();
-        parts.into_iter().flat_map(|part| upward(lists, nodes, part)).collect()
+        self.parts.ids(nodes)
     }
 }

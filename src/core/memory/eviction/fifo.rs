@@ -1,6 +1,6 @@
 //! First in, first out: use changes nothing, the oldest leaves.
 
-use super::{Arrival, Choice, Load, Order, upward, validate_count};
+use super::{Arrival, Choice, Order, upward};
 use crate::core::memory::Nodes;
 use crate::core::memory::lists::{Lists, NIL, RECENCY};
 
@@ -28,10 +28,6 @@ impl Order for Fifo {
     fn choose(&mut self, _: &mut Nodes, _: &Arrival, _: &dyn Fn(&Nodes, u32) -> bool) -> Option<Choice> {
         let last = self.0.last(0);
         (last != NIL).then_some(Choice::Evict(last))
-    }
-
-    fn validate(&self, nodes: &Nodes, load: Load) -> Result<(), String> {
-        validate_count(self.ids(nodes).len(), load)
     }
 
     fn ids(&self, nodes: &Nodes) -> Vec<u32> {

@@ -5,7 +5,7 @@
 //! overtaken by who is used now, without any sweep over counters. Frequencies end at 15, so all priorities lie within 16
 //! of that age, and a ring of 32 lists holds them in O(1). Among equals the least recently used leaves.
 
-use super::{Arrival, Choice, Load, Mark, Order, Ranked, upward, validate_count};
+use super::{Arrival, Choice, Mark, Order, Ranked, upward};
 use crate::core::memory::Nodes;
 use crate::core::memory::lists::{Lists, NIL, RECENCY};
 
@@ -58,10 +58,6 @@ impl Order for Lfu {
         let list = self.lists_upward().find(|&list| self.lists.first(list) != NIL)?;
         self.age += (list + RING - self.age % RING) % RING;
         Some(Choice::Evict(self.lists.last(list)))
-    }
-
-    fn validate(&self, nodes: &Nodes, load: Load) -> Result<(), String> {
-        validate_count(self.ids(nodes).len(), load)
     }
 
     fn ids(&self, nodes: &Nodes) -> Vec<u32> {

@@ -156,6 +156,13 @@ impl Load {
         self.weight -= worth.weight();
     }
 
+    /// What it is without one of its entries.
+    #[inline]
+    pub fn without(mut self, worth: Worth) -> Self {
+        self.sub(worth);
+        self
+    }
+
     /// True if there is room for an entry of this weight beside it.
     #[inline]
     pub fn leaves_room(&self, bound: Capacity, weight: u64) -> bool {
@@ -238,7 +245,9 @@ pub trait Order: Send + fmt::Debug {
     }
 
     /// Whether all entries of `load` are in the order; for tests.
-    fn validate(&self, nodes: &Nodes, load: Load) -> Result<(), String>;
+    fn validate(&self, nodes: &Nodes, load: Load) -> Result<(), String> {
+        validate_count(self.ids(nodes).len(), load)
+    }
 
     /// All entries, the next to leave first as far as that is decided; for tests and for a change of order.
     fn ids(&self, nodes: &Nodes) -> Vec<u32>;

@@ -9,9 +9,9 @@
 //! probation's last and some drawn at random, and who is heavier than a tenth of the bound contests before it is let in.
 
 use super::ghosts::Ghosts;
-use super::{Arrival, Capacity, Choice, Load, Mark, Ranked};
-use crate::core::memory::Worth;
+use super::{Arrival, Capacity, Choice, Load, Mark, Ranked, upward, validate_count};
 use crate::core::memory::lists::{Lists, NIL, RECENCY};
+use crate::core::memory::{Nodes, Worth};
 
 const WINDOW: u8 = 0;
 const PROBATION: u8 = 1;
@@ -64,8 +64,6 @@ pub struct Segmented {
     uses_left: u64,
     age: u8,
     random: u64,
-    /// Hits in the window and in the main part since somebody asked.
-    pub hits: [u32; 2],
 }
 
 impl Segmented {
@@ -73,7 +71,7 @@ impl Segmented {
     pub fn new(bound: Capacity, setting: Setting) -> Self {
         let (lists, loads, window) = (Lists::new(3), [Load::default(); 3], bound.share(setting.window));
         let (ghosts, random) = (Ghosts::default(), 0x9E37_79B9);
-        Segmented { lists, loads, bound, window, setting, ghosts, uses_left: 0, age: 0, random, hits: [0; 2] }
+        Segmented { lists, loads, bound, window, setting, ghosts, uses_left: 0, age: 0, random }
     }
 
     /// The setting in force.
@@ -167,7 +165,6 @@ impl Segmented {
         let mark = nodes.mark(id);
         let frequency = (mark.frequency_at(self.age) + 1).min(Mark::MOST);
         let (from, to) = (mark.segment(), if mark.segment() == WINDOW { WINDOW } else { PROTECTED });
-        self.hits[usize::from(from != WINDOW)] += 1;
         if from == to {
             nodes.set_mark(id, Mark::new(to, frequency, self.age));
             if self.lists.first(u32::from(to)) != id {
@@ -327,9 +324,25 @@ impl Segmented {
         self.ghosts.allocated()
     }
 
-    /// The lists, from the next to leave on: window, probation, protected.
-    pub fn lists(&self) -> (&Lists<RECENCY>, [u32; 3]) {
-        (&self.lists, [WINDOW, PROBATION, PROTECTED].map(u32::from))
+    /// True for an entry that is in the window still.
+    pub fn is_new(&self, nodes: &impl Ranked, id: u32) -> bool {
+        nodes.mark(id).segment() == WINDOW
+    }
+
+    /// All entries, from the next to leave on: window, probation, protected.
+    pub fn ids(&self, nodes: &Nodes) -> Vec<u32> {
+        [WINDOW, PROBATION, PROTECTED]
+            .into_iter()
+            .flat_map(|part| upward(&self.lists, nodes, u32::from(part)))
+            .collect()
+    }
+
+    /// Whether all entries of `load` are in the parts.
+    pub fn validate(&self, nodes: &Nodes, load: Load) -> Result<(), String> {
+        if self.load() != load {
+            return Err(format!("{:?} in the parts, {load:?} in the region", self.load()));
+        }
+        validate_count(self.ids(nodes).len(), load)
     }
 }
 

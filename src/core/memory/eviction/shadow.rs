@@ -98,6 +98,9 @@ impl Shadow {
     }
 
     fn make_room(&mut self, new: &Arrival) -> bool {
+        if new.worth.weight() > self.bound.weight {
+            return false;
+        }
         for _ in 0..STEPS {
             if self.parts.load().leaves_room(self.bound, new.worth.weight()) {
                 return true;

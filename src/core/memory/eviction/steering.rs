@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn the_first_table_decides_what_all_do() {
         let tables = after_a_loop(Eviction::Adaptive);
-        let insights: Vec<_> = tables.iter().map(|table| table.insight(RegionId::default()).1).collect();
+        let insights: Vec<_> = tables.iter().map(|table| table.insight(RegionId::default())).collect();
         let [leader, followers @ ..] = &insights[..] else { unreachable!("four tables") };
         assert!(leader.switches > 0 && !leader.curve.is_empty(), "{leader:?}");
         for follower in followers {

@@ -313,13 +313,12 @@ impl Order for Alone {
         self.0.set(setting);
     }
 
-    fn validate(&self, _nodes: &Nodes, load: Load) -> Result<(), String> {
-        if self.0.load() == load { Ok(()) } else { Err(format!("{:?} in the parts, not {load:?}", self.0.load())) }
+    fn validate(&self, nodes: &Nodes, load: Load) -> Result<(), String> {
+        self.0.validate(nodes, load)
     }
 
     fn ids(&self, nodes: &Nodes) -> Vec<u32> {
-        let (lists, parts) = self.0.lists();
-        parts.into_iter().flat_map(|part| upward(lists, nodes, part)).collect()
+        self.0.ids(nodes)
     }
 }
 

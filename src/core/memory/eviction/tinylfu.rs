@@ -4,7 +4,7 @@
 //! by a fifth. Classic W-TinyLFU climbs along the hit ratio instead, which is noise where it changes by itself.
 
 use super::segmented::{Rule, Segmented, Setting};
-use super::{Arrival, Capacity, Choice, Insight, Load, Order, upward, validate_count};
+use super::{Arrival, Capacity, Choice, Insight, Load, Order};
 use crate::core::clock::Millis;
 use crate::core::memory::{Nodes, Worth};
 
@@ -20,6 +20,8 @@ const MOST: f64 = 0.9;
 pub struct TinyLfu {
     parts: Segmented,
     uses: u32,
+    /// Hits in the window and in the main part since the last look.
+    hits: [u32; 2],
     /// Something had to leave since the last look: before that there is nothing to steer.
     full: bool,
 }
@@ -27,14 +29,14 @@ pub struct TinyLfu {
 impl TinyLfu {
     /// Empty.
     pub fn new(bound: Capacity) -> Self {
-        TinyLfu { parts: Segmented::new(bound, START), uses: 0, full: false }
+        TinyLfu { parts: Segmented::new(bound, START), uses: 0, hits: [0; 2], full: false }
     }
 
     fn count_use(&mut self) {
         self.uses += 1;
         if self.uses >= self.parts.load().entries.max(500) {
             self.uses = 0;
-            let hits = std::mem::take(&mut self.parts.hits).map(f64::from);
+            let hits = std::mem::take(&mut self.hits).map(f64::from);
             // No hits are no evidence: a long scan must not push the main part out.
             if std::mem::take(&mut self.full) && hits != [0.0; 2] {
                 self.steer(hits);
@@ -58,6 +60,7 @@ impl Order for TinyLfu {
 
     fn hit(&mut self, nodes: &mut Nodes, id: u32, _hash: u64) {
         self.count_use();
+        self.hits[usize::from(!self.parts.is_new(nodes, id))] += 1;
         self.parts.hit(nodes, id);
     }
 
@@ -91,14 +94,10 @@ impl Order for TinyLfu {
     }
 
     fn validate(&self, nodes: &Nodes, load: Load) -> Result<(), String> {
-        if self.parts.load() != load {
-            return Err(format!("{:?} in the parts, {load:?} in the region", self.parts.load()));
-        }
-        validate_count(self.ids(nodes).len(), load)
+        self.parts.validate(nodes, load)
     }
 
     fn ids(&self, nodes: &Nodes) -> Vec<u32> {
-        let (lists, parts) = self.parts.lists();
-        parts.into_iter().flat_map(|part| upward(lists, nodes, part)).collect()
+        self.parts.ids(nodes)
     }
 }

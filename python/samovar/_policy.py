@@ -1,0 +1,322 @@
+"""A policy as users write it: how values are kept, and of what use they are after their ttl. Checked when made.
+
+What is left out is taken from the policy below: a function's from its cache's, a cache's from the defaults.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from samovar import _core
+from samovar._options import is_name, is_neutral, refuse, unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import timedelta
+    from types import EllipsisType
+    from typing import Literal, TypedDict
+
+    from samovar.resilience import Breaker, Concurrency, Rate, Retry
+
+    Span = float | timedelta | str | None
+
+    class PolicyOptions(TypedDict, total=False):
+        """The options of a policy that a decorator and a call take too, beside ttl and copy."""
+
+        stale_while_revalidate: Span
+        stale_if_error: Span
+        retry_after: Span
+        on_refresh_error: Literal["keep", "drop"]
+        soft_timeout: Span
+        timeout: Span
+        early: bool | float
+        jitter: float
+        negative_ttl: Span
+        min_refresh_interval: Span
+        cache_errors: Mapping[type[Exception], Span]
+        fallback: Any
+        retry: Retry | int | bool | None
+        breaker: Breaker | bool | None
+        rate: Rate | str | None
+        concurrency: Concurrency | int | None
+
+
+#: What is in force where nobody says anything.
+DEFAULTS: dict[str, Any] = {
+    "ttl": None,
+    "copy": "auto",
+    "stale_while_revalidate": None,
+    "stale_if_error": None,
+    "retry_after": 30,
+    "on_refresh_error": "keep",
+    "soft_timeout": None,
+    "timeout": None,
+    "early": 0.0,
+    "jitter": 0.05,
+    "negative_ttl": None,
+    "min_refresh_interval": None,
+    "cache_errors": {},
+    "fallback": ...,
+    "retry": None,
+    "breaker": None,
+    "rate": None,
+    "concurrency": None,
+}
+OPTIONS = tuple(DEFAULTS)
+SPANS = ("stale_while_revalidate", "stale_if_error", "retry_after", "min_refresh_interval")
+#: How a loader is protected: see `samovar.resilience.protect`.
+GUARDS = ("retry", "breaker", "rate", "concurrency")
+LIMITS = ("soft_timeout", "timeout", "negative_ttl")
+
+
+class Policy:
+    """How values are kept, where a function or call says nothing else.
+
+    Durations are seconds, a timedelta or a text such as ``"1h30m"``.
+
+    Args:
+        ttl: Fresh for; ``None``: no expiry.
+        copy: Isolation of mutable results: ``"auto"``, ``"deep"``, ``"write"``, ``"both"`` or ``False``.
+        stale_while_revalidate: After the ttl, answer at once for this long while the value is loaded anew behind
+            (RFC 5861). On a sync function the first caller loads and the others get the old value.
+        stale_if_error: After the ttl, answer with the old value for this long if the load fails (RFC 5861).
+        retry_after: After a load that failed: how long no other is tried while the old value answers (30 s).
+        on_refresh_error: ``"keep"`` the old value when a load fails, or ``"drop"`` it and raise.
+        soft_timeout: A caller who has waited this long gets the old value, if there is one; the load goes on.
+        timeout: A load that takes longer is cancelled: everybody gets the old value, or `LoadTimeout`. A sync
+            function cannot be stopped; its waiters are.
+        early: Refresh hot values behind before they end, at random: ``True``, or the beta of XFetch (Vattani et al.,
+            VLDB 2015); more than 1 is earlier.
+        jitter: The share of the ttl that is taken away at random, so that what was loaded together does not end
+            together: ttl × [1 − jitter, 1]. Never for an explicit ``set``.
+        negative_ttl: How long "not found" is remembered; ``None``: not at all.
+        min_refresh_interval: No refresh begins within this time of the last load.
+        cache_errors: Exceptions that are kept and raised again, and for how long: ``{Gone: "1m"}``.
+        fallback: A value, or a function of the call's arguments, used when a load fails and nothing old is left.
+        retry: `samovar.resilience.Retry`, or a number of attempts: a load is tried again before it has failed.
+        breaker: `samovar.resilience.Breaker`, or True for one of the function's own: what is down is not called.
+        rate: `samovar.resilience.Rate`, or a text such as ``"100/s"``: no more loads than that.
+        concurrency: `samovar.resilience.Concurrency`, or a number: no more loads at once than that.
+
+    Raises:
+        ConfigError: Naming the option, its value and the cure.
+    """
+
+    __slots__ = ("_given",)
+
+    def __init__(
+        self,
+        ttl: float | timedelta | str | EllipsisType | None = ...,
+        *,
+        copy: str | bool | EllipsisType = ...,
+        stale_while_revalidate: Span | EllipsisType = ...,
+        stale_if_error: Span | EllipsisType = ...,
+        retry_after: Span | EllipsisType = ...,
+        on_refresh_error: str | EllipsisType = ...,
+        soft_timeout: Span | EllipsisType = ...,
+        timeout: Span | EllipsisType = ...,
+        early: bool | float | EllipsisType = ...,
+        jitter: float | EllipsisType = ...,
+        negative_ttl: Span | EllipsisType = ...,
+        min_refresh_interval: Span | EllipsisType = ...,
+        cache_errors: Mapping[type[Exception], Span] | EllipsisType = ...,
+        fallback: Any = ...,
+        retry: Retry | int | bool | EllipsisType | None = ...,
+        breaker: Breaker | bool | EllipsisType | None = ...,
+        rate: Rate | str | EllipsisType | None = ...,
+        concurrency: Concurrency | int | EllipsisType | None = ...,
+        **others: object,
+    ) -> None:
+        if others:
+            raise unknown(others, OPTIONS, "Policy")
+        given = {name: value for name, value in locals().items() if name in DEFAULTS and value is not ...}
+        self._given = {name: checked(name, value) for name, value in given.items()}
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Policy:
+        """The policy that these options make; those that are no policy's are not looked at."""
+        return cls(**{name: value for name, value in options.items() if name in DEFAULTS})
+
+    def over(self, below: Policy) -> Policy:
+        """This policy where it says something, and elsewhere the one below it."""
+        both = Policy()
+        both._given = {**below._given, **self._given}
+        return both.consistent()
+
+    def consistent(self) -> Policy:
+        """Itself, if its options go together.
+
+        Raises:
+            ConfigError: Two options contradict each other.
+        """
+        soft, hard = seconds(self.soft_timeout), seconds(self.timeout)
+        if soft is not None and hard is not None and soft >= hard:
+            raise refuse(
+                "soft_timeout", self.soft_timeout, f"give less than timeout={self.timeout!r}, which ends the load"
+            )
+        if soft is not None and not seconds(self.stale_while_revalidate) and not seconds(self.stale_if_error):
+            raise refuse(
+                "soft_timeout",
+                self.soft_timeout,
+                "add stale_if_error=: without an old value there is nothing to answer with",
+            )
+        if self.early and self.ttl is None:
+            raise refuse("early", self.early, "add a ttl=: a value without expiry needs no refresh")
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in DEFAULTS:
+            raise AttributeError(f"Policy has no option {name!r}")
+        return self._given.get(name, DEFAULTS[name])
+
+    def protects(self, loader: Callable[..., Any], *, awaits: bool = False) -> Callable[..., Any]:
+        """The loader as it is called under this policy: with retries and within limits, if there are any.
+
+        Where a loader is awaited, one that is not async may still return an awaitable.
+        """
+        guards = {name: self._given[name] for name in GUARDS if self._given.get(name) is not None}
+        if not guards:
+            return loader
+        from samovar.resilience import protect
+
+        return protect(awaited(loader) if awaits else loader, **guards, timeout=self.timeout)
+
+    @property
+    def _fallback(self) -> tuple[Any, ...]:
+        """None or one: None is a value."""
+        return (self._given["fallback"],) if "fallback" in self._given else ()
+
+    def __eq__(self, other: object) -> bool:
+        return self._given == other._given if isinstance(other, Policy) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Policy({', '.join(f'{name}={value!r}' for name, value in self._given.items())})"
+
+
+class Rule:
+    """A policy for the keys that fit a pattern, over what their function or cache says and below what a call says.
+
+    Args:
+        match: A pattern that fits a whole canonical key: ``*`` is any text, ``?`` one character, a backslash takes the
+            meaning of the next one. ``"product:*"``, or ``"shop.views.price:*"`` for a function without ``key=``.
+        **options: Those of `Policy`, except how a loader is protected.
+
+    Raises:
+        ConfigError: Naming the option, its value and the cure.
+    """
+
+    __slots__ = ("match", "policy")
+
+    def __init__(self, match: str, /, ttl: Any = ..., **options: Any) -> None:
+        if not is_name(match) or not match:
+            raise refuse("rule", match, "give a pattern such as 'product:*'")
+        guards = [name for name in GUARDS if options.get(name) is not None]
+        if guards:
+            raise refuse(
+                guards[0], options[guards[0]], "give it to the function or the cache: a rule cannot protect loaders"
+            )
+        for name in options:
+            if name not in OPTIONS:
+                raise unknown([name], OPTIONS, "Rule")
+        if callable(ttl):
+            raise refuse("ttl", ttl, "give a duration: a rule knows no function's arguments")
+        self.match = match
+        self.policy = Policy(ttl, **options)
+
+    def __repr__(self) -> str:
+        return f"Rule({self.match!r}, {self.policy!r})"
+
+
+def check_rules(rules: Any) -> list[tuple[str, Policy]]:
+    """Rules as native code takes them."""
+    given: list[Any] = list(rules) if hasattr(rules, "__iter__") else [rules]
+    for rule in given:
+        if not isinstance(rule, Rule):
+            raise refuse("rules", rule, "give a list of rules: [Rule('product:*', ttl=30)]")
+    return [(rule.match, rule.policy) for rule in given]
+
+
+def checked(name: str, value: Any) -> Any:
+    """An option's value as it is kept, or the error about it."""
+    if name == "ttl":
+        if not callable(value):
+            _core._check_ttl(value)
+    elif name == "copy":
+        if not is_neutral(value, ("auto", "deep", "write", "both", False)):
+            raise refuse(name, value, "give 'auto', 'deep', 'write', 'both' or False")
+    elif name == "on_refresh_error":
+        if value not in ("keep", "drop"):
+            raise refuse(name, value, "give 'keep' or 'drop'")
+    elif name == "early":
+        return beta(value)
+    elif name == "jitter":
+        if isinstance(value, bool) and not value:
+            return 0.0
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise refuse(name, value, "give the share of the ttl that may be taken away, from 0 to 1")
+    elif name == "cache_errors":
+        return kept_errors(value)
+    elif name in GUARDS:
+        from samovar.resilience import protect
+
+        protect(check_loader, **{name: value})
+    elif name in SPANS:
+        _core._check_span(value, name, True)
+    elif name in LIMITS:
+        _core._check_span(value, name, False)
+    return value
+
+
+def awaited(loader: Callable[..., Any]) -> Callable[..., Any]:
+    """The same loader as an async function, whatever it returns."""
+    import functools
+    import inspect
+
+    @functools.wraps(loader)
+    async def load(*args: Any, **kwargs: Any) -> Any:
+        made = loader(*args, **kwargs)
+        return await made if inspect.isawaitable(made) else made
+
+    return load
+
+
+def check_loader() -> None:
+    """Stands for a loader while options are checked."""
+
+
+def beta(value: Any) -> float:
+    """How early to refresh: the beta of XFetch, 0 for not at all."""
+    if isinstance(value, bool):
+        return 1.0 if value else 0.0
+    if not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise refuse("early", value, "give True, False, or the beta of XFetch such as 1.0")
+    return float(value)
+
+
+def kept_errors(value: Any) -> dict[type[Exception], Any]:
+    """Classes of exceptions and how long each is kept."""
+    cure = "give exception classes and how long each is kept: {LookupError: '1m'}"
+    if not hasattr(value, "items"):
+        raise refuse("cache_errors", value, cure)
+    for kind, life in value.items():
+        if not isinstance(kind, type) or not issubclass(kind, Exception) or life is None:
+            raise refuse("cache_errors", value, cure)
+        _core._check_span(life, "cache_errors", False)
+    return dict(value)
+
+
+def seconds(span: Any) -> float | None:
+    """A duration in seconds, None if there is none."""
+    return None if span is None else _core._seconds(span)
+
+
+def check_policy(policy: object) -> Policy:
+    """The policy given, or one that says nothing."""
+    if policy is None:
+        return Policy()
+    if not isinstance(policy, Policy):
+        raise refuse("policy", policy, "give Policy(ttl=...)")
+    return policy

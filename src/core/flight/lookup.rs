@@ -1,0 +1,154 @@
+//! What a caller does about what it finds: answer with it, answer and have it loaded anew, or load.
+//!
+//! Pure: of a policy, an entry's life, the time and a draw. Who else loads the key is the only thing it is told of others.
+
+use crate::core::clock::{Millis, later};
+use crate::core::memory::{Served, Span};
+use crate::core::policy::{Policy, State};
+use std::time::Duration;
+
+/// While an entry's refresh runs, hits of it are plain for so long; then one looks whether it can still end.
+const RECHECK: Duration = Duration::from_secs(1);
+
+/// Whether a caller's load may run without it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refresh {
+    /// In the background: the caller has its answer and goes on.
+    Behind,
+    /// Only by a caller who waits for it: there is no loop to run it on, or it uses what is the caller's.
+    InPerson,
+}
+
+/// An entry, as far as a lookup has to know it.
+#[derive(Clone, Copy, Debug)]
+pub struct Sight {
+    /// The borders of its life.
+    pub span: Span,
+    /// When it was stored.
+    pub created: Millis,
+    /// True if it says that there is nothing, or why there is not.
+    pub negative: bool,
+    /// True if somebody loads its key.
+    pub flying: bool,
+}
+
+/// See the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// With what is there.
+    Serve {
+        /// What it counts as.
+        how: Served,
+        /// The caller has it loaded anew, behind.
+        refresh: bool,
+        /// Hits need no second thought until then.
+        plain_until: Millis,
+    },
+    /// With what a load brings.
+    Load,
+}
+
+/// See the module. `draw` is in `[0, 1)`.
+pub fn answer(policy: &Policy, sight: &Sight, refresh: Refresh, now: Millis, draw: impl FnOnce() -> f64) -> Answer {
+    let Sight { span, created, negative, flying } = sight;
+    if *negative {
+        let fresh = now < span.fresh_until;
+        return if fresh {
+            Answer::Serve { how: Served::Negative, refresh: false, plain_until: 0 }
+        } else {
+            Answer::Load
+        };
+    }
+    let state = policy.state(span, *created, now, draw);
+    let gated = now < span.retry_at || policy.is_too_soon(*created, now);
+    let useful_until = policy.useful_until(span.fresh_until).min(span.expires);
+    let behind = refresh == Refresh::Behind;
+    let stale =
+        |refresh, until: Millis| Answer::Serve { how: Served::Stale, refresh, plain_until: until.min(useful_until) };
+    let soon = later(now, RECHECK);
+    match state {
+        State::Fresh => Answer::Serve { how: Served::Fresh, refresh: false, plain_until: 0 },
+        State::Early => Answer::Serve {
+            how: Served::Fresh,
+            refresh: behind && !flying,
+            plain_until: if behind { soon.min(span.fresh_until) } else { 0 },
+        },
+        State::Stale | State::Grace if now < span.retry_at => stale(false, span.retry_at),
+        // In the last resort's time an answer is worth waiting for.
+        State::Stale if *flying || gated => {
+            stale(false, soon.min(later(span.fresh_until, policy.stale_while_revalidate)))
+        }
+        State::Stale if behind => stale(true, soon.min(later(span.fresh_until, policy.stale_while_revalidate))),
+        State::Stale | State::Grace | State::Dead => Answer::Load,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRESH: Millis = 60_000;
+
+    fn policy() -> Policy {
+        Policy {
+            stale_while_revalidate: Duration::from_secs(10),
+            stale_if_error: Duration::from_secs(100),
+            ..Policy::ttl(Duration::from_secs(60))
+        }
+    }
+
+    fn sight(flying: bool, retry_at: Millis) -> Sight {
+        let span = Span { fresh_until: FRESH, expires: FRESH + 100_000, retry_at, load: 10 };
+        Sight { span, created: 0, negative: false, flying }
+    }
+
+    fn asked(flying: bool, retry_at: Millis, refresh: Refresh, now: Millis) -> Answer {
+        answer(&policy(), &sight(flying, retry_at), refresh, now, || 0.5)
+    }
+
+    fn stale(refresh: bool, plain_until: Millis) -> Answer {
+        Answer::Serve { how: Served::Stale, refresh, plain_until }
+    }
+
+    #[test]
+    fn a_stale_value_answers_and_one_caller_has_it_loaded_behind() {
+        assert_eq!(asked(false, 0, Refresh::Behind, FRESH), stale(true, FRESH + 1_000));
+        assert_eq!(asked(true, 0, Refresh::Behind, FRESH), stale(false, FRESH + 1_000));
+        assert_eq!(
+            asked(true, 0, Refresh::Behind, FRESH + 9_500),
+            stale(false, FRESH + 10_000),
+            "not beyond its window"
+        );
+    }
+
+    #[test]
+    fn where_nothing_may_run_behind_the_first_caller_loads_and_the_others_get_the_old_value() {
+        assert_eq!(asked(false, 0, Refresh::InPerson, FRESH), Answer::Load);
+        assert_eq!(asked(true, 0, Refresh::InPerson, FRESH), stale(false, FRESH + 1_000));
+    }
+
+    #[test]
+    fn after_a_failed_load_the_old_value_answers_until_the_next_try_is_due() {
+        for at in [FRESH, FRESH + 20_000] {
+            let until = at + 30_000;
+            assert_eq!(asked(false, until, Refresh::Behind, at), stale(false, until));
+            assert_eq!(asked(false, until, Refresh::InPerson, at), stale(false, until));
+        }
+        assert_eq!(asked(false, FRESH + 130_000, Refresh::Behind, FRESH + 99_000), stale(false, FRESH + 100_000));
+    }
+
+    #[test]
+    fn a_last_resort_answers_only_after_a_failure() {
+        assert_eq!(asked(false, 0, Refresh::Behind, FRESH + 10_000), Answer::Load);
+        assert_eq!(asked(true, 0, Refresh::Behind, FRESH + 10_000), Answer::Load);
+        assert_eq!(asked(false, FRESH + 200_000, Refresh::Behind, FRESH + 100_000), Answer::Load, "it is dead");
+    }
+
+    #[test]
+    fn what_is_not_there_is_remembered_to_its_end_and_never_stale() {
+        let sight = Sight { negative: true, ..sight(false, 0) };
+        let at = |now| answer(&policy(), &sight, Refresh::Behind, now, || 0.5);
+        assert_eq!(at(FRESH - 1), Answer::Serve { how: Served::Negative, refresh: false, plain_until: 0 });
+        assert_eq!(at(FRESH), Answer::Load);
+    }
+}

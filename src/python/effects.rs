@@ -1,0 +1,115 @@
+//! The effects of a flight, run: who waits is told, a load is cancelled, an old value stays in use or goes.
+
+use super::seat::{Outcome, Waiter};
+use super::state::State;
+use super::task::Running;
+use super::tier::{Gone, Object, Tier, let_go};
+use crate::core::flight::{Due, Effect, Effects, Fallback, FlightId};
+use crate::core::memory::{Reason, Served};
+use pyo3::prelude::*;
+use std::collections::VecDeque;
+
+/// Somebody's time may be up: a waiter's, or a load's own.
+pub fn expire(py: Python<'_>, state: &State, tier: &Tier, due: Due) {
+    let now = tier.clock.now();
+    let flight = match due {
+        Due::Load(lease) => lease.flight,
+        Due::Waiter(ticket) => ticket.flight,
+    };
+    let mut memory = tier.memory.lock();
+    let fallback = memory.flights.fallback(flight, now);
+    if let (Due::Waiter(_), Some(fallback)) = (due, fallback)
+        && memory.entries.resolve(fallback.target).is_none()
+    {
+        // The old value is gone: there is nothing to give but patience.
+        return;
+    }
+    let effects = memory.flights.expire(due, now);
+    drop(memory);
+    run(py, state, tier, flight, effects, |_| Outcome::TimedOut);
+}
+
+/// An old value that answers in the place of a load, and how readers get it.
+pub type Old = (Object, u32);
+
+/// The outcome that all of them get, if it does not differ.
+type Common = Option<fn() -> Outcome>;
+
+/// Runs the effects that reach beyond memory. `outcome` tells each waiter's. Gives the old value, if that answers.
+pub fn run(
+    py: Python<'_>,
+    state: &State,
+    tier: &Tier,
+    flight: FlightId,
+    effects: Effects<Object, Waiter>,
+    outcome: impl Fn(&Waiter) -> Outcome,
+) -> Option<Old> {
+    let here = if effects.is_empty() { None } else { state.running_loop(py) };
+    let mut old: Option<Old> = None;
+    let mut effects = VecDeque::from(effects);
+    while let Some(effect) = effects.pop_front() {
+        let (waiters, common): (Vec<Waiter>, Common) = match effect {
+            Effect::Wake(waiters) => (waiters, None),
+            Effect::TimeOut(waiters) => (waiters, Some(|| Outcome::TimedOut)),
+            Effect::Fail(waiters) => (waiters, Some(|| Outcome::Ended)),
+            Effect::Again(waiters) => (waiters, Some(|| Outcome::Again)),
+            Effect::Lead(waiter) if waiter.is_stranded(py, state, here.as_ref()) => {
+                // It would never begin: everybody looks again.
+                effects.extend(tier.memory.lock().flights.supersede(flight));
+                continue;
+            }
+            Effect::Lead(waiter) => (vec![waiter], Some(|| Outcome::Lead)),
+            Effect::CancelLoad => {
+                let running = tier.tasks.lock().remove(&flight.to_bits());
+                if let Some(running) = running {
+                    Running::cancel(running, py, state, here.as_ref());
+                }
+                continue;
+            }
+            Effect::Relent(fallback) => {
+                old = relent(py, tier, &fallback);
+                continue;
+            }
+            Effect::Forget(target) => {
+                let mut gone = Gone::default();
+                let mut memory = tier.memory.lock();
+                if let Some(id) = memory.entries.resolve(target) {
+                    memory.entries.remove(id, Reason::Removed, &mut gone);
+                }
+                drop(memory);
+                let_go(py, gone);
+                continue;
+            }
+            Effect::Give(fallback, waiter) => {
+                let given =
+                    give(py, tier, &fallback).map_or(Outcome::TimedOut, |(value, kind)| Outcome::Value(value, kind));
+                waiter.tell(py, state, given, here.as_ref());
+                continue;
+            }
+            Effect::Store(_) | Effect::Release(_) => continue,
+        };
+        for waiter in waiters {
+            let told = match (&old, common) {
+                (Some((value, kind)), _) => Outcome::Value(value.clone_ref(py), *kind),
+                (None, Some(common)) => common(),
+                (None, None) => outcome(&waiter),
+            };
+            waiter.tell(py, state, told, here.as_ref());
+        }
+    }
+    old
+}
+
+/// The old value stays in use after a load that failed.
+fn relent(py: Python<'_>, tier: &Tier, fallback: &Fallback) -> Option<Old> {
+    let mut memory = tier.memory.lock();
+    let id = memory.relent(fallback, tier.clock.now())?;
+    memory.entries.serve(id, Served::Stale).map(|found| (found.value.clone_ref(py), found.tag))
+}
+
+/// The old value answers one who has waited long enough.
+fn give(py: Python<'_>, tier: &Tier, fallback: &Fallback) -> Option<Old> {
+    let mut memory = tier.memory.lock();
+    let id = memory.entries.resolve(fallback.target)?;
+    memory.entries.serve(id, Served::Stale).map(|found| (found.value.clone_ref(py), found.tag))
+}

@@ -1,0 +1,142 @@
+//! How values are loaded and kept: a loader with its arguments, and what becomes of what it brings.
+
+use super::copy::{self, Mode};
+use super::guarded::Guarded;
+use super::rulebook::Ruled;
+use super::state::State;
+use super::tier::{Object, Tier};
+use crate::core::policy::Policy;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use std::time::Duration;
+
+/// The function that loads, with its arguments.
+pub struct Loader {
+    /// What is called.
+    pub callable: Object,
+    /// Positional arguments, then the keyword ones.
+    pub args: Vec<Object>,
+    /// The names of the last arguments.
+    pub names: Option<Py<PyTuple>>,
+    /// The same call as a ttl callable is told of it: every parameter in order, defaults applied.
+    pub bound: Told,
+}
+
+/// Positional values, then those of `**kwargs`, and the names of the latter.
+pub type Told = (Vec<Object>, Option<Py<PyTuple>>);
+
+impl Loader {
+    /// Calls it.
+    pub fn call<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        call_with(py, self.callable.bind(py), None, &self.args, self.names.as_ref())
+    }
+}
+
+/// Calls with an optional first argument before the given ones.
+pub fn call_with<'py>(
+    py: Python<'py>,
+    callable: &Bound<'py, PyAny>,
+    first: Option<&Bound<'py, PyAny>>,
+    args: &[Object],
+    names: Option<&Py<PyTuple>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let mut row: Vec<*mut ffi::PyObject> = Vec::with_capacity(args.len() + 1);
+    row.extend(first.map(|first| first.as_ptr()));
+    row.extend(args.iter().map(Py::as_ptr));
+    let named = names.map_or(0, |names| names.bind(py).len());
+    let names = names.map_or(std::ptr::null_mut(), Py::as_ptr);
+    // SAFETY: the row holds borrowed references that outlive the call; `names` is a tuple of the last ones' names.
+    unsafe {
+        let result = ffi::PyObject_Vectorcall(callable.as_ptr(), row.as_ptr(), row.len() - named, names);
+        Bound::from_owned_ptr_or_err(py, result)
+    }
+}
+
+/// How loaded values are kept.
+pub struct Recipe {
+    /// Everything that is plain data.
+    pub policy: Policy,
+    /// Says how long a value is fresh, given it and the call's arguments; without it the policy does.
+    pub ttl: Option<Object>,
+    /// A predicate on the value; `None` = keep everything.
+    pub cache_if: Option<Object>,
+    /// Classes of exceptions that are kept, and for how long.
+    pub errors: Vec<(Object, Duration)>,
+    /// Answers when a load has failed and nothing else can: a value, or a function of the call's arguments.
+    pub fallback: Option<Object>,
+    /// Copies.
+    pub copy: Mode,
+    /// The `samovar.Policy` it was made of.
+    pub source: Object,
+    /// What the cache's rules make of it.
+    pub ruled: Guarded<Ruled>,
+    /// For messages.
+    pub name: String,
+}
+
+/// A value on its way into the table.
+pub struct Kept {
+    /// The object to store.
+    pub value: Object,
+    /// How readers get it.
+    pub kind: u32,
+    /// Its life, `None` for one that is answered but not stored.
+    pub ttl: Option<Option<Duration>>,
+    /// What it weighs (see [`Tier::weigh`]).
+    pub weight: u64,
+}
+
+impl Kept {
+    /// "Not found", to be raised for whoever would load it.
+    pub fn nothing(error: Object, ttl: Duration) -> Kept {
+        Kept { value: error, kind: copy::RAISE, ttl: Some(Some(ttl)), weight: 1 }
+    }
+
+    /// True if it says that there is nothing, or why there is not.
+    pub fn is_negative(&self) -> bool {
+        copy::is_negative(self.kind)
+    }
+}
+
+impl Recipe {
+    /// All objects it holds, for the collector.
+    pub fn objects(&self) -> impl Iterator<Item = &Object> {
+        let optional = [&self.ttl, &self.cache_if, &self.fallback];
+        optional.into_iter().flatten().chain(self.errors.iter().map(|(class, _)| class)).chain([&self.source])
+    }
+
+    /// How long an exception of a class to be kept is.
+    pub fn error_ttl(&self, error: &Bound<'_, PyAny>) -> Option<Duration> {
+        let mut classes = self.errors.iter();
+        let found = classes.find(|(class, _)| error.is_instance(class.bind(error.py())).unwrap_or(false));
+        found.map(|(_, ttl)| *ttl)
+    }
+
+    /// Asks the user's callables and makes the store's own copy. Runs Python.
+    pub fn keep<'py>(&self, value: &Bound<'py, PyAny>, loader: &Loader, tier: &Tier, state: &State) -> PyResult<Kept> {
+        let py = value.py();
+        let not_found = state.not_found(py)?;
+        if value.is(not_found) || value.get_type().is(not_found) {
+            let ttl = self.policy.negative_ttl.map(Some);
+            return Ok(Kept { value: value.clone().unbind(), kind: copy::NOTHING, ttl, weight: 1 });
+        }
+        let (stored, kind) = copy::isolate(value, self.copy)?;
+        let wanted = match &self.cache_if {
+            Some(predicate) => predicate.bind(py).call1((value,))?.is_truthy()?,
+            None => true,
+        };
+        let ttl = match &self.ttl {
+            None => self.policy.ttl,
+            Some(callable) if wanted => {
+                let (args, names) = &loader.bound;
+                let told = call_with(py, callable.bind(py), Some(value), args, names.as_ref())?;
+                super::options::ttl(&told, &format!("result of ttl= of {}", self.name), true)?
+            }
+            Some(_) => None,
+        };
+        let stores = wanted && ttl != Some(Duration::ZERO);
+        let weight = if stores { tier.weigh(&stored)? } else { 1 };
+        Ok(Kept { value: stored.unbind(), kind, ttl: stores.then_some(ttl), weight })
+    }
+}

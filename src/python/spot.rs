@@ -1,0 +1,187 @@
+//! Where an entry is, and what is done to it by hand: looked at, written, removed. No loads here.
+//!
+//! Keys that only Python can compare are looked for before the lock is taken; everything else is one step under it.
+
+use super::args;
+use super::events::Stored;
+use super::recipe::Kept;
+use super::tier::{Gone, Object, PyMemory, Space, Tier, let_go};
+use crate::core::clock::{Millis, deadline};
+use crate::core::flight::FlightId;
+use crate::core::memory::{New, Placement, Reason, Served, Span, Target, Worth};
+use pyo3::prelude::*;
+use std::time::Duration;
+
+/// Where an entry is: its salted hash and its key.
+pub struct Spot {
+    /// The hash with the space's salt in it.
+    pub hash: u64,
+    /// The key as it is stored.
+    pub key: Object,
+    /// True if only Python can tell whether two such keys are the same.
+    pub asks: bool,
+}
+
+/// A shortcut from call arguments to an entry with a name.
+pub struct Alias {
+    /// The hash of the arguments, salted with the function's own salt.
+    pub hash: u64,
+    /// The arguments.
+    pub key: Object,
+}
+
+/// An entry that is not past its time.
+pub struct Current {
+    /// The stored object.
+    pub value: Object,
+    /// How readers get it.
+    pub kind: u32,
+    /// Its slot.
+    pub target: Target,
+    /// When it stops being fresh.
+    pub deadline: Millis,
+}
+
+impl Spot {
+    /// Finds the entry, whatever its state, and the flight.
+    pub fn locate(&self, py: Python<'_>, tier: &Tier) -> PyResult<(Option<Target>, Option<FlightId>)> {
+        if self.asks {
+            return super::asking::locate(py, tier, self);
+        }
+        Ok(self.find(&tier.memory.lock()))
+    }
+
+    /// Finds a key that does not ask.
+    fn find(&self, memory: &PyMemory) -> (Option<Target>, Option<FlightId>) {
+        // SAFETY: all keys are valid objects; comparing plain ones runs no Python.
+        let same = |key: &Object| unsafe { args::same_plain(key.as_ptr(), self.key.as_ptr()) };
+        let entry = memory.entries.find(self.hash, same).map(|id| memory.entries.target(id));
+        (entry, memory.flights.find(self.hash, same))
+    }
+
+    /// What a get would be given now. Not a use, and not counted.
+    pub fn served(&self, py: Python<'_>, tier: &Tier, space: &Space) -> PyResult<Option<Current>> {
+        let (found, _) = self.locate(py, tier)?;
+        let memory = tier.memory.lock();
+        let id = found.filter(|_| !space.is_disabled()).and_then(|found| memory.entries.resolve(found));
+        let id = id.filter(|&id| memory.entries.is_served(id, |end| tier.clock.has_come(end)));
+        Ok(id.and_then(|id| {
+            let found = memory.entries.peek(id)?;
+            let (value, kind) = (found.value.clone_ref(py), found.tag);
+            let deadline = memory.entries.span(id).fresh_until;
+            Some(Current { value, kind, target: memory.entries.target(id), deadline })
+        }))
+    }
+
+    /// Stores a value as an explicit write: whatever loads this key now will not replace it.
+    #[inline]
+    pub fn put(self, py: Python<'_>, tier: &Tier, space: &Space, kept: Kept) -> PyResult<()> {
+        let Some(ttl) = kept.ttl else {
+            self.delete(py, tier, space)?;
+            return Ok(());
+        };
+        let now = tier.clock.now_for(ttl);
+        self.put_from(py, tier, space, kept, (now, deadline(now, ttl)))
+    }
+
+    /// As [`put`](Self::put), for a value that ends when another would have ended.
+    pub fn put_until(self, py: Python<'_>, tier: &Tier, space: &Space, kept: Kept, deadline: Millis) -> PyResult<()> {
+        self.put_from(py, tier, space, kept, (tier.clock.now(), deadline))
+    }
+
+    #[inline(always)]
+    fn put_from(
+        self,
+        py: Python<'_>,
+        tier: &Tier,
+        space: &Space,
+        kept: Kept,
+        (now, deadline): (Millis, Millis),
+    ) -> PyResult<()> {
+        let negative = kept.is_negative();
+        let Kept { value, kind, weight, .. } = kept;
+        let placement = Placement::new(space.group(), deadline, kind).worth(Worth::new(weight, Duration::ZERO));
+        let (hash, mut gone) = (self.hash, Gone::default());
+        let entered = if self.asks {
+            self.put_asking(py, tier, value, placement, now, &mut gone)?
+        } else {
+            self.put_plain(tier, value, placement, now, (negative, &mut gone))
+        };
+        tier.appointment.by(placement.terms.deadline());
+        if tier.listeners.any() {
+            let stored = entered.and_then(|id| Stored::at(py, tier, space, hash, id));
+            tier.release(py, gone, stored);
+        } else {
+            let_go(py, gone);
+        }
+        Ok(())
+    }
+
+    /// The slot it is in, `None` if it was not let in.
+    #[inline(always)]
+    fn put_plain(
+        self,
+        tier: &Tier,
+        value: Object,
+        placement: Placement,
+        now: Millis,
+        (negative, gone): (bool, &mut Gone),
+    ) -> Option<u32> {
+        let (hash, wanted) = (self.hash, self.key.as_ptr());
+        // SAFETY: all keys are valid objects, ours lives in the table or in `gone`; comparing plain ones runs no Python.
+        let same = |key: &Object| unsafe { args::same_plain(key.as_ptr(), wanted) };
+        let mut memory = tier.memory.lock();
+        if let Some(flight) = memory.flights.find(hash, same) {
+            memory.flights.detach(flight);
+        }
+        let stored = memory.entries.put(New { hash, key: self.key, value, placement }, same, now, gone);
+        if let Some(id) = stored.filter(|_| negative) {
+            memory.entries.set_span(id, Span::until(placement.terms.deadline()), 0, Served::Negative);
+        }
+        stored
+    }
+
+    /// What only Python can compare is looked for before the lock is taken.
+    fn put_asking(
+        self,
+        py: Python<'_>,
+        tier: &Tier,
+        value: Object,
+        placement: Placement,
+        now: Millis,
+        gone: &mut Gone,
+    ) -> PyResult<Option<u32>> {
+        let (entry, flight) = self.locate(py, tier)?;
+        let mut memory = tier.memory.lock();
+        if let Some(flight) = flight {
+            memory.flights.detach(flight);
+        }
+        Ok(match entry.and_then(|entry| memory.entries.resolve(entry)) {
+            Some(id) => memory.entries.replace(id, Some(self.key), value, placement, now, gone).then_some(id),
+            None => memory.entries.insert(New { hash: self.hash, key: self.key, value, placement }, now, gone),
+        })
+    }
+
+    /// Removes the entry and detaches its flight. True if a value was there that could have been served.
+    pub fn delete(&self, py: Python<'_>, tier: &Tier, space: &Space) -> PyResult<bool> {
+        let (entry, flight) = self.locate(py, tier)?;
+        let mut gone = Gone::default();
+        let mut memory = tier.memory.lock();
+        if let Some(flight) = flight {
+            memory.flights.detach(flight);
+        }
+        let found = entry.and_then(|entry| memory.entries.resolve(entry));
+        let served = found.is_some_and(|id| memory.entries.is_served(id, |end| tier.clock.has_come(end)));
+        if let Some(id) = found {
+            memory.entries.remove(id, Reason::Removed, &mut gone);
+        }
+        memory.entries.stats_mut(space.group()).invalidations += 1;
+        drop(memory);
+        if tier.listeners.any() {
+            tier.tell_deleted(py, space, self, gone)
+        } else {
+            let_go(py, gone)
+        }
+        Ok(served)
+    }
+}

@@ -1,0 +1,175 @@
+//! A load that runs as a task of an event loop: how it is started, stopped, and what it reports.
+//!
+//! The task belongs to the cache. It runs in a copy of the context of whoever started it, on that caller's loop.
+
+use super::alarm;
+use super::effects;
+use super::lease::{self, Context};
+use super::request::{Ended, Request};
+use super::seat::{Outcome, Waiter};
+use super::state::State;
+use super::tier::Object;
+use crate::core::flight::{Due, FlightId, Lease};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use std::sync::Arc;
+
+/// A load that runs.
+pub struct Running {
+    task: Object,
+    /// The loop it runs on.
+    pub event_loop: Object,
+    /// When it takes too long.
+    timer: Option<Object>,
+}
+
+impl Running {
+    /// Cancels the task, on whichever loop it lives.
+    pub fn cancel(self, py: Python<'_>, state: &State, here: Option<&Bound<'_, PyAny>>) {
+        let Running { task, event_loop, timer } = self;
+        let (names, task) = (&state.names, task.bind(py));
+        let cancelled = if here.is_some_and(|here| here.is(&event_loop)) {
+            alarm::cancel(py, state, timer);
+            task.call_method0(&names.cancel)
+        } else {
+            task.getattr(&names.cancel)
+                .and_then(|cancel| event_loop.bind(py).call_method1(&names.call_soon_threadsafe, (cancel,)))
+        };
+        // A closed loop runs nothing any more, cancelled or not.
+        drop(cancelled);
+    }
+}
+
+/// True if a loop is closed or stands still, so that what runs on it may never end.
+pub fn is_stranded(event_loop: &Bound<'_, PyAny>, state: &State) -> bool {
+    let says = |name| event_loop.call_method0(name).and_then(|answer| answer.is_truthy());
+    says(&state.names.is_closed).unwrap_or(true) || !says(&state.names.is_running).unwrap_or(false)
+}
+
+/// Ends a flight whose load is stranded on a dead loop; true if it was.
+pub fn supersede_if_stranded(py: Python<'_>, state: &State, request: &Request, flight: FlightId, here: u64) -> bool {
+    let tier = &request.tier;
+    let event_loop = tier.tasks.lock().get(&flight.to_bits()).map(|running| running.event_loop.clone_ref(py));
+    let Some(event_loop) = event_loop else { return false };
+    if event_loop.as_ptr() as u64 == here || !is_stranded(event_loop.bind(py), state) {
+        return false;
+    }
+    let effects = tier.memory.lock().flights.supersede(flight);
+    let running = tier.tasks.lock().remove(&flight.to_bits());
+    drop(running);
+    effects::run(py, state, tier, flight, effects, |_| Outcome::Again);
+    true
+}
+
+/// Calls the loader and lets its coroutine run as a task. A loader that answers at once, or fails to start, has reported
+/// when this returns.
+pub fn run(
+    py: Python<'_>,
+    state: &'static State,
+    request: &Arc<Request>,
+    here: &Bound<'_, PyAny>,
+    lease: Lease,
+    starter: Option<&Waiter>,
+) {
+    let result = match start(py, state, request, here, lease, starter) {
+        Ok(None) => return,
+        Ok(Some(value)) => Ok(value),
+        Err(error) => Err(error.value(py).clone().into_any()),
+    };
+    report(py, state, request, lease, result, starter);
+}
+
+/// Starts the load; a loader that answers at once gives its value.
+fn start<'py>(
+    py: Python<'py>,
+    state: &'static State,
+    request: &Arc<Request>,
+    here: &Bound<'py, PyAny>,
+    lease: Lease,
+    starter: Option<&Waiter>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let context = lease::context(py, state, request, lease.flight)?;
+    let loader = if starter.is_none() { request.refresher.as_ref() } else { None };
+    let made = context.within(|| loader.unwrap_or(&request.loader).call(py))??;
+    let Some(coroutine) = state.as_coroutine(&made)? else { return Ok(Some(made)) };
+    let task = create_task(state, here, &coroutine, &context, &request.recipe.name)?;
+    let ends = request.tier.memory.lock().flights.ends(lease);
+    let timer = alarm::set(state, &request.tier, here, Due::Load(lease), ends)?;
+    let running = Running { task: task.clone().unbind(), event_loop: here.clone().unbind(), timer };
+    let replaced = request.tier.tasks.lock().insert(lease.flight.to_bits(), running);
+    drop(replaced);
+    let done = LoadDone { request: request.clone(), state, lease, starter: starter.cloned() };
+    task.call_method1(&state.names.add_done_callback, (Bound::new(py, done)?,))?;
+    Ok(None)
+}
+
+fn create_task<'py>(
+    state: &State,
+    here: &Bound<'py, PyAny>,
+    coroutine: &Bound<'py, PyAny>,
+    context: &Context<'py>,
+    name: &str,
+) -> PyResult<Bound<'py, PyAny>> {
+    let options = PyDict::new(here.py());
+    options.set_item(&state.names.context, &context.0)?;
+    options.set_item(&state.names.name, name)?;
+    let made = here.call_method(&state.names.create_task, (coroutine,), Some(&options));
+    if made.is_err() {
+        // A loop that is closing takes no task; the coroutine must not complain that nobody awaited it.
+        coroutine.call_method0("close")?;
+    }
+    made
+}
+
+/// Tells the flight what became of its load. What nobody waits for is said in the log.
+fn report<'py>(
+    py: Python<'py>,
+    state: &State,
+    request: &Request,
+    lease: Lease,
+    result: Result<Bound<'py, PyAny>, Bound<'py, PyAny>>,
+    starter: Option<&Waiter>,
+) {
+    let behind = request.tier.memory.lock().flights.is_unattended(lease);
+    let result = result.as_ref().map_err(Clone::clone);
+    let failed = result.clone().err().filter(|error| behind && !lease::is_cancellation(py, state, error));
+    // An error of the user's callables has been laid into the starter's seat.
+    let told = request.finish(py, state, Ended { lease, result, starter });
+    let failed = failed.or_else(|| told.err().filter(|_| behind).map(|error| error.value(py).clone().into_any()));
+    if let Some(error) = failed {
+        let reported = state
+            .asyncio(py)
+            .and_then(|used| used.refresh_failed.bind(py).call1((&request.recipe.name, &error)).map(drop));
+        if let Err(error) = reported {
+            error.write_unraisable(py, None);
+        }
+    }
+}
+
+/// What a load's task calls when it is done.
+#[pyclass(frozen, module = "samovar._core")]
+pub struct LoadDone {
+    request: Arc<Request>,
+    state: &'static State,
+    lease: Lease,
+    starter: Option<Waiter>,
+}
+
+#[pymethods]
+impl LoadDone {
+    fn __call__(&self, py: Python<'_>, task: &Bound<'_, PyAny>) {
+        let key = self.lease.flight.to_bits();
+        let mut tasks = self.request.tier.tasks.lock();
+        let ours = tasks.get(&key).is_some_and(|running| running.task.is(task));
+        let running = if ours { tasks.remove(&key) } else { None };
+        drop(tasks);
+        if let Some(Running { timer, .. }) = running {
+            alarm::cancel(py, self.state, timer);
+        }
+        let result = match task.call_method0(&self.state.names.result) {
+            Ok(value) => Ok(value),
+            Err(error) => Err(error.into_value(py).into_bound(py).into_any()),
+        };
+        report(py, self.state, &self.request, self.lease, result, self.starter.as_ref());
+    }
+}

@@ -1,0 +1,169 @@
+"""Loads that wait for each other: in a circle, across loops and threads, and for a loop that is blocked or gone."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from origin import Origin, turns
+from samovar import Cache, LoadCycle
+
+pytestmark = pytest.mark.usefixtures("nothing_left_behind")
+
+
+def crossed(caches: list[Cache]) -> list[Callable[[], Any]]:
+    """Loads each of which asks for the next, once all of them have begun."""
+    begun, all_begun = [0], asyncio.Event()
+    loads: list[Any] = []
+
+    def make(number: int) -> Any:
+        async def load() -> int:
+            begun[0] += 1
+            if begun[0] == len(caches):
+                all_begun.set()
+            await all_begun.wait()
+            return 1 + await loads[(number + 1) % len(loads)]()
+
+        load.__qualname__ = f"load_{number}"
+        return caches[number].cached("5m")(load)
+
+    loads.extend(make(number) for number in range(len(caches)))
+    return loads
+
+
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_crossed_loads_of_several_callers_and_caches_are_told_of_their_circle(cache: Cache, count: int) -> None:
+    async def main() -> None:
+        caches = [cache if number % 2 else Cache(name=f"other {number}") for number in range(count)]
+        loads = crossed(caches)
+        answers = await asyncio.gather(*(load() for load in loads), return_exceptions=True)
+        # One of them finds the circle; its error is what the others' loads end with.
+        assert all(isinstance(answer, LoadCycle) for answer in answers)
+        path = str(answers[0]).partition(" wait for")[0].split(" -> ")
+        assert path[0] == path[-1]
+        assert len(set(path)) == len(path) - 1 == count
+
+    asyncio.run(main())
+
+
+def test_two_that_ask_for_a_third_are_no_circle(cache: Cache) -> None:
+    origin = Origin()
+    third = cache.cached("5m")(origin.load)
+
+    @cache.cached("5m")
+    async def load(n: int) -> int:
+        return n + await third()
+
+    async def main() -> None:
+        origin.gate = asyncio.Event()
+        tasks = [asyncio.ensure_future(load(n)) for n in (10, 20, 30)]
+        await turns()
+        origin.gate.set()
+        assert (await asyncio.gather(*tasks), origin.calls) == ([11, 21, 31], 1)
+
+    asyncio.run(main())
+
+
+def test_a_caller_that_was_cancelled_waits_for_nobody_any_more(cache: Cache) -> None:
+    origin = Origin()
+    slow = cache.cached("5m")(origin.load)
+    impatient: list[Any] = []
+
+    @cache.cached("5m")
+    async def first() -> int:
+        task = asyncio.ensure_future(slow())
+        await turns()
+        task.cancel()
+        await turns()
+        impatient.append(1)
+        assert origin.gate is not None
+        await origin.gate.wait()
+        return 1
+
+    async def main() -> None:
+        origin.gate = asyncio.Event()
+        other = asyncio.ensure_future(slow())
+        asking = asyncio.ensure_future(first())
+        await turns(40)
+        assert impatient == [1]
+        origin.gate.set()
+        assert await asyncio.gather(other, asking) == [1, 1]
+
+    asyncio.run(main())
+
+
+def test_a_blocking_call_whose_load_joins_a_load_of_its_callers_loop_loads_itself(cache: Cache) -> None:
+    """The loop's thread blocks on a load in a worker, which waits for a load on that loop."""
+    on_the_loop, in_the_worker = Origin(), threading.Event()
+    slow = cache.cached("5m")(on_the_loop.load)
+    loop: asyncio.AbstractEventLoop
+    loaded_by: list[str] = []
+
+    @cache.cached("5m")
+    def blocking() -> str:
+        me = threading.current_thread()
+        loaded_by.append(me.name)
+        if me is not threading.main_thread():
+            in_the_worker.set()
+            asyncio.run(join())
+        return "loaded"
+
+    async def join() -> Any:
+        return await slow()
+
+    async def main() -> None:
+        nonlocal loop
+        loop = asyncio.get_running_loop()
+        on_the_loop.gate = asyncio.Event()
+        leading = asyncio.ensure_future(slow())
+        await turns()
+        with ThreadPoolExecutor(1, thread_name_prefix="worker") as pool:
+            worker = pool.submit(blocking)
+            assert in_the_worker.wait(10)
+            assert blocking() == "loaded", "the loop would stand still for ever otherwise"
+            on_the_loop.gate.set()
+            assert await leading == 1
+            assert await asyncio.wrap_future(worker) == "loaded"
+        assert min(loaded_by) == "MainThread"
+        assert len(loaded_by) == 2
+
+    asyncio.run(main())
+
+
+def test_the_lead_is_not_handed_to_a_waiter_whose_loop_is_gone(cache: Cache) -> None:
+    origin = Origin()
+
+    @cache.cached("5m", ignore=["session"])
+    async def load(session: str) -> int:
+        return await origin.load()
+
+    gone = asyncio.new_event_loop()
+
+    async def main() -> None:
+        origin.gate = asyncio.Event()
+        leader = asyncio.ensure_future(load("leader"))
+        await turns()
+
+        def wait_elsewhere() -> None:
+            async def join() -> None:
+                task = asyncio.ensure_future(load("gone"))
+                await turns()
+                assert not task.done()
+
+            gone.run_until_complete(join())
+
+        await asyncio.to_thread(wait_elsewhere)
+        last = asyncio.ensure_future(load("last"))
+        await turns()
+        leader.cancel()
+        await turns()
+        origin.gate.set()
+        assert await asyncio.wait_for(last, 10) == 2
+
+    asyncio.run(main())
+    for task in asyncio.all_tasks(gone):
+        task.cancel()
+    gone.run_until_complete(turns())
+    gone.close()
