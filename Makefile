@@ -57,6 +57,11 @@ bench: ## figures against peers, as ratios in one run
 	@build/venv-bench/bin/python -P tools/check_import.py
 	@build/venv-bench/bin/python -P benches/run.py
 
+.PHONY: bench-rust
+bench-rust: ## a get and an insert from Rust, by one thread and by two, beside peers, as ratios in one run
+	@cargo run --quiet --release --manifest-path benches/threads/Cargo.toml --target-dir "$${CARGO_TARGET_DIR:-target}" \
+		$(if $(CI),--locked)
+
 .PHONY: outage
 outage: ## what callers see of an origin that gets slow, fails, hangs and comes back: a table and a picture
 	@tools/env.sh bench "$(PYTHON)" release tools/requirements/bench.txt

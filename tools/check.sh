@@ -51,6 +51,7 @@ check_lint() {
     step "layers" "$PYTHON" -I tools/check_layers.py . || true
     step "rustfmt" cargo fmt --check || true
     step "rustfmt: hit ratios" cargo fmt --check --manifest-path benches/hit_ratio/Cargo.toml || true
+    step "rustfmt: threads" cargo fmt --check --manifest-path benches/threads/Cargo.toml || true
     export PYO3_PYTHON=$PYTHON # else pyo3 takes whatever python3 is first on PATH
     for features in --no-default-features --features=default --features=python; do
         step "clippy $features" cargo clippy "${locked[@]}" --quiet --all-targets $features -- -D warnings || true

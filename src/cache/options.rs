@@ -154,9 +154,9 @@ where
         self
     }
 
-    /// Called with each entry that leaves the cache, and why: evicted to make room, expired, or removed, which says that
-    /// somebody removed or replaced it or cleared the cache. Not called for a value that was never let in, nor for what
-    /// is there when the cache is dropped.
+    /// Called with each entry that leaves the cache, and why: evicted to make room, expired, removed, replaced by another
+    /// value, or cleared with all others. Not called for a value that was never let in, nor for what is there when the
+    /// cache is dropped.
     ///
     /// It is called after the operation that let the entry go, outside the cache's locks, on the thread of that operation:
     /// a caller's, a load's, or the one of the sweeper, where it holds up all sweeping of the process. Two threads may
