@@ -25,7 +25,7 @@ def samovar(load: Load) -> Load:
         retry_after=TTL,
         soft_timeout=0.05,
         timeout=0.5,
-        breaker=Breaker(minimum_calls=10, open_for=1.0),
+        breaker=Breaker(minimum_calls=10, window=2, open_for=1.0),
     )
     return decorate(load)
 
