@@ -6,6 +6,7 @@
 use super::asyncio::Call;
 use super::copy;
 use super::keys;
+use super::many::{Bulk, Hits, handed_out};
 use super::options::{self, shown};
 use super::owner::TierOwner;
 use super::reply;
@@ -121,6 +122,23 @@ impl CacheCore {
             self.missed(&mut memory, id);
             (null_mut(), 0)
         }
+    }
+
+    fn hits<'py>(&self, py: Python<'py>, keys: &Bound<'py, PyAny>) -> PyResult<Hits<'py>> {
+        Hits::of(keys, |key| {
+            let key = key_name(key)?.into_any();
+            // SAFETY: as in `hit`; the key is an exact str that outlives the lookup.
+            unsafe {
+                let hash = mix(super::args::hash_str(key.as_ptr()), self.space.read_salt());
+                let mut memory = self.tier.memory.lock();
+                let same = |held: &Object| super::args::same_plain(held.as_ptr(), key.as_ptr());
+                let found = memory.entries.hit(hash, same, |end| self.tier.clock.has_come(end));
+                let (value, kind) = found.map_or((null_mut(), 0), |found| (found.value.as_ptr(), found.tag));
+                ffi::Py_XINCREF(value);
+                drop(memory);
+                handed_out(py, value, kind)
+            }
+        })
     }
 
     /// Counts a lookup by name that gives nothing: nobody knows, or it is known that there is nothing.
@@ -396,6 +414,33 @@ impl CacheCore {
         } else {
             blocking::answer(py, self.state, &request)
         }
+    }
+
+    /// The hits of many names that need no second thought, and the names of the others. Counts no misses.
+    fn _hits(&self, py: Python<'_>, keys: &Bound<'_, PyAny>) -> PyResult<Object> {
+        self.hits(py, keys)?.into_pair()
+    }
+
+    /// The values of many names: those that are there, and what `load` finds of the others; `one` loads one alone.
+    #[allow(clippy::too_many_arguments, reason = "one call in samovar/_cache.py")]
+    fn _answer_all(
+        &self,
+        py: Python<'_>,
+        keys: &Bound<'_, PyAny>,
+        load: Bound<'_, PyAny>,
+        limit: usize,
+        one: &Bound<'_, PyAny>,
+        policy: &Bound<'_, PyAny>,
+    ) -> PyResult<Object> {
+        self.hits(py, keys)?.complete(self.state, &Bulk { load, limit }, |key| {
+            let mut request = self.request(key, one, policy)?;
+            request.loader.args.push(key.clone().unbind());
+            Ok(request)
+        })
+    }
+
+    fn _count_unasked(&self, number: u64) {
+        self.tier.count_unasked(&self.space, number);
     }
 
     /// Some (name, value) pairs, and where to go on; `None` at the end.

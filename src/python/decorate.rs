@@ -36,6 +36,7 @@ pub struct Decoration<'py> {
     max_entries: Option<u32>,
     bound: bool,
     is_method: bool,
+    canonical: bool,
 }
 
 /// Makes a cached function in this cache.
@@ -72,6 +73,7 @@ pub fn _decorate(
         values,
         naming: Naming { id: decoration.id, rule, warned: AtomicBool::new(false) },
         life: if decoration.bound { Life::Bound } else { Life::Shared },
+        canonical: decoration.canonical,
         recipe: Arc::new(recipe),
         is_method: AtomicBool::new(false),
         instances: Instances::default(),

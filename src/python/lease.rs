@@ -1,8 +1,9 @@
 //! Which load runs here: a context variable that follows the loader through its tasks and threads.
 //!
-//! A nested get of the key that is being loaded must not wait for itself: it loads directly. A key further up the chain
-//! is a cycle that no wait can end, and says so. A lease that is over is ignored.
+//! A nested get of a key that is being loaded here must not wait for itself: it loads directly. A key further up is a
+//! cycle that no wait can end, and says so. A lease that is over is ignored.
 
+use super::StateHandle;
 use super::errors;
 use super::state::State;
 use super::tier::Tier;
@@ -10,22 +11,24 @@ use crate::core::flight::FlightId;
 use pyo3::exceptions::{PyException, PyGeneratorExit, PyKeyboardInterrupt, PySystemExit};
 use pyo3::ffi;
 use pyo3::prelude::*;
+use std::collections::HashSet;
 use std::ptr::null_mut;
 
-/// One load in the chain of loads that led here.
+/// One call of a loader, and the calls that led here.
 #[pyclass(frozen, module = "samovar._core")]
 pub struct Loading {
-    tier: usize,
-    flight: FlightId,
+    /// What it fills: one flight, or those of a batch. The number is their cache's address.
+    flights: Vec<(usize, FlightId)>,
     name: String,
-    parent: Option<Py<Loading>>,
+    /// The load that asked for it, or those that asked for the members of a batch.
+    parents: Vec<Py<Loading>>,
 }
 
 /// How a flight that was found relates to the loads that led here.
 pub enum Relation {
     /// It is none of them: wait for it.
     Stranger,
-    /// It is the load that runs here: load directly.
+    /// It is filled by the load that runs here: load directly.
     Own,
 }
 
@@ -44,41 +47,74 @@ fn current<'py>(py: Python<'py>, state: &State) -> PyResult<Option<Bound<'py, Lo
 /// Whether waiting for `flight` here would be waiting for oneself.
 pub fn relation(py: Python<'_>, state: &State, tier: &Tier, flight: FlightId) -> PyResult<Relation> {
     let Some(innermost) = current(py, state)? else { return Ok(Relation::Stranger) };
-    let address = std::ptr::from_ref(tier) as usize;
-    let is_it = |loading: &Loading| loading.tier == address && loading.flight == flight;
-    if is_it(innermost.get()) {
+    let wanted = (std::ptr::from_ref(tier) as usize, flight);
+    if innermost.get().flights.contains(&wanted) {
         return Ok(Relation::Own);
     }
-    let mut path = vec![innermost.get().name.clone()];
-    let mut at = innermost.get().parent.as_ref();
-    while let Some(loading) = at {
-        path.push(loading.get().name.clone());
-        if is_it(loading.get()) {
-            path.reverse();
-            path.push(loading.get().name.clone());
-            return Err(errors::load_cycle(py, state, &path));
-        }
-        at = loading.get().parent.as_ref();
+    match innermost.get().way_up(wanted) {
+        Some(path) => Err(errors::load_cycle(py, state, &path)),
+        None => Ok(Relation::Stranger),
     }
-    Ok(Relation::Stranger)
 }
 
-/// A context like the present one, in which this flight is the load that runs. For a task.
+impl Loading {
+    /// The names from the load above that fills `wanted` down to this one, and that load's once more; `None` if there is
+    /// no such load. Those above a batch may have loads above them in common.
+    fn way_up(&self, wanted: (usize, FlightId)) -> Option<Vec<String>> {
+        let mut seen = HashSet::new();
+        let mut line = vec![(self, usize::MAX)];
+        let mut at = 0;
+        while let Some(&(loading, _)) = line.get(at) {
+            if loading.flights.contains(&wanted) {
+                let below = |&at: &usize| line.get(line[at].1).map(|_| line[at].1);
+                let names = std::iter::successors(Some(at), below).map(|at| line[at].0.name.clone());
+                return Some(names.chain([loading.name.clone()]).collect());
+            }
+            let parents = loading.parents.iter().filter(|parent| seen.insert(parent.as_ptr()));
+            line.extend(parents.map(|parent| (parent.get(), at)));
+            at += 1;
+        }
+        None
+    }
+}
+
+/// A context like the present one, in which these flights of a cache are what is loaded here. For a task.
 pub fn context<'py>(
     py: Python<'py>,
     state: &State,
     tier: &Tier,
-    flight: FlightId,
+    flights: impl IntoIterator<Item = FlightId>,
     name: &str,
 ) -> PyResult<Context<'py>> {
     // SAFETY: a new reference, or null with an error set.
     let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent())? };
-    let parent = current(py, state)?.map(Bound::unbind);
+    let parents = current(py, state)?.map(Bound::unbind).into_iter().collect();
     let tier = std::ptr::from_ref(tier) as usize;
-    let loading = Bound::new(py, Loading { tier, flight, name: name.to_owned(), parent })?;
+    let flights = flights.into_iter().map(|flight| (tier, flight)).collect();
+    let loading = Bound::new(py, Loading { flights, name: name.to_owned(), parents })?;
     let context = Context(context);
     context.within(|| set(py, state, loading.as_any()).map(drop))??;
     Ok(context)
+}
+
+/// The load that runs here, if any: for `samovar/_many.py`, which lets one call fill what several were asked for.
+#[pyfunction]
+pub fn _loading<'py>(py: Python<'py>, state: &StateHandle) -> PyResult<Option<Bound<'py, Loading>>> {
+    current(py, state.0)
+}
+
+/// Says that the code which runs here does the work of all these loads.
+#[pyfunction]
+pub fn _load_together(py: Python<'_>, state: &StateHandle, loads: Vec<Py<Loading>>) -> PyResult<()> {
+    let Some(first) = loads.first() else { return Ok(()) };
+    let mut seen = HashSet::new();
+    let mut together = Loading { flights: Vec::new(), name: first.get().name.clone(), parents: Vec::new() };
+    for load in loads.iter().map(Py::get) {
+        together.flights.extend_from_slice(&load.flights);
+        let parents = load.parents.iter().filter(|parent| seen.insert(parent.as_ptr()));
+        together.parents.extend(parents.map(|parent| parent.clone_ref(py)));
+    }
+    set(py, state.0, Bound::new(py, together)?.as_any()).map(drop)
 }
 
 /// A `contextvars.Context`.

@@ -2,7 +2,7 @@
 //!
 //! - the hit path: `args`, `signature`, `function`, `reply`, `raw`, `state`
 //! - keys: `keys`, `encode`, `asking`, `instances`
-//! - loading: `request`, `asyncio`, `blocking`, `seat`, `lease`
+//! - loading: `request`, `asyncio`, `blocking`, `many`, `seat`, `lease`
 //! - the cache: `tier`, `guarded`, `owner`, `cache`, `decorate`, `copy`, `options`, `views`, `errors`, `clock`, `process`
 //! - sizes: `weigh`, `layout`
 
@@ -25,6 +25,7 @@ mod instances;
 mod keys;
 mod layout;
 mod lease;
+mod many;
 mod options;
 mod owner;
 mod process;
@@ -56,6 +57,12 @@ mod _core {
     use super::clock::{_advance_clock, _clock_time, _freeze_clock};
     #[pymodule_export]
     use super::decorate::{_decorate, _template_fields};
+    #[pymodule_export]
+    use super::encode::_encoded;
+    #[pymodule_export]
+    use super::errors::_copy_error;
+    #[pymodule_export]
+    use super::lease::{_load_together, _loading, Loading};
     #[pymodule_export]
     use super::options::{_check_span, _check_ttl, _seconds};
     #[pymodule_export]

@@ -87,7 +87,7 @@ fn start<'py>(
     lease: Lease,
     starter: Option<&Waiter>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let context = lease::context(py, state, &request.tier, lease.flight, &request.recipe.name)?;
+    let context = lease::context(py, state, &request.tier, [lease.flight], &request.recipe.name)?;
     let loader = if starter.is_none() { request.refresher.as_ref() } else { None };
     let made = context.within(|| loader.unwrap_or(&request.loader).call(py))??;
     let Some(coroutine) = state.as_coroutine(&made)? else { return Ok(Some(made)) };

@@ -45,6 +45,7 @@ pub fn stats(py: Python<'_>, s: &Stats) -> PyResult<Object> {
         s.entries,
         s.bytes,
         s.refused,
+        s.unasked,
     ];
     Ok(class.call_method1("_make", (counted,))?.unbind())
 }
