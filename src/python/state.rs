@@ -62,6 +62,7 @@ names!(
     create_task,
     done,
     exception,
+    get_loop,
     is_closed,
     is_running,
     result,
