@@ -36,6 +36,7 @@ from samovar._exceptions import (
     WouldDeadlock,
 )
 from samovar._manager import CacheManager, configure, default_cache, default_manager
+from samovar._many import AsyncCachedMany, SyncCachedMany, cached_many
 from samovar._options import Memory
 from samovar._policy import Policy
 from samovar._views import CacheInfo, Entry, Stats
@@ -45,6 +46,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AccessDenied",
     "AsyncCached",
+    "AsyncCachedMany",
     "Cache",
     "CacheError",
     "CacheInfo",
@@ -71,8 +73,10 @@ __all__ = [
     "StoreUnavailable",
     "SyncCache",
     "SyncCached",
+    "SyncCachedMany",
     "WouldDeadlock",
     "cached",
+    "cached_many",
     "configure",
     "default_cache",
     "default_manager",
