@@ -161,17 +161,16 @@ class Batch:
         self._task = self.loop.create_task(self._run(ids), name=name, context=self._context)
 
     async def _run(self, ids: list[Any]) -> None:
+        call = self._batches.slot.calling_with(self._others, self._named)
         try:
-            call = self._batches.slot.calling_with(self._others, self._named)
-            found, error = await self._batches.loaders.later(ids, call)
+            # The error is given no name here: its traceback leads to this frame.
+            self._settle(*await self._batches.loaders.later(ids, call))
         except Exception as failed:
             self._settle({}, failed)
         except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
             for future in self._waiting():
                 future.cancel()
             raise
-        else:
-            self._settle(found, error)
         finally:
             # They know the batch: nobody is to wait for the collector to be rid of an instance or a session.
             self._loading.clear()
@@ -251,18 +250,19 @@ class Together:
     def _advance(self, one: Any) -> None:
         """Let one go on until it waits again or is done."""
         try:
-            future = next(self._running[one])
-        except StopIteration as done:
-            self.values[one] = done.value
-            del self._running[one]
+            done, got = _core._go_on(self._running[one])
         except Exception as error:
             self.errors[one] = error
             del self._running[one]
+            return
+        if done:
+            self.values[one] = got
+            del self._running[one]
         else:
-            # As a task does with what is yielded to it.
-            future._asyncio_future_blocking = False
-            future.add_done_callback(functools.partial(self._ring, one))
-            self._futures[one] = future
+            # As a task does with the future that is yielded to it.
+            got._asyncio_future_blocking = False
+            got.add_done_callback(functools.partial(self._ring, one))
+            self._futures[one] = got
 
     def _ring(self, one: Any, _: asyncio.Future[Any]) -> None:
         self._ready.append(one)

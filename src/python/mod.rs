@@ -52,6 +52,8 @@ mod _core {
     use super::*;
 
     #[pymodule_export]
+    use super::asyncio::_go_on;
+    #[pymodule_export]
     use super::cache::{CacheCore, SyncCore};
     #[pymodule_export]
     use super::clock::{_advance_clock, _clock_time, _freeze_clock};

@@ -1,6 +1,7 @@
 """Functions of many: what is asked of them, what their answers mean, and what is kept; batches have their own file."""
 
 import asyncio
+import dataclasses
 import inspect
 import logging
 import pickle
@@ -14,11 +15,8 @@ from origin import Table, turns
 from samovar import (
     AsyncCachedMany,
     Cache,
-    ConfigError,
-    KeyTypeError,
     LoadError,
     NotFound,
-    SyncCachedMany,
     cached_many,
 )
 from samovar.testing import CacheClock
@@ -129,6 +127,23 @@ def test_several_positional_and_keyword_parameters_are_passed_on(cache: Cache) -
         assert both == [{1: (("a", "b"), [("x", "y")])}, {1: (("a",), []), 2: (("a",), [])}]
 
     run(main)
+
+
+def test_equal_arguments_of_any_type_share_a_call(cache: Cache) -> None:
+    calls: list[list[int]] = []
+
+    @cache.cached_many("10m", items="ids")
+    async def users(ids: Sequence[int], tenant: UUID, *, x: int = 0) -> dict[int, int]:
+        calls.append(list(ids))
+        return {one: one for one in ids}
+
+    async def main() -> None:
+        seven, eight = UUID(int=7), UUID(int=8)
+        alike = (users([1], seven), users([2], UUID(int=7)))
+        await asyncio.gather(*alike, users([3], eight), users([4], seven, x=1), users([5], seven, x=2))
+
+    run(main)
+    assert calls == [[1, 2], [3], [4], [5]]
 
 
 @pytest.mark.parametrize("template", [True, False])
@@ -264,19 +279,21 @@ def test_a_raise_fails_that_calls_ids_and_stores_nothing(cache: Cache) -> None:
     async def main() -> None:
         await users([1])
         table.error = error = OSError("down")
-        first, second = await asyncio.gather(users([1, 2, 3]), users([3, 4]), return_exceptions=True)
+        calls = (users([1, 2, 3]), users([3, 4]), users([5]))
+        first, *others = await asyncio.gather(*calls, return_exceptions=True)
         assert first is error
-        assert isinstance(second, OSError)
-        assert second is not error, "raised in two places, its traceback would grow"
-        assert second.args == error.args
-        assert table.calls == [[1], [2, 3, 4]]
+        for other in others:
+            assert isinstance(other, OSError)
+            assert other is not error, "raised in two places, its traceback would grow"
+            assert other.args == error.args
+        assert table.calls == [[1], [2, 3, 4, 5]]
         assert list(await users.peek(range(9))) == [1]
         table.error = None
         assert list(await users([1, 2, 3, 4])) == [1, 2, 3, 4]
         assert table.calls[2:] == [[2, 3, 4]]
 
     run(main)
-    assert users.stats().load_errors == 3
+    assert users.stats().load_errors == 4
 
 
 def test_a_call_that_fails_fails_only_who_asked_for_its_ids_and_the_others_are_stored(cache: Cache) -> None:
@@ -538,6 +555,28 @@ def test_without_copies_all_share_the_value_but_not_the_dict(cache: Cache) -> No
     run(main)
 
 
+def test_a_disabled_cache_asks_for_all_ids_in_one_call_and_stores_nothing(cache: Cache) -> None:
+    table, now = Table(), Table()
+    users = cache.cached_many("10m", items="ids")(table.load)
+    users_now = cache.cached_many("10m", items="ids")(now.load_now)
+
+    async def main() -> None:
+        await users([1])
+        with cache.disabled():
+            assert list(await users([1, 2, 200])) == [1, 2]
+            assert list(users_now([1, 2, 200])) == [1, 2]
+            table.gate = asyncio.Event()
+            leaving = asyncio.ensure_future(users([3, 4]))
+            await turns()
+            leaving.cancel()
+            await turns()
+            assert table.cancelled == 1
+        assert (table.calls, now.calls) == ([[1], [1, 2, 200], [3, 4]], [[1, 2, 200]])
+        assert list(await users.peek([1, 2])) == [1]
+
+    run(main)
+
+
 # --- what the function has --------------------------------------------------------------------------------------------
 
 
@@ -676,6 +715,27 @@ def test_methods_have_entries_and_batches_of_their_own_instance(cache: Cache) ->
     run(main)
 
 
+@dataclasses.dataclass(eq=True, frozen=True)
+class Account:
+    owner: str
+    session: object = dataclasses.field(compare=False)
+
+    @cached_many("10m", items="names")
+    async def rows(self, names: Sequence[str]) -> dict[str, object]:
+        return dict.fromkeys(names, self.session)
+
+
+def test_instances_that_are_equal_share_no_call(cache: Cache) -> None:
+    first, second = Account("ann", "a"), Account("ann", "b")
+
+    async def main() -> None:
+        assert first == second
+        answers = await asyncio.gather(first.rows(["x"]), second.rows(["x", "y"]))
+        assert answers == [{"x": "a"}, {"x": "b", "y": "b"}]
+
+    run(main)
+
+
 def test_a_bound_method_behaves_like_a_plain_one(cache: Cache) -> None:
     tula, perm = Shop("Tula"), Shop("Perm")
     assert tula.prices == tula.prices
@@ -698,159 +758,3 @@ def test_the_entries_of_a_method_die_with_their_instance(cache: Cache) -> None:
     assert Shop.prices.stats().entries == 2
     shops.clear()
     assert Shop.prices.stats().entries == 0
-
-
-# --- what cannot be ---------------------------------------------------------------------------------------------------
-
-
-async def bulk(ids: Sequence[int], lang: str = "en") -> dict[int, str]:
-    return {}
-
-
-def sync_bulk(ids: Sequence[int]) -> dict[int, str]:
-    return {}
-
-
-async def rest(*ids: int) -> dict[int, str]:
-    return {}
-
-
-@pytest.mark.parametrize(
-    ("function", "options", "message"),
-    [
-        (bulk, {}, "invalid items: None; name the parameter of bulk that takes the ids: ids, lang"),
-        (bulk, {"items": "users"}, "invalid items: 'users'; name the parameter of bulk"),
-        (bulk, {"items": 0}, "invalid items: 0"),
-        (rest, {"items": "ids"}, "invalid items: 'ids'; name a parameter that takes a list"),
-        (bulk, {"items": "ids", "ignore": ["ids"]}, "invalid items: 'ids'; let it be part of the key"),
-        (bulk, {"items": "ids", "key": "all:{lang}"}, "invalid items: 'ids'; let it be part of the key"),
-        (bulk, {"items": "ids", "window": -1}, "invalid window: -1; give seconds"),
-        (bulk, {"items": "ids", "window": "soon"}, "invalid window: 'soon'; give seconds"),
-        (bulk, {"items": "ids", "window": None}, "invalid window: None; give seconds"),
-        (bulk, {"items": "ids", "window": True}, "invalid window: True; give seconds"),
-        (sync_bulk, {"items": "ids", "window": 1}, "invalid window: 1; leave it out: sync_bulk is not async"),
-        (bulk, {"items": "ids", "max_batch": 0}, "invalid max_batch: 0; give a whole number from 1"),
-        (bulk, {"items": "ids", "max_batch": 1.5}, "invalid max_batch: 1.5"),
-        (bulk, {"items": "ids", "loaders": "fast"}, "invalid loaders: 'fast'; give a list of functions"),
-        (bulk, {"items": "ids", "loaders": [1]}, "invalid loaders: 1; give a list of functions"),
-        (bulk, {"items": "ids", "loaders": [sync_bulk]}, "it is called as sync_bulk(ids, lang)"),
-        (sync_bulk, {"items": "ids", "loaders": [bulk]}, "give one that is not async"),
-        (
-            bulk,
-            {"items": "ids", "chain_error": "ignore", "loaders": [bulk]},
-            "invalid chain_error: 'ignore'; give 'stop'",
-        ),
-        (bulk, {"items": "ids", "chain_error": "skip"}, "invalid chain_error: 'skip'; add loaders="),
-        (bulk, {"items": "ids", "maxbatch": 5}, "unknown option maxbatch= for @cached_many; did you mean max_batch=?"),
-        (sync_bulk, {"items": "ids", "early": True}, "invalid early: True; leave it out"),
-        (bulk, {"items": "ids", "refresh": sync_bulk}, "invalid refresh: "),
-    ],
-)
-def test_an_option_that_cannot_be_is_named_with_its_value_and_the_cure(
-    cache: Cache, function: Any, options: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(ConfigError) as caught:
-        cache.cached_many("10m", **options)(function)
-    assert message in str(caught.value)
-
-
-def test_generators_and_bare_use_are_refused(cache: Cache) -> None:
-    def generator(ids: Sequence[int]) -> Any:
-        yield ids
-
-    with pytest.raises(TypeError, match="generator"):
-        cache.cached_many("10m", items="ids")(generator)
-    with pytest.raises(ConfigError, match="invalid items"):
-        cache.cached_many(bulk)  # type: ignore[call-overload]
-    with pytest.raises(ConfigError, match="make one first"):
-        Cache.cached_many("10m", items="ids")  # type: ignore[call-overload]
-
-
-@pytest.mark.parametrize(
-    ("ids", "message"),
-    [
-        ("abc", "ids of bulk must be several ids, not 'abc'; give a list: ['abc']"),
-        (b"abc", "must be several ids, not b'abc'"),
-        (7, "ids of bulk must be several ids, not 7; give a list: [7]"),
-        ([1, [2]], "[2] cannot be one of several ids"),
-    ],
-)
-def test_what_is_not_several_ids_is_refused(cache: Cache, ids: Any, message: str) -> None:
-    for decorated in (cache.cached_many("1m", items="ids")(bulk), cache.cached_many("1m", items="ids")(sync_bulk)):
-
-        async def main(decorated: Any = decorated) -> None:
-            with pytest.raises(KeyTypeError) as caught:
-                await decorated(ids)
-            assert message.replace("bulk", decorated.__name__) in str(caught.value)
-
-        run(main)
-
-
-def test_an_id_that_cannot_be_a_key_loads_nothing_and_leaves_nothing(cache: Cache) -> None:
-    table = Table()
-    users = cache.cached_many("10m", items="ids", key="user:{ids}")(table.load)
-
-    async def main() -> None:
-        with pytest.raises(KeyTypeError, match="cannot be part of a key"):
-            await users([1, 2, frozenset({object()})])
-        await turns()
-        assert table.calls == []
-
-    run(main)
-
-
-def test_arguments_that_do_not_fit_are_the_functions_own_error(cache: Cache) -> None:
-    users, now = cache.cached_many("1m", items="ids")(bulk), cache.cached_many("1m", items="ids")(sync_bulk)
-
-    async def main() -> None:
-        for answer in (lambda: users([1], wrong=1), lambda: users(lang="en"), lambda: users([1], "en", 3)):
-            with pytest.raises(TypeError, match="argument"):
-                await answer()  # type: ignore[call-arg]
-        await turns()
-
-    run(main)
-    for call in (lambda: now([1], wrong=1), lambda: now(), lambda: now([1], 2)):
-        with pytest.raises(TypeError, match="argument"):
-            call()  # type: ignore[call-arg]
-
-
-def test_a_disabled_cache_asks_for_all_ids_in_one_call_and_stores_nothing(cache: Cache) -> None:
-    table, now = Table(), Table()
-    users = cache.cached_many("10m", items="ids")(table.load)
-    users_now = cache.cached_many("10m", items="ids")(now.load_now)
-
-    async def main() -> None:
-        await users([1])
-        with cache.disabled():
-            assert list(await users([1, 2, 200])) == [1, 2]
-            assert list(users_now([1, 2, 200])) == [1, 2]
-            table.gate = asyncio.Event()
-            leaving = asyncio.ensure_future(users([3, 4]))
-            await turns()
-            leaving.cancel()
-            await turns()
-            assert table.cancelled == 1
-        assert (table.calls, now.calls) == ([[1], [1, 2, 200], [3, 4]], [[1, 2, 200]])
-        assert list(await users.peek([1, 2])) == [1]
-
-    run(main)
-
-
-def test_both_kinds_are_told_apart(cache: Cache) -> None:
-    assert isinstance(cache.cached_many(ttl="1m", items="ids")(sync_bulk), SyncCachedMany)
-    assert isinstance(cache.cached_many(items="ids")(bulk), AsyncCachedMany)
-
-
-def test_equal_arguments_of_any_type_share_a_call(cache: Cache) -> None:
-    calls: list[list[int]] = []
-
-    @cache.cached_many("10m", items="ids")
-    async def users(ids: Sequence[int], tenant: UUID) -> dict[int, int]:
-        calls.append(list(ids))
-        return {one: one for one in ids}
-
-    async def main() -> None:
-        await asyncio.gather(users([1], UUID(int=7)), users([2], UUID(int=7)), users([3], UUID(int=8)))
-
-    run(main)
-    assert calls == [[1, 2], [3]]
