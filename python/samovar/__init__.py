@@ -37,6 +37,7 @@ from samovar._exceptions import (
     WouldDeadlock,
 )
 from samovar._manager import CacheManager, configure, default_cache, default_manager
+from samovar._many import AsyncCachedMany, SyncCachedMany, cached_many
 from samovar._options import Memory
 from samovar._policy import Policy, Rule
 from samovar._views import CacheInfo, Entry, Event, Explanation, Insight, Stats
@@ -46,6 +47,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AccessDenied",
     "AsyncCached",
+    "AsyncCachedMany",
     "Cache",
     "CacheError",
     "CacheInfo",
@@ -77,8 +79,10 @@ __all__ = [
     "Subscription",
     "SyncCache",
     "SyncCached",
+    "SyncCachedMany",
     "WouldDeadlock",
     "cached",
+    "cached_many",
     "configure",
     "default_cache",
     "default_manager",

@@ -5,12 +5,16 @@ Thin on purpose: entries, expiry and single flight are native (`samovar._core`);
 
 from __future__ import annotations
 
+import functools
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from samovar import _core
 from samovar._cached import Decorator, decorate
 from samovar._events import Subscription
+from samovar._loaders import Slot, several
+from samovar._many import OneById, chain_of, decorate_many
 from samovar._options import Memory, is_name, is_neutral, refuse, unknown
 from samovar._policy import OPTIONS, Policy, Rule, check_policy, check_rules
 
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
 
     from samovar._cached import AllOptions, AsyncCached, Options, SyncCached
     from samovar._events import EventName
+    from samovar._loaders import Loaders
+    from samovar._many import AllManyOptions, ManyDecorator, ManyOptions, ManyPolicyOptions
     from samovar._policy import PolicyOptions
     from samovar._views import Entry, Event, Explanation, Insight, Stats
 
@@ -112,6 +118,20 @@ class SyncCache(_core.SyncCore):
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """As :meth:`Cache.get_many`."""
         return self._get_many(keys)
+
+    def get_or_set_many(
+        self,
+        keys: Iterable[str],
+        factory: Callable[[list[str]], Mapping[str, T]],
+        ttl: GivenTtl = ...,
+        **options: Unpack[ManyPolicyOptions],
+    ) -> dict[str, T]:
+        """As :meth:`Cache.get_or_set_many`, with a factory that is not async."""
+        loaders, limit, policy = loading_many(self, factory, ttl, options, False)
+        call = SLOT.calling(([],), {})
+        load = functools.partial(loaders.now, call=call)
+        names = several(keys, "keys", "get_or_set_many")
+        return self._answer_all(names, load, limit or sys.maxsize, OneById(loaders, SLOT), policy)
 
     def set_many(self, items: Mapping[str, object], ttl: GivenTtl = ...) -> None:
         """As :meth:`Cache.set_many`."""
@@ -296,6 +316,60 @@ class Cache(_core.CacheCore):
         """Return the values that are there, by key."""
         return self._get_many(keys)
 
+    @overload
+    async def get_or_set_many(
+        self,
+        keys: Iterable[str],
+        factory: Callable[[list[str]], Awaitable[Mapping[str, T]]],
+        ttl: GivenTtl = ...,
+        **options: Unpack[ManyPolicyOptions],
+    ) -> dict[str, T]: ...
+    @overload
+    async def get_or_set_many(
+        self,
+        keys: Iterable[str],
+        factory: Callable[[list[str]], Mapping[str, T]],
+        ttl: GivenTtl = ...,
+        **options: Unpack[ManyPolicyOptions],
+    ) -> dict[str, T]: ...
+    async def get_or_set_many(
+        self,
+        keys: Iterable[str],
+        factory: Callable[[list[str]], Any],
+        ttl: GivenTtl = ...,
+        **options: Unpack[ManyPolicyOptions],
+    ) -> dict[str, Any]:
+        """Return the values under several keys, by key in the order asked; load those that are missing in one call.
+
+        A key that the factory's mapping does not have is not there: it is left out, and that is remembered for
+        `negative_ttl`. A key that another caller loads is waited for, not loaded again.
+
+        Args:
+            keys: The names; each is asked for once.
+            factory: Called with a list of the keys that nobody loads yet; returns a mapping; async or not.
+            ttl: As in :meth:`set`; 0: the values are returned and not stored.
+            **options: Those of :class:`Policy`, for this call; and `max_batch`, `loaders` and `chain_error` as in
+                :func:`samovar.cached_many`.
+
+        Raises:
+            TypeError: The factory returned no mapping.
+            Exception: Whatever factory raised; nothing is stored of that call.
+
+        Cancelling one caller leaves the keys to others who wait for them.
+        """
+        loaders, limit, policy = loading_many(self, factory, ttl, options, True)
+        found, missing = self._hits(several(keys, "keys", "get_or_set_many"))
+        if missing:
+            from samovar._batch import Batches, load_into
+
+            batches = Batches(loaders, SLOT, limit=limit)
+            await load_into(
+                found,
+                missing,
+                lambda key: self._get_or_set(key, functools.partial(batches, key), policy, True),
+            )
+        return found
+
     async def set_many(self, items: Mapping[str, object], ttl: GivenTtl = ...) -> None:
         """Store several values; all keys are checked before the first is stored."""
         self._set_many(items, ttl)
@@ -466,6 +540,17 @@ class Cache(_core.CacheCore):
             raise refuse("cache", self, "make one first: cache = Cache(), then @cache.cached(...); or use @cached")
         return decorate(self, ttl, options)  # pyright: ignore[reportArgumentType]
 
+    @overload
+    def cached_many(self, ttl: GivenTtl, /, **options: Unpack[ManyOptions]) -> ManyDecorator: ...
+    @overload
+    def cached_many(self, /, **options: Unpack[AllManyOptions]) -> ManyDecorator: ...
+    def cached_many(self, ttl: Any = ..., /, **options: Any) -> Any:
+        """Cache a function that loads many at once here; the options are those of :func:`samovar.cached_many`."""
+        if not isinstance(self, Cache):  # pyright: ignore[reportUnnecessaryIsInstance]
+            cure = "make one first: cache = Cache(), then @cache.cached_many(...); or use @cached_many"
+            raise refuse("cache", self, cure)
+        return decorate_many(self, ttl, options)  # pyright: ignore[reportArgumentType]
+
     async def close(self) -> None:
         """Drop all entries and end what runs for this cache. Closing twice is once; a closed cache starts anew."""
         self._clear()
@@ -510,15 +595,52 @@ def check_later(others: Mapping[str, object]) -> None:
             raise refuse(option, value, "leave it out: this version has no remote tier yet")
 
 
-def policy_of(below: Policy, ttl: GivenTtl, options: PolicyOptions) -> Policy:
+#: The options of a call for many that are no policy's.
+CHAIN = ("max_batch", "loaders", "chain_error")
+#: Where a factory of many gets its keys.
+SLOT = Slot("keys", 0)
+
+
+def loading_many(
+    core: _core.CacheCore, factory: Any, ttl: GivenTtl, options: ManyPolicyOptions, awaits: bool
+) -> tuple[Loaders, int | None, Policy]:
+    """Who loads in a call for many, how many at once, and how the values are kept."""
+    if not callable(factory):
+        raise TypeError(f"factory must be a function that takes a list of keys and returns a mapping, not {factory!r}")
+    others: Any = {name: value for name, value in options.items() if name not in CHAIN}
+    policy = policy_of(core._policy, ttl, others, (*OPTIONS, *CHAIN), "get_or_set_many")
+    loaders, limit = chain_of(factory, options, awaits, core._count_unasked)
+    return loaders, limit, policy
+
+
+def policy_of(
+    below: Policy,
+    ttl: GivenTtl,
+    options: PolicyOptions,
+    known: tuple[str, ...] = OPTIONS,
+    where: str = "get_or_set",
+) -> Policy:
     """What a call says, over what its cache says."""
     if ttl is ... and not options:
         return below
     for name in options:
         if name not in OPTIONS:
-            raise unknown([name], OPTIONS, "get_or_set")
-    given: dict[str, Any] = {"ttl": ttl, **options}
+            raise unknown([name], known, where)
+    given: dict[str, Any] = {"ttl": ttl if keeps(ttl) else not_kept, **options}
     return Policy(**given).over(below)
+
+
+def keeps(ttl: GivenTtl) -> bool:
+    """False for the ttl that says: do not store."""
+    if ttl is ... or ttl is None:
+        return True
+    _core._check_span(ttl, "ttl", True)
+    return _core._seconds(ttl) > 0
+
+
+def not_kept(*_: object) -> int:
+    """A policy has no ttl of 0, but what its ttl function returns may be 0."""
+    return 0
 
 
 def no_tags(tags: Iterable[str]) -> None:

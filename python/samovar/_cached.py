@@ -294,18 +294,26 @@ def cached(ttl: Any = ..., /, **options: Any) -> Any:
     return decorate(default_cache(), ttl, options)
 
 
-def decorate(cache: Cache, ttl: Any, options: dict[str, Any]) -> Any:
+def decorate(
+    cache: Cache,
+    ttl: Any,
+    options: dict[str, Any],
+    make: Callable[..., Any] | None = None,
+    known: tuple[str, ...] = OPTIONS,
+    where: str = "@cached",
+) -> Any:
     """Either decorate a function given directly, or return the decorator for these options."""
+    make = build if make is None else make
     if not options and is_function(ttl):
-        return build(cache, ttl, {})
+        return make(cache, ttl, {})
     if ttl is not ...:
         if "ttl" in options:
-            raise refuse("ttl", options["ttl"], "give it once: @cached('5m') or @cached(ttl='5m')")
+            raise refuse("ttl", options["ttl"], f"give it once: {where}('5m') or {where}(ttl='5m')")
         options = {**options, "ttl": ttl}
-    check_names(options)
+    check_names(options, known, where)
     if not callable(options.get("ttl", ...)) and options.get("ttl", ...) is not ...:
         _core._check_ttl(options["ttl"])
-    return functools.partial(build, cache, options=options)
+    return functools.partial(make, cache, options=options)
 
 
 def is_function(candidate: object) -> bool:
@@ -313,18 +321,26 @@ def is_function(candidate: object) -> bool:
     return callable(candidate) or isinstance(candidate, classmethod)
 
 
-def check_names(options: dict[str, Any]) -> None:
+def check_names(options: dict[str, Any], known: tuple[str, ...], where: str) -> None:
     """Every option must be known; those of later versions say so, unless they ask for nothing."""
     later = [name for name in options if name in LATER and not is_neutral(options[name], LATER[name])]
     if later:
         raise refuse(later[0], options[later[0]], "leave it out: this version does not have it yet")
-    others = [name for name in options if name not in OPTIONS and name not in LATER]
+    others = [name for name in options if name not in known and name not in LATER]
     if others:
-        raise unknown(others, OPTIONS, "@cached")
+        raise unknown(others, known, where)
 
 
-def build(cache: Cache, function: Any, options: dict[str, Any]) -> Any:
-    """Make the cached function: read its signature, check the options against it, hand over to native code."""
+def build(
+    cache: Cache,
+    function: Any,
+    options: dict[str, Any],
+    as_loader: Callable[[Any], Any] | None = None,
+) -> Any:
+    """Make the cached function: read its signature, check the options against it, hand over to native code.
+
+    What `as_loader` makes of a function is called in its place, with all parameters, spelled one way.
+    """
     import inspect
 
     if isinstance(function, classmethod | staticmethod):
@@ -332,16 +348,14 @@ def build(cache: Cache, function: Any, options: dict[str, Any]) -> Any:
         return kind(build(cache, function.__func__, options))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
     refuse_odd(function)
     signature = inspect.signature(function)
-    key = options.get("key")
-    takes, used = key_parameters(function, key, signature)
-    ignored = ignored_parameters(function, options.get("ignore", ()), signature)
-    in_key = [name for name in signature.parameters if name in used and name not in ignored]
+    takes, in_key = key_parts(function, options, signature)
     policy = own_policy(cache, function, options, signature)
     refresh = check_refresh(function, options.get("refresh"), in_key, signature)
     injected = [name for name in signature.parameters if name not in in_key and name != "self"]
+    load: Callable[[Any], Any] = as_loader or (lambda function: function)
     decoration = _core._decorate(
         cache,
-        function,
+        load(function),
         Decoration(
             id=function_id(function, check_version(options.get("version", ""))),
             path=join(cache.path, options.get("namespace", "")),
@@ -350,16 +364,17 @@ def build(cache: Cache, function: Any, options: dict[str, Any]) -> Any:
                 (p.name, int(p.kind), [] if p.default is p.empty else [p.default], p.name in in_key)
                 for p in signature.parameters.values()
             ],
-            key=key,
+            key=options.get("key"),
             key_takes=takes,
             policy=policy,
-            loader=policy.protects(function),
-            refresh=refresh and policy.protects(refresh),
+            loader=load(policy.protects(function)),
+            refresh=refresh and load(policy.protects(refresh)),
             cache_if=check_callable("cache_if", options.get("cache_if")),
             max_entries=own_bound(options),
             bound=bool(injected) and not options.get("self_contained", False),
             is_method=is_method(function, signature),
             takes_class=next(iter(signature.parameters), None) == "cls" and in_class_body(function),
+            canonical=as_loader is not None,
         ),
     )
     functools.update_wrapper(decoration, function)
@@ -449,6 +464,13 @@ def check_version(version: object) -> str | int:
     if isinstance(version, bool) or not (isinstance(version, int) or is_name(version)):
         raise refuse("version", version, "give a text or a whole number, such as version=2")
     return version if isinstance(version, int) else str(version)
+
+
+def key_parts(function: Any, options: dict[str, Any], signature: inspect.Signature) -> tuple[list[int], list[str]]:
+    """What a `key=` callable takes, by position, and the names of the parameters that are part of the key."""
+    takes, used = key_parameters(function, options.get("key"), signature)
+    ignored = ignored_parameters(function, options.get("ignore", ()), signature)
+    return takes, [name for name in signature.parameters if name in used and name not in ignored]
 
 
 def key_parameters(function: Any, key: object, signature: inspect.Signature) -> tuple[list[int], set[str]]:

@@ -4,7 +4,7 @@ from asyncio import Future
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping
 from datetime import timedelta
 from types import CodeType, EllipsisType
-from typing import Any, Literal, Self, TypeAlias, final
+from typing import Any, Literal, Self, TypeAlias, TypeVar, final
 
 from typing_extensions import disjoint_base
 
@@ -21,6 +21,7 @@ __all__ = [
     "CallTicket",
     "ConcurrencyCore",
     "LoadDone",
+    "Loading",
     "PendingReply",
     "RateCore",
     "Reply",
@@ -36,9 +37,14 @@ __all__ = [
     "_clock_is_frozen",
     "_clock_millis",
     "_clock_time",
+    "_copy_error",
     "_decorate",
     "_duration_millis",
+    "_encoded",
     "_freeze_clock",
+    "_go_on",
+    "_load_together",
+    "_loading",
     "_reuses_stop_iteration",
     "_seconds",
     "_state",
@@ -49,6 +55,7 @@ __all__ = [
     "_weigh_visits",
 ]
 
+_E = TypeVar("_E", bound=BaseException)
 _Ttl: TypeAlias = float | timedelta | str | None
 _Time: TypeAlias = float | timedelta | str
 _GivenTtl: TypeAlias = _Ttl | EllipsisType
@@ -56,6 +63,9 @@ _GivenTtl: TypeAlias = _Ttl | EllipsisType
 @final
 class LoadDone:
     def __call__(self, task: Future[Any]) -> None: ...
+
+@final
+class Loading: ...
 
 @disjoint_base
 class CacheCore:
@@ -95,6 +105,16 @@ class CacheCore:
     def _set_rules(self, rules: list[tuple[str, Policy]]) -> None: ...
     def _delete_many(self, keys: Iterable[str]) -> int: ...
     def _get_or_set(self, key: str, factory: Callable[[], object], policy: Policy, waits: bool) -> Any: ...
+    def _hits(self, keys: Iterable[str]) -> tuple[dict[str, Any], list[str]]: ...
+    def _answer_all(
+        self,
+        keys: Iterable[str],
+        load: Callable[[list[Any]], tuple[dict[Any, Any], Exception | None]],
+        limit: int,
+        one: Callable[[str], object],
+        policy: Policy,
+    ) -> dict[str, Any]: ...
+    def _count_unasked(self, number: int) -> None: ...
     def _scan(self, from_: Any, /) -> tuple[list[tuple[str, Any]], Any]: ...
     def _clear(self) -> None: ...
     def _on(self, event: str, listener: Callable[[Event], object]) -> int: ...
@@ -146,6 +166,21 @@ class CachedFunction:
     def stats(self) -> Stats: ...
     def cache_info(self) -> CacheInfo: ...
     def cache_clear(self) -> None: ...
+    def _hits(
+        self, slot: int, ids: Iterable[Any], /, *args: Any, **kwargs: Any
+    ) -> tuple[dict[Any, Any], list[Any]]: ...
+    def _answer_all(
+        self,
+        slot: int,
+        ids: Iterable[Any],
+        load: Callable[[list[Any]], tuple[dict[Any, Any], Exception | None]],
+        limit: int,
+        refresh: bool,
+        /,
+        *args: Any,
+        **kwargs: Any,
+    ) -> dict[Any, Any]: ...
+    def _count_unasked(self, number: int, /) -> None: ...
 
 @final
 class Reply(Awaitable[Any]):
@@ -227,7 +262,12 @@ def _clock_millis() -> int: ...
 def _clock_time() -> float: ...
 def _duration_millis(value: _Time, option: str) -> int: ...
 def _freeze_clock(on: bool) -> None: ...
+def _copy_error(error: _E) -> _E: ...
 def _decorate(core: CacheCore, wrapped: Callable[..., Any], decoration: object) -> Any: ...
+def _encoded(state: object, value: object) -> bytes | None: ...
+def _go_on(awaited: Generator[Any, Any, Any]) -> tuple[bool, Any]: ...
+def _load_together(state: object, loads: list[Loading]) -> None: ...
+def _loading(state: object) -> Loading | None: ...
 def _template_fields(template: str) -> list[str]: ...
 def _check_event(event: str) -> None: ...
 def _check_span(given: _Ttl, option: str, zero: bool) -> None: ...

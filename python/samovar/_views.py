@@ -57,6 +57,8 @@ class _Counters(NamedTuple):
     bytes: int = 0
     #: Not let in: heavier than the cache, or worth less than what would have had to leave.
     refused: int = 0
+    #: Ids that a function of many returned though it was not asked for them; they are not used.
+    unasked: int = 0
 
     @property
     def hit_ratio(self) -> float:

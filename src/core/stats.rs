@@ -31,6 +31,8 @@ pub struct Stats {
     pub entries: u64,
     /// Bytes held now, as the weigher counts them; 0 while nothing weighs.
     pub bytes: u64,
+    /// Ids that a loader of many returned though nobody had asked for them.
+    pub unasked: u64,
 }
 
 impl Stats {
@@ -57,5 +59,6 @@ impl Stats {
         self.invalidations += other.invalidations;
         self.entries += other.entries;
         self.bytes += other.bytes;
+        self.unasked += other.unasked;
     }
 }

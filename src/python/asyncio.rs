@@ -310,6 +310,15 @@ pub fn home_of(here: &Bound<'_, PyAny>) -> Home {
     Home { thread, event_loop: here.as_ptr() as u64 }
 }
 
+/// Lets what is being awaited go on: what it waits for now, or that it is done, and with what. For `samovar/_batch.py`.
+#[pyfunction]
+pub fn _go_on<'py>(awaited: &Bound<'py, PyAny>) -> PyResult<(bool, Bound<'py, PyAny>)> {
+    Ok(match send(awaited)? {
+        Step::Yield(future) => (false, future.into_bound(awaited.py())),
+        Step::Return(value) => (true, value.into_bound(awaited.py())),
+    })
+}
+
 fn send(coroutine: &Bound<'_, PyAny>) -> PyResult<Step> {
     let py = coroutine.py();
     let mut result = null_mut();

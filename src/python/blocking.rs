@@ -28,28 +28,53 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// Answers a request on this thread.
 pub fn answer(py: Python<'_>, state: &'static State, request: &Request) -> PyResult<Object> {
     let _anchor = Anchor::hold();
+    loop {
+        match look(py, state, request)? {
+            Found::Answer(value, kind) => return settle(py, state, request, value, kind),
+            Found::Lead(lease) => return load(py, state, request, lease),
+            Found::Direct => return plain_value(request.loader.call(py)?, request),
+            Found::Flying(awaited) => {
+                if let Some(answer) = wait(py, state, request, &awaited)? {
+                    return Ok(answer);
+                }
+            }
+        }
+    }
+}
+
+/// What a blocked caller does about a key.
+pub enum Found {
+    /// Answer with this; the second is how it is handed out.
+    Answer(Object, u32),
+    /// Load it: the lease is taken.
+    Lead(Lease),
+    /// Load it past the cache: waiting would be waiting for oneself.
+    Direct,
+    /// Wait for somebody else's load.
+    Flying(Awaited),
+}
+
+/// Looks a key up, and takes its lease if nobody has it.
+pub fn look(py: Python<'_>, state: &'static State, request: &Request) -> PyResult<Found> {
     if request.space.is_disabled() {
-        return plain_value(request.loader.call(py)?, request);
+        return Ok(Found::Direct);
     }
     loop {
         let (flight, home) = match request.lookup(py, place())? {
             Lookup::Hit(_, _, Newer::Flying(flight)) if supersede_if_stranded(py, state, &request.tier, flight, 0) => {
                 continue;
             }
-            Lookup::Hit(value, kind, _) => return settle(py, state, request, value, kind),
+            Lookup::Hit(value, kind, _) => return Ok(Found::Answer(value, kind)),
             Lookup::Flying(flight, home) => (flight, home),
-            Lookup::Lead(lease) => return load(py, state, request, lease),
+            Lookup::Lead(lease) => return Ok(Found::Lead(lease)),
             Lookup::Nowhere => continue,
         };
         let awaited = lease::awaited(request, flight, home);
         if lease::is_own(py, state, &awaited)? || state.waits.lock().needs(&awaited, here().thread) || is_the_end() {
-            return plain_value(request.loader.call(py)?, request);
+            return Ok(Found::Direct);
         }
-        if supersede_if_stranded(py, state, &request.tier, flight, 0) {
-            continue;
-        }
-        if let Some(answer) = wait(py, state, request, &awaited)? {
-            return Ok(answer);
+        if !supersede_if_stranded(py, state, &request.tier, flight, 0) {
+            return Ok(Found::Flying(awaited));
         }
     }
 }
@@ -65,9 +90,20 @@ fn here() -> Home {
 
 /// Runs the loader on this thread.
 fn load(py: Python<'_>, state: &'static State, request: &Request, lease: Lease) -> PyResult<Object> {
-    let called = lease::context(py, state, request, lease.flight)
+    let called = lease::context(py, state, request, [lease.flight])
         .and_then(|context| context.within(|| request.loader.call(py)))
         .and_then(|result| plain_value(result?, request));
+    conclude(py, state, request, lease, called)
+}
+
+/// Reports what became of a load on this thread, and gives what its caller gets of it.
+pub fn conclude(
+    py: Python<'_>,
+    state: &State,
+    request: &Request,
+    lease: Lease,
+    called: PyResult<Object>,
+) -> PyResult<Object> {
     let result = match &called {
         Ok(value) => Ok(value.bind(py)),
         Err(error) => Err(error.value(py).clone().into_any()),
@@ -85,7 +121,7 @@ fn load(py: Python<'_>, state: &'static State, request: &Request, lease: Lease) 
 }
 
 /// What is there, as this caller gets it.
-fn settle(py: Python<'_>, state: &State, request: &Request, value: Object, kind: u32) -> PyResult<Object> {
+pub fn settle(py: Python<'_>, state: &State, request: &Request, value: Object, kind: u32) -> PyResult<Object> {
     match copy::hand_out(value.bind(py), kind) {
         Ok(own) => Ok(own.unbind()),
         Err(error) => fall_back(py, state, request, error),
@@ -111,7 +147,7 @@ fn plain_value(made: Bound<'_, PyAny>, request: &Request) -> PyResult<Object> {
 }
 
 /// Waits for somebody else's load; `None` means look again.
-fn wait(py: Python<'_>, state: &'static State, request: &Request, awaited: &Awaited) -> PyResult<Option<Object>> {
+pub fn wait(py: Python<'_>, state: &'static State, request: &Request, awaited: &Awaited) -> PyResult<Option<Object>> {
     let flight = awaited.load.flight;
     let tier = &request.tier;
     let seat = Seat::new(Wake::Thread(Condvar::new()), here());

@@ -8,6 +8,7 @@ use super::asyncio::Call;
 use super::copy;
 use super::events::{Details, Kind};
 use super::keys;
+use super::many::{Bulk, Hits, handed_out};
 use super::options::{self, shown};
 use super::owner::TierOwner;
 use super::pending;
@@ -124,6 +125,16 @@ impl CacheCore {
             ffi::Py_INCREF(value);
             (value, kind)
         }
+    }
+
+    /// What is there of several names.
+    fn hits<'py>(&self, py: Python<'py>, keys: &Bound<'py, PyAny>) -> PyResult<Hits<'py>> {
+        Hits::of(keys, |key| {
+            let key = key_name(key)?.into_any();
+            let (value, kind) = self.hit(key.as_ptr());
+            // SAFETY: the hit gave us a reference, or null.
+            unsafe { handed_out(py, value, kind) }
+        })
     }
 
     /// Counts what [`hit`](Self::hit) has not found, where nobody listens: nobody knows it, or it is known that there is
@@ -468,6 +479,33 @@ impl CacheCore {
         } else {
             blocking::answer(py, self.state, &request)
         }
+    }
+
+    /// The hits of many names that need no second thought, and the names of the others. Counts no misses.
+    fn _hits(&self, py: Python<'_>, keys: &Bound<'_, PyAny>) -> PyResult<Object> {
+        self.hits(py, keys)?.into_pair()
+    }
+
+    /// The values of many names: those that are there, and what `load` finds of the others; `one` loads one alone.
+    #[allow(clippy::too_many_arguments, reason = "one call in samovar/_cache.py")]
+    fn _answer_all(
+        &self,
+        py: Python<'_>,
+        keys: &Bound<'_, PyAny>,
+        load: Bound<'_, PyAny>,
+        limit: usize,
+        one: &Bound<'_, PyAny>,
+        policy: &Bound<'_, PyAny>,
+    ) -> PyResult<Object> {
+        self.hits(py, keys)?.complete(self.state, &Bulk { load, limit }, |key| {
+            let mut request = self.request(key, one, policy)?;
+            request.loader.args.push(key.clone().unbind());
+            Ok(request)
+        })
+    }
+
+    fn _count_unasked(&self, number: u64) {
+        self.tier.count_unasked(&self.space, number);
     }
 
     /// Some (name, value) pairs, and where to go on; `None` at the end.

@@ -38,6 +38,7 @@ pub struct Decoration<'py> {
     bound: bool,
     is_method: bool,
     takes_class: bool,
+    canonical: bool,
 }
 
 /// Makes a cached function in this cache.
@@ -77,6 +78,7 @@ pub fn _decorate(
         values,
         naming: Naming { id: decoration.id, rule, warned: AtomicBool::new(false) },
         life: if decoration.bound { Life::Bound } else { Life::Shared },
+        canonical: decoration.canonical,
         recipe: Arc::new(recipe),
         is_method: AtomicBool::new(false),
         takes_class: decoration.takes_class,

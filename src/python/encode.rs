@@ -4,6 +4,7 @@
 //! Never `repr`, never `id`: what has no encoding is refused with the argument's name and the cure, or laid aside for its
 //! own `==` with a mark in its place. Sets and dicts are ordered by their members' encodings.
 
+use super::StateHandle;
 use super::errors;
 use super::options::shown;
 use super::state::State;
@@ -45,6 +46,17 @@ pub fn encode_rest_aside(state: &State, value: &Bound<'_, PyAny>, out: &mut Vec<
     let mut encoder = Encoder { state, out, asked: Some(Vec::new()), depth: 0 };
     encoder.any(value)?;
     Ok(encoder.asked.unwrap_or_default())
+}
+
+/// The encoding of a value, None if it has none: for `samovar/_batch.py`, where calls meet that are alike.
+#[pyfunction]
+pub fn _encoded<'py>(state: &StateHandle, value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    let mut bytes = Vec::new();
+    match encode(state.0, value, &mut bytes) {
+        Ok(()) => Ok(Some(PyBytes::new(value.py(), &bytes))),
+        Err(Refused::NoEncoding) => Ok(None),
+        Err(Refused::Raised(error)) => Err(error),
+    }
 }
 
 /// Stands for an object laid aside; no encoding begins with it.

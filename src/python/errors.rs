@@ -93,6 +93,12 @@ pub fn copy_for_waiter<'py>(error: &Bound<'py, PyAny>) -> Bound<'py, PyAny> {
     copied().unwrap_or_else(|_| error.clone())
 }
 
+/// The same for `samovar/_batch.py`, where one error answers many.
+#[pyfunction]
+pub fn _copy_error<'py>(error: &Bound<'py, PyAny>) -> Bound<'py, PyAny> {
+    copy_for_waiter(error)
+}
+
 /// A copy of an exception that holds on to nothing: no traceback, no context. The same object, stripped, if it cannot be
 /// copied.
 pub fn bare_copy<'py>(error: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {

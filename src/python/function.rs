@@ -66,6 +66,8 @@ pub struct Function {
     pub naming: Naming,
     /// How long loads live.
     pub life: Life,
+    /// True if the loader is told every parameter, defaults applied, however the call was spelled.
+    pub canonical: bool,
     /// How values are kept.
     pub recipe: Arc<Recipe>,
     /// Whether the first parameter is the instance a method was called on.
@@ -116,6 +118,19 @@ impl Given {
         if count == 0 { &[] } else { unsafe { std::slice::from_raw_parts(self.args, count) } }
     }
 
+    /// The same call with another argument in one place.
+    ///
+    /// # Safety
+    /// `row` holds as many arguments as the call has and outlives the result.
+    pub unsafe fn with_row(&self, row: &[*mut ffi::PyObject]) -> Given {
+        Given { args: row.as_ptr(), ..*self }
+    }
+
+    /// The arguments, borrowed.
+    pub fn row(&self) -> Vec<*mut ffi::PyObject> {
+        self.all().to_vec()
+    }
+
     /// Calls something with these very arguments.
     ///
     /// # Safety
@@ -145,7 +160,7 @@ impl Function {
     /// # Safety
     /// A call's arguments, the interpreter held.
     #[inline]
-    unsafe fn hit(&self, state: &State, given: Given) -> *mut ffi::PyObject {
+    pub unsafe fn hit(&self, state: &State, given: Given) -> *mut ffi::PyObject {
         // SAFETY: the caller vouches for the arguments.
         unsafe {
             let fits =
@@ -218,6 +233,14 @@ impl Function {
         self.signature.bind(py, &all, names.as_ref())
     }
 
+    /// Makes ready for many calls that are spelled like this one: their keywords' names are one tuple, not seen before.
+    pub fn learn(&self, py: Python<'_>, given: Given) {
+        if given.named() > 0 {
+            // What does not fit is said by whoever calls.
+            drop(self.bind(py, given));
+        }
+    }
+
     /// Where a call's entry is, whose it is, and the shortcut that leads there.
     #[allow(clippy::type_complexity, reason = "named in the doc comment")]
     fn place(
@@ -256,16 +279,15 @@ impl Function {
         let placed = self.place(py, state, &values);
         let (spot, space, alias) = placed.map_err(|error| errors::not_stop(py, error))?;
         let recipe = self.recipe_for(py, state, &spot, &values)?;
-        let (all, names) = given.owned(py);
-        let loader = Loader {
-            callable: self.loader.clone_ref(py),
-            args: all.into_iter().map(Bound::unbind).collect(),
-            names: names.map(Bound::unbind),
-            bound: Default::default(),
+        let (args, names) = if self.canonical {
+            self.told(py, &values, true)?
+        } else {
+            let (all, names) = given.owned(py);
+            (all.into_iter().map(Bound::unbind).collect(), names.map(Bound::unbind))
         };
         let refresher = self.refresher.as_ref().map(|refresher| self.refresh(py, refresher, &values)).transpose()?;
-        let bound = if recipe.ttl.is_some() { self.told(py, values)? } else { Default::default() };
-        let loader = Loader { bound, ..loader };
+        let bound = if recipe.ttl.is_some() { self.told(py, &values, false)? } else { Default::default() };
+        let loader = Loader { callable: self.loader.clone_ref(py), args, names, bound };
         Ok(Request {
             tier: self.tier.clone(),
             spot,
@@ -311,8 +333,9 @@ impl Function {
         Ok(Loader { callable: refresher.clone_ref(py), args, names, bound: Default::default() })
     }
 
-    /// The values of all parameters as a callable of the user's is told of them.
-    fn told(&self, py: Python<'_>, values: Vec<Bound<'_, PyAny>>) -> PyResult<Told> {
+    /// The values of all parameters as a callable of the user's is told of them; those that can only be given by name are
+    /// given by name if it has the function's own parameters.
+    fn told(&self, py: Python<'_>, values: &[Bound<'_, PyAny>], own: bool) -> PyResult<Told> {
         let (mut args, mut more, mut names) = (Vec::new(), Vec::new(), Vec::new());
         for (parameter, value) in self.signature.parameters.iter().zip(values) {
             match parameter.kind {
@@ -324,7 +347,11 @@ impl Function {
                         more.push(value);
                     }
                 }
-                _ => args.push(value.unbind()),
+                Kind::KeywordOnly if own => {
+                    names.push(parameter.name.bind(py).clone().into_any());
+                    more.push(value.clone().unbind());
+                }
+                _ => args.push(value.clone().unbind()),
             }
         }
         args.extend(more);

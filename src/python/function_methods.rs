@@ -8,7 +8,9 @@
 
 use super::anchor::Anchor;
 use super::asyncio::Call;
+use super::copy;
 use super::function::{Given, This, new_object};
+use super::many::{Bulk, Hits, handed_out};
 use super::pending::{self, Deed, Holds};
 use super::raw;
 use super::request::Request;
@@ -149,6 +151,98 @@ unsafe extern "C" fn set(
     }
 }
 
+/// The call that is meant for many ids: what stands behind the first `own` arguments, and where the ids stand in it.
+unsafe fn of_many<R>(
+    this: &This<'_>,
+    args: Args,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+    own: usize,
+    body: impl FnOnce(Given, usize) -> PyResult<R>,
+) -> PyResult<R> {
+    // SAFETY: called as a method with `count` positional arguments.
+    unsafe {
+        if (count as usize) < own {
+            return Err(PyTypeError::new_err(format!("needs {own} arguments, then those of the call")));
+        }
+        let slot: usize = Bound::from_borrowed_ptr(this.py, *args).extract()?;
+        let rest = Given::new(args.add(own), count as usize - own, names);
+        let slot = slot + usize::from(this.instance.is_some());
+        this.with_instance(rest, |given| {
+            if slot >= given.row().len() {
+                return Err(PyTypeError::new_err("the call has no such argument"));
+            }
+            body(given, slot)
+        })
+    }
+}
+
+/// The hits of many ids, each in the place of the argument at `slot`.
+unsafe fn hits_of<'py>(this: &This<'py>, given: Given, slot: usize, ids: &Bound<'py, PyAny>) -> PyResult<Hits<'py>> {
+    this.function.learn(this.py, given);
+    let mut row = given.row();
+    Hits::of(ids, |id| {
+        row[slot] = id.as_ptr();
+        // SAFETY: the row holds the call's arguments, and the id outlives the lookup.
+        unsafe { handed_out(this.py, this.function.hit(this.state, given.with_row(&row)), copy::SHARE) }
+    })
+}
+
+/// `f._hits(slot, ids, *args)`: see `samovar/_many.py`.
+unsafe extern "C" fn hits(
+    object: *mut ffi::PyObject,
+    args: Args,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter as a method with keywords; what is read of the arguments is there.
+    unsafe {
+        enter(object, |this| {
+            of_many(this, args, count, names, 2, |given, slot| {
+                hits_of(this, given, slot, &Bound::from_borrowed_ptr(this.py, *args.add(1)))?.into_pair()
+            })
+        })
+    }
+}
+
+/// `f._answer_all(slot, ids, load, limit, refresh, *args)`: see `samovar/_many.py`.
+unsafe extern "C" fn answer_all(
+    object: *mut ffi::PyObject,
+    args: Args,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: as `hits`.
+    unsafe {
+        enter(object, |this| {
+            of_many(this, args, count, names, 5, |given, slot| {
+                let argument = |at| Bound::from_borrowed_ptr(this.py, *args.add(at));
+                let bulk = Bulk { load: argument(2), limit: argument(3).extract()? };
+                let refresh: bool = argument(4).extract()?;
+                let ids = argument(1);
+                let hits = if refresh { Hits::of(&ids, |_| Ok(None)) } else { hits_of(this, given, slot, &ids) }?;
+                let mut row = given.row();
+                hits.complete(this.state, &bulk, |id| {
+                    row[slot] = id.as_ptr();
+                    Ok(Request { refresh, ..request(this, given.with_row(&row))? })
+                })
+            })
+        })
+    }
+}
+
+/// `f._count_unasked(number)`.
+unsafe extern "C" fn count_unasked(object: *mut ffi::PyObject, number: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter as a method with one argument.
+    unsafe {
+        enter(object, |this| {
+            let number: u64 = Bound::from_borrowed_ptr(this.py, number).extract()?;
+            this.function.tier.count_unasked(&this.function.space, number);
+            Ok(this.py.None())
+        })
+    }
+}
+
 // Needs the object and not what is in it, so that the collector sees whose entries it keeps.
 plain_method!(invalidate_all, |this| deed(this, "invalidate_all", this.origin.clone().unbind(), forget_all));
 
@@ -255,6 +349,17 @@ pub fn methods() -> *mut c_void {
         plain(c"cache_clear", cache_clear, c"cache_clear($self, /)\n--\n\nForget all results and set the counters to zero, as functools does."),
         plain(c"stats", stats, c"stats($self, /)\n--\n\nReturn this function's counters."),
         plain(c"cache_info", cache_info, c"cache_info($self, /)\n--\n\nReturn hits, misses, maxsize and currsize, as functools does."),
+        with(c"_hits", hits, c"_hits($self, slot, ids, /, *args, **kwargs)\n--\n\nThe hits of many ids, and the missing ids."),
+        with(
+            c"_answer_all",
+            answer_all,
+            c"_answer_all($self, slot, ids, load, limit, refresh, /, *args, **kwargs)\n--\n\nThe results of many ids, by id.",
+        ),
+        raw::method(
+            c"_count_unasked",
+            raw::Function::One(count_unasked),
+            c"_count_unasked($self, number, /)\n--\n\nCount ids that nobody asked for.",
+        ),
         plain(c"__reduce__", reduce, c"Pickled by reference, as functions and methods are."),
         raw::method(c"__set_name__", raw::Function::Fast(set_name), c"A class body took it as a method."),
     ])

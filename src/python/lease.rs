@@ -4,6 +4,7 @@
 //! other in a circle are told so, whichever caches they are of. A lease that is over is waited for by nobody, so it is in
 //! no circle.
 
+use super::StateHandle;
 use super::errors;
 use super::request::Request;
 use super::state::State;
@@ -13,17 +14,10 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use std::ptr::null_mut;
 
-/// The load that code runs for.
+/// The load that code runs for, or those that one call fills.
 #[pyclass(frozen, module = "samovar._core")]
 pub struct Loading {
-    cache: u64,
-    flight: FlightId,
-}
-
-impl Loading {
-    fn load(&self) -> Load {
-        Load { cache: self.cache, flight: self.flight }
-    }
+    loads: Vec<Load>,
 }
 
 fn current<'py>(py: Python<'py>, state: &State) -> PyResult<Option<Bound<'py, Loading>>> {
@@ -52,20 +46,19 @@ pub fn awaited(request: &Request, flight: FlightId, home: Home) -> Awaited {
 /// this one in turn is an error.
 pub fn is_own(py: Python<'_>, state: &State, awaited: &Awaited) -> PyResult<bool> {
     let Some(here) = current(py, state)? else { return Ok(false) };
-    let load = here.get().load();
-    if load == awaited.load {
+    let loads = &here.get().loads;
+    if loads.contains(&awaited.load) {
         return Ok(true);
     }
-    match state.waits.lock().circle(load, awaited) {
-        Some(path) => Err(errors::load_cycle(py, &path)),
-        None => Ok(false),
-    }
+    let circle = loads.iter().find_map(|&load| state.waits.lock().circle(load, awaited));
+    circle.map_or(Ok(false), |path| Err(errors::load_cycle(py, &path)))
 }
 
 /// Somebody's wait, as long as it lasts.
 pub struct Wait {
     state: &'static State,
-    who: Who,
+    /// One, or the loads of a batch.
+    who: Vec<Who>,
     load: Load,
 }
 
@@ -73,34 +66,54 @@ impl Wait {
     /// The code of the load that runs here waits; nothing to note if none does.
     pub fn of_load(py: Python<'_>, state: &'static State, awaited: &Awaited) -> PyResult<Option<Wait>> {
         let here = current(py, state)?;
-        Ok(here.map(|here| Wait::begin(state, Who::Load(here.get().load()), awaited)))
+        Ok(here.map(|here| Wait::begin(state, here.get().loads.iter().copied().map(Who::Load).collect(), awaited)))
     }
 
     /// This thread blocks.
     pub fn of_thread(state: &'static State, thread: u64, awaited: &Awaited) -> Wait {
-        Wait::begin(state, Who::Thread(thread), awaited)
+        Wait::begin(state, vec![Who::Thread(thread)], awaited)
     }
 
-    fn begin(state: &'static State, who: Who, awaited: &Awaited) -> Wait {
-        state.waits.lock().begin(who, awaited.clone());
+    fn begin(state: &'static State, who: Vec<Who>, awaited: &Awaited) -> Wait {
+        who.iter().for_each(|&who| state.waits.lock().begin(who, awaited.clone()));
         Wait { state, who, load: awaited.load }
     }
 }
 
 impl Drop for Wait {
     fn drop(&mut self) {
-        self.state.waits.lock().end(self.who, self.load);
+        self.who.iter().for_each(|&who| self.state.waits.lock().end(who, self.load));
     }
 }
 
-/// A context like the present one, in which this flight is the load that runs. For a task.
-pub fn context<'py>(py: Python<'py>, state: &State, request: &Request, flight: FlightId) -> PyResult<Context<'py>> {
+/// A context like the present one, in which these flights are what is loaded here. For a task.
+pub fn context<'py>(
+    py: Python<'py>,
+    state: &State,
+    request: &Request,
+    flights: impl IntoIterator<Item = FlightId>,
+) -> PyResult<Context<'py>> {
     // SAFETY: a new reference, or null with an error set.
     let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent())? };
-    let loading = Bound::new(py, Loading { cache: number_of(request), flight })?;
+    let cache = number_of(request);
+    let loads = flights.into_iter().map(|flight| Load { cache, flight }).collect();
+    let loading = Bound::new(py, Loading { loads })?;
     let context = Context(context);
     context.within(|| set(py, state, loading.as_any()).map(drop))??;
     Ok(context)
+}
+
+/// The load that runs here, if any: for `samovar/_many.py`, which lets one call fill what several were asked for.
+#[pyfunction]
+pub fn _loading<'py>(py: Python<'py>, state: &StateHandle) -> PyResult<Option<Bound<'py, Loading>>> {
+    current(py, state.0)
+}
+
+/// Says that the code which runs here does the work of all these loads.
+#[pyfunction]
+pub fn _load_together(py: Python<'_>, state: &StateHandle, loads: Vec<Py<Loading>>) -> PyResult<()> {
+    let together = Loading { loads: loads.iter().flat_map(|load| load.get().loads.iter().copied()).collect() };
+    set(py, state.0, Bound::new(py, together)?.as_any()).map(drop)
 }
 
 /// A `contextvars.Context`.

@@ -2,7 +2,7 @@
 //!
 //! - the hit path: `args`, `signature`, `function`, `method`, `reply`, `pending`, `raw`, `anchor`, `state`
 //! - keys: `keys`, `encode`, `spot`, `asking`, `instances`
-//! - loading: `recipe`, `request`, `asyncio`, `task`, `alarm`, `blocking`, `seat`, `effects`, `lease`
+//! - loading: `recipe`, `request`, `asyncio`, `task`, `alarm`, `blocking`, `many`, `seat`, `effects`, `lease`
 //! - the cache: `tier`, `guarded`, `owner`, `cache`, `decorate`, `copy`, `options`, `views`, `errors`, `clock`, `process`
 //! - sizes: `weigh`, `layout`
 //! - listeners: `events`
@@ -30,6 +30,7 @@ mod instances;
 mod keys;
 mod layout;
 mod lease;
+mod many;
 mod method;
 mod options;
 mod owner;
@@ -62,13 +63,21 @@ mod _core {
     use super::*;
 
     #[pymodule_export]
+    use super::asyncio::_go_on;
+    #[pymodule_export]
     use super::cache::{CacheCore, SyncCore};
     #[pymodule_export]
     use super::clock::{_advance_clock, _clock_is_frozen, _clock_millis, _clock_time, _freeze_clock};
     #[pymodule_export]
     use super::decorate::{_decorate, _template_fields};
     #[pymodule_export]
+    use super::encode::_encoded;
+    #[pymodule_export]
+    use super::errors::_copy_error;
+    #[pymodule_export]
     use super::events::_check_event;
+    #[pymodule_export]
+    use super::lease::{_load_together, _loading, Loading};
     #[pymodule_export]
     use super::options::{_check_span, _check_ttl, _seconds};
     #[pymodule_export]

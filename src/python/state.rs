@@ -71,6 +71,7 @@ names!(
     create_task,
     done,
     exception,
+    get_loop,
     is_closed,
     is_running,
     result,

@@ -1,4 +1,4 @@
-//! A load that runs as a task of an event loop: how it is started, stopped, and what it reports.
+//! A load that runs as a task of an event loop, or is a future of it: how it is started, stopped, and what it reports.
 //!
 //! The task belongs to the cache. It runs in a copy of the context of whoever started it, on that caller's loop.
 
@@ -11,6 +11,7 @@ use super::seat::{Outcome, Waiter};
 use super::state::State;
 use super::tier::{Object, Tier};
 use crate::core::flight::{Due, FlightId, Lease};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::sync::Arc;
@@ -66,8 +67,8 @@ pub fn supersede_if_stranded(py: Python<'_>, state: &State, tier: &Tier, flight:
     true
 }
 
-/// Calls the loader and lets its coroutine run as a task. A loader that answers at once, or fails to start, has reported
-/// when this returns.
+/// Calls the loader and lets its coroutine run as a task; a future needs none. A loader that answers at once, or fails to
+/// start, has reported when this returns.
 pub fn run(
     py: Python<'_>,
     state: &'static State,
@@ -95,11 +96,16 @@ fn start<'py>(
     lease: Lease,
     starter: Option<&Waiter>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let context = lease::context(py, state, request, lease.flight)?;
+    let context = lease::context(py, state, request, [lease.flight])?;
     let loader = if starter.is_none() { request.refresher.as_ref() } else { None };
     let made = context.within(|| loader.unwrap_or(&request.loader).call(py))??;
-    let Some(coroutine) = state.as_coroutine(&made)? else { return Ok(Some(made)) };
-    let task = create_task(state, here, &coroutine, &context, &request.recipe.name)?;
+    let task = if is_future_of(state, &made, here)? {
+        // It is waited for as it is: a task that does nothing but await it would cost more than it.
+        made
+    } else {
+        let Some(coroutine) = state.as_coroutine(&made)? else { return Ok(Some(made)) };
+        create_task(state, here, &coroutine, &context, &request.recipe.name)?
+    };
     let timer = alarm::set(state, &request.tier, here, Due::Load(lease))?;
     let running = Running { task: Some(task.clone().unbind()), event_loop: here.clone().unbind(), timer };
     let replaced = request.tier.tasks.lock().insert(lease.flight.to_bits(), running);
@@ -107,6 +113,15 @@ fn start<'py>(
     let done = LoadDone { request: request.clone(), state, lease, starter: starter.cloned() };
     task.call_method1(&state.names.add_done_callback, (Bound::new(py, done)?,))?;
     Ok(None)
+}
+
+fn is_future_of(state: &State, made: &Bound<'_, PyAny>, here: &Bound<'_, PyAny>) -> PyResult<bool> {
+    // SAFETY: a type check on a valid object.
+    let coroutine = unsafe { ffi::PyCoro_CheckExact(made.as_ptr()) } != 0;
+    let names = &state.names;
+    Ok(!coroutine
+        && made.get_type().hasattr(&names._asyncio_future_blocking)?
+        && made.call_method0(&names.get_loop)?.is(here))
 }
 
 fn create_task<'py>(

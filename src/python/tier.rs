@@ -419,6 +419,11 @@ impl Tier {
         }
     }
 
+    /// Counts ids that a loader of many returned though nobody had asked for them.
+    pub fn count_unasked(&self, space: &Space, number: u64) {
+        self.memory.lock().entries.stats_mut(space.group()).unasked += number;
+    }
+
     /// The counters of a namespace and those below it.
     pub fn stats(&self, path: &str) -> Stats {
         let spaces: Vec<Arc<Space>> = self.spaces.lock().iter().filter_map(Weak::upgrade).collect();

@@ -68,6 +68,7 @@ pub fn stats(py: Python<'_>, s: &Stats, tier: &Tier, region: RegionId) -> PyResu
         s.entries,
         s.bytes,
         s.refused,
+        s.unasked,
     ];
     let _anchor = Anchor::hold();
     let stats = tier.state.views(py)?.stats.call_method1(py, "_make", (counted,))?;

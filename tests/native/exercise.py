@@ -515,6 +515,26 @@ def stores() -> None:
     whole(cache)
 
 
+def many() -> None:
+    cache = caches()
+
+    def load(ids: Any, more: Any = 0) -> Any:
+        return fails() if 13 in ids else {one: [Value()] for one in ids if one != 5}
+
+    async def later(ids: Any, more: Any = 0) -> Any:
+        return load(ids)
+
+    now, users = cache.cached_many("5m", items="ids", max_batch=3)(load), cache.cached_many("5m", items="ids")(later)
+    for ids in ([1, 2, 3, 4, 5], [5, 4, 1], range(9), [UUID(int=1)], []):
+        assert (
+            now(ids).keys() == now(ids=ids, more=0).keys() == now.refresh(ids).keys() == asyncio.run(users(ids)).keys()
+        )
+    for ids in ([1, 13], [[1]], [1, Odd(fails)], "text", 7):
+        raises((ValueError, TypeError), now, ids)
+        raises((ValueError, TypeError), asyncio.run, users(ids))
+    whole(cache)
+
+
 def keys() -> None:
     """Keys that fail, lie, or call back while they are compared."""
     cache = caches()
@@ -749,9 +769,10 @@ def forks() -> None:
 
 
 PARTS = (
-    *(spellings, functions, rules, methods, replies, pendings, stores, keys, copies, cycles, threads, sweeps, listens),
+    *(spellings, functions, rules, methods, replies, pendings, stores, many, keys, copies, cycles, threads, sweeps),
+    listens,
     # Once more: what the first round left behind is used again.
-    *(functions, methods, replies, pendings, stores, cycles),
+    *(functions, methods, replies, pendings, stores, many, cycles),
     # Last, so that the child carries it all.
     forks,
 )

@@ -1,6 +1,8 @@
 """What tests load from, and the time they give to what runs behind."""
 
 import asyncio
+from collections.abc import Sequence
+from typing import Any
 
 
 async def turns(count: int = 10) -> None:
@@ -35,3 +37,35 @@ class Origin:
         if self.error is not None:
             raise self.error
         return self.calls
+
+
+class Table:
+    """What many ids are loaded from at once. Below a hundred they are there: a list of the id and the call's number."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[Any]] = []
+        self.cancelled = 0
+        self.error: Exception | None = None
+        self.gate: asyncio.Event | None = None
+
+    async def load(self, ids: Sequence[Any], *_: object) -> dict[Any, list[Any]]:
+        found = self._found(ids)
+        if self.gate is not None:
+            try:
+                await self.gate.wait()
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                raise
+        return self._given(found)
+
+    def load_now(self, ids: Sequence[Any], *_: object) -> dict[Any, list[Any]]:
+        return self._given(self._found(ids))
+
+    def _found(self, ids: Sequence[Any]) -> dict[Any, list[Any]]:
+        self.calls.append(list(ids))
+        return {one: [one, len(self.calls)] for one in ids if not isinstance(one, int) or one < 100}
+
+    def _given(self, found: dict[Any, list[Any]]) -> dict[Any, list[Any]]:
+        if self.error is not None:
+            raise self.error
+        return found

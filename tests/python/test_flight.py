@@ -499,3 +499,22 @@ def test_a_sync_call_on_the_thread_of_the_loading_loop_does_not_hang(cache: Cach
         assert await task in (1, 2)
 
     asyncio.run(main())
+
+
+def test_a_load_that_is_a_future_needs_no_task(cache: Cache) -> None:
+    async def main() -> None:
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        callers = [asyncio.ensure_future(cache.get_or_set("k", lambda: future)) for _ in range(3)]
+        await turns()
+        assert asyncio.all_tasks() == {*callers, asyncio.current_task()}
+        future.set_result(7)
+        assert await asyncio.gather(*callers) == [7, 7, 7]
+        assert await cache.get("k") == 7
+        left: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        caller = asyncio.ensure_future(cache.get_or_set("l", lambda: left))
+        await turns()
+        caller.cancel()
+        await turns()
+        assert left.cancelled(), "a load that everybody left is cancelled"
+
+    asyncio.run(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal, assert_type
 
@@ -18,6 +19,7 @@ from samovar import (
     Stats,
     Subscription,
     cached,
+    cached_many,
     default_cache,
 )
 from samovar.resilience import Breaker, BreakerStats, Concurrency, Rate, Retry, protect
@@ -46,7 +48,25 @@ async def profile(user_id: int, session: object) -> str:
     return str(user_id)
 
 
+@cached_many("10m", items="ids")
+async def users(ids: Sequence[int], lang: str = "en") -> Mapping[int, str]:
+    return {}
+
+
+@cache.cached_many(ttl="10m", items="names", max_batch=100, loaders=[], chain_error="stop")
+def prices(names: Sequence[str]) -> dict[str, float]:
+    return {}
+
+
+def sync_text(ids: Sequence[int]) -> str:
+    return ""
+
+
 class Rates:
+    @cached_many("5m", items="codes", window="5ms")
+    async def many(self, codes: Sequence[str]) -> dict[str, float]:
+        return {}
+
     @classmethod
     @cached("5m")
     async def of(cls, code: str) -> float:
@@ -134,12 +154,34 @@ async def use_functions() -> None:
     sync_user.invalidate(7)
 
 
+async def use_functions_of_many() -> None:
+    assert_type(await users([1, 2]), dict[int, str])
+    assert_type(await users(ids=[1], lang="de"), dict[int, str])
+    assert_type(await users.refresh([1]), dict[int, str])
+    assert_type(await users.uncached([1]), dict[int, str])
+    assert_type(await users.peek([1]), dict[int, Entry])
+    assert_type(users.key([1]), dict[int, str])
+    assert_type(users.stats(), Stats)
+    assert_type(users.__name__, str)
+    await users.invalidate([1], lang="de")
+    await users.set({1: "one"}, "de")
+    assert_type(prices(["tea"]), dict[str, float])
+    prices.invalidate(["tea"])
+    prices.set({"tea": 1.0})
+    assert_type(await Rates().many(["EUR"]), dict[str, float])
+    assert_type(await Rates.many(Rates(), ["EUR"]), dict[str, float])
+    await Rates().many.invalidate(["EUR"])
+
+
 async def use_cache() -> None:
     await cache.set("a", 1, ttl="5m")
     assert_type(await cache.add("a", 1), bool)
     assert_type(await cache.incr("n"), int)
     assert_type(await cache.ttl("n"), float | None)
     assert_type(await cache.get_many(["a"]), dict[str, Any])
+    assert_type(await cache.get_or_set_many(["a"], length_of, ttl="5m", max_batch=9), dict[str, int])
+    assert_type(await cache.get_or_set_many(["a"], length_of_later), dict[str, int])
+    assert_type(cache.sync.get_or_set_many(["a"], length_of), dict[str, int])
     assert_type(cache.sync.delete("a"), bool)
     assert_type(cache.namespace("x"), Cache)
     manager = CacheManager({"app": cache})
@@ -176,6 +218,24 @@ async def wrong_calls() -> None:
     cache.on("evicted", evicted)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     cache.on("evict", takes_no_event)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     cache.on("evict")(takes_no_event)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
+
+
+def length_of(keys: list[str]) -> dict[str, int]:
+    return {key: len(key) for key in keys}
+
+
+async def length_of_later(keys: list[str]) -> Mapping[str, int]:
+    return length_of(keys)
+
+
+async def wrong_calls() -> None:
+    await users(["1"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    await users.invalidate(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await users.set({1: 1})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
+    await Rates().many([1])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    cached_many("5m")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    cached_many("5m", items="ids")(sync_text)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    cache.sync.get_or_set_many(["a"], length_of_later)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await rate(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await rate.invalidate(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await Rates.of(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
