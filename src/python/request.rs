@@ -5,11 +5,10 @@
 
 use super::copy::{self, Mode};
 use super::errors;
-use super::seat::{Outcome, Waiter, Wake};
+use super::seat::{Outcome, Waiter};
 use super::state::State;
-use super::task::Running;
 use super::tier::{Gone, Object, PyMemory, Space, Tier, let_go};
-use super::{args, lease};
+use super::{args, lease, task};
 use crate::core::clock::{Millis, deadline};
 use crate::core::flight::{self, Due, Effect, Effects, Fallback, FlightId, Home, Input, Keep, Lease, Life, Located};
 use crate::core::flight::{Newer, Place, Ticket, Wish};
@@ -500,14 +499,11 @@ pub fn run(
             Effect::Fail(waiters) => (waiters, Some(|| Outcome::Ended)),
             Effect::Again(waiters) => (waiters, Some(|| Outcome::Again)),
             Effect::Lead(waiter) => {
-                expect(py, tier, flight, &waiter);
+                task::expect(py, tier, flight, &waiter);
                 (vec![waiter], Some(|| Outcome::Lead))
             }
             Effect::CancelLoad => {
-                let running = tier.tasks.lock().remove(&flight.to_bits());
-                if let Some(running) = running {
-                    Running::cancel(running, py, state, here.as_ref());
-                }
+                task::cancel(py, state, tier, flight, here.as_ref());
                 continue;
             }
             Effect::Relent(fallback) => {
@@ -537,18 +533,6 @@ pub fn run(
         }
     }
     old
-}
-
-/// A waiter was told to load: should its loop close or stand still, others see by this that nobody does.
-fn expect(py: Python<'_>, tier: &Tier, flight: FlightId, waiter: &Waiter) {
-    let before = match &waiter.wake {
-        Wake::Future { event_loop, .. } => {
-            let soon = Running::soon(event_loop.clone_ref(py));
-            tier.tasks.lock().insert(flight.to_bits(), soon)
-        }
-        Wake::Thread(_) => tier.tasks.lock().remove(&flight.to_bits()),
-    };
-    drop(before);
 }
 
 /// The old value stays in use after a load that failed.
