@@ -493,13 +493,19 @@ impl<K, W> Flights<K, W> {
         }
     }
 
-    /// Tells the longest waiting that it leads now. The load that ran so far no longer counts.
+    /// Tells the longest waiting that it leads now. The load that ran so far no longer counts. It moves only when nobody
+    /// waits for it at home any more: only those elsewhere look after it.
     fn hand_over(&mut self, id: FlightId) -> Option<Effect<K, W>> {
         let flight = self.get_mut(id)?;
         flight.attempt += 1;
         // What does not run takes no time.
         (flight.loading, flight.ends) = (false, NEVER);
-        let next = flight.waiters.iter_mut().find(|waiter| waiter.wake.is_some())?;
+        let waits_at = |home: Option<Home>| {
+            let mut waiters = flight.waiters.iter();
+            waiters.position(|waiter| waiter.wake.is_some() && home.is_none_or(|home| waiter.home == home))
+        };
+        let next = waits_at(Some(flight.home)).or_else(|| waits_at(None))?;
+        let next = &mut flight.waiters[next];
         (flight.leader, flight.home) = (Some(next.number), next.home);
         next.wake.take().map(Effect::Lead)
     }
