@@ -1,8 +1,8 @@
 //! The effects of a flight, run: who waits is told, a load is cancelled, an old value stays in use or goes.
 
-use super::seat::{Outcome, Waiter, Wake};
+use super::seat::{Outcome, Waiter};
 use super::state::State;
-use super::task::Running;
+use super::task;
 use super::tier::{Gone, Object, Tier, let_go};
 use crate::core::flight::{Due, Effect, Effects, Fallback, FlightId};
 use crate::core::memory::Reason;
@@ -50,14 +50,11 @@ pub fn run(
                 continue;
             }
             Effect::Lead(waiter) => {
-                expect(py, tier, flight, &waiter);
+                task::expect(py, tier, flight, &waiter);
                 (vec![waiter], Some(|| Outcome::Lead))
             }
             Effect::CancelLoad => {
-                let running = tier.tasks.lock().remove(&flight.to_bits());
-                if let Some(running) = running {
-                    Running::cancel(running, py, state, here.as_ref());
-                }
+                task::cancel(py, state, tier, flight, here.as_ref());
                 continue;
             }
             Effect::Relent(fallback) => {
@@ -97,18 +94,6 @@ pub fn run(
         }
     }
     old
-}
-
-/// A waiter was told to load: should its loop close or stand still, others see by this that nobody does.
-fn expect(py: Python<'_>, tier: &Tier, flight: FlightId, waiter: &Waiter) {
-    let before = match &waiter.wake {
-        Wake::Future { event_loop, .. } => {
-            let soon = Running::soon(event_loop.clone_ref(py));
-            tier.tasks.lock().insert(flight.to_bits(), soon)
-        }
-        Wake::Thread(_) => tier.tasks.lock().remove(&flight.to_bits()),
-    };
-    drop(before);
 }
 
 /// The old value stays in use after a load that failed.

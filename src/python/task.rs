@@ -7,9 +7,9 @@ use super::anchor::Anchor;
 use super::effects;
 use super::lease::{self, Context};
 use super::request::{Ended, Request};
-use super::seat::{Outcome, Waiter};
+use super::seat::{Outcome, Waiter, Wake};
 use super::state::State;
-use super::tier::{Object, Tier};
+use super::tier::{Object, PyMemory, Tier};
 use crate::core::flight::{Due, FlightId, Lease};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 /// A load that runs, or will as soon as the caller who was told to lead does.
 pub struct Running {
-    task: Option<Object>,
+    task: Option<(Object, Lease)>,
     /// The loop it runs on.
     pub event_loop: Object,
     /// When it takes too long.
@@ -27,13 +27,18 @@ pub struct Running {
 
 impl Running {
     /// Somebody on this loop was told to load.
-    pub fn soon(event_loop: Object) -> Self {
+    fn soon(event_loop: Object) -> Self {
         Running { task: None, event_loop, timer: None }
     }
 
+    /// True if it runs, and what it brings counts no more.
+    fn is_void(&self, memory: &PyMemory) -> bool {
+        self.task.as_ref().is_some_and(|(_, lease)| !memory.flights.is_current(*lease))
+    }
+
     /// Cancels the task, on whichever loop it lives.
-    pub fn cancel(self, py: Python<'_>, state: &State, here: Option<&Bound<'_, PyAny>>) {
-        let Running { task: Some(task), event_loop, timer } = self else { return };
+    fn cancel(self, py: Python<'_>, state: &State, here: Option<&Bound<'_, PyAny>>) {
+        let Running { task: Some((task, _)), event_loop, timer } = self else { return };
         let (names, task) = (&state.names, task.bind(py));
         let cancelled = if here.is_some_and(|here| here.is(&event_loop)) {
             alarm::cancel(py, state, timer);
@@ -45,6 +50,38 @@ impl Running {
         // A closed loop runs nothing any more, cancelled or not.
         drop(cancelled);
     }
+}
+
+/// Cancels the load of a flight, unless a later one runs by now.
+pub fn cancel(py: Python<'_>, state: &State, tier: &Tier, flight: FlightId, here: Option<&Bound<'_, PyAny>>) {
+    let memory = tier.memory.lock();
+    let mut tasks = tier.tasks.lock();
+    let key = flight.to_bits();
+    let void = tasks.get(&key).is_some_and(|running| running.is_void(&memory));
+    let running = if void { tasks.remove(&key) } else { None };
+    drop(tasks);
+    drop(memory);
+    if let Some(running) = running {
+        running.cancel(py, state, here);
+    }
+}
+
+/// A waiter was told to load: should its loop close or stand still, others see by this that nobody does.
+pub fn expect(py: Python<'_>, tier: &Tier, flight: FlightId, waiter: &Waiter) {
+    let soon = match &waiter.wake {
+        Wake::Future { event_loop, .. } => Some(Running::soon(event_loop.clone_ref(py))),
+        Wake::Thread(_) => None,
+    };
+    let memory = tier.memory.lock();
+    let mut tasks = tier.tasks.lock();
+    let before = match soon {
+        soon if !memory.flights.expects(flight, waiter.home) => soon,
+        Some(soon) => tasks.insert(flight.to_bits(), soon),
+        None => tasks.remove(&flight.to_bits()),
+    };
+    drop(tasks);
+    drop(memory);
+    drop(before);
 }
 
 /// True if a loop is closed or stands still, so that what runs on it may never end.
@@ -107,7 +144,7 @@ fn start<'py>(
         create_task(state, here, &coroutine, &context, &request.recipe.name)?
     };
     let timer = alarm::set(state, &request.tier, here, Due::Load(lease))?;
-    let running = Running { task: Some(task.clone().unbind()), event_loop: here.clone().unbind(), timer };
+    let running = Running { task: Some((task.clone().unbind(), lease)), event_loop: here.clone().unbind(), timer };
     let replaced = request.tier.tasks.lock().insert(lease.flight.to_bits(), running);
     drop(replaced);
     let done = LoadDone { request: request.clone(), state, lease, starter: starter.cloned() };
@@ -182,7 +219,7 @@ impl LoadDone {
         let _anchor = Anchor::hold();
         let key = self.lease.flight.to_bits();
         let mut tasks = self.request.tier.tasks.lock();
-        let ours = tasks.get(&key).and_then(|running| running.task.as_ref()).is_some_and(|ours| ours.is(task));
+        let ours = tasks.get(&key).and_then(|running| running.task.as_ref()).is_some_and(|(ours, _)| ours.is(task));
         let running = if ours { tasks.remove(&key) } else { None };
         drop(tasks);
         if let Some(Running { timer, .. }) = running {

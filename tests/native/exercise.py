@@ -17,6 +17,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any, get_args
+from uuid import UUID
 
 from samovar import Cache, CacheManager, ConfigError, Event, KeyTypeError, LoadCycle, LoadError, Memory, cached
 from samovar._events import EventName

@@ -214,7 +214,7 @@ def use_listeners(names: list[Event]) -> None:
 def takes_no_event() -> None: ...
 
 
-async def wrong_calls() -> None:
+def wrong_listeners() -> None:
     cache.on("evicted", evicted)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     cache.on("evict", takes_no_event)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     cache.on("evict")(takes_no_event)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]

@@ -299,6 +299,17 @@ impl<K, W> Flights<K, W> {
         self.get(id).is_some()
     }
 
+    /// True while what this load brings still counts.
+    pub fn is_current(&self, lease: Lease) -> bool {
+        self.get(lease.flight).is_some_and(|flight| flight.attempt == lease.attempt)
+    }
+
+    /// True while somebody there was told to load, and has not begun. Effects of several steps may be run in any order: who
+    /// was told meanwhile may have left, or begun.
+    pub fn expects(&self, id: FlightId, home: Home) -> bool {
+        self.get(id).is_some_and(|flight| !flight.loading && flight.home == home)
+    }
+
     /// True while nothing has invalidated the key.
     pub fn is_attached(&self, id: FlightId) -> bool {
         self.index.find(self.get(id).map_or(0, |flight| flight.hash), |&(_, slot)| slot == id.slot).is_some()
@@ -390,10 +401,8 @@ impl<K, W> Flights<K, W> {
     /// a load elsewhere looks every now and then whether it can still end, and who is to end it.
     pub fn alarm(&self, due: Due, now: Millis) -> Millis {
         match due {
-            Due::Load(lease) => {
-                let current = self.get(lease.flight).is_some_and(|flight| flight.attempt == lease.attempt);
-                if current { self.ends(lease) } else { NEVER }
-            }
+            Due::Load(lease) if self.is_current(lease) => self.ends(lease),
+            Due::Load(_) => NEVER,
             Due::Waiter(ticket) => {
                 let waiter = self.get(ticket.flight).and_then(|flight| Some((flight, flight.seat(ticket)?)));
                 let Some((flight, at)) = waiter else { return NEVER };
@@ -500,13 +509,19 @@ impl<K, W> Flights<K, W> {
         }
     }
 
-    /// Tells the longest waiting that it leads now. The load that ran so far no longer counts.
+    /// Tells the longest waiting that it leads now. The load that ran so far no longer counts. It moves only when nobody
+    /// waits for it at home any more: only those elsewhere look after it.
     fn hand_over(&mut self, id: FlightId) -> Option<Effect<K, W>> {
         let flight = self.get_mut(id)?;
         flight.attempt += 1;
         // What does not run takes no time.
         (flight.loading, flight.ends) = (false, NEVER);
-        let next = flight.waiters.iter_mut().find(|waiter| waiter.wake.is_some())?;
+        let waits_at = |home: Option<Home>| {
+            let mut waiters = flight.waiters.iter();
+            waiters.position(|waiter| waiter.wake.is_some() && home.is_none_or(|home| waiter.home == home))
+        };
+        let next = waits_at(Some(flight.home)).or_else(|| waits_at(None))?;
+        let next = &mut flight.waiters[next];
         (flight.leader, flight.home) = (Some(next.number), next.home);
         next.wake.take().map(Effect::Lead)
     }

@@ -315,6 +315,31 @@ fn who_waits_for_a_load_elsewhere_looks_after_it() {
 }
 
 #[test]
+fn who_runs_effects_late_can_tell_that_they_are_of_an_earlier_load() {
+    let mut flights = Machine::default();
+    let (first, lease) = begin(&mut flights, Life::Bound);
+    let second = flights.join(first.flight, HERE, NEVER, 1).unwrap();
+    let third = flights.join(first.flight, ELSEWHERE, NEVER, 2).unwrap();
+    assert!(flights.is_current(lease) && !flights.expects(first.flight, HERE), "it has begun");
+    flights.leave(first);
+    assert!(!flights.is_current(lease) && flights.expects(first.flight, HERE));
+    flights.leave(second);
+    assert!(!flights.expects(first.flight, HERE) && flights.expects(first.flight, ELSEWHERE));
+    let lease = flights.lead(third, ELSEWHERE, Some(2), 0).unwrap();
+    assert!(flights.is_current(lease) && !flights.expects(first.flight, ELSEWHERE));
+}
+
+#[test]
+fn a_load_moves_when_nobody_waits_for_it_at_home() {
+    let mut flights = Machine::default();
+    let (first, _) = begin(&mut flights, Life::Bound);
+    flights.join(first.flight, ELSEWHERE, NEVER, 1);
+    let here = flights.join(first.flight, HERE, NEVER, 2).unwrap();
+    assert_eq!(led(&flights.leave(first)), Some(2), "though another has waited for longer");
+    assert_eq!(led(&flights.leave(here)), Some(1));
+}
+
+#[test]
 fn a_load_that_was_handed_over_is_at_home_where_it_will_run() {
     let mut flights = Machine::default();
     let (_, lease) = begin(&mut flights, Life::Shared);

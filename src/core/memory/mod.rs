@@ -177,7 +177,8 @@ impl<K, V, W> Memory<K, V, W> {
     /// Where an old value is, while it is of use and nobody has replaced, removed or cleared it.
     pub fn old(&self, fallback: &Fallback, now: Millis) -> Option<u32> {
         let id = self.entries.resolve(fallback.target)?;
-        self.entries.sight(id).filter(|_| now < fallback.until).map(|_| id)
+        let sight = self.entries.sight(id)?;
+        (now < fallback.until.min(sight.span.expires)).then_some(id)
     }
 
     /// After a load that failed: the old value, if it is still of use, answers until the next try is due.
@@ -186,7 +187,7 @@ impl<K, V, W> Memory<K, V, W> {
         let span = Span { retry_at: later(now, fallback.retry_after), ..self.entries.span(id) };
         let (end, how) =
             if now < span.fresh_until { (span.fresh_until, Served::Fresh) } else { (fallback.until, Served::Stale) };
-        self.entries.set_span(id, span, span.retry_at.min(end), how);
+        self.entries.set_span(id, span, span.retry_at.min(end).min(span.expires), how);
         Some(id)
     }
 }
