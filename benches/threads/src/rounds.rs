@@ -4,9 +4,12 @@ use crate::caches::Candidate;
 use crate::{Size, Value};
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::hint::black_box;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Barrier, Mutex, PoisonError};
+use std::hint::{black_box, spin_loop};
+use std::sync::atomic::{
+    AtomicU64, AtomicUsize,
+    Ordering::{AcqRel, Acquire, Relaxed},
+};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
@@ -91,15 +94,16 @@ pub fn ratios(
 /// Seconds an operation takes in the quickest burst, all threads' operations counted: two threads that never wait for
 /// each other halve it. A burst lasts from the first thread's begin to the last one's end.
 fn cost(candidate: &dyn Candidate, work: Work, threads: usize, size: Size) -> f64 {
-    let start = Barrier::new(threads);
+    let arrived = AtomicUsize::new(0);
     let spans: Vec<Vec<(Instant, Instant)>> = thread::scope(|scope| {
         let worker = |thread: usize| {
-            let start = &start;
+            let arrived = &arrived;
             scope.spawn(move || {
                 let keys = keys(work, thread as u64, size);
-                keys.chunks(BURST)
-                    .map(|burst| {
-                        start.wait();
+                let bursts = keys.chunks(BURST).enumerate();
+                bursts
+                    .map(|(number, burst)| {
+                        meet(arrived, threads * (number + 1));
                         let began = Instant::now();
                         run(candidate, work, burst);
                         (began, Instant::now())
@@ -115,6 +119,14 @@ fn cost(candidate: &dyn Candidate, work: Work, threads: usize, size: Size) -> f6
         (ended.expect("a thread") - began.expect("a thread")).as_secs_f64()
     };
     (0..BURSTS).map(lasted).fold(f64::INFINITY, f64::min) / (BURST * threads) as f64
+}
+
+/// Goes on when all have come. Spinning: who is woken up comes when a burst of this length is over.
+fn meet(arrived: &AtomicUsize, all: usize) {
+    arrived.fetch_add(1, AcqRel);
+    while arrived.load(Acquire) < all {
+        spin_loop();
+    }
 }
 
 fn run(candidate: &dyn Candidate, work: Work, keys: &[u64]) {
