@@ -159,7 +159,7 @@ impl Function {
     ///
     /// # Safety
     /// A call's arguments, the interpreter held.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn hit(&self, state: &State, given: Given) -> *mut ffi::PyObject {
         // SAFETY: the caller vouches for the arguments.
         unsafe {
