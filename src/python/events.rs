@@ -348,10 +348,11 @@ impl Tier {
         class.call1(py, (kind.name(), &self.name, &space.path, function, key, value, reason, seconds, error))
     }
 
-    /// Drops what an operation has displaced, and tells of it and of what was stored, in the order it happened.
+    /// Drops what an operation has displaced. Where somebody listens, tells of that and of what was stored, in the order it
+    /// happened.
     #[inline]
-    pub fn release(&self, py: Python<'_>, gone: Gone, stored: Option<Stored<'_>>) {
-        if self.listeners.any() { self.tell_change(py, gone, stored) } else { let_go(py, gone) }
+    pub fn release<'a>(&self, py: Python<'_>, gone: Gone, stored: impl FnOnce() -> Option<Stored<'a>>) {
+        if self.listeners.any() { self.tell_change(py, gone, stored()) } else { let_go(py, gone) }
     }
 
     #[cold]

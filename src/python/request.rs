@@ -253,14 +253,11 @@ impl Request {
             };
             self.tier.tell(py, kind, &self.space, Some((*hash, key)), details);
         }
-        let stored = stored.map(|kept| Stored {
-            space: &self.space,
-            hash: *hash,
-            key: key.clone_ref(py),
-            value: kept.value.clone_ref(py),
-            kind: kept.kind,
+        self.tier.release(py, gone, || {
+            let kept = stored?;
+            let (key, value) = (key.clone_ref(py), kept.value.clone_ref(py));
+            Some(Stored { space: &self.space, hash: *hash, key, value, kind: kept.kind })
         });
-        self.tier.release(py, gone, stored);
     }
 
     /// Whoever started the load gets the loaded object itself, except where readers are promised a copy of it.

@@ -2,10 +2,10 @@
 //!
 //! Keys that only Python can compare are looked for before the lock is taken; everything else is one step under it.
 
-use super::args;
 use super::events::Stored;
 use super::recipe::Kept;
 use super::tier::{Gone, Object, PyMemory, Space, Tier, let_go};
+use super::{args, copy};
 use crate::core::clock::{Millis, deadline};
 use crate::core::flight::FlightId;
 use crate::core::memory::{New, Placement, Reason, Served, Span, Target, Worth};
@@ -98,68 +98,61 @@ impl Spot {
         kept: Kept,
         (now, deadline): (Millis, Millis),
     ) -> PyResult<()> {
-        let negative = kept.is_negative();
         let Kept { value, kind, weight, .. } = kept;
         let placement = Placement::new(space.group(), deadline, kind).worth(Worth::new(weight, Duration::ZERO));
-        let (hash, mut gone) = (self.hash, Gone::default());
-        let entered = if self.asks {
-            self.put_asking(py, tier, value, placement, now, &mut gone)?
-        } else {
-            self.put_plain(tier, value, placement, now, (negative, &mut gone))
-        };
-        tier.appointment.by(placement.terms.deadline());
-        if tier.listeners.any() {
-            let stored = entered.and_then(|id| Stored::at(py, tier, space, hash, id));
-            tier.release(py, gone, stored);
-        } else {
-            let_go(py, gone);
+        if self.asks || copy::is_negative(kind) || tier.listeners.any() {
+            return self.put_located(py, tier, space, value, placement, now);
         }
+        self.put_plain(py, tier, value, placement, now);
         Ok(())
     }
 
-    /// The slot it is in, `None` if it was not let in.
-    #[inline(always)]
-    fn put_plain(
-        self,
-        tier: &Tier,
-        value: Object,
-        placement: Placement,
-        now: Millis,
-        (negative, gone): (bool, &mut Gone),
-    ) -> Option<u32> {
+    /// Stores a value under a key that does not ask, where nobody listens. Not part of its callers, so that what it calls is
+    /// part of it.
+    #[inline(never)]
+    fn put_plain(self, py: Python<'_>, tier: &Tier, value: Object, placement: Placement, now: Millis) {
         let (hash, wanted) = (self.hash, self.key.as_ptr());
         // SAFETY: all keys are valid objects, ours lives in the table or in `gone`; comparing plain ones runs no Python.
         let same = |key: &Object| unsafe { args::same_plain(key.as_ptr(), wanted) };
+        let mut gone = Gone::default();
         let mut memory = tier.memory.lock();
         if let Some(flight) = memory.flights.find(hash, same) {
             memory.flights.detach(flight);
         }
-        let stored = memory.entries.put(New { hash, key: self.key, value, placement }, same, now, gone);
-        if let Some(id) = stored.filter(|_| negative) {
-            memory.entries.set_span(id, Span::until(placement.terms.deadline()), 0, Served::Negative);
-        }
-        stored
+        memory.entries.put(New { hash, key: self.key, value, placement }, same, now, &mut gone);
+        drop(memory);
+        let_go(py, gone);
+        tier.appointment.by(placement.terms.deadline());
     }
 
-    /// What only Python can compare is looked for before the lock is taken.
-    fn put_asking(
+    /// What only Python can compare is looked for before the lock is taken, and what happened is told after it.
+    #[cold]
+    fn put_located(
         self,
         py: Python<'_>,
         tier: &Tier,
+        space: &Space,
         value: Object,
         placement: Placement,
         now: Millis,
-        gone: &mut Gone,
-    ) -> PyResult<Option<u32>> {
+    ) -> PyResult<()> {
         let (entry, flight) = self.locate(py, tier)?;
+        let (hash, terms, mut gone) = (self.hash, placement.terms, Gone::default());
         let mut memory = tier.memory.lock();
         if let Some(flight) = flight {
             memory.flights.detach(flight);
         }
-        Ok(match entry.and_then(|entry| memory.entries.resolve(entry)) {
-            Some(id) => memory.entries.replace(id, Some(self.key), value, placement, now, gone).then_some(id),
-            None => memory.entries.insert(New { hash: self.hash, key: self.key, value, placement }, now, gone),
-        })
+        let slot = match entry.and_then(|entry| memory.entries.resolve(entry)) {
+            Some(id) => memory.entries.replace(id, Some(self.key), value, placement, now, &mut gone).then_some(id),
+            None => memory.entries.insert(New { hash, key: self.key, value, placement }, now, &mut gone),
+        };
+        if let Some(id) = slot.filter(|_| copy::is_negative(terms.tag())) {
+            memory.entries.set_span(id, Span::until(terms.deadline()), 0, Served::Negative);
+        }
+        drop(memory);
+        tier.appointment.by(terms.deadline());
+        tier.release(py, gone, || slot.and_then(|id| Stored::at(py, tier, space, hash, id)));
+        Ok(())
     }
 
     /// Removes the entry and detaches its flight. True if a value was there that could have been served.

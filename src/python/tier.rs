@@ -32,6 +32,7 @@ pub type PyMemory = Memory<Object, Object, Waiter>;
 pub type Gone = Discard<Object, Object>;
 
 /// Drops what left the entries. In this thread at once: PyO3's own drop first asks where it is.
+#[inline(always)]
 pub fn let_go(py: Python<'_>, mut gone: Gone) {
     while let Some(Left { key, value, .. }) = gone.take() {
         let anchors = [&key, &value].map(|object| object.as_ref().is_some_and(may_run_python).then(Anchor::hold));
@@ -569,7 +570,7 @@ impl Tier {
             let due = memory.next_due();
             drop(memory);
             drop(gone_aliases);
-            self.release(py, gone, None);
+            self.release(py, gone, || None);
             if !more {
                 self.shrinking.store(false, Relaxed);
                 self.behind.store(false, Relaxed);

@@ -336,6 +336,18 @@ def test_not_found_that_is_returned_is_returned_again(cache: Cache) -> None:
     assert (load(7), load(7), len(calls)) == (NotFound, NotFound, 1)
 
 
+@pytest.mark.parametrize("argument", [1, dict], ids=["encoded", "compared by Python"])
+def test_not_found_that_is_set_is_one_whatever_its_key(cache: Cache, argument: object) -> None:
+    @cache.cached("5m", negative_ttl="1m")
+    def load(thing: object) -> object:
+        return thing
+
+    load.set(NotFound("none"), argument)
+    load(argument)
+    assert load.peek(argument).state == "missing"
+    assert (load.stats().hits, load.stats().negative_hits) == (0, 1)
+
+
 def test_without_a_time_for_it_not_found_is_not_remembered(cache: Cache) -> None:
     calls: list[int] = []
 
