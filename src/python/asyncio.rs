@@ -77,8 +77,10 @@ impl Call {
                 },
                 (Lookup::Lead(_) | Lookup::Nowhere, _) => return Err(errors::no_loop(&self.request.recipe.name)),
             };
-            let awaited = lease::awaited(&self.request, flight, home);
-            if lease::is_own(py, state, &awaited)? {
+            let awaited = lease::awaited_by_load(py, state, &self.request, flight, home)?;
+            if let Some(awaited) = &awaited
+                && lease::is_own(py, state, awaited)?
+            {
                 return self.through(py);
             }
             let here = here.ok_or_else(|| errors::no_loop(&self.request.recipe.name))?;
@@ -96,7 +98,7 @@ impl Call {
             let joined = memory.wait(&self.request.wish(place), flight, mine, now, seat.clone());
             drop(memory);
             if let Some(ticket) = joined {
-                return self.wait_for(py, &here, ticket, seat, &awaited);
+                return self.wait_for(py, &here, ticket, seat, awaited.as_ref());
             }
         }
     }
@@ -152,10 +154,10 @@ impl Call {
         here: &Bound<'_, PyAny>,
         ticket: Ticket,
         seat: Waiter,
-        awaited: &Awaited,
+        awaited: Option<&Awaited>,
     ) -> PyResult<Step> {
         let timer = alarm::set(self.state, &self.request.tier, here, Due::Waiter(ticket))?;
-        let wait = Wait::of_load(py, self.state, awaited)?;
+        let wait = awaited.map(|awaited| Wait::of_load(py, self.state, awaited)).transpose()?.flatten();
         self.wait(py, Waiting { ticket, seat, timer, _wait: wait })
     }
 
@@ -202,8 +204,8 @@ impl Call {
         match seat.take() {
             Some(outcome) => self.settle(py, ticket, outcome),
             None => {
-                let awaited = lease::awaited(&self.request, ticket.flight, seat.home);
-                self.wait_for(py, here, ticket, seat, &awaited)
+                let awaited = lease::awaited_by_load(py, self.state, &self.request, ticket.flight, seat.home)?;
+                self.wait_for(py, here, ticket, seat, awaited.as_ref())
             }
         }
     }

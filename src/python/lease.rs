@@ -42,6 +42,17 @@ pub fn awaited(request: &Request, flight: FlightId, home: Home) -> Awaited {
     Awaited { load, thread: home.thread, name: request.recipe.name.clone() }
 }
 
+/// The same, if a load runs here: nobody waits for other callers, so they are in no circle.
+pub fn awaited_by_load(
+    py: Python<'_>,
+    state: &State,
+    request: &Request,
+    flight: FlightId,
+    home: Home,
+) -> PyResult<Option<Awaited>> {
+    Ok(current(py, state)?.map(|_| awaited(request, flight, home)))
+}
+
 /// True if this is the load that runs here: waiting for it would be waiting for oneself. A load further off that waits for
 /// this one in turn is an error.
 pub fn is_own(py: Python<'_>, state: &State, awaited: &Awaited) -> PyResult<bool> {
