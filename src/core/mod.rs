@@ -4,6 +4,7 @@
 //! Nothing here knows Python: keys and values are type parameters, and whatever leaves the table is handed back to the
 //! caller, who drops it after unlocking.
 
+mod broken;
 pub mod clock;
 pub mod draw;
 pub mod flight;

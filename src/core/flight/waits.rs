@@ -6,6 +6,7 @@
 //! them is found too.
 
 use super::FlightId;
+use crate::core::broken::{Rule, broken};
 use std::collections::{HashMap, HashSet};
 
 /// A load of one of the caches.
@@ -60,7 +61,7 @@ impl Waits {
 
     /// A load was handed over: it runs on another thread from now on, or will.
     pub fn moved(&mut self, load: Load, thread: u64) {
-        let edges = self.0.values_mut().flatten().filter(|edge| edge.load == load);
+        let edges = self.0.values_mut().flatten().filter(|edge| edge.load == load && !broken(Rule::WaitsMove));
         edges.for_each(|edge| edge.thread = thread);
     }
 
@@ -86,7 +87,7 @@ impl Waits {
     pub fn needs(&self, awaited: &Awaited, thread: u64) -> bool {
         let (mut open, mut seen) = (vec![(awaited.load, awaited.thread)], HashSet::new());
         while let Some((load, runs_on)) = open.pop() {
-            if runs_on == thread {
+            if runs_on == thread && !broken(Rule::BlockedIsSeen) {
                 return true;
             }
             if seen.insert(load) {
