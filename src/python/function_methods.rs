@@ -9,7 +9,8 @@
 use super::anchor::Anchor;
 use super::asyncio::Call;
 use super::copy;
-use super::function::{Given, This, new_object};
+use super::function::{This, new_object};
+use super::given::Given;
 use super::many::{Bulk, Hits, handed_out};
 use super::pending::{self, Deed, Holds};
 use super::raw;

@@ -1,6 +1,6 @@
 //! The extension module `samovar._core`: converts, detaches, translates errors. It decides nothing.
 //!
-//! - the hit path: `args`, `signature`, `function`, `method`, `reply`, `pending`, `raw`, `anchor`, `state`
+//! - the hit path: `args`, `signature`, `given`, `function`, `method`, `reply`, `pending`, `raw`, `anchor`, `state`
 //! - keys: `keys`, `encode`, `spot`, `asking`, `instances`
 //! - loading: `recipe`, `request`, `asyncio`, `task`, `alarm`, `blocking`, `many`, `seat`, `effects`, `lease`
 //! - the cache: `tier`, `guarded`, `owner`, `cache`, `decorate`, `copy`, `options`, `views`, `errors`, `clock`, `process`
@@ -25,6 +25,7 @@ mod errors;
 mod events;
 mod function;
 mod function_methods;
+mod given;
 mod guarded;
 mod instances;
 mod keys;
