@@ -7,6 +7,8 @@
 mod broken;
 pub mod clock;
 pub mod draw;
+#[cfg(test)]
+mod explore;
 pub mod flight;
 pub mod key;
 pub mod memory;

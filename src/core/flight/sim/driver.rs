@@ -28,6 +28,16 @@ impl Doing {
             _ => false,
         }
     }
+
+    /// What whoever is told of the outcome gets.
+    pub fn value(&self) -> Option<Value> {
+        match self {
+            Doing::Effects(Chore { old: Some(value), .. } | Chore { outcome: Outcome::Value(value), .. }) => {
+                Some(*value)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// What a loop could do next.

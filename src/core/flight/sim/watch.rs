@@ -36,6 +36,14 @@ impl World {
         }
     }
 
+    /// True if what a loop or thread is in the middle of can go on: a task that waits makes room for the next.
+    pub fn has_work(&self, place: usize) -> bool {
+        match self.sites[place].stack.as_slice() {
+            [Doing::Caller(caller)] if !self.callers[*caller].is_blocked() => true,
+            stack => !stack.is_empty() && !self.is_resting(place),
+        }
+    }
+
     fn check_key(&self, key: u8) -> Verdict {
         let entries = &self.memory.entries;
         let same = entries.candidates(hash(key)).filter(|(_, other)| **other == key).count();

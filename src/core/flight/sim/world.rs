@@ -266,6 +266,11 @@ impl World {
     /// One step of a history, and what must be true after it.
     pub fn step(&mut self, step: Step) -> Verdict {
         self.moment += 1;
+        self.act(step)?;
+        self.check()
+    }
+
+    pub fn act(&mut self, step: Step) -> Verdict {
         self.dice = step.dice;
         match step.act {
             Act::Ask { place, key, anew, blocked } => self.ask(place, key, anew, blocked)?,
@@ -289,7 +294,7 @@ impl World {
             Act::Crash { place } if self.sites[place].is_idle() => self.close(place),
             Act::Stop { .. } | Act::Close { .. } | Act::Crash { .. } => {}
         }
-        self.check()
+        Ok(())
     }
 
     /// Somebody asks: a hit answers at the call, anything else at the first await.
