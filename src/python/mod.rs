@@ -1,7 +1,7 @@
 //! The extension module `samovar._core`: converts, detaches, translates errors. It decides nothing.
 //!
 //! - the hit path: `args`, `signature`, `function`, `method`, `reply`, `pending`, `raw`, `anchor`, `state`
-//! - keys: `keys`, `encode`, `asking`, `instances`
+//! - keys: `keys`, `encode`, `asking`, `instances`, `knots`
 //! - loading: `request`, `asyncio`, `blocking`, `seat`, `lease`
 //! - the cache: `tier`, `guarded`, `owner`, `cache`, `decorate`, `copy`, `options`, `views`, `errors`, `clock`, `process`
 //! - sizes: `weigh`, `layout`
@@ -23,6 +23,7 @@ mod function_methods;
 mod guarded;
 mod instances;
 mod keys;
+mod knots;
 mod layout;
 mod lease;
 mod method;
