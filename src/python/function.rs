@@ -186,7 +186,7 @@ impl Function {
     fn place(
         self: &Arc<Self>,
         py: Python<'_>,
-        state: &State,
+        state: &'static State,
         values: &[Bound<'_, PyAny>],
     ) -> PyResult<(Spot, Arc<Space>, Option<Alias>)> {
         let parameters = self.signature.parameters.iter();
@@ -214,7 +214,7 @@ impl Function {
     }
 
     /// Everything a driver needs to answer this call.
-    pub fn request(self: &Arc<Self>, py: Python<'_>, state: &State, given: Given) -> PyResult<Request> {
+    pub fn request(self: &Arc<Self>, py: Python<'_>, state: &'static State, given: Given) -> PyResult<Request> {
         let values = self.bind(py, given)?;
         let placed = self.place(py, state, &values);
         let (spot, space, alias) = placed.map_err(|error| errors::not_stop(py, error))?;
@@ -468,6 +468,15 @@ pub fn new_object(
         (&raw mut (*object).state).write(state);
         Ok(Bound::from_owned_ptr(py, object.cast()).unbind())
     }
+}
+
+/// True for what `obj.method` gives, false for the function itself.
+///
+/// # Safety
+/// `object` is a function object.
+pub unsafe fn is_bound(object: *mut ffi::PyObject) -> bool {
+    // SAFETY: the caller vouches for the object.
+    unsafe { !(*object.cast::<CachedFunction>()).origin.is_null() }
 }
 
 /// The parts of a function object that methods need.

@@ -1,7 +1,7 @@
 //! The extension module `samovar._core`: converts, detaches, translates errors. It decides nothing.
 //!
 //! - the hit path: `args`, `signature`, `given`, `function`, `method`, `reply`, `pending`, `raw`, `anchor`, `state`
-//! - keys: `keys`, `encode`, `spot`, `asking`, `instances`
+//! - keys: `keys`, `encode`, `spot`, `asking`, `instances`, `knots`
 //! - loading: `recipe`, `request`, `asyncio`, `task`, `alarm`, `blocking`, `many`, `seat`, `effects`, `lease`
 //! - the cache: `tier`, `guarded`, `owner`, `cache`, `decorate`, `copy`, `options`, `views`, `errors`, `clock`, `process`
 //! - sizes: `weigh`, `layout`
@@ -29,6 +29,7 @@ mod given;
 mod guarded;
 mod instances;
 mod keys;
+mod knots;
 mod layout;
 mod lease;
 mod many;

@@ -496,6 +496,11 @@ impl Tier {
         visit_space(&self.memory.lock(), space, visit)
     }
 
+    /// How many entries a space has.
+    pub fn entries_in(&self, space: &Space) -> usize {
+        self.memory.lock().entries.stats(space.group()).entries as usize
+    }
+
     /// Drops everything in one space; for the collector.
     pub fn drain_space(&self, space: &Space) {
         let _anchor = Anchor::hold();
