@@ -9,7 +9,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from samovar import _core
-from samovar._options import is_neutral, refuse, unknown
+from samovar._options import is_name, is_neutral, refuse, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -197,11 +197,12 @@ class Policy:
 
 
 class Rule:
-    """A policy for the keys that fit a pattern, over what their function or cache says; a call's own options are over it.
+    """A policy for the keys that fit a pattern, over what their function or cache says. A call's own is over it.
 
     Args:
         match: A pattern that fits a whole canonical key: ``*`` is any text, ``?`` one character, a backslash takes the
-            meaning of the next one. ``"product:*"``, or ``"shop.views.price:*"`` for calls of a function without ``key=``.
+            meaning of the next one. ``"product:*"``, or ``"shop.views.price:*"`` for calls of a function without
+            ``key=``.
         **options: Those of `Policy`, except how a loader is protected.
 
     Raises:
@@ -211,8 +212,9 @@ class Rule:
     __slots__ = ("match", "policy")
 
     def __init__(self, match: str, /, ttl: Any = ..., **options: Any) -> None:
-        if not isinstance(match, str) or not match:  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not is_name(match) or not match:
             raise refuse("rule", match, "give a pattern such as 'product:*'")
+        _core._check_pattern(match)
         guards = [name for name in GUARDS if options.get(name) is not None]
         if guards:
             raise refuse(
@@ -232,7 +234,7 @@ class Rule:
 
 def check_rules(rules: Any) -> list[tuple[str, Policy]]:
     """Rules as native code takes them."""
-    given = list(rules) if hasattr(rules, "__iter__") and not isinstance(rules, str) else [rules]
+    given: list[Any] = list(rules) if hasattr(rules, "__iter__") and not isinstance(rules, str) else [rules]
     for rule in given:
         if not isinstance(rule, Rule):
             raise refuse("rules", rule, "give a list of rules: [Rule('product:*', ttl=30)]")

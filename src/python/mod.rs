@@ -72,6 +72,8 @@ mod _core {
         _duration_millis, BreakerCore, CallPermit, CallSlot, CallTicket, ConcurrencyCore, RateCore, RetryCore,
     };
     #[pymodule_export]
+    use super::rulebook::_check_pattern;
+    #[pymodule_export]
     use super::task::LoadDone;
     #[pymodule_export]
     use super::weigh::{_weigh, _weigh_visits};

@@ -6,7 +6,7 @@
 use super::decorate;
 use super::request::Recipe;
 use super::tier::{Object, Tier};
-use crate::core::policy::Rules;
+use crate::core::policy::{Glob, Rules};
 use pyo3::prelude::*;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -55,6 +55,12 @@ impl Ruled {
     pub fn recipes(&self) -> impl Iterator<Item = &Arc<Recipe>> {
         self.recipes.values()
     }
+}
+
+/// Checks a rule's pattern.
+#[pyfunction]
+pub fn _check_pattern(pattern: &str) -> PyResult<()> {
+    Ok(Glob::new(pattern, "rule").map(drop)?)
 }
 
 /// How values of a key are kept: as its own recipe says, under the rule that fits.
