@@ -5,11 +5,13 @@ Thin on purpose: entries, expiry and single flight are native (`samovar._core`);
 
 from __future__ import annotations
 
+import weakref
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from samovar import _core
-from samovar._cached import Decorator, decorate
+from samovar._cached import Decorator, decorate, replanned
 from samovar._events import Subscription
 from samovar._options import Memory, is_name, is_neutral, refuse, unknown
 from samovar._policy import OPTIONS, Policy, Rule, check_policy, check_rules
@@ -160,9 +162,8 @@ class Cache(_core.CacheCore):
         ConfigError: An option has a value it cannot have, or does not exist.
     """
 
-    __slots__ = ("_sync", "closed", "policy")
+    __slots__ = ("_functions", "_sync", "closed")
 
-    policy: Policy
     closed: bool
 
     def __new__(
@@ -195,13 +196,15 @@ class Cache(_core.CacheCore):
     def _make(cls, name: str, memory: Memory, policy: Policy, path: str, parent: Cache | None) -> Self:
         policy.consistent()
         cache = super().__new__(cls, _core._state, name, memory, policy, path, parent)
-        cache.policy = policy
         cache.closed = False
-        cache._sync = SyncCache(_core._state, policy, path, cache)
+        cache._sync = SyncCache(_core._state, path, cache)
+        cache._functions = weakref.WeakValueDictionary() if parent is None else parent._functions
         return cache
 
     if TYPE_CHECKING:
         _sync: SyncCache
+        #: Those decorated here and in all namespaces, by identity.
+        _functions: weakref.WeakValueDictionary[int, Any]
 
         def get(self, key: str, default: Any = None) -> Awaitable[Any]:
             """Return the value under key, or default. A hit in memory never touches the event loop."""
@@ -334,16 +337,41 @@ class Cache(_core.CacheCore):
         for pair in scan(self):
             yield pair
 
-    def configure(self, *, rules: Iterable[Rule]) -> None:
-        """Put other rules in force at once, for this cache and all its namespaces, in place of those before.
+    @property
+    def policy(self) -> Policy:
+        """What functions and calls use where they say nothing else; :meth:`configure` changes it."""
+        return self._policy
 
-        What is stored keeps the ttl it was given; windows, time-outs and what is loaded from now on follow the new
-        rules.
+    def configure(self, *, policy: Policy | EllipsisType = ..., rules: Iterable[Rule] | EllipsisType = ...) -> None:
+        """Put another policy or other rules in force at once, for this cache and all its namespaces.
+
+        Functions that are decorated already follow a new policy from their next miss on, in what they do not say
+        themselves; where their loader is protected in another way now, that begins anew. What is stored keeps the ttl
+        it was given; windows, time-outs and what is loaded from now on follow. A load under way ends as it began.
+
+        Args:
+            policy: In place of the whole policy before; left out, that stays.
+            rules: In place of all rules before; left out, those stay.
 
         Raises:
-            ConfigError: A rule cannot be; those before stay in force.
+            ConfigError: One of them cannot be, or contradicts a function's own options; nothing has changed then.
         """
-        self._set_rules(check_rules(rules))
+        for change in self._changes(policy=policy, rules=rules):
+            change()
+
+    def _changes(
+        self, *, policy: Policy | EllipsisType = ..., rules: Iterable[Rule] | EllipsisType = ...
+    ) -> list[Callable[[], None]]:
+        """What puts these in force. What can fail has been done when it returns."""
+        changes: list[Callable[[], None]] = []
+        if rules is not ...:
+            changes.append(partial(self._set_rules, check_rules(rules)))
+        if policy is not ...:
+            below = check_policy(policy).consistent()
+            functions = [reference() for reference in self._functions.valuerefs()]
+            changes.append(partial(self._set_policy, below))
+            changes += [replanned(function, below) for function in functions if function is not None]
+        return changes
 
     def explain(self, key: str) -> Explanation:
         """Say what is known of a name and why a lookup of it, under this cache's policy, would do what it does.
@@ -372,13 +400,13 @@ class Cache(_core.CacheCore):
         Raises:
             ConfigError: Naming the option, its value and the cure; nothing has changed then.
         """
-        entries, size, order = self._bounds()
-        memory = Memory(
-            entries if max_entries is ... else max_entries,
-            size if max_bytes is ... else max_bytes,
-            order if eviction is ... else eviction,
-        )
-        self._resize(memory)
+        given = {"max_entries": max_entries, "max_bytes": max_bytes, "eviction": eviction}
+        self._resize(self._resized({name: value for name, value in given.items() if value is not ...}))
+
+    def _resized(self, given: Mapping[str, Any]) -> Memory:
+        """The memory options in force, with these in the place of some."""
+        present: dict[str, Any] = dict(zip(("max_entries", "max_bytes", "eviction"), self._bounds(), strict=True))
+        return Memory(**{**present, **given})
 
     def stats(self) -> Stats:
         """The counters of this namespace and those below it; its ``insight`` is :meth:`insight`."""

@@ -13,6 +13,7 @@ from typing import (
     Annotated,
     Any,
     Concatenate,
+    NamedTuple,
     ParamSpec,
     Protocol,
     TypeVar,
@@ -22,7 +23,7 @@ from typing import (
 )
 
 from samovar import _core
-from samovar._options import is_name, is_neutral, positive, refuse, unknown
+from samovar._options import at, is_name, is_neutral, positive, refuse, unknown
 from samovar._policy import OPTIONS as POLICY_OPTIONS
 from samovar._policy import Policy
 
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     class AllOptions(Options, total=False):
         """The options of ``cached``, ttl by name."""
 
-        ttl: Ttl | EllipsisType | Callable[..., Ttl]
+        ttl: Ttl | EllipsisType | Callable[..., float | timedelta | str | None]
 
 
 S = TypeVar("S")
@@ -314,7 +315,9 @@ def build(cache: Cache, function: Callable[..., Any], options: dict[str, Any]) -
     takes, used = key_parameters(function, key, signature)
     ignored = ignored_parameters(function, options.get("ignore", ()), signature)
     in_key = [name for name in signature.parameters if name in used and name not in ignored]
-    policy = own_policy(cache, function, options, signature)
+    own = own_policy(function, options, signature)
+    below = cache.policy
+    policy = own.over(below)
     refresh = check_refresh(function, options.get("refresh"), in_key, signature)
     injected = [name for name in signature.parameters if name not in in_key and name != "self"]
     decoration = _core._decorate(
@@ -345,7 +348,41 @@ def build(cache: Cache, function: Callable[..., Any], options: dict[str, Any]) -
         decoration.__name__ = name_of(function).rpartition(".")[2]
     decoration.cache = cache
     decoration.policy = policy
+    decoration._origin = Origin(own, function, refresh)
+    cache._functions[id(decoration)] = decoration  # pyright: ignore[reportPrivateUsage]
+    if cache.policy is not below:
+        # It was changed by another thread before it could know of this function.
+        replanned(decoration, cache.policy)()
     return decoration
+
+
+class Origin(NamedTuple):
+    """What a cached function was made of: it is laid anew over its cache's policy when that changes."""
+
+    own: Policy
+    function: Callable[..., Any]
+    refresh: Callable[..., Any] | None
+
+
+def replanned(decoration: Any, below: Policy) -> Callable[[], None]:
+    """What puts a cached function under another policy of its cache. What can fail has been done when it returns.
+
+    Raises:
+        ConfigError: The function's own options contradict that policy.
+    """
+    own, function, refresh = decoration._origin
+    with at(name_of(function)):
+        policy = own.over(below)
+    before: Policy = decoration.policy
+    loaders = None
+    if not policy.protects_as(before):
+        loaders = (policy.protects(function), refresh and policy.protects(refresh))
+
+    def replan() -> None:
+        decoration._replan(policy, loaders)
+        decoration.policy = policy
+
+    return replan
 
 
 class Decoration:
@@ -566,8 +603,8 @@ def check_ttl_callable(ttl: Any, signature: inspect.Signature) -> Any:
     return ttl
 
 
-def own_policy(cache: Cache, function: Any, options: dict[str, Any], signature: inspect.Signature) -> Policy:
-    """The policy of a function: what it says, over what its cache says."""
+def own_policy(function: Any, options: dict[str, Any], signature: inspect.Signature) -> Policy:
+    """What a function says of its policy itself."""
     said = {name: value for name, value in options.items() if name != "copy" or value is not None}
     check_ttl_callable(said.get("ttl", ...), signature)
     own = Policy.of(said)
@@ -575,7 +612,7 @@ def own_policy(cache: Cache, function: Any, options: dict[str, Any], signature: 
         raise refuse(
             "early", options["early"], f"leave it out: {name_of(function)} is not async, nothing can load it behind"
         )
-    return own.over(cache.policy)
+    return own
 
 
 def check_refresh(function: Any, refresh: Any, in_key: list[str], signature: inspect.Signature) -> Any:

@@ -170,6 +170,12 @@ class Policy:
             raise AttributeError(f"Policy has no option {name!r}")
         return self._given.get(name, DEFAULTS[name])
 
+    def protects_as(self, other: Policy) -> bool:
+        """True if a loader is protected under this policy as it is under the other one."""
+        guards = [name for name in GUARDS if self._given.get(name) is not None or other._given.get(name) is not None]
+        compared = [*guards, "timeout"] if guards else []
+        return all(getattr(self, name) == getattr(other, name) for name in compared)
+
     def protects(self, loader: Callable[..., Any], *, awaits: bool = False) -> Callable[..., Any]:
         """The loader as it is called under this policy: with retries and within limits, if there are any.
 

@@ -7,7 +7,7 @@
 //! the type they belong to, valid arguments for as long as the call lasts, and the interpreter held.
 
 use super::asyncio::Call;
-use super::function::{Given, This, new_object};
+use super::function::{Given, Plan, This, new_object};
 use super::raw;
 use super::reply::{self, Deed};
 use super::request::Request;
@@ -21,6 +21,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 use std::ffi::{CStr, c_void};
 use std::ptr::null_mut;
+use std::sync::Arc;
 
 type Args = *const *mut ffi::PyObject;
 
@@ -142,6 +143,30 @@ unsafe extern "C" fn set(
     }
 }
 
+/// `f._replan(policy, loaders)`: under another policy of its cache. The loaders are the function and what refreshes behind
+/// or None, as that policy protects them; without them they stay.
+unsafe extern "C" fn replan(
+    object: *mut ffi::PyObject,
+    args: *mut *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter as a method with `count` arguments.
+    unsafe {
+        enter(object, |this| {
+            if count != 2 {
+                return Err(PyTypeError::new_err("_replan() needs a policy and the loaders"));
+            }
+            let (py, before) = (this.py, this.function.plan());
+            let (policy, loaders) = (Bound::from_borrowed_ptr(py, *args), Bound::from_borrowed_ptr(py, *args.add(1)));
+            let kept = || (before.loader.clone_ref(py), before.refresher.as_ref().map(|own| own.clone_ref(py)));
+            let (loader, refresher) = if loaders.is_none() { kept() } else { loaders.extract()? };
+            let recipe = Arc::new(before.recipe.under(&policy)?);
+            this.function.set_plan(Plan { recipe, loader, refresher });
+            Ok(py.None())
+        })
+    }
+}
+
 plain_method!(invalidate_all, |this| {
     let function = this.function.clone();
     deed(this, "invalidate_all", move |py| {
@@ -248,6 +273,7 @@ pub fn methods() -> *mut c_void {
         plain(c"stats", stats, c"stats($self, /)\n--\n\nReturn this function's counters."),
         plain(c"cache_info", cache_info, c"cache_info($self, /)\n--\n\nReturn hits, misses, maxsize and currsize, as functools does."),
         plain(c"__reduce__", reduce, c"Pickled by reference, as functions and methods are."),
+        raw::method(c"_replan", raw::Function::Fast(replan), c"Another policy of the cache, as the function is under it."),
         raw::method(c"__set_name__", raw::Function::Fast(set_name), c"A class body took it as a method."),
     ])
 }

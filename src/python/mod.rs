@@ -2,7 +2,7 @@
 //!
 //! - the hit path: `args`, `signature`, `function`, `reply`, `raw`, `state`
 //! - keys: `keys`, `encode`, `asking`, `instances`
-//! - loading: `request`, `asyncio`, `blocking`, `seat`, `lease`
+//! - loading: `request`, `recipe`, `asyncio`, `blocking`, `seat`, `lease`
 //! - the cache: `tier`, `guarded`, `owner`, `cache`, `decorate`, `copy`, `options`, `views`, `errors`, `clock`, `process`
 //! - sizes: `weigh`, `layout`
 //! - listeners: `events`
@@ -32,6 +32,7 @@ mod options;
 mod owner;
 mod process;
 mod raw;
+mod recipe;
 mod reply;
 mod request;
 mod resilience;

@@ -6,8 +6,7 @@
 use super::copy::{self, Mode};
 use super::errors;
 use super::events::{Details, Kind, Stored};
-use super::guarded::Guarded;
-use super::rulebook::Ruled;
+use super::recipe::{Kept, Recipe};
 use super::seat::{Outcome, Waiter};
 use super::state::State;
 use super::task::Running;
@@ -17,7 +16,7 @@ use crate::core::clock::{Millis, NEVER, deadline, later};
 use crate::core::flight::{self, Answer, Begin, Bounds, Due, Effect, Effects, Fallback, Fill, FlightId};
 use crate::core::flight::{Home, Input, Lease, Life, Refresh};
 use crate::core::memory::{Discard, New, Placement, Reason, Served, Span, Target, Worth};
-use crate::core::policy::{OnRefreshError, Policy};
+use crate::core::policy::OnRefreshError;
 use pyo3::exceptions::PyException;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -68,7 +67,7 @@ impl Loader {
 }
 
 /// Calls with an optional first argument before the given ones.
-fn call_with<'py>(
+pub fn call_with<'py>(
     py: Python<'py>,
     callable: &Bound<'py, PyAny>,
     first: Option<&Bound<'py, PyAny>>,
@@ -84,94 +83,6 @@ fn call_with<'py>(
     unsafe {
         let result = ffi::PyObject_Vectorcall(callable.as_ptr(), row.as_ptr(), row.len() - named, names);
         Bound::from_owned_ptr_or_err(py, result)
-    }
-}
-
-/// How loaded values are kept.
-pub struct Recipe {
-    /// Everything that is plain data.
-    pub policy: Policy,
-    /// Says how long a value is fresh, given it and the call's arguments; without it the policy does.
-    pub ttl: Option<Object>,
-    /// A predicate on the value; `None` = keep everything.
-    pub cache_if: Option<Object>,
-    /// Classes of exceptions that are kept, and for how long.
-    pub errors: Vec<(Object, Duration)>,
-    /// Answers when a load has failed and nothing else can: a value, or a function of the call's arguments.
-    pub fallback: Option<Object>,
-    /// Copies.
-    pub copy: Mode,
-    /// The `samovar.Policy` it was made of.
-    pub source: Object,
-    /// What the cache's rules make of it.
-    pub ruled: Guarded<Ruled>,
-    /// For messages.
-    pub name: String,
-}
-
-/// A value on its way into the table.
-pub struct Kept {
-    /// The object to store.
-    pub value: Object,
-    /// How readers get it.
-    pub kind: u32,
-    /// Its life, `None` for one that is answered but not stored.
-    pub ttl: Option<Option<Duration>>,
-    /// What it weighs (see [`Tier::weigh`]).
-    pub weight: u64,
-}
-
-impl Kept {
-    /// "Not found", to be raised for whoever would load it.
-    pub fn nothing(error: Object, ttl: Duration) -> Kept {
-        Kept { value: error, kind: copy::RAISE, ttl: Some(Some(ttl)), weight: 1 }
-    }
-
-    /// True if it says that there is nothing, or why there is not.
-    fn is_negative(&self) -> bool {
-        copy::is_negative(self.kind)
-    }
-}
-
-impl Recipe {
-    /// All objects it holds, for the collector.
-    pub fn objects(&self) -> impl Iterator<Item = &Object> {
-        let optional = [&self.ttl, &self.cache_if, &self.fallback];
-        optional.into_iter().flatten().chain(self.errors.iter().map(|(class, _)| class)).chain([&self.source])
-    }
-
-    /// How long an exception of a class to be kept is.
-    fn error_ttl(&self, error: &Bound<'_, PyAny>) -> Option<Duration> {
-        let mut classes = self.errors.iter();
-        let found = classes.find(|(class, _)| error.is_instance(class.bind(error.py())).unwrap_or(false));
-        found.map(|(_, ttl)| *ttl)
-    }
-
-    /// Asks the user's callables and makes the store's own copy. Runs Python.
-    pub fn keep<'py>(&self, value: &Bound<'py, PyAny>, loader: &Loader, tier: &Tier, state: &State) -> PyResult<Kept> {
-        let py = value.py();
-        let not_found = state.not_found(py)?;
-        if value.is(not_found) || value.get_type().is(not_found) {
-            let ttl = self.policy.negative_ttl.map(Some);
-            return Ok(Kept { value: value.clone().unbind(), kind: copy::NOTHING, ttl, weight: 1 });
-        }
-        let (stored, kind) = copy::isolate(value, self.copy)?;
-        let wanted = match &self.cache_if {
-            Some(predicate) => predicate.bind(py).call1((value,))?.is_truthy()?,
-            None => true,
-        };
-        let ttl = match &self.ttl {
-            None => self.policy.ttl,
-            Some(callable) if wanted => {
-                let (args, names) = &loader.bound;
-                let told = call_with(py, callable.bind(py), Some(value), args, names.as_ref())?;
-                super::options::ttl(&told, &format!("result of ttl= of {}", self.name), true)?
-            }
-            Some(_) => None,
-        };
-        let stores = wanted && ttl != Some(Duration::ZERO);
-        let weight = if stores { tier.weigh(&stored)? } else { 1 };
-        Ok(Kept { value: stored.unbind(), kind, ttl: stores.then_some(ttl), weight })
     }
 }
 
@@ -255,7 +166,7 @@ impl Spot {
     #[inline]
     pub fn put(self, py: Python<'_>, tier: &Tier, space: &Space, kept: Kept) -> PyResult<()> {
         let negative = kept.is_negative();
-        let Kept { value, kind, ttl: Some(ttl), weight } = kept else {
+        let Kept { value, kind, ttl: Some(ttl), weight, .. } = kept else {
             self.delete(py, tier, space)?;
             return Ok(());
         };

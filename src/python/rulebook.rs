@@ -3,8 +3,7 @@
 //! A rule is looked for when a call has missed, never on a hit. What it makes of a policy is worked out once, in Python, and
 //! kept beside the policy until the rules are changed.
 
-use super::decorate;
-use super::request::Recipe;
+use super::recipe::Recipe;
 use super::tier::{Object, Tier};
 use crate::core::policy::{Glob, Rules};
 use pyo3::prelude::*;
@@ -51,9 +50,9 @@ pub struct Ruled {
 }
 
 impl Ruled {
-    /// For the collector.
-    pub fn recipes(&self) -> impl Iterator<Item = &Arc<Recipe>> {
-        self.recipes.values()
+    /// Calls `visit` with every object; for the collector.
+    pub fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+        self.recipes.values().all(|recipe| recipe.objects().all(&mut *visit))
     }
 }
 
@@ -75,8 +74,7 @@ pub fn recipe_for(py: Python<'_>, tier: &Tier, own: &Arc<Recipe>, key: &str) -> 
         return Ok(known);
     }
     let policy = rule.bind(py).call_method1("over", (&own.source,))?;
-    let recipe = decorate::recipe(&policy, own.name.clone())?;
-    let recipe = Arc::new(Recipe { cache_if: own.cache_if.as_ref().map(|own| own.clone_ref(py)), ..recipe });
+    let recipe = Arc::new(own.under(&policy)?);
     let mut ruled = own.ruled.lock();
     let outdated = if ruled.edition == book.edition {
         HashMap::new()

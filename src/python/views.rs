@@ -1,7 +1,8 @@
 //! What users look at: entries and counters, as the small Python classes of `samovar._views`.
 
 use super::copy;
-use super::request::{Recipe, Spot};
+use super::recipe::Recipe;
+use super::request::Spot;
 use super::state::State;
 use super::tier::{Object, Space, Tier};
 use crate::core::clock::{Millis, NEVER};

@@ -1,0 +1,130 @@
+//! How values are kept: a policy as native code reads it, made once, and what it makes of a value that was loaded.
+
+use super::cache::bad_copy;
+use super::copy::{self, Mode};
+use super::guarded::Guarded;
+use super::options;
+use super::request::{Loader, call_with};
+use super::rulebook::Ruled;
+use super::state::State;
+use super::tier::{Object, Tier};
+use crate::core::policy::Policy;
+use pyo3::prelude::*;
+use std::time::Duration;
+
+/// See the module.
+pub struct Recipe {
+    /// Everything that is plain data.
+    pub policy: Policy,
+    /// Says how long a value is fresh, given it and the call's arguments; without it the policy does.
+    pub ttl: Option<Object>,
+    /// A predicate on the value; `None` = keep everything.
+    pub cache_if: Option<Object>,
+    /// Classes of exceptions that are kept, and for how long.
+    pub errors: Vec<(Object, Duration)>,
+    /// Answers when a load has failed and nothing else can: a value, or a function of the call's arguments.
+    pub fallback: Option<Object>,
+    /// Copies.
+    pub copy: Mode,
+    /// The `samovar.Policy` it was made of.
+    pub source: Object,
+    /// What the cache's rules make of it.
+    pub ruled: Guarded<Ruled>,
+    /// For messages.
+    pub name: String,
+}
+
+/// A value on its way into the table.
+pub struct Kept {
+    /// The object to store.
+    pub value: Object,
+    /// How readers get it.
+    pub kind: u32,
+    /// Its life, `None` for one that is answered but not stored.
+    pub ttl: Option<Option<Duration>>,
+    /// What it weighs (see [`Tier::weigh`]).
+    pub weight: u64,
+}
+
+impl Kept {
+    /// "Not found", to be raised for whoever would load it.
+    pub fn nothing(error: Object, ttl: Duration) -> Kept {
+        Kept { value: error, kind: copy::RAISE, ttl: Some(Some(ttl)), weight: 1 }
+    }
+
+    /// True if it says that there is nothing, or why there is not.
+    pub fn is_negative(&self) -> bool {
+        copy::is_negative(self.kind)
+    }
+}
+
+impl Recipe {
+    /// What a `samovar.Policy` says, for values that `name` loads.
+    pub fn new(policy: &Bound<'_, PyAny>, name: String) -> PyResult<Recipe> {
+        let (ttl, copy) = (policy.getattr("ttl")?, policy.getattr("copy")?);
+        // A tuple of one, so that None can be a fallback.
+        let fallback: Vec<Object> = policy.getattr("_fallback")?.extract()?;
+        Ok(Recipe {
+            policy: options::policy(policy)?,
+            ttl: ttl.is_callable().then(|| ttl.unbind()),
+            cache_if: None,
+            errors: options::kept_errors(&policy.getattr("cache_errors")?)?,
+            fallback: fallback.into_iter().next(),
+            copy: Mode::parse(&copy).ok_or_else(|| bad_copy(&copy))?,
+            source: policy.clone().unbind(),
+            ruled: Default::default(),
+            name,
+        })
+    }
+
+    /// Calls `visit` with every object it holds, under rules too; for the collector.
+    pub fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+        self.objects().all(&mut *visit) && self.ruled.lock().visit(visit)
+    }
+
+    /// All objects it holds itself.
+    pub fn objects(&self) -> impl Iterator<Item = &Object> {
+        let optional = [&self.ttl, &self.cache_if, &self.fallback];
+        optional.into_iter().flatten().chain(self.errors.iter().map(|(class, _)| class)).chain([&self.source])
+    }
+
+    /// The same function's or cache's under another policy.
+    pub fn under(&self, policy: &Bound<'_, PyAny>) -> PyResult<Recipe> {
+        let cache_if = self.cache_if.as_ref().map(|own| own.clone_ref(policy.py()));
+        Ok(Recipe { cache_if, ..Recipe::new(policy, self.name.clone())? })
+    }
+
+    /// How long an exception of a class to be kept is.
+    pub fn error_ttl(&self, error: &Bound<'_, PyAny>) -> Option<Duration> {
+        let mut classes = self.errors.iter();
+        let found = classes.find(|(class, _)| error.is_instance(class.bind(error.py())).unwrap_or(false));
+        found.map(|(_, ttl)| *ttl)
+    }
+
+    /// Asks the user's callables and makes the store's own copy. Runs Python.
+    pub fn keep<'py>(&self, value: &Bound<'py, PyAny>, loader: &Loader, tier: &Tier, state: &State) -> PyResult<Kept> {
+        let py = value.py();
+        let not_found = state.not_found(py)?;
+        if value.is(not_found) || value.get_type().is(not_found) {
+            let ttl = self.policy.negative_ttl.map(Some);
+            return Ok(Kept { value: value.clone().unbind(), kind: copy::NOTHING, ttl, weight: 1 });
+        }
+        let (stored, kind) = copy::isolate(value, self.copy)?;
+        let wanted = match &self.cache_if {
+            Some(predicate) => predicate.bind(py).call1((value,))?.is_truthy()?,
+            None => true,
+        };
+        let ttl = match &self.ttl {
+            None => self.policy.ttl,
+            Some(callable) if wanted => {
+                let (args, names) = &loader.bound;
+                let told = call_with(py, callable.bind(py), Some(value), args, names.as_ref())?;
+                options::ttl(&told, &format!("result of ttl= of {}", self.name), true)?
+            }
+            Some(_) => None,
+        };
+        let stores = wanted && ttl != Some(Duration::ZERO);
+        let weight = if stores { tier.weigh(&stored)? } else { 1 };
+        Ok(Kept { value: stored.unbind(), kind, ttl: stores.then_some(ttl), weight })
+    }
+}
