@@ -150,7 +150,7 @@ class Policy:
         Raises:
             ConfigError: Two options contradict each other.
         """
-        soft, hard = seconds(self.soft_timeout), seconds(self.timeout)
+        soft, hard = limit(self.soft_timeout), limit(self.timeout)
         if soft is not None and hard is not None and soft >= hard:
             raise refuse(
                 "soft_timeout", self.soft_timeout, f"give less than timeout={self.timeout!r}, which ends the load"
@@ -319,6 +319,12 @@ def kept_errors(value: Any) -> dict[type[Exception], Any]:
 def seconds(span: Any) -> float | None:
     """A duration in seconds, None if there is none."""
     return None if span is None else _core._seconds(span)
+
+
+def limit(span: Any) -> float | None:
+    """A time limit in seconds, None if there is none or it is without end."""
+    found = seconds(span)
+    return None if found == math.inf else found
 
 
 def check_policy(policy: object) -> Policy:

@@ -10,9 +10,15 @@ use std::time::Duration;
 const CURE: &str =
     "give seconds > 0, a timedelta, a text such as '5m', None for no expiry, or leave it out for the policy's";
 
-/// A duration that is not zero, `None` if there is none.
-fn span(given: &Bound<'_, PyAny>, option: &str) -> PyResult<Option<Duration>> {
+/// A limit that is not zero, `None` if there is none or it is without end.
+fn limit(given: &Bound<'_, PyAny>, option: &str) -> PyResult<Option<Duration>> {
     Ok(ttl(&given.getattr(option)?, option, true)?.filter(|span| !span.is_zero()))
+}
+
+/// A window, zero if there is none. One without end is as long as can be.
+fn window(given: &Bound<'_, PyAny>, option: &str) -> PyResult<Duration> {
+    let given = given.getattr(option)?;
+    if given.is_none() { Ok(Duration::ZERO) } else { Ok(ttl(&given, option, true)?.unwrap_or(Duration::MAX)) }
 }
 
 /// A `samovar.Policy` in which nothing is left out, checked there.
@@ -21,19 +27,19 @@ pub fn policy(given: &Bound<'_, PyAny>) -> PyResult<Policy> {
     Ok(Policy {
         // Callables and "not stored" are the caller's affair.
         ttl: if own.is_callable() { None } else { ttl(&own, "ttl", false)? },
-        stale_while_revalidate: span(given, "stale_while_revalidate")?.unwrap_or_default(),
-        stale_if_error: span(given, "stale_if_error")?.unwrap_or_default(),
-        retry_after: span(given, "retry_after")?.unwrap_or_default(),
+        stale_while_revalidate: window(given, "stale_while_revalidate")?,
+        stale_if_error: window(given, "stale_if_error")?,
+        retry_after: window(given, "retry_after")?,
         on_refresh_error: match given.getattr("on_refresh_error")?.extract::<String>()?.as_str() {
             "drop" => OnRefreshError::Drop,
             _ => OnRefreshError::Keep,
         },
-        soft_timeout: span(given, "soft_timeout")?,
-        timeout: span(given, "timeout")?,
+        soft_timeout: limit(given, "soft_timeout")?,
+        timeout: limit(given, "timeout")?,
         early: given.getattr("early")?.extract()?,
         jitter: given.getattr("jitter")?.extract()?,
-        negative_ttl: span(given, "negative_ttl")?,
-        min_refresh_interval: span(given, "min_refresh_interval")?.unwrap_or_default(),
+        negative_ttl: Some(window(given, "negative_ttl")?).filter(|window| !window.is_zero()),
+        min_refresh_interval: window(given, "min_refresh_interval")?,
     })
 }
 
