@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from typing import ParamSpec, Self, Unpack
 
     from samovar._cached import AllOptions, AsyncCached, Options, SyncCached
+    from samovar._core import Adaptive
     from samovar._events import EventName
     from samovar._policy import PolicyOptions
     from samovar._views import Entry, Event, Explanation, Insight, Stats
 
     Ttl = float | timedelta | str | None
     GivenTtl = Ttl | EllipsisType
+    PolicyTtl = GivenTtl | Adaptive
 
     P = ParamSpec("P")
 
@@ -104,7 +106,7 @@ class SyncCache(_core.SyncCore):
         return self._incr(key, -by, ttl)
 
     def get_or_set(
-        self, key: str, factory: Callable[[], T], ttl: GivenTtl = ..., **options: Unpack[PolicyOptions]
+        self, key: str, factory: Callable[[], T], ttl: PolicyTtl = ..., **options: Unpack[PolicyOptions]
     ) -> T:
         """As :meth:`Cache.get_or_set`, with a factory that is not async."""
         policy = policy_of(self._policy_of(key), ttl, options)
@@ -267,22 +269,22 @@ class Cache(_core.CacheCore):
         self,
         key: str,
         factory: Callable[[], Awaitable[T]],
-        ttl: GivenTtl = ...,
+        ttl: PolicyTtl = ...,
         **options: Unpack[PolicyOptions],
     ) -> Awaitable[T]: ...
     @overload
     def get_or_set(
-        self, key: str, factory: Callable[[], T], ttl: GivenTtl = ..., **options: Unpack[PolicyOptions]
+        self, key: str, factory: Callable[[], T], ttl: PolicyTtl = ..., **options: Unpack[PolicyOptions]
     ) -> Awaitable[T]: ...
     def get_or_set(
-        self, key: str, factory: Callable[[], Any], ttl: GivenTtl = ..., **options: Unpack[PolicyOptions]
+        self, key: str, factory: Callable[[], Any], ttl: PolicyTtl = ..., **options: Unpack[PolicyOptions]
     ) -> Awaitable[Any]:
         """Return the value under key, or load it once and share it with everyone who waits.
 
         Args:
             key: The name.
             factory: Called without arguments, by one caller at a time per key and process; async or not.
-            ttl: As in :meth:`set`; 0: the value is returned and not stored.
+            ttl: As in :meth:`set`, or an :class:`Adaptive`; 0: the value is returned and not stored.
             **options: Those of :class:`Policy`, for this call.
 
         Raises:
@@ -485,7 +487,7 @@ class Cache(_core.CacheCore):
     @overload
     def cached(self, function: Callable[P, T], /) -> SyncCached[P, T]: ...
     @overload
-    def cached(self, ttl: GivenTtl, /, **options: Unpack[Options]) -> Decorator: ...
+    def cached(self, ttl: PolicyTtl, /, **options: Unpack[Options]) -> Decorator: ...
     @overload
     def cached(self, /, **options: Unpack[AllOptions]) -> Decorator: ...
     def cached(self, ttl: Any = ..., /, **options: Any) -> Any:
@@ -538,7 +540,7 @@ def check_later(others: Mapping[str, object]) -> None:
             raise refuse(option, value, "leave it out: this version has no remote tier yet")
 
 
-def policy_of(below: Policy, ttl: GivenTtl, options: PolicyOptions) -> Policy:
+def policy_of(below: Policy, ttl: PolicyTtl, options: PolicyOptions) -> Policy:
     """What a call says, over what its cache says."""
     if ttl is ... and not options:
         return below

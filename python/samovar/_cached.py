@@ -35,11 +35,12 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from samovar._cache import Cache
+    from samovar._core import Adaptive
     from samovar._policy import PolicyOptions
     from samovar._views import CacheInfo, Entry, Explanation, Stats
     from samovar._warm import WarmJob
 
-    Ttl = float | timedelta | str | None
+    Ttl = float | timedelta | str | Adaptive | None
 
     class Options(PolicyOptions, total=False):
         """The options of ``cached``, beside the ttl."""
@@ -253,8 +254,9 @@ def cached(ttl: Any = ..., /, **options: Any) -> Any:
     ``@cached``, ``@cached("5m")``, ``@cached(ttl=300, key="user:{user_id}")``; async or not, functions or methods.
 
     Args:
-        ttl: Fresh for: seconds, timedelta, ``"1h30m"``, or a callable ``(value, *args)`` that returns one of these.
-            Left out: the cache's policy; None: no expiry. From a callable, 0: not stored.
+        ttl: Fresh for: seconds, timedelta, ``"1h30m"``, or a callable ``(value, *args)`` that returns one of these;
+            or ``Adaptive("10s", "1h")``, which follows the data. Left out: the cache's policy; None: no expiry. From
+            a callable, 0: not stored.
         key: A template ``"user:{user_id}"`` over the parameters, values escaped; or a callable that takes some of
             the parameters by name. Left out: the function and all its arguments, typed.
         ignore: Names of parameters that are not part of the key. The load of such a function never outlives the

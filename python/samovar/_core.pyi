@@ -13,6 +13,7 @@ from samovar._policy import Policy
 from samovar._views import CacheInfo, Entry, Event, Explanation, Insight, Stats
 
 __all__ = [
+    "Adaptive",
     "BreakerCore",
     "CacheCore",
     "CachedFunction",
@@ -52,6 +53,17 @@ __all__ = [
 _Ttl: TypeAlias = float | timedelta | str | None
 _Time: TypeAlias = float | timedelta | str
 _GivenTtl: TypeAlias = _Ttl | EllipsisType
+
+@final
+class Adaptive:
+    def __new__(cls, min: _Time, max: _Time) -> Self: ...  # noqa: A002
+    @property
+    def min(self) -> float: ...
+    @property
+    def max(self) -> float: ...
+    def __getnewargs__(self) -> tuple[float, float]: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
 
 @final
 class LoadDone:

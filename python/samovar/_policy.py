@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from types import EllipsisType
     from typing import Literal, TypedDict
 
+    from samovar._core import Adaptive
     from samovar.resilience import Breaker, Concurrency, Rate, Retry
 
     Span = float | timedelta | str | None
@@ -76,7 +77,7 @@ class Policy:
     Durations are seconds, a timedelta or a text such as ``"1h30m"``.
 
     Args:
-        ttl: Fresh for; ``None``: no expiry.
+        ttl: Fresh for; ``None``: no expiry; ``Adaptive("10s", "1h")``: as the data's age and popularity say.
         copy: Isolation of mutable results: ``"auto"``, ``"deep"``, ``"write"``, ``"both"`` or ``False``.
         stale_while_revalidate: After the ttl, answer at once for this long while the value is loaded anew behind
             (RFC 5861). On a sync function the first caller loads and the others get the old value.
@@ -107,7 +108,7 @@ class Policy:
 
     def __init__(
         self,
-        ttl: float | timedelta | str | EllipsisType | None = ...,
+        ttl: Adaptive | Span | EllipsisType = ...,
         *,
         copy: str | bool | EllipsisType = ...,
         stale_while_revalidate: Span | EllipsisType = ...,

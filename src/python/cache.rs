@@ -85,7 +85,7 @@ impl CacheCore {
         let (stored, kind) = copy::isolate(value, self.tier.keeps().1)?;
         let stores = ttl != Some(Duration::ZERO) && !self.space.is_disabled();
         let weight = if stores { self.tier.weigh(&stored)? } else { 1 };
-        Ok(Kept { value: stored.unbind(), kind, ttl: stores.then_some(ttl), weight })
+        Ok(Kept { value: stored.unbind(), kind, ttl: stores.then_some(ttl), weight, since: 0 })
     }
 
     pub fn put(

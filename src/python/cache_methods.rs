@@ -197,7 +197,7 @@ unsafe extern "C" fn set_sync(
             let (key, value) = (call.at(py, 0), call.at(py, 1));
             let stored = copy::isolate(&value, copies).and_then(|(stored, kind)| {
                 let weight = core.tier.weigh(&stored)?;
-                let kept = Kept { value: stored.unbind(), kind, ttl: Some(ttl), weight };
+                let kept = Kept { value: stored.unbind(), kind, ttl: Some(ttl), weight, since: 0 };
                 let hash = mix(args::hash_str(key.as_ptr()), core.space.salt());
                 Spot { hash, key: key.unbind(), asks: false }.put(py, &core.tier, &core.space, kept)
             });

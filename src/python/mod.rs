@@ -6,8 +6,9 @@
 //! - the cache: `tier`, `guarded`, `owner`, `cache`, `decorate`, `copy`, `options`, `views`, `errors`, `clock`, `process`
 //! - sizes: `weigh`, `layout`
 //! - listeners: `events`
-//! - loaders that are protected: `resilience`; policies per key: `rulebook`
+//! - loaders that are protected: `resilience`; policies per key: `rulebook`; a ttl that follows the data: `adaptive`
 
+mod adaptive;
 mod alarm;
 mod args;
 mod asking;
@@ -56,6 +57,8 @@ pub struct StateHandle(&'static state::State);
 mod _core {
     use super::*;
 
+    #[pymodule_export]
+    use super::adaptive::Adaptive;
     #[pymodule_export]
     use super::cache::{CacheCore, SyncCore};
     #[pymodule_export]

@@ -1,5 +1,6 @@
 //! How values are kept: a policy as native code reads it, made once, and what it makes of a value that was loaded.
 
+use super::adaptive;
 use super::cache::bad_copy;
 use super::copy::{self, Mode};
 use super::guarded::Guarded;
@@ -8,7 +9,7 @@ use super::request::{Loader, call_with};
 use super::rulebook::Ruled;
 use super::state::State;
 use super::tier::{Object, Tier};
-use crate::core::policy::Policy;
+use crate::core::policy::{self, Policy};
 use pyo3::prelude::*;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ pub struct Recipe {
     pub policy: Policy,
     /// Says how long a value is fresh, given it and the call's arguments; without it the policy does.
     pub ttl: Option<Object>,
+    /// Says the same from what the value takes the place of.
+    pub adaptive: Option<policy::Adaptive>,
     /// A predicate on the value; `None` = keep everything.
     pub cache_if: Option<Object>,
     /// Classes of exceptions that are kept, and for how long.
@@ -44,12 +47,14 @@ pub struct Kept {
     pub ttl: Option<Option<Duration>>,
     /// What it weighs (see [`Tier::weigh`]).
     pub weight: u64,
+    /// Since when loads bring it, in seconds; 0 where nobody asks.
+    pub since: u32,
 }
 
 impl Kept {
     /// "Not found", to be raised for whoever would load it.
     pub fn nothing(error: Object, ttl: Duration) -> Kept {
-        Kept { value: error, kind: copy::RAISE, ttl: Some(Some(ttl)), weight: 1 }
+        Kept { value: error, kind: copy::RAISE, ttl: Some(Some(ttl)), weight: 1, since: 0 }
     }
 
     /// True if it says that there is nothing, or why there is not.
@@ -66,7 +71,8 @@ impl Recipe {
         let fallback: Vec<Object> = policy.getattr("_fallback")?.extract()?;
         Ok(Recipe {
             policy: options::policy(policy)?,
-            ttl: ttl.is_callable().then(|| ttl.unbind()),
+            ttl: ttl.is_callable().then(|| ttl.clone().unbind()),
+            adaptive: adaptive::of(&ttl),
             cache_if: None,
             errors: options::kept_errors(&policy.getattr("cache_errors")?)?,
             fallback: fallback.into_iter().next(),
@@ -107,7 +113,7 @@ impl Recipe {
         let not_found = state.not_found(py)?;
         if value.is(not_found) || value.get_type().is(not_found) {
             let ttl = self.policy.negative_ttl.map(Some);
-            return Ok(Kept { value: value.clone().unbind(), kind: copy::NOTHING, ttl, weight: 1 });
+            return Ok(Kept { value: value.clone().unbind(), kind: copy::NOTHING, ttl, weight: 1, since: 0 });
         }
         let (stored, kind) = copy::isolate(value, self.copy)?;
         let wanted = match &self.cache_if {
@@ -125,6 +131,6 @@ impl Recipe {
         };
         let stores = wanted && ttl != Some(Duration::ZERO);
         let weight = if stores { tier.weigh(&stored)? } else { 1 };
-        Ok(Kept { value: stored.unbind(), kind, ttl: stores.then_some(ttl), weight })
+        Ok(Kept { value: stored.unbind(), kind, ttl: stores.then_some(ttl), weight, since: 0 })
     }
 }

@@ -11,7 +11,7 @@ use super::seat::{Outcome, Waiter};
 use super::state::State;
 use super::task::Running;
 use super::tier::{Gone, Object, PyMemory, Space, Tier, let_go};
-use super::{args, lease};
+use super::{adaptive, args, lease};
 use crate::core::clock::{Millis, NEVER, deadline, later};
 use crate::core::flight::{self, Answer, Begin, Bounds, Due, Effect, Effects, Fallback, Fill, FlightId};
 use crate::core::flight::{Home, Input, Lease, Life, Refresh};
@@ -401,7 +401,7 @@ impl Request {
         result: Result<&Bound<'py, PyAny>, Bound<'py, PyAny>>,
     ) -> Result<Kept, Bound<'py, PyAny>> {
         let (py, kept) = match &result {
-            Ok(value) => (value.py(), self.recipe.keep(value, &self.loader, &self.tier, state).map(Some)),
+            Ok(value) => (value.py(), self.keep(value, state).map(Some)),
             Err(error) if lease::is_cancellation(error.py(), state, error) => (error.py(), Ok(None)),
             Err(error) => (error.py(), self.keep_error(lease, error, state)),
         };
@@ -411,6 +411,14 @@ impl Request {
             (None, Err(error)) => Err(error),
             (None, Ok(value)) => Err(value.clone()),
         }
+    }
+
+    fn keep(&self, value: &Bound<'_, PyAny>, state: &State) -> PyResult<Kept> {
+        let mut kept = self.recipe.keep(value, &self.loader, &self.tier, state)?;
+        if let (Some(rule), Some(_), false) = (&self.recipe.adaptive, kept.ttl, kept.is_negative()) {
+            adaptive::adapt(value.py(), rule, &self.tier, &self.spot, &mut kept)?;
+        }
+        Ok(kept)
     }
 
     /// What becomes of an exception: kept as an answer, if it says that there is nothing, or is of a class to be kept and
@@ -424,7 +432,7 @@ impl Request {
             Some(Some(ttl))
         };
         let bare = errors::bare_copy(error)?.unbind();
-        Ok(Some(Kept { value: bare, kind: copy::RAISE, ttl, weight: 1 }))
+        Ok(Some(Kept { value: bare, kind: copy::RAISE, ttl, weight: 1, since: 0 }))
     }
 
     fn has_old(&self, lease: Lease) -> bool {
@@ -541,13 +549,16 @@ impl Request {
         let (span, plain_until, how) = if kept.is_negative() {
             (Span::until(deadline(now, ttl)), 0, Served::Negative)
         } else {
-            let (span, plain_until) = policy.span(ttl, fill.began, now, draw);
+            let (mut span, plain_until) = policy.span(ttl, fill.began, now, draw);
+            if let Some(rule) = &self.recipe.adaptive {
+                adaptive::remember(rule, kept.since, now, &mut span);
+            }
             (span, plain_until, Served::Fresh)
         };
         let worth = Worth::new(kept.weight, Duration::from_millis(now.saturating_sub(fill.began)));
         let placement = Placement::new(fill.group, span.expires, kept.kind).worth(worth);
         let stored = memory.fill(fill, kept.value.clone_ref(py), placement, now, gone);
-        if let Some(id) = stored.filter(|_| plain_until != span.expires) {
+        if let Some(id) = stored.filter(|_| plain_until != span.expires || span.since > 0) {
             memory.entries.set_span(id, span, plain_until, how);
         }
         (stored.is_some(), span.expires)
