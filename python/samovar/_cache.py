@@ -14,7 +14,8 @@ from samovar import _core
 from samovar._cached import Decorator, decorate, replanned
 from samovar._events import Subscription
 from samovar._options import Memory, is_name, is_neutral, refuse, unknown
-from samovar._policy import OPTIONS, Policy, Rule, check_policy, check_rules
+from samovar._policy import OPTIONS as POLICY_OPTIONS
+from samovar._policy import Policy, Rule, check_policy, check_rules
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
@@ -38,7 +39,7 @@ T = TypeVar("T")
 L = TypeVar("L", bound="Callable[[Event], object]")
 
 #: Options of later versions, and what each of them says when it asks for nothing.
-_LATER: dict[str, tuple[object, ...]] = {
+LATER: dict[str, tuple[object, ...]] = {
     "remote": (None,),
     "codec": ("msgpack",),
     "compress": (None,),
@@ -48,6 +49,7 @@ _LATER: dict[str, tuple[object, ...]] = {
     "external_writers": (False,),
     "on_error": ("degrade",),
 }
+OPTIONS = ("url", "name", "memory", "policy", "namespace", "rules", *LATER)
 
 
 class SyncCache(_core.SyncCore):
@@ -179,10 +181,8 @@ class Cache(_core.CacheCore):
         rules: Iterable[Rule] = (),
         **others: object,
     ) -> Self:
-        if url != "memory://":
-            raise refuse("url", url, "give 'memory://'; this version has no remote tier yet")
-        if not is_name(name) or not name:
-            raise refuse("name", name, "give a text that is not empty")
+        check_option("url", url)
+        check_option("name", name)
         if memory is None:  # pyright: ignore[reportUnnecessaryComparison]
             raise refuse("memory", None, "leave it out: a cache without a memory tier is not possible yet")
         if memory is not ... and not isinstance(memory, Memory):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -531,13 +531,24 @@ def check_namespace(name: object) -> str:
     return str(name)
 
 
+def check_option(option: str, value: object) -> None:
+    """An option of a cache that is a plain value."""
+    if option == "url" and value != "memory://":
+        raise refuse(option, value, "give 'memory://'; this version has no remote tier yet")
+    if option == "name" and (not is_name(value) or not value):
+        raise refuse(option, value, "give a text that is not empty")
+    if option == "namespace":
+        check_namespace(value)
+    if not is_neutral(value, LATER.get(option, (value,))):
+        raise refuse(option, value, "leave it out: this version has no remote tier yet")
+
+
 def check_later(others: Mapping[str, object]) -> None:
     """Every option must be known; those of later versions may say what they would say if left out."""
     for option, value in others.items():
-        if option not in _LATER:
-            raise unknown([option], ("url", "name", "memory", "policy", "namespace", *_LATER), "Cache")
-        if not is_neutral(value, _LATER[option]):
-            raise refuse(option, value, "leave it out: this version has no remote tier yet")
+        if option not in LATER:
+            raise unknown([option], OPTIONS, "Cache")
+        check_option(option, value)
 
 
 def policy_of(below: Policy, ttl: PolicyTtl, options: PolicyOptions) -> Policy:
@@ -545,8 +556,8 @@ def policy_of(below: Policy, ttl: PolicyTtl, options: PolicyOptions) -> Policy:
     if ttl is ... and not options:
         return below
     for name in options:
-        if name not in OPTIONS:
-            raise unknown([name], OPTIONS, "get_or_set")
+        if name not in POLICY_OPTIONS:
+            raise unknown([name], POLICY_OPTIONS, "get_or_set")
     given: dict[str, Any] = {"ttl": ttl, **options}
     return Policy(**given).over(below)
 
