@@ -73,7 +73,6 @@ class CachedMany(Generic[P, K, V]):
     __qualname__: str
     __wrapped__: Callable[..., Any]
     cache: Cache
-    policy: Policy
 
     def __init__(self, function: Any, inner: _core.CachedFunction, loaders: Loaders, slot: Slot, limit: int) -> None:
         wrapper: Any = self
@@ -85,13 +84,18 @@ class CachedMany(Generic[P, K, V]):
         for name in ("__code__", "__defaults__", "__kwdefaults__"):
             setattr(self, name, getattr(described(function), name, None))
         self.cache = inner.cache
-        self.policy = inner.policy
         self._inner = inner
         self._loaders = loaders
         self._slot = slot
         self._limit = limit
         #: The instance it is bound to.
         self._own: tuple[Any, ...] = ()
+
+    @property
+    def policy(self) -> Policy:
+        """How its values are kept: what it says itself, over its cache's policy."""
+        policy: Policy = self._inner.policy
+        return policy
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> dict[K, str]:
         """Return the canonical key of each id. Raises KeyTypeError naming the argument that has none."""

@@ -6,8 +6,9 @@
 //! - the cache: `tier`, `guarded`, `owner`, `cache`, `decorate`, `copy`, `options`, `views`, `errors`, `clock`, `process`
 //! - sizes: `weigh`, `layout`
 //! - listeners: `events`
-//! - loaders that are protected: `resilience`; policies per key: `rulebook`
+//! - loaders that are protected: `resilience`; policies per key: `rulebook`; a ttl that follows the data: `adaptive`
 
+mod adaptive;
 mod alarm;
 mod anchor;
 mod args;
@@ -65,6 +66,8 @@ mod _core {
     use super::*;
 
     #[pymodule_export]
+    use super::adaptive::Adaptive;
+    #[pymodule_export]
     use super::asyncio::_go_on;
     #[pymodule_export]
     use super::cache::{CacheCore, SyncCore};
@@ -88,6 +91,8 @@ mod _core {
     use super::resilience::{
         _duration_millis, BreakerCore, CallPermit, CallSlot, CallTicket, ConcurrencyCore, RateCore, RetryCore,
     };
+    #[pymodule_export]
+    use super::rulebook::_check_pattern;
     #[pymodule_export]
     use super::task::LoadDone;
     #[pymodule_export]

@@ -4,8 +4,10 @@
 //! dropped after unlocking. A [`Space`] is a key space of its own in the shared table, told apart by its salt.
 
 use super::anchor::Anchor;
+use super::copy::Mode;
 use super::events::Listeners;
 use super::guarded::Guarded;
+use super::recipe::Recipe;
 use super::rulebook::Rulebook;
 use super::seat::Waiter;
 use super::state::State;
@@ -155,6 +157,7 @@ pub struct Tier {
     adopted: Guarded<Vec<Arc<Space>>>,
     /// The namespaces that are disabled, as often as they were.
     disabled: Guarded<Vec<String>>,
+    recipe: Guarded<Arc<Recipe>>,
     rules: Guarded<Option<Arc<Rulebook>>>,
     has_rules: AtomicBool,
     weigher: Guarded<Weigher>,
@@ -179,7 +182,7 @@ impl Tier {
     /// A tier bounded so; known to the sweeper and the fork hooks from now on.
     pub fn new(
         state: &'static State,
-        name: String,
+        recipe: Recipe,
         bound: Capacity,
         eviction: Eviction,
         weigher: Weigher,
@@ -187,7 +190,7 @@ impl Tier {
     ) -> Arc<Tier> {
         let seed = new_seed();
         let tier = Arc::new(Tier {
-            name,
+            name: recipe.name.clone(),
             memory: Guarded::new(PyMemory::new(bound, eviction)),
             clock,
             listeners: Listeners::default(),
@@ -199,6 +202,7 @@ impl Tier {
             names: Guarded::default(),
             adopted: Guarded::default(),
             disabled: Guarded::default(),
+            recipe: Guarded::new(Arc::new(recipe)),
             rules: Guarded::default(),
             has_rules: AtomicBool::new(false),
             weigher: Guarded::new(weigher),
@@ -247,6 +251,24 @@ impl Tier {
             );
             super::errors::config(py, text)
         })
+    }
+
+    /// How values are kept where a function or a call says nothing else.
+    pub fn recipe(&self) -> Arc<Recipe> {
+        self.recipe.lock().clone()
+    }
+
+    /// The ttl and the isolation of the same.
+    #[inline]
+    pub fn keeps(&self) -> (Option<Duration>, Mode) {
+        let recipe = self.recipe.lock();
+        (recipe.policy.ttl, recipe.copy)
+    }
+
+    /// Another recipe, in force from now on.
+    pub fn set_recipe(&self, recipe: Recipe) {
+        let before = std::mem::replace(&mut *self.recipe.lock(), Arc::new(recipe));
+        drop(before);
     }
 
     /// True if policies may differ by key.
@@ -480,6 +502,9 @@ impl Tier {
         if let Weigher::Own(weigher) = &*self.weigher.lock()
             && !visit(weigher)
         {
+            return false;
+        }
+        if !self.recipe.lock().visit(visit) {
             return false;
         }
         if !self.listeners.visit(visit) || self.rules().is_some_and(|book| !book.objects().all(&mut *visit)) {
