@@ -9,6 +9,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from samovar import _core
+from samovar._exceptions import ConfigError
 from samovar._options import is_name, is_neutral, refuse, unknown
 
 if TYPE_CHECKING:
@@ -319,6 +320,21 @@ def kept_errors(value: Any) -> dict[type[Exception], Any]:
 def seconds(span: Any) -> float | None:
     """A duration in seconds, None if there is none."""
     return None if span is None else _core._seconds(span)
+
+
+def pause(option: str, span: Any, cure: str) -> float:
+    """A time in seconds for which something is waited for; 0 for not at all.
+
+    Raises:
+        ConfigError: It is no duration, or without end.
+    """
+    try:
+        found = math.inf if span is None else _core._seconds(span)
+    except ConfigError:
+        found = math.inf
+    if found == math.inf:
+        raise refuse(option, span, cure)
+    return found
 
 
 def limit(span: Any) -> float | None:

@@ -18,7 +18,7 @@ use super::rulebook::{self, Rulebook};
 use super::spot::{Current, Spot};
 use super::state::State;
 use super::tier::{Object, Space, Tier, Weigher};
-use super::{blocking, clock, errors, views};
+use super::{blocking, clock, errors, task, views};
 use crate::core::clock::{NEVER, deadline};
 use crate::core::flight::{Life, Refresh};
 use crate::core::memory::{Capacity, RegionId, Served, Target, mix};
@@ -551,6 +551,11 @@ impl CacheCore {
         if self.tier.listeners.hear(Kind::Invalidate) {
             self.tier.tell(py, Kind::Invalidate, &self.space, None, Details::default());
         }
+    }
+
+    /// The loads that run as tasks here and below, and whether a caller waits for them.
+    fn _loads(&self, py: Python<'_>) -> Vec<(Object, bool)> {
+        task::below(py, &self.tier, &self.space.path)
     }
 
     /// Has `listener` called with each such event here and below; the number is for `_off`.
