@@ -475,7 +475,8 @@ class Cache(_core.CacheCore):
     ) -> None:
         """Change the memory tier while it works; what is left out stays as it is.
 
-        A smaller bound lets the least valuable leave, a few at a time; another eviction drops nothing.
+        A smaller bound lets the least valuable leave, a few at a time; another eviction drops nothing. What was stored
+        while only the number of entries was bounded counts as one byte until it is replaced.
 
         Raises:
             ConfigError: Naming the option, its value and the cure; nothing has changed then.

@@ -17,7 +17,7 @@ use super::request::Request;
 use super::rulebook::{self, Rulebook};
 use super::spot::{Current, Spot};
 use super::state::State;
-use super::tier::{Object, Space, Tier, Weigher};
+use super::tier::{Object, Space, Tier};
 use super::{blocking, clock, errors, task, views};
 use crate::core::clock::{NEVER, deadline};
 use crate::core::flight::{Life, Refresh};
@@ -246,7 +246,7 @@ impl CacheCore {
                     return Err(PyTypeError::new_err("a cache of its own needs memory options and a policy"));
                 };
                 let recipe = Recipe::new(policy, name)?;
-                let weigher = memory.weigher.as_ref().map_or(Weigher::Native, |own| Weigher::Own(own.clone().unbind()));
+                let weigher = memory.weigher.as_ref().map(|own| own.clone().unbind());
                 let (bound, eviction) = (memory.bound(), memory.eviction.parse()?);
                 let tier = Tier::new(state.get().0, recipe, bound, eviction, weigher, clock::shared().clone());
                 (tier.clone(), Py::new(py, TierOwner { tier })?)
