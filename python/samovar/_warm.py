@@ -68,7 +68,8 @@ class WarmJob:
 
     def start(self) -> None:
         """Load all calls of an async function, behind the caller's back."""
-        self._task = asyncio.get_running_loop().create_task(self._all(), name="samovar warm")
+        cache, loop = self._function.cache, asyncio.get_running_loop()
+        self._task = cache._supervisor.start(cache.path, loop, self._all(), "samovar warm")
 
     async def _all(self) -> None:
         waiting = iter(self.calls)

@@ -75,6 +75,17 @@ pub struct Keep<F> {
     pub ttl: Option<Duration>,
     /// What it weighs.
     pub weight: u64,
+    /// Where the ttl follows the data: what the next value is compared with.
+    pub adapted: Option<Adapted>,
+}
+
+/// What is kept of a value whose ttl follows the data.
+#[derive(Clone, Copy, Debug)]
+pub struct Adapted {
+    /// Since when loads bring it, in seconds.
+    pub since: u32,
+    /// How long it is kept, so that the next one can be compared.
+    pub until_compared: Duration,
 }
 
 /// A load that is over.
@@ -255,19 +266,23 @@ impl<K, V, W> Memory<K, V, W> {
         draw: impl FnOnce() -> f64,
         out: &mut Discard<K, V>,
     ) -> Option<Millis> {
-        let Keep { value, tag, negative, ttl, weight } = keep;
+        let Keep { value, tag, negative, ttl, weight, adapted } = keep;
         let (span, plain_until, how) = if negative {
             let end = deadline(now, ttl);
             (Span::until(end), if broken(Rule::NegativeIsNotPlain) { end } else { 0 }, Served::Negative)
         } else {
             let draw = if policy.jitter > 0.0 { draw() } else { 0.0 };
-            let (span, plain_until) = policy.span(ttl, fill.began, now, draw);
+            let (mut span, plain_until) = policy.span(ttl, fill.began, now, draw);
+            if let Some(Adapted { since, until_compared }) = adapted {
+                span.since = since;
+                span.expires = span.expires.max(later(now, until_compared));
+            }
             (span, plain_until, Served::Fresh)
         };
         let worth = Worth::new(weight, Duration::from_millis(now.saturating_sub(fill.began)));
         let placement = Placement::new(fill.group, span.expires, tag).worth(worth);
         let stored = self.fill(fill, value(), placement, now, out);
-        if let Some(id) = stored.filter(|_| plain_until != span.expires) {
+        if let Some(id) = stored.filter(|_| plain_until != span.expires || adapted.is_some()) {
             self.entries.set_span(id, span, plain_until, how);
         }
         stored.map(|_| span.expires)

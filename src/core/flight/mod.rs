@@ -16,7 +16,7 @@ mod sim;
 mod tests;
 mod waits;
 
-pub use drive::{Done, Ended, Keep, Located, Lookup, Newer, Place, Wish};
+pub use drive::{Adapted, Done, Ended, Keep, Located, Lookup, Newer, Place, Wish};
 pub use lookup::{Answer, Refresh, Sight, answer};
 pub use waits::{Awaited, Load, Waits, Who};
 

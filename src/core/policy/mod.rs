@@ -121,7 +121,7 @@ impl Policy {
     pub fn span(&self, ttl: Option<Duration>, began: Millis, now: Millis, draw: f64) -> (Span, Millis) {
         let fresh_until = deadline(now, ttl.map(|ttl| jittered(ttl, self.jitter, draw)));
         let load = u32::try_from(now.saturating_sub(began)).unwrap_or(u32::MAX);
-        let span = Span { fresh_until, expires: self.useful_until(fresh_until), retry_at: 0, load };
+        let span = Span { fresh_until, expires: self.useful_until(fresh_until), retry_at: 0, load, since: 0 };
         (span, self.early_from(&span))
     }
 
