@@ -64,7 +64,7 @@ impl World {
             _ if how.is_answer() || kept_error => Input::Loaded,
             _ => Input::Failed,
         };
-        let keep = keeps.then_some(Keep { value: || value, tag: 0, negative, ttl, weight: 1 });
+        let keep = keeps.then_some(Keep { value: || value, tag: 0, negative, ttl, weight: 1, adapted: None });
         let group = self.group(key);
         let (refused, draw) = (self.memory.entries.stats_mut(group).refused, self.dice.share());
         let ended = Ended { lease, input, keep, policy: &policy, group };
