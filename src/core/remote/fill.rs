@@ -1,6 +1,8 @@
 //! How a key is filled that the memory does not have: from the store if it is there, else by a load that the store is told of
 //! before it starts and that it takes a value from only if nothing has happened to the key since.
 //!
+//! Who only wants what is there takes a lease too, so that many ask the store once; nothing is claimed and nothing loaded then.
+//!
 //! One machine a lease. It says what is next; the driver does that, and says what came of it. What ends it decides what goes into
 //! memory, where the lease's flight must still be attached, and what the callers get, who are always answered.
 
@@ -18,6 +20,8 @@ pub enum Next<V> {
         /// The version of what is in memory.
         newer_than: Option<Version>,
     },
+    /// Ask the store for a fresh frame, and leave it at that.
+    Read,
     /// Call the loader, whether or not the store could be asked.
     Load,
     /// Offer the value to the store, that takes it if its claim is the one it was loaded under.
@@ -42,6 +46,8 @@ pub enum End<V> {
     Loaded(Option<V>, Option<Version>),
     /// It was loaded and answers, and is stored nowhere: something happened to the key meanwhile, or may have.
     Forgone(Option<V>),
+    /// There is none, as far as the store can tell, and nobody was to load it.
+    Absent,
     /// The load failed, and an old frame answers.
     Old(Frame<V>),
     /// The load failed.
@@ -53,6 +59,8 @@ pub enum End<V> {
 pub enum Input<V> {
     /// The store has answered a claim.
     Claimed(Found<V>),
+    /// The store has answered a read.
+    Read(Option<Frame<V>>),
     /// The load has brought this; `None` says that there is no value.
     Loaded(Option<V>),
     /// The load has failed.
@@ -68,6 +76,8 @@ pub enum Input<V> {
 enum Claim {
     /// It has not been asked for.
     Wanted,
+    /// It will not be: there is nothing to load.
+    Needless,
     /// The store knows of the load under this name.
     Held(Token),
     /// The store does not know of it.
@@ -94,6 +104,11 @@ impl<V: Clone> Fill<V> {
         (fill, Next::Claim { token, newer_than })
     }
 
+    /// The same, where nothing is to be loaded.
+    pub fn read() -> (Self, Next<V>) {
+        (Fill { claim: Claim::Needless, renew_at: Millis::MAX, old: None, offered: None }, Next::Read)
+    }
+
     /// What came of the last thing that was to be done, and what is next. What makes no sense any more changes nothing.
     pub fn step(&mut self, input: Input<V>, now: Millis) -> Option<Next<V>> {
         match (self.claim, self.offered.take(), input) {
@@ -102,7 +117,9 @@ impl<V: Clone> Fill<V> {
                 self.claim = Claim::None;
                 Some(Next::Load)
             }
-            (Claim::Wanted, ..) => None,
+            (Claim::Needless, _, Input::Read(frame)) => Some(Next::End(frame.map_or(End::Absent, End::Found))),
+            (Claim::Needless, _, Input::Unknown) => Some(Next::End(End::Absent)),
+            (Claim::Wanted | Claim::Needless, ..) => None,
             (_, None, Input::Loaded(value)) => Some(self.loaded(value)),
             (_, None, Input::Failed) => Some(Next::End(self.failed(now))),
             (_, Some(value), Input::Filled(filled)) => Some(Next::End(end_of(filled, value))),
@@ -130,7 +147,7 @@ impl<V: Clone> Fill<V> {
         let claim = match self.claim {
             Claim::Held(token) => Some(token).filter(|_| !broken(Rule::FillsAreConditional)),
             // Nobody is told what the store does not know of: it is for this process, until the store is back.
-            Claim::None | Claim::Wanted => return Next::End(End::Loaded(value, None)),
+            Claim::None | Claim::Wanted | Claim::Needless => return Next::End(End::Loaded(value, None)),
             Claim::Gone => return Next::End(End::Forgone(value)),
         };
         self.offered = Some(value.clone());
@@ -199,6 +216,20 @@ mod tests {
         let (mut fill, _) = Fill::begin(TOKEN, None);
         let next = fill.step(Input::Claimed(Found::Fresh(frame(1))), 0);
         assert_eq!(next, Some(Next::End(End::Found(frame(1)))));
+    }
+
+    #[test]
+    fn who_only_reads_claims_and_loads_nothing() {
+        let ends = [
+            (Input::Read(Some(frame(1))), Some(Next::End(End::Found(frame(1))))),
+            (Input::Read(None), Some(Next::End(End::Absent))),
+            (Input::Unknown, Some(Next::End(End::Absent))),
+            (Input::Loaded(Some(1)), None),
+        ];
+        for (input, end) in ends {
+            let (mut fill, next) = Fill::read();
+            assert_eq!((next, fill.step(input, 0)), (Next::Read, end));
+        }
     }
 
     #[test]

@@ -62,6 +62,7 @@ fn step(dice: &mut Dice, kinds: &[Kind], (nodes, keys): (usize, usize), faulty: 
             let (fails, lossy) = (faulty && dice.once_in(8), faulty && dice.once_in(8));
             return Step::Event { dice: dice.another(), fails, lossy };
         }
+        Kind::Ask if dice.once_in(8) => Act::Get { node, key },
         Kind::Ask => Act::Ask { node, key, anew: dice.once_in(8) },
         Kind::Set => Act::Set { node, key },
         Kind::Invalidate => Act::Invalidate { node, key },

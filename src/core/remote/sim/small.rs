@@ -95,6 +95,7 @@ impl explore::World for Game {
 const ASK: Act = Act::Ask { node: 0, key: 0, anew: false };
 const ANEW: Act = Act::Ask { node: 0, key: 0, anew: true };
 const ASK_THERE: Act = Act::Ask { node: 1, key: 0, anew: false };
+const GET: Act = Act::Get { node: 0, key: 0 };
 const INVALIDATE: Act = Act::Invalidate { node: 0, key: 0 };
 const SET: Act = Act::Set { node: 0, key: 0 };
 const SET_THERE: Act = Act::Set { node: 1, key: 0 };
@@ -111,7 +112,7 @@ fn cases() -> Vec<(&'static str, Case)> {
         ("readers and a writer", Case { players: &[&[ASK], &[ASK_THERE], &[INVALIDATE]], ..CASE }),
         ("eviction", Case { players: &[&[ASK, FORGET, ASK], &[INVALIDATE], &[EVICT]], ..alone }),
         ("expiry", Case { players: &[&[ASK, ASK], &[INVALIDATE, HALF_A_MINUTE]], ..alone }),
-        ("flush", Case { players: &[&[ASK_THERE], &[INVALIDATE], &[Act::Flush]], ..CASE }),
+        ("flush", Case { players: &[&[ASK_THERE], &[INVALIDATE, GET], &[Act::Flush]], ..CASE }),
         ("a refresh by force", Case { players: &[&[ASK, ANEW], &[INVALIDATE]], ..alone }),
         ("lost requests", Case { players: &[&[ASK_THERE], &[INVALIDATE]], failures: 1, ..lossy }),
         ("writers", Case { players: &[&[SET], &[SET_THERE]], ..CASE }),

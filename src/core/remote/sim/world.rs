@@ -22,6 +22,8 @@ const POLICY: Policy = Policy::ttl(TTL);
 pub enum Act {
     /// Asks for a key; `anew`: wants a newer value than the one in memory.
     Ask { node: usize, key: u8, anew: bool },
+    /// Takes what is there, and has nothing loaded.
+    Get { node: usize, key: u8 },
     /// Writes a key: there is no other source.
     Set { node: usize, key: u8 },
     /// Changes the source, and invalidates the key.
@@ -75,6 +77,7 @@ pub struct Kept {
 
 #[derive(Clone, Copy, Debug)]
 enum Request {
+    Read,
     Claim(Token, Option<Version>),
     Fill(Option<Token>, Option<u32>),
     Renew(Token),
@@ -83,6 +86,7 @@ enum Request {
 
 #[derive(Clone, Copy, Debug)]
 enum Reply {
+    Read(Option<Frame<u32>>),
     Claim(Found<u32>),
     Fill(Filled<u32>),
     Renew(Token, bool),
@@ -255,7 +259,8 @@ impl World {
 
     pub fn act(&mut self, act: Act) -> Verdict {
         match act {
-            Act::Ask { node, key, anew } => return self.ask(node, key, anew),
+            Act::Ask { node, key, anew } => return self.ask(node, key, anew, true),
+            Act::Get { node, key } => return self.ask(node, key, false, false),
             Act::Set { node, key } => {
                 self.values += 1;
                 self.begin_write(node, key, What::Value(self.values), usize::MAX);
@@ -274,7 +279,7 @@ impl World {
         Ok(())
     }
 
-    fn ask(&mut self, at: usize, key: u8, anew: bool) -> Verdict {
+    fn ask(&mut self, at: usize, key: u8, anew: bool, loads: bool) -> Verdict {
         let (now, node) = (self.now, &mut self.nodes[at]);
         let floor = node.floor[usize::from(key)];
         let place = Place { home: Some(HOME), refresh: Refresh::Behind, life: Life::Steady };
@@ -285,8 +290,10 @@ impl World {
             node.memory.flights.find(hash(key), |other| *other == key),
         );
         let caller = self.callers.len() as u32;
+        self.callers.push(Caller { key, floor, done: false });
         match node.memory.look_up(&wish, (hash(key), || key), located, now, || 0.5) {
             Lookup::Hit(id, _) => {
+                self.callers[caller as usize].done = true;
                 let kept = node.memory.entries.peek(id).map(|found| *found.value);
                 return kept.map_or(Ok(()), |kept| self.answered(key, floor, kept.value));
             }
@@ -294,11 +301,11 @@ impl World {
             Lookup::Lead(lease) => {
                 node.memory.wait_for_own(&POLICY, lease, HOME, now, caller);
                 let known = entry.filter(|_| anew).and_then(|(_, kept)| kept.version);
-                self.begin_fill(at, key, lease, known);
+                let fill = if loads { Fill::begin(self.token(), known) } else { Fill::read() };
+                self.begin_fill(at, key, lease, fill);
             }
             Lookup::Nowhere => return Err("there is a place to load on".into()),
         }
-        self.callers.push(Caller { key, floor, done: false });
         Ok(())
     }
 
@@ -307,9 +314,13 @@ impl World {
         if rank >= floor { Ok(()) } else { Err(format!("{value} of {key} is {rank}, and {floor} was known")) }
     }
 
-    fn begin_fill(&mut self, node: usize, key: u8, lease: Lease, newer_than: Option<Version>) {
+    fn token(&mut self) -> Token {
         self.serial += 1;
-        let (fill, next) = Fill::begin(Token::new(u128::from(self.serial)), newer_than);
+        Token::new(u128::from(self.serial))
+    }
+
+    fn begin_fill(&mut self, node: usize, key: u8, lease: Lease, (fill, next): (Fill<u32>, Next<u32>)) {
+        self.serial += 1;
         let (id, wire) = (self.serial, Wire::Quiet);
         self.nodes[node].runs.push(Run { id, key, work: Work::Fill(lease, fill), wire, loading: None });
         self.next(node, id, next);
@@ -348,6 +359,7 @@ impl World {
     fn next(&mut self, node: usize, id: u64, next: Next<u32>) {
         match next {
             Next::Claim { token, newer_than } => self.send(node, id, Request::Claim(token, newer_than)),
+            Next::Read => self.send(node, id, Request::Read),
             Next::Write { claim, value } => self.send(node, id, Request::Fill(claim, value)),
             Next::Load => {
                 let Some(run) = self.nodes[node].run(id) else { return };
@@ -370,7 +382,7 @@ impl World {
             End::Loaded(value, version) => (flight::Input::Loaded, value, Some(version), Some(TTL)),
             End::Forgone(value) => (flight::Input::Loaded, value, None, None),
             End::Old(frame) => (flight::Input::Failed, frame.value, None, None),
-            End::Failed => (flight::Input::Failed, None, None, None),
+            End::Failed | End::Absent => (flight::Input::Failed, None, None, None),
         };
         let keep = kept.zip(value).map(|(version, value)| {
             let value = move || Kept { value, version };
@@ -471,6 +483,7 @@ impl World {
         let key = run.key;
         let Wire::Asked(request) = run.wire else { return };
         let reply = match request {
+            Request::Read => Reply::Read(self.store.frame(key, now)),
             Request::Claim(token, newer_than) => Reply::Claim(self.store.claim(key, token, newer_than, now)),
             Request::Fill(claim, value) => Reply::Fill(self.store.fill(key, claim, value, now)),
             Request::Renew(token) => Reply::Renew(token, self.store.renew(key, token, now)),
@@ -491,6 +504,7 @@ impl World {
         let Some(run) = self.nodes[node].run(id) else { return };
         let Wire::Answered(reply) = std::mem::replace(&mut run.wire, Wire::Quiet) else { return };
         let next = match (&mut run.work, reply) {
+            (Work::Fill(_, fill), Reply::Read(frame)) => fill.step(fill::Input::Read(frame), now),
             (Work::Fill(_, fill), Reply::Claim(found)) => fill.step(fill::Input::Claimed(found), now),
             (Work::Fill(_, fill), Reply::Fill(filled)) => fill.step(fill::Input::Filled(filled), now),
             (Work::Fill(_, fill), Reply::Renew(token, there)) => {
