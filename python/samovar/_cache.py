@@ -118,7 +118,7 @@ class SyncCache(_core.SyncCore):
     ) -> T:
         """As :meth:`Cache.get_or_set`, with a factory that is not async."""
         policy = policy_of(self._policy_of(key), ttl, options)
-        value: T = self._get_or_set(key, policy.protects(factory), policy, False)
+        value: T = self._get_or_set(key, policy.protects(factory, self._tell_breaker), policy, False)
         return value
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
@@ -317,7 +317,8 @@ class Cache(_core.CacheCore):
         Cancelling one caller leaves the load to the others; with the last one it is cancelled.
         """
         policy = policy_of(self._policy_of(key), ttl, options)
-        reply: Awaitable[Any] = self._get_or_set(key, policy.protects(factory, awaits=True), policy, True)
+        load = policy.protects(factory, self._tell_breaker, awaits=True)
+        reply: Awaitable[Any] = self._get_or_set(key, load, policy, True)
         return reply
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:

@@ -558,6 +558,29 @@ impl CacheCore {
         task::below(py, &self.tier, &self.space.path)
     }
 
+    /// A loader's circuit breaker has another state.
+    fn _tell_breaker(&self, py: Python<'_>, function: &str, breaker: Object, state: &str) {
+        let details = Details {
+            value: Some((breaker, copy::SHARE)),
+            reason: Some(state),
+            function: Some(function),
+            ..Details::default()
+        };
+        self.tier.tell(py, Kind::Breaker, &self.space, None, details);
+    }
+
+    /// Warming a function has come to its end.
+    fn _tell_warmed(&self, py: Python<'_>, function: &str, job: Object, how: &str, seconds: f64) {
+        let details = Details {
+            value: Some((job, copy::SHARE)),
+            reason: Some(how),
+            function: Some(function),
+            seconds: Some(seconds),
+            error: None,
+        };
+        self.tier.tell(py, Kind::WarmCompleted, &self.space, None, details);
+    }
+
     /// Has `listener` called with each such event here and below; the number is for `_off`.
     fn _on(&self, event: &Bound<'_, PyAny>, listener: Object) -> PyResult<u64> {
         Ok(self.tier.on(Kind::parse(event)?, &self.space.path, listener))
