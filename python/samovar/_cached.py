@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
     from datetime import timedelta
     from types import EllipsisType
-    from typing import Unpack
+    from typing import TypeAlias, Unpack
 
     from samovar._cache import Cache
     from samovar._core import Adaptive
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from samovar._views import CacheInfo, Entry, Explanation, Stats
     from samovar._warm import WarmJob
 
-    Ttl = float | timedelta | str | Adaptive | None
+    Ttl: TypeAlias = float | timedelta | str | Adaptive | None
 
     class Options(PolicyOptions, total=False):
         """The options of ``cached``, beside the ttl."""

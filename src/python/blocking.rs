@@ -32,7 +32,7 @@ pub fn answer(py: Python<'_>, state: &'static State, request: &Request) -> PyRes
         match look(py, state, request)? {
             Found::Answer(value, kind) => return settle(py, state, request, value, kind),
             Found::Lead(lease) => return load(py, state, request, lease),
-            Found::Direct => return plain_value(request.loader.call(py)?, request),
+            Found::Direct => return plain_value(request.ask(py, state, &request.loader)?, request),
             Found::Flying(awaited) => {
                 if let Some(answer) = wait(py, state, request, &awaited)? {
                     return Ok(answer);
@@ -91,7 +91,7 @@ fn here() -> Home {
 /// Runs the loader on this thread.
 fn load(py: Python<'_>, state: &'static State, request: &Request, lease: Lease) -> PyResult<Object> {
     let called = lease::context(py, state, request, [lease.flight])
-        .and_then(|context| context.within(|| request.loader.call(py)))
+        .and_then(|context| context.within(|| request.ask(py, state, &request.loader)))
         .and_then(|result| plain_value(result?, request));
     conclude(py, state, request, lease, called)
 }

@@ -222,13 +222,22 @@ impl CacheCore {
 
 /// A key as an exact str, as it is stored.
 pub fn key_name<'py>(key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
+    match key.cast_exact::<PyString>() {
+        Ok(text) => keys::short(text),
+        Err(_) => keys::short(&exact_key(key)?),
+    }
+}
+
+/// A key as an exact str, as it was given.
+#[cold]
+pub fn exact_key<'py>(key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
     if let Ok(text) = key.cast_exact::<PyString>() {
-        return keys::short(text);
+        return Ok(text.clone());
     }
     if let Ok(text) = key.cast::<PyString>() {
         // SAFETY: a valid str; its characters as an exact one, whatever its class says.
         let exact = unsafe { Bound::from_owned_ptr_or_err(key.py(), ffi::PyUnicode_FromObject(text.as_ptr()))? };
-        return keys::short(exact.cast::<PyString>()?);
+        return Ok(exact.cast_into::<PyString>()?);
     }
     Err(errors::key_type(key.py(), format!("key must be a str, not {}; write the parts into one name", shown(key))))
 }

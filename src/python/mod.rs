@@ -5,6 +5,7 @@
 //! - loading: `recipe`, `request`, `asyncio`, `task`, `alarm`, `blocking`, `many`, `seat`, `effects`, `lease`
 //! - the cache: `tier`, `guarded`, `owner`, `cache`, `decorate`, `copy`, `options`, `views`, `errors`, `clock`, `process`
 //! - sizes: `weigh`, `layout`
+//! - writing behind: `writing`
 //! - listeners: `events`
 //! - loaders that are protected: `resilience`; policies per key: `rulebook`; a ttl that follows the data: `adaptive`
 
@@ -53,6 +54,7 @@ mod task;
 mod tier;
 mod views;
 mod weigh;
+mod writing;
 
 use pyo3::prelude::*;
 
@@ -99,6 +101,8 @@ mod _core {
     use super::task::LoadDone;
     #[pymodule_export]
     use super::weigh::{_weigh, _weigh_visits};
+    #[pymodule_export]
+    use super::writing::{Turns, WriteQueue};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -153,6 +153,19 @@ impl Request {
         memory.take_over(&self.wish(place), ticket, seat.home, seat.clone(), now)
     }
 
+    /// Asks the source: a write that is on its way there answers in the place of the loader.
+    pub fn ask<'py>(&self, py: Python<'py>, state: &State, loader: &Loader) -> PyResult<Bound<'py, PyAny>> {
+        self.pending(py, state).unwrap_or_else(|| loader.call(py))
+    }
+
+    /// What a write on its way to the source answers, the error that there is nothing included; `None` if there is no such.
+    pub fn pending<'py>(&self, py: Python<'py>, state: &State) -> Option<PyResult<Bound<'py, PyAny>>> {
+        if !self.tier.writings.any() {
+            return None;
+        }
+        self.tier.writings.answer(py, state, &self.spot).transpose()
+    }
+
     /// What becomes of a load's result: the value or the exception to be kept, or the exception that nobody keeps.
     fn kept<'py>(
         &self,
