@@ -10,8 +10,6 @@ import pytest
 from origin import Origin, turns
 from samovar import Cache, LoadCycle
 
-pytestmark = pytest.mark.usefixtures("nothing_left_behind")
-
 
 def crossed(caches: list[Cache]) -> list[Callable[[], Any]]:
     """Loads each of which asks for the next, once all of them have begun."""

@@ -12,8 +12,6 @@ from samovar import Cache, CircuitOpen, ConfigError, KeyTypeError, LoadTimeout, 
 from samovar.resilience import Breaker, Retry
 from samovar.testing import CacheClock
 
-pytestmark = pytest.mark.usefixtures("nothing_left_behind")
-
 
 def run(main: Callable[[], Any]) -> None:
     asyncio.run(main())

@@ -10,8 +10,6 @@ from origin import Origin, turns
 from samovar import Cache, ConfigError, Policy
 from samovar.testing import CacheClock
 
-pytestmark = pytest.mark.usefixtures("nothing_left_behind")
-
 
 def run(main: Callable[[], Any]) -> None:
     asyncio.run(main())
