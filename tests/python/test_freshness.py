@@ -1,6 +1,7 @@
 """What a value is good for after its ttl: early, stale, a last resort, gone."""
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -273,6 +274,32 @@ def test_a_hot_value_is_refreshed_early_behind_and_by_one_caller(cache: Cache, c
 
     run(main)
     assert load.stats().stale_hits == 0
+
+
+@pytest.mark.parametrize(("beta", "ahead"), [(1.0, 1), (1.0, 4), (2.0, 4), (0.5, 0.5)])
+def test_of_many_values_as_many_are_refreshed_early_as_the_law_says(
+    cache: Cache, cache_clock: CacheClock, beta: float, ahead: float
+) -> None:
+    count, source = 1500, Origin()
+    load = cache.cached("1m", early=beta)(source.load)
+
+    async def main() -> None:
+        source.gate = asyncio.Event()
+        loading = asyncio.gather(*(load(n) for n in range(count)))
+        await turns()
+        cache_clock.advance("2s")  # what each load takes
+        source.gate.set()
+        await loading
+        cache_clock.advance(60 - ahead)
+        for n in range(count):
+            await load(n)
+        await turns()
+
+    run(main)
+    # XFetch: -2 s x beta x ln(u) >= ahead, u uniform in (0, 1].
+    share = math.exp(-ahead / (2 * beta))
+    error = math.sqrt(share * (1 - share) / count)
+    assert abs(load.stats().refreshes / count - share) < 5 * error  # by chance alone: once in two million runs
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------
