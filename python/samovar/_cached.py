@@ -674,6 +674,8 @@ def own_policy(function: Any, options: dict[str, Any], signature: inspect.Signat
         raise refuse(
             "early", options["early"], f"leave it out: {name_of(function)} is not async, nothing can load it behind"
         )
+    if callable(own.fallback) and is_async(own.fallback) and not is_async(function):
+        raise refuse("fallback", own.fallback, f"give one that is not async, as {name_of(function)} is not")
     return own
 
 
