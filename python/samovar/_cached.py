@@ -290,7 +290,8 @@ def cached(ttl: Any = ..., /, **options: Any) -> Any:
 
     Raises:
         ConfigError: An option cannot be, or does not exist.
-        TypeError: A generator, or no function at all.
+        TypeError: A generator, or no function at all. In a call: the result is a generator, another builtin iterator
+            or not awaited, which its first reader would use up.
     """
     from samovar._manager import default_cache
 
