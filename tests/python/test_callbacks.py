@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ class Callback:
     def __init__(self, says: object) -> None:
         self.says = says
 
-    def __call__(self, *_: object) -> object:
+    def __call__(self, *_: object, **named: object) -> object:
         if isinstance(self.says, Exception):
             raise self.says
         return self.says
@@ -162,6 +162,35 @@ def test_a_fallback_that_nobody_could_await_is_refused(cache: Cache) -> None:
     with pytest.raises(ConfigError, match=r"fallback: .*instead.* not async"):
         cache.cached("5m", fallback=instead)(Origin().load_now)
     cache.cached("5m", fallback=instead)(Origin().load)
+
+
+async def down(a: int, b: int = 2, *, c: int = 3) -> int:
+    raise OSError("down")
+
+
+FITS: list[Any] = [5, lambda *args, **named: 5, lambda a, b=0, c=0: 5, Callback(5), lambda a, b=2, *, c=3: 5]
+MISFITS: list[Any] = [lambda: 5, lambda a: 5, lambda a, b, c: 5, lambda a, b=2, c=3, *, d: 5]
+
+
+@pytest.mark.parametrize("fallback", FITS)
+def test_a_fallback_is_called_as_the_function_was(cache: Cache, fallback: Any) -> None:
+    class Shop:
+        @cache.cached("5m", fallback=lambda self, a: a)
+        async def load(self, a: int) -> int:
+            raise OSError("down")
+
+    load = cache.cached("5m", fallback=fallback)(down)
+    assert asyncio.run(gathered(load(1), load(1, 2, c=4), Shop().load(5))) == [5, 5, 5]
+
+
+@pytest.mark.parametrize("fallback", MISFITS)
+def test_a_fallback_that_could_not_be_called_is_refused_before_it_is_needed(cache: Cache, fallback: Any) -> None:
+    with pytest.raises(ConfigError, match=r"called as down was, .*\(a: int, b: int = 2, \*, c: int = 3\)"):
+        cache.cached("5m", fallback=fallback)(down)
+
+
+async def gathered(*answers: Awaitable[Any]) -> list[Any]:
+    return await asyncio.gather(*answers)
 
 
 @both
