@@ -207,7 +207,9 @@ fn report<'py>(
 ) {
     let behind = request.tier.memory.lock().flights.is_unattended(lease);
     let result = result.as_ref().map_err(Clone::clone);
+    let is_answer = |error: &Bound<'py, PyAny>| state.not_found(py).and_then(|class| error.is_instance(class));
     let failed = result.clone().err().filter(|error| !lease::is_cancellation(py, state, error));
+    let failed = failed.filter(|error| !is_answer(error).unwrap_or(false));
     // An error of the user's callables has been laid into the starter's seat.
     let Finished { error, .. } = request.finish(py, state, Ended { lease, result, starter });
     let failed = failed.or_else(|| error.map(|error| error.into_value(py).into_bound(py).into_any()));
