@@ -359,6 +359,9 @@ def build(
     policy = own.over(below)
     refresh = check_refresh(function, options.get("refresh"), in_key, signature)
     injected = [name for name in signature.parameters if name not in in_key and name != "self"]
+    if own.early and injected and refresh is None and not options.get("self_contained", False):
+        cure = f"its load uses its caller's {injected[0]}, so nothing runs behind; add refresh= or self_contained=True"
+        raise refuse("early", options["early"], cure)
     load: Callable[[Any], Any] = as_loader or (lambda function: function)
     tell = cache._tell_breaker  # pyright: ignore[reportPrivateUsage]
     decoration = _core._decorate(

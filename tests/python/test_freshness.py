@@ -304,6 +304,11 @@ def test_of_many_values_as_many_are_refreshed_early_as_the_law_says(
 
 # --- bad input --------------------------------------------------------------------------------------------------------
 
+
+async def with_a_session(n: int, session: object) -> int:
+    return n
+
+
 BAD: dict[str, tuple[Callable[[Cache], Any], str]] = {
     "soft above hard": (
         lambda cache: cache.cached(timeout=1, soft_timeout=2, stale_if_error=9)(Origin().load),
@@ -319,6 +324,10 @@ BAD: dict[str, tuple[Callable[[Cache], Any], str]] = {
     ),
     "early without ttl": (lambda cache: cache.cached(early=True)(Origin().load), r"early: 1.0; add a ttl="),
     "early on sync": (lambda cache: cache.cached("1m", early=True)(lambda: 1), r"early: True; leave it out"),
+    "early with a session": (
+        lambda cache: cache.cached("1m", early=True, ignore=["session"])(with_a_session),
+        r"early: True; its load uses its caller's session, .* add refresh= or self_contained=True",
+    ),
     "timeout zero": (lambda cache: cache.cached("1m", timeout=0)(Origin().load), r"timeout: 0; give"),
     "drop what": (lambda cache: cache.cached("1m", on_refresh_error="x")(Origin().load), r"give 'keep' or 'drop'"),
     "errors": (
