@@ -10,7 +10,7 @@ use super::effects;
 use super::errors;
 use super::lease::{self, Wait};
 use super::process::is_the_end;
-use super::request::{Ended, Lookup, Request};
+use super::request::{Ended, Finished, Lookup, Request};
 use super::seat::{Outcome, Seat, Waiter, Wake};
 use super::state::State;
 use super::task::supersede_if_stranded;
@@ -108,8 +108,8 @@ pub fn conclude(
         Ok(value) => Ok(value.bind(py)),
         Err(error) => Err(error.value(py).clone().into_any()),
     };
-    let old = request.finish(py, state, Ended { lease, result, starter: None })?;
-    match (called, old) {
+    let Finished { old, error } = request.finish(py, state, Ended { lease, result, starter: None });
+    match (error.map_or(called, Err), old) {
         (Ok(value), _) => {
             // Where readers are promised copies, whoever started the load is a reader too.
             let kind = if request.recipe.copy == Mode::Deep { copy::DEEP } else { copy::SHARE };

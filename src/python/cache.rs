@@ -15,6 +15,7 @@ use super::pending;
 use super::recipe::{Kept, Loader, Recipe};
 use super::request::Request;
 use super::rulebook::{self, Rulebook};
+use super::single_use;
 use super::spot::{Current, Spot};
 use super::state::State;
 use super::tier::{Object, Space, Tier};
@@ -93,6 +94,7 @@ impl CacheCore {
     }
 
     fn kept(&self, value: &Bound<'_, PyAny>, ttl: Option<Duration>) -> PyResult<Kept> {
+        single_use::refuse(self.tier.state, value, || "the value".to_owned())?;
         let (stored, kind) = copy::isolate(value, self.tier.keeps().1)?;
         let stores = ttl != Some(Duration::ZERO) && !self.space.is_disabled();
         let weight = if stores { self.tier.weigh(&stored)? } else { 1 };

@@ -3,7 +3,7 @@
 //! - the hit path: `args`, `signature`, `given`, `function`, `method`, `reply`, `pending`, `raw`, `anchor`, `state`
 //! - keys: `keys`, `encode`, `spot`, `asking`, `instances`, `knots`
 //! - loading: `recipe`, `request`, `asyncio`, `task`, `alarm`, `blocking`, `many`, `seat`, `effects`, `lease`
-//! - the cache: `tier`, `guarded`, `owner`, `cache`, `decorate`, `copy`, `options`, `views`, `errors`, `clock`, `process`
+//! - the cache: `tier`, `guarded`, `owner`, `cache`, `decorate`, `copy`, `single_use`, `options`, `views`, `errors`, `clock`, `process`
 //! - sizes: `weigh`, `layout`
 //! - writing behind: `writing`
 //! - listeners: `events`
@@ -48,6 +48,7 @@ mod resilience;
 mod rulebook;
 mod seat;
 mod signature;
+mod single_use;
 mod spot;
 mod state;
 mod task;
