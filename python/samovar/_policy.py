@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Literal, TypedDict
 
     from samovar._core import Adaptive
+    from samovar._protect import Tell
     from samovar.resilience import Breaker, Concurrency, Rate, Retry
 
     Span = float | timedelta | str | None
@@ -178,17 +179,28 @@ class Policy:
         compared = [*guards, "timeout"] if guards else []
         return all(getattr(self, name) == getattr(other, name) for name in compared)
 
-    def protects(self, loader: Callable[..., Any], *, awaits: bool = False) -> Callable[..., Any]:
+    def protects(self, loader: Callable[..., Any], tell: Tell, *, awaits: bool = False) -> Callable[..., Any]:
         """The loader as it is called under this policy: with retries and within limits, if there are any.
 
-        Where a loader is awaited, one that is not async may still return an awaitable.
+        Where a loader is awaited, one that is not async may still return an awaitable. `tell` hears of its breaker.
         """
-        guards = {name: self._given[name] for name in GUARDS if self._given.get(name) is not None}
-        if not guards:
+        retry, breaker, rate, concurrency = (self._given.get(name) for name in GUARDS)
+        if retry is breaker is rate is concurrency is None:
             return loader
-        from samovar.resilience import protect
+        from samovar.resilience import protect_and_tell
 
-        return protect(awaited(loader) if awaits else loader, **guards, timeout=self.timeout)
+        loader = awaited(loader) if awaits else loader
+        return protect_and_tell(loader, (retry, breaker, rate, concurrency), self.timeout, tell)
+
+    def with_own_guards(self) -> Policy:
+        """The same policy, but what it protects from now on shares its retries and limits: one of each, made here."""
+        if all(self._given.get(name) is None for name in GUARDS):
+            return self
+        from samovar.resilience import guards_of
+
+        same = Policy()
+        same._given = {**self._given, **guards_of(self._given)}
+        return same
 
     @property
     def _fallback(self) -> tuple[Any, ...]:

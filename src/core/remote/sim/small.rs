@@ -156,3 +156,31 @@ fn a_broken_rule_ends_stale_in_some_histories_of_a_small_case() {
         assert!(broken > 0, "nobody misses {rules:?} in {name}");
     }
 }
+
+/// The same with more of everything: minutes without optimisation.
+#[test]
+#[ignore = "for the figures: cargo test --profile fast --lib -- --ignored --nocapture larger"]
+fn either_guard_alone_ends_stale_in_larger_cases_and_both_never() {
+    let cases: &[&'static [&'static [Act]]] = &[
+        &[&[ASK], &[ASK_THERE], &[INVALIDATE], &[EVICT]],
+        &[&[ASK, ASK_THERE], &[INVALIDATE, HALF_A_MINUTE]],
+        &[&[ASK, ASK_THERE], &[INVALIDATE], &[Act::Flush]],
+        &[&[ASK], &[ASK_THERE], &[SET], &[FORGET]],
+    ];
+    let guards = [Rule::FillsAreConditional, EPOCH];
+    for without in [&[][..], &guards[..1], &guards[1..], &guards[..]] {
+        let mut sum = Histories::default();
+        for players in cases {
+            let found = while_broken(without, || explore(Game::new(Case { players, ..CASE }.into())));
+            println!("{:.2} % of {}", 100.0 * found.broken as f64 / found.all as f64, found.all);
+            (sum.all, sum.broken, sum.states) =
+                (sum.all + found.all, sum.broken + found.broken, sum.states + found.states);
+        }
+        let Histories { all, broken, states, .. } = sum;
+        println!(
+            "without {without:?}: {:.2} % of {all} histories, {states} states",
+            100.0 * broken as f64 / all as f64
+        );
+        assert_eq!(broken > 0, !without.is_empty());
+    }
+}
