@@ -28,9 +28,9 @@ pub const RENEW_EVERY: Duration = Duration::from_secs(3);
 pub struct Version(pub u64);
 
 impl Version {
-    /// True if what has this version takes the place of what is in memory, under a version if the store gave it one.
+    /// True if what has this version takes the place of what is in memory, which has one too if the store gave it one.
     pub fn replaces(self, there: Option<Version>) -> bool {
-        there.is_none_or(|there| there <= self)
+        there.is_none_or(|there| there < self)
     }
 }
 

@@ -13,7 +13,7 @@ use world::{Act, KEYS, Verdict, World};
 /// Steps of one history; what is done at its end comes on top.
 const STEPS: usize = 150;
 /// Histories by default.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 6_000;
 
 /// One step: somebody acts, or something happens by itself, which the dice choose.
 #[derive(Clone, Copy, Debug)]
@@ -132,17 +132,17 @@ fn no_history_ends_stale() {
     println!("{} histories, {steps} steps", seeds(SEEDS).count());
 }
 
-/// What is found out where it does not hold: the two guards one at a time and both, and each of the other rules.
+/// What is found out where it does not hold: each of the rules for stores, the memory's own guard, and both guards at once.
 const MISSED: [&[Rule]; 9] = [
-    &[Rule::DetachedStoresNothing],
     &[Rule::FillsAreConditional],
-    &[Rule::DetachedStoresNothing, Rule::FillsAreConditional],
     &[Rule::AbsenceIsNoClaim],
     &[Rule::TokensDiffer],
     &[Rule::WinnersAreTaken],
     &[Rule::StoreFirst],
     &[Rule::UnknownInvalidates],
     &[Rule::OvertakenIsDropped],
+    &[Rule::DetachedStoresNothing],
+    &[Rule::FillsAreConditional, Rule::DetachedStoresNothing],
 ];
 
 #[test]

@@ -199,10 +199,8 @@ impl Node {
     /// Something of this version took the place of what was under the key.
     fn drop_older(&mut self, key: u8, version: Option<Version>) {
         self.detach(key);
-        let stays = version.is_some_and(|version| {
-            self.entry(key).is_some_and(|(_, kept)| kept.version.is_some_and(|kept| kept >= version))
-        });
-        if !stays {
+        let there = self.entry(key).and_then(|(_, kept)| kept.version);
+        if version.is_none_or(|version| version.replaces(there)) {
             self.forget(key);
         }
     }
