@@ -124,6 +124,8 @@ pub enum Rule {
     UnknownInvalidates,
     /// A value that something newer has followed does not come into memory late.
     OvertakenIsDropped,
+    /// Where one load is to be enough for all processes, the others wait for it.
+    ClaimsAreAwaited,
 }
 
 /// True where a test breaks this rule.

@@ -6,7 +6,7 @@
 //! One machine a lease. It says what is next; the driver does that, and says what came of it. What ends it decides what goes into
 //! memory, where the lease's flight must still be attached, and what the callers get, who are always answered.
 
-use super::{CLAIM_LIFE, Filled, Found, Frame, RENEW_EVERY, Token, Version};
+use super::{CLAIM_LIFE, Filled, Found, Frame, RENEW_EVERY, Sharing, Token, Version};
 use crate::core::broken::{Rule, broken};
 use crate::core::clock::{Millis, later};
 
@@ -22,6 +22,8 @@ pub enum Next<V> {
     },
     /// Ask the store for a fresh frame, and leave it at that.
     Read,
+    /// Wait until this claim of another process may be gone.
+    Await(Token),
     /// Call the loader, whether or not the store could be asked.
     Load,
     /// Offer the value to the store, that takes it if its claim is the one it was loaded under.
@@ -31,6 +33,8 @@ pub enum Next<V> {
         /// The value; `None` says that there is none.
         value: Option<V>,
     },
+    /// The load has failed: take its claim away, since others wait for it.
+    Release(Token),
     /// It is over.
     End(End<V>),
 }
@@ -61,12 +65,16 @@ pub enum Input<V> {
     Claimed(Found<V>),
     /// The store has answered a read.
     Read(Option<Frame<V>>),
+    /// What was awaited may have come.
+    Awaited,
     /// The load has brought this; `None` says that there is no value.
     Loaded(Option<V>),
     /// The load has failed.
     Failed,
     /// The store has answered a write.
     Filled(Filled<V>),
+    /// The store has taken the claim away.
+    Released,
     /// The store was not asked, or never answered in time: it is not known what it did.
     Unknown,
 }
@@ -84,12 +92,18 @@ enum Claim {
     None,
     /// It was held, and is gone.
     Gone,
+    /// It was held for a load that has failed, and is being taken away.
+    Released,
 }
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Fill<V> {
     claim: Claim,
+    /// What the store was asked with, and is asked again.
+    token: Token,
+    newer_than: Option<Version>,
+    sharing: Sharing,
     /// When the claim is renewed.
     renew_at: Millis,
     old: Option<Frame<V>>,
@@ -99,14 +113,16 @@ pub struct Fill<V> {
 
 impl<V: Clone> Fill<V> {
     /// A lease was taken, by a caller who knows what is in memory. `token` is new.
-    pub fn begin(token: Token, newer_than: Option<Version>) -> (Self, Next<V>) {
-        let fill = Fill { claim: Claim::Wanted, renew_at: Millis::MAX, old: None, offered: None };
+    pub fn begin(token: Token, newer_than: Option<Version>, sharing: Sharing) -> (Self, Next<V>) {
+        let (claim, renew_at) = (Claim::Wanted, Millis::MAX);
+        let fill = Fill { claim, token, newer_than, sharing, renew_at, old: None, offered: None };
         (fill, Next::Claim { token, newer_than })
     }
 
     /// The same, where nothing is to be loaded.
     pub fn read() -> (Self, Next<V>) {
-        (Fill { claim: Claim::Needless, renew_at: Millis::MAX, old: None, offered: None }, Next::Read)
+        let (fill, _) = Fill::begin(Token(0), None, Sharing::Process);
+        (Fill { claim: Claim::Needless, ..fill }, Next::Read)
     }
 
     /// What came of the last thing that was to be done, and what is next. What makes no sense any more changes nothing.
@@ -117,9 +133,18 @@ impl<V: Clone> Fill<V> {
                 self.claim = Claim::None;
                 Some(Next::Load)
             }
+            (Claim::Wanted, None, Input::Awaited) => {
+                Some(Next::Claim { token: self.token, newer_than: self.newer_than })
+            }
             (Claim::Needless, _, Input::Read(frame)) => Some(Next::End(frame.map_or(End::Absent, End::Found))),
             (Claim::Needless, _, Input::Unknown) => Some(Next::End(End::Absent)),
             (Claim::Wanted | Claim::Needless, ..) => None,
+            (Claim::Released, _, Input::Released | Input::Unknown) => Some(Next::End(self.failed(now))),
+            (Claim::Released, ..) => None,
+            (Claim::Held(token), None, Input::Failed) if self.sharing == Sharing::Cluster => {
+                (self.claim, self.renew_at) = (Claim::Released, Millis::MAX);
+                Some(Next::Release(token))
+            }
             (_, None, Input::Loaded(value)) => Some(self.loaded(value)),
             (_, None, Input::Failed) => Some(Next::End(self.failed(now))),
             (_, Some(value), Input::Filled(filled)) => Some(Next::End(end_of(filled, value))),
@@ -135,6 +160,7 @@ impl<V: Clone> Fill<V> {
     fn claimed(&mut self, found: Found<V>, now: Millis) -> Next<V> {
         match found {
             Found::Fresh(frame) => Next::End(End::Found(frame)),
+            Found::Claimed(token, _) if self.awaits(token) => Next::Await(token),
             Found::Claimed(token, old) => {
                 (self.claim, self.old) = (Claim::Held(token), old);
                 self.renew_at = later(now, RENEW_EVERY);
@@ -143,12 +169,16 @@ impl<V: Clone> Fill<V> {
         }
     }
 
+    fn awaits(&self, token: Token) -> bool {
+        self.sharing == Sharing::Cluster && token != self.token && !broken(Rule::ClaimsAreAwaited)
+    }
+
     fn loaded(&mut self, value: Option<V>) -> Next<V> {
         let claim = match self.claim {
             Claim::Held(token) => Some(token).filter(|_| !broken(Rule::FillsAreConditional)),
             // Nobody is told what the store does not know of: it is for this process, until the store is back.
             Claim::None | Claim::Wanted | Claim::Needless => return Next::End(End::Loaded(value, None)),
-            Claim::Gone => return Next::End(End::Forgone(value)),
+            Claim::Gone | Claim::Released => return Next::End(End::Forgone(value)),
         };
         self.offered = Some(value.clone());
         Next::Write { claim, value }
@@ -205,7 +235,7 @@ mod tests {
 
     /// A fill whose load runs, under a claim unless the store could not be reached.
     fn loading(claimed: Option<Found<u32>>) -> Fill<u32> {
-        let (mut fill, next) = Fill::begin(TOKEN, None);
+        let (mut fill, next) = Fill::begin(TOKEN, None, Sharing::Process);
         assert_eq!(next, Next::Claim { token: TOKEN, newer_than: None });
         assert_eq!(fill.step(claimed.map_or(Input::Unknown, Input::Claimed), 0), Some(Next::Load));
         fill
@@ -213,7 +243,7 @@ mod tests {
 
     #[test]
     fn what_the_store_has_is_not_loaded() {
-        let (mut fill, _) = Fill::begin(TOKEN, None);
+        let (mut fill, _) = Fill::begin(TOKEN, None, Sharing::Process);
         let next = fill.step(Input::Claimed(Found::Fresh(frame(1))), 0);
         assert_eq!(next, Some(Next::End(End::Found(frame(1)))));
     }
@@ -274,6 +304,17 @@ mod tests {
         fill.claim_is_gone(TOKEN);
         assert_eq!(fill.renew(Millis::MAX), None);
         assert_eq!(fill.step(Input::Loaded(Some(1)), 0), Some(Next::End(End::Forgone(Some(1)))));
+    }
+
+    #[test]
+    fn where_one_load_is_to_be_enough_another_claim_is_waited_for_and_a_failed_load_takes_its_own_away() {
+        let (mut fill, claim) = Fill::begin(TOKEN, None, Sharing::Cluster);
+        let other = Token(8);
+        assert_eq!(fill.step(Input::Claimed(Found::Claimed(other, None)), 0), Some(Next::Await(other)));
+        assert_eq!(fill.step(Input::Awaited, 1), Some(claim));
+        assert_eq!(fill.step(Input::Claimed(Found::Claimed(TOKEN, Some(frame(1)))), 2), Some(Next::Load));
+        assert_eq!(fill.step(Input::Failed, 3), Some(Next::Release(TOKEN)));
+        assert_eq!(fill.step(Input::Released, 4), Some(Next::End(End::Old(frame(1)))));
     }
 
     #[test]

@@ -45,6 +45,16 @@ impl Token {
     }
 }
 
+/// Who loads where somebody loads already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Sharing {
+    /// Every process once: another's claim is adopted.
+    #[default]
+    Process,
+    /// Nobody else: another's claim is waited for.
+    Cluster,
+}
+
 /// What a store keeps of a value, or of its absence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Frame<V> {

@@ -5,6 +5,7 @@ mod small;
 mod store;
 mod world;
 
+use super::Sharing;
 use crate::core::broken::{Rule, while_broken};
 use crate::core::clock::Millis;
 use crate::core::history::{Dice, seeds, shrunk};
@@ -22,8 +23,11 @@ enum Step {
     Event { dice: Dice, fails: bool, lossy: bool },
 }
 
+/// How many processes there are, and whether one load is to be enough for all.
+type Setup = (usize, Sharing);
+
 /// A random history: how many processes, and what happens. Each has much of something, and lacks something else.
-fn drawn(seed: u64) -> (usize, Vec<Step>) {
+fn drawn(seed: u64) -> (Setup, Vec<Step>) {
     let mut dice = Dice(seed);
     let (nodes, keys) = (dice.one_of(&[1, 2, 2, 3]), dice.one_of(&[1, KEYS]));
     let usually = [(24, Kind::Ask), (56, Kind::Event), (4, Kind::Set), (7, Kind::Invalidate), (3, Kind::Evict)];
@@ -37,7 +41,8 @@ fn drawn(seed: u64) -> (usize, Vec<Step>) {
         })
         .collect();
     let faulty = dice.once_in(2);
-    (nodes, (0..STEPS).map(|_| step(&mut dice, &kinds, (nodes, keys), faulty)).collect())
+    let sharing = dice.one_of(&[Sharing::Process, Sharing::Process, Sharing::Cluster]);
+    ((nodes, sharing), (0..STEPS).map(|_| step(&mut dice, &kinds, (nodes, keys), faulty)).collect())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,8 +81,8 @@ fn step(dice: &mut Dice, kinds: &[Kind], (nodes, keys): (usize, usize), faulty: 
 }
 
 /// Plays a history, and then lets everything come to its end.
-fn play(nodes: usize, steps: &[Step]) -> Result<usize, String> {
-    let mut world = World::new(nodes);
+fn play((nodes, sharing): Setup, steps: &[Step]) -> Result<usize, String> {
+    let mut world = World::new(nodes, sharing);
     let mut played = 0;
     for &step in steps {
         played += 1;
@@ -89,9 +94,11 @@ fn play(nodes: usize, steps: &[Step]) -> Result<usize, String> {
     }
     world.gone = false;
     let mut dice = Dice(0);
-    while event(&mut world, dice.another(), false, false) {
+    while event(&mut world, dice.another(), false, false) || world.is_waited_for() {
         played += 1;
         world.check()?;
+        // Claims of which their process never heard end by themselves.
+        world.now += if world.events(false, false).is_empty() { 11_000 } else { 0 };
         if played > 100 * STEPS {
             return Err("it never comes to an end".into());
         }
@@ -109,25 +116,25 @@ fn event(world: &mut World, mut dice: Dice, fails: bool, lossy: bool) -> bool {
 }
 
 fn verdict(seed: u64) -> Verdict {
-    let (nodes, steps) = drawn(seed);
-    play(nodes, &steps).map(drop)
+    let (setup, steps) = drawn(seed);
+    play(setup, &steps).map(drop)
 }
 
 /// What goes wrong with a seed, in the shortest history found that still goes wrong.
 fn explain(seed: u64) -> String {
-    let (nodes, steps) = drawn(seed);
-    let steps = shrunk(steps, |steps| play(nodes, steps).is_err());
-    let last = play(nodes, &steps).expect_err("it failed when it was longer");
+    let (setup, steps) = drawn(seed);
+    let steps = shrunk(steps, |steps| play(setup, steps).is_err());
+    let last = play(setup, &steps).expect_err("it failed when it was longer");
     let lines: Vec<String> = steps.iter().map(|step| format!("    {step:?},")).collect();
-    format!("seed {seed}: {last}\n{nodes} nodes, steps\n{}", lines.join("\n"))
+    format!("seed {seed}: {last}\n{setup:?}, steps\n{}", lines.join("\n"))
 }
 
 #[test]
 fn no_history_ends_stale() {
     let mut steps = 0;
     for seed in seeds(SEEDS) {
-        let (nodes, history) = drawn(seed);
-        steps += play(nodes, &history).unwrap_or_else(|_| panic!("{}", explain(seed)));
+        let (setup, history) = drawn(seed);
+        steps += play(setup, &history).unwrap_or_else(|_| panic!("{}", explain(seed)));
     }
     println!("{} histories, {steps} steps", seeds(SEEDS).count());
 }

@@ -3,6 +3,7 @@
 use super::world::{Act, Event, World};
 use crate::core::broken::{Rule, while_broken};
 use crate::core::explore::{self, Histories, Sum, explore};
+use crate::core::remote::Sharing;
 use std::fmt::Write as _;
 use std::rc::Rc;
 
@@ -15,6 +16,9 @@ struct Case {
     losses: usize,
     /// How many loads may fail.
     failures: usize,
+    sharing: Sharing,
+    /// How many loads are enough, in any order; 0 = that does not matter.
+    loads: usize,
 }
 
 /// Something that can happen next.
@@ -38,7 +42,7 @@ struct Game {
 
 impl Game {
     fn new(case: Rc<Case>) -> Self {
-        let world = World::new(case.nodes);
+        let world = World::new(case.nodes, case.sharing);
         Game { done: vec![0; case.players.len()], case, world, lost: 0, failed: 0 }
     }
 
@@ -71,6 +75,10 @@ impl explore::World for Game {
 
     fn take(&mut self, choice: Choice) -> Result<(), String> {
         self.happen(choice)?;
+        let (loads, enough) = (self.world.loads, self.case.loads);
+        (loads <= enough || enough == 0)
+            .then_some(())
+            .ok_or_else(|| format!("{loads} loads, where {enough} are enough"))?;
         self.world.check()
     }
 
@@ -87,6 +95,7 @@ impl explore::World for Game {
     fn state(&self) -> u64 {
         Sum::of(|out| {
             write!(out, "{:?} {} {}", self.done, self.lost, self.failed)?;
+            write!(out, "{}", self.world.loads.min(self.case.loads))?;
             self.world.sum(out)
         })
     }
@@ -95,6 +104,7 @@ impl explore::World for Game {
 const ASK: Act = Act::Ask { node: 0, key: 0, anew: false };
 const ANEW: Act = Act::Ask { node: 0, key: 0, anew: true };
 const ASK_THERE: Act = Act::Ask { node: 1, key: 0, anew: false };
+const ASK_ELSEWHERE: Act = Act::Ask { node: 2, key: 0, anew: false };
 const GET: Act = Act::Get { node: 0, key: 0 };
 const INVALIDATE: Act = Act::Invalidate { node: 0, key: 0 };
 const SET: Act = Act::Set { node: 0, key: 0 };
@@ -103,10 +113,11 @@ const EVICT: Act = Act::Evict { key: 0 };
 const FORGET: Act = Act::Forget { node: 0, key: 0 };
 const HALF_A_MINUTE: Act = Act::Wait(30_000);
 
-const CASE: Case = Case { nodes: 2, players: &[], losses: 0, failures: 0 };
+const CASE: Case = Case { nodes: 2, players: &[], losses: 0, failures: 0, sharing: Sharing::Process, loads: 0 };
 
 fn cases() -> Vec<(&'static str, Case)> {
     let alone = Case { nodes: 1, ..CASE };
+    let once = Case { sharing: Sharing::Cluster, loads: 1, ..CASE };
     let lossy = Case { losses: 1, ..CASE };
     vec![
         ("readers and a writer", Case { players: &[&[ASK], &[ASK_THERE], &[INVALIDATE]], ..CASE }),
@@ -114,6 +125,8 @@ fn cases() -> Vec<(&'static str, Case)> {
         ("expiry", Case { players: &[&[ASK, ASK], &[INVALIDATE, HALF_A_MINUTE]], ..alone }),
         ("flush", Case { players: &[&[ASK_THERE], &[INVALIDATE, GET], &[Act::Flush]], ..CASE }),
         ("a refresh by force", Case { players: &[&[ASK, ANEW], &[INVALIDATE]], ..alone }),
+        ("one load for all", Case { nodes: 3, players: &[&[ASK], &[ASK_THERE], &[ASK_ELSEWHERE]], ..once }),
+        ("a load that fails for all", Case { players: &[&[ASK], &[ASK_THERE, FORGET]], failures: 1, loads: 2, ..once }),
         ("lost requests", Case { players: &[&[ASK_THERE], &[INVALIDATE]], failures: 1, ..lossy }),
         ("writers", Case { players: &[&[SET], &[SET_THERE]], ..CASE }),
         ("a lost write", Case { players: &[&[ASK_THERE, ASK_THERE], &[SET]], ..lossy }),
@@ -145,6 +158,7 @@ const MISSED: &[(&[Rule], &str)] = &[
     (&[Rule::StoreFirst], "eviction"),
     (&[Rule::UnknownInvalidates], "a lost write"),
     (&[Rule::OvertakenIsDropped], "writers"),
+    (&[Rule::ClaimsAreAwaited], "one load for all"),
 ];
 
 #[test]

@@ -71,6 +71,18 @@ impl Store {
         claim.map(|(_, until)| *until = later(now, CLAIM_LIFE)).is_some()
     }
 
+    /// Takes the claim away, if it is there.
+    pub fn release(&mut self, key: u8, token: Token, now: Millis) {
+        let cell = self.cell(key, now);
+        cell.claim = cell.claim.filter(|(live, _)| *live != token);
+    }
+
+    /// True while this claim is alive.
+    pub fn is_claimed(&self, key: u8, token: Token, now: Millis) -> bool {
+        let claim = self.cells.get(&key).and_then(|cell| cell.claim);
+        claim.is_some_and(|(live, until)| live == token && now < until)
+    }
+
     /// Writes what was loaded under a claim if the claim is still there; or, while a test breaks the rule, in any case.
     pub fn fill(&mut self, key: u8, claim: Option<Token>, value: Option<u32>, now: Millis) -> Filled<u32> {
         let known = self.cells.contains_key(&key);

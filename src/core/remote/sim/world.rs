@@ -3,7 +3,7 @@
 
 use super::super::fill::{self, End, Fill, Next};
 use super::super::write::{self, Effect, Outcome, What, Write};
-use super::super::{Filled, Found, Frame, Token, Version};
+use super::super::{Filled, Found, Frame, Sharing, Token, Version};
 use super::store::{Store, TTL};
 use crate::core::clock::Millis;
 use crate::core::flight::{self, Ended, Home, Keep, Lease, Life, Lookup, Place, Refresh, Wish};
@@ -58,6 +58,8 @@ pub enum Event {
     Lose(usize, u64, Loss),
     /// A claim is renewed.
     Renew(usize, u64),
+    /// The claim of another process is gone.
+    Look(usize, u64),
     /// A load ends; `false`: it fails.
     Load(usize, u64, bool),
     /// The next effect of a write.
@@ -81,6 +83,7 @@ enum Request {
     Claim(Token, Option<Version>),
     Fill(Option<Token>, Option<u32>),
     Renew(Token),
+    Release(Token),
     Write(What<u32>),
 }
 
@@ -90,6 +93,7 @@ enum Reply {
     Claim(Found<u32>),
     Fill(Filled<u32>),
     Renew(Token, bool),
+    Released,
     Write(Version),
 }
 
@@ -114,6 +118,8 @@ struct Run {
     wire: Wire,
     /// What its load, which runs, has read from the source.
     loading: Option<u32>,
+    /// The claim it waits for.
+    awaits: Option<Token>,
 }
 
 /// A message on the bus, and how new what it tells of is.
@@ -150,6 +156,9 @@ struct Caller {
 #[derive(Debug)]
 pub struct World {
     pub now: Millis,
+    sharing: Sharing,
+    /// How many loads have begun.
+    pub loads: usize,
     pub store: Store,
     pub gone: bool,
     nodes: Vec<Node>,
@@ -232,9 +241,11 @@ impl Node {
 }
 
 impl World {
-    pub fn new(nodes: usize) -> Self {
+    pub fn new(nodes: usize, sharing: Sharing) -> Self {
         World {
             now: 1_000_000,
+            sharing,
+            loads: 0,
             store: Store::default(),
             gone: false,
             nodes: (0..nodes).map(|_| Node::new()).collect(),
@@ -299,7 +310,7 @@ impl World {
             Lookup::Lead(lease) => {
                 node.memory.wait_for_own(&POLICY, lease, HOME, now, caller);
                 let known = entry.filter(|_| anew).and_then(|(_, kept)| kept.version);
-                let fill = if loads { Fill::begin(self.token(), known) } else { Fill::read() };
+                let fill = if loads { Fill::begin(self.token(), known, self.sharing) } else { Fill::read() };
                 self.begin_fill(at, key, lease, fill);
             }
             Lookup::Nowhere => return Err("there is a place to load on".into()),
@@ -320,7 +331,7 @@ impl World {
     fn begin_fill(&mut self, node: usize, key: u8, lease: Lease, (fill, next): (Fill<u32>, Next<u32>)) {
         self.serial += 1;
         let (id, wire) = (self.serial, Wire::Quiet);
-        self.nodes[node].runs.push(Run { id, key, work: Work::Fill(lease, fill), wire, loading: None });
+        self.nodes[node].runs.push(Run { id, key, work: Work::Fill(lease, fill), wire, loading: None, awaits: None });
         self.next(node, id, next);
     }
 
@@ -329,7 +340,7 @@ impl World {
         let (write, todo) = Write::begin(what);
         let work = Work::Write { write, todo: todo.into(), rank };
         let (id, wire) = (self.serial, Wire::Quiet);
-        self.nodes[node].runs.push(Run { id, key, work, wire, loading: None });
+        self.nodes[node].runs.push(Run { id, key, work, wire, loading: None, awaits: None });
         self.go(node, id);
     }
 
@@ -359,7 +370,10 @@ impl World {
             Next::Claim { token, newer_than } => self.send(node, id, Request::Claim(token, newer_than)),
             Next::Read => self.send(node, id, Request::Read),
             Next::Write { claim, value } => self.send(node, id, Request::Fill(claim, value)),
+            Next::Release(token) => self.send(node, id, Request::Release(token)),
+            Next::Await(token) => self.nodes[node].run(id).into_iter().for_each(|run| run.awaits = Some(token)),
             Next::Load => {
+                self.loads += 1;
                 let Some(run) = self.nodes[node].run(id) else { return };
                 run.loading = self.truth[usize::from(run.key)].last().copied();
             }
@@ -465,6 +479,14 @@ impl World {
                 let token = fill.renew(now);
                 token.into_iter().for_each(|token| self.send(node, id, Request::Renew(token)));
             }
+            Event::Look(node, id) => {
+                let now = self.now;
+                let Some(run) = self.nodes[node].run(id) else { return };
+                run.awaits = None;
+                let Work::Fill(_, fill) = &mut run.work else { return };
+                let next = fill.step(fill::Input::Awaited, now);
+                next.into_iter().for_each(|next| self.next(node, id, next));
+            }
             Event::Go(node, id) => self.go(node, id),
             Event::Hear(node, from) => self.hear(node, from),
             Event::Recover(node) => {
@@ -485,6 +507,10 @@ impl World {
             Request::Claim(token, newer_than) => Reply::Claim(self.store.claim(key, token, newer_than, now)),
             Request::Fill(claim, value) => Reply::Fill(self.store.fill(key, claim, value, now)),
             Request::Renew(token) => Reply::Renew(token, self.store.renew(key, token, now)),
+            Request::Release(token) => {
+                self.store.release(key, token, now);
+                Reply::Released
+            }
             Request::Write(what) => {
                 if let (What::Value(value), Work::Write { rank, .. }) = (what, &mut run.work) {
                     let truth = &mut self.truth[usize::from(key)];
@@ -505,6 +531,7 @@ impl World {
             (Work::Fill(_, fill), Reply::Read(frame)) => fill.step(fill::Input::Read(frame), now),
             (Work::Fill(_, fill), Reply::Claim(found)) => fill.step(fill::Input::Claimed(found), now),
             (Work::Fill(_, fill), Reply::Fill(filled)) => fill.step(fill::Input::Filled(filled), now),
+            (Work::Fill(_, fill), Reply::Released) => fill.step(fill::Input::Released, now),
             (Work::Fill(_, fill), Reply::Renew(token, there)) => {
                 if !there {
                     fill.claim_is_gone(token);
@@ -577,6 +604,9 @@ impl World {
                     events.push(Event::Load(at, id, true));
                     events.extend(fails.then_some(Event::Load(at, id, false)));
                 }
+                if run.awaits.is_some_and(|token| !self.store.is_claimed(run.key, token, self.now)) {
+                    events.push(Event::Look(at, id));
+                }
                 match &run.work {
                     Work::Fill(_, fill) if run.loading.is_some() && fill.renew_at() <= self.now => {
                         events.push(Event::Renew(at, id));
@@ -589,6 +619,11 @@ impl World {
         if losses && let Wire::Asked(_) = run.wire {
             events.extend([Loss::Request, Loss::Reply].map(|loss| Event::Lose(at, id, loss)));
         }
+    }
+
+    /// True while somebody has not been answered.
+    pub fn is_waited_for(&self) -> bool {
+        self.callers.iter().any(|caller| !caller.done)
     }
 
     /// After each step.
