@@ -233,9 +233,13 @@ impl Function {
             let (all, names) = given.owned(py);
             (all.into_iter().map(Bound::unbind).collect(), names.map(Bound::unbind))
         };
-        let refresher = plan.refresher.as_ref().map(|refresher| self.refresh(py, refresher, &values)).transpose()?;
+        let (callable, refresher) = match &recipe.loaders {
+            Some((loader, refresher)) => (loader, refresher),
+            None => (&plan.loader, &plan.refresher),
+        };
+        let refresher = refresher.as_ref().map(|refresher| self.refresh(py, refresher, &values)).transpose()?;
         let bound = if recipe.ttl.is_some() { self.told(py, &values, false)? } else { Default::default() };
-        let loader = Loader { callable: plan.loader.clone_ref(py), args, names, bound };
+        let loader = Loader { callable: callable.clone_ref(py), args, names, bound };
         Ok(Request {
             tier: self.tier.clone(),
             spot,
