@@ -10,6 +10,7 @@
 //! the type they belong to, valid arguments for as long as the call lasts, and the interpreter held.
 
 use super::anchor::Anchor;
+use super::asyncio::Call;
 use super::blocking;
 use super::copy;
 use super::errors;
@@ -20,7 +21,7 @@ use super::instances::Instances;
 use super::keys::{KeyRule, Made, Naming};
 use super::method;
 use super::owner::TierOwner;
-use super::pending;
+use super::pending::{self, Todo};
 use super::raw::{self, protect};
 use super::recipe::{Loader, Recipe, Told};
 use super::reply;
@@ -29,7 +30,7 @@ use super::signature::{Kind, Parameter, Signature};
 use super::spot::{Alias, Spot};
 use super::state::State;
 use super::tier::{Object, Space, Tier};
-use super::{args, asyncio, rulebook};
+use super::{args, rulebook};
 use crate::core::flight::Life;
 use crate::core::memory::mix;
 use crate::core::stats::Stats;
@@ -242,7 +243,7 @@ impl Function {
             space,
             alias,
             loader,
-            refresher,
+            refresher: refresher.map(Box::new),
             recipe,
             life: self.life,
             refresh: false,
@@ -340,7 +341,7 @@ impl Function {
             other => other?,
         };
         if self.is_async {
-            pending::pending(py, state, asyncio::Call::new(state, request))
+            pending::pending(py, state, Todo::Call(Call::new(state, request)))
         } else {
             blocking::answer(py, state, &request)
         }
