@@ -7,6 +7,7 @@ use super::guarded::Guarded;
 use super::options;
 use super::pending::Holds;
 use super::rulebook::Ruled;
+use super::single_use;
 use super::state::State;
 use super::tier::{Object, Tier};
 use crate::core::policy::{self, Policy};
@@ -184,6 +185,9 @@ impl Recipe {
             Some(_) => None,
         };
         let stores = wanted && ttl != Some(Duration::ZERO);
+        if stores {
+            single_use::refuse(state, value, || format!("the result of {}", self.name))?;
+        }
         let weight = if stores { tier.weigh(&stored)? } else { 1 };
         Ok(Kept { value: stored.unbind(), kind, ttl: stores.then_some(ttl), weight, since: 0 })
     }

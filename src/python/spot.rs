@@ -103,7 +103,9 @@ impl Spot {
         placement: Placement,
         now: Millis,
     ) -> PyResult<()> {
-        if self.asks || copy::is_negative(placement.terms.tag()) || tier.listeners.any() {
+        let negative = copy::is_negative(placement.terms.tag());
+        if self.asks || negative || tier.listeners.any() {
+            let placement = placement.negative(negative);
             return self.put_located(py, tier, space, value, placement, now);
         }
         self.put_plain(py, tier, value, placement, now);
