@@ -30,7 +30,7 @@ struct Waiting {
     seat: Waiter,
     /// When it has waited long enough.
     timer: Option<Object>,
-    _wait: Option<Wait>,
+    _wait: Option<Box<Wait>>,
 }
 
 /// One awaited call.
@@ -158,7 +158,7 @@ impl Call {
     ) -> PyResult<Step> {
         let timer = alarm::set(self.state, &self.request.tier, here, Due::Waiter(ticket))?;
         let wait = awaited.map(|awaited| Wait::of_load(py, self.state, awaited)).transpose()?.flatten();
-        self.wait(py, Waiting { ticket, seat, timer, _wait: wait })
+        self.wait(py, Waiting { ticket, seat, timer, _wait: wait.map(Box::new) })
     }
 
     /// Suspends on the seat's future.

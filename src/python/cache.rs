@@ -11,7 +11,7 @@ use super::keys;
 use super::many::{Bulk, Hits, handed_out};
 use super::options::{self, shown};
 use super::owner::TierOwner;
-use super::pending;
+use super::pending::{self, Todo};
 use super::recipe::{Kept, Loader, Recipe};
 use super::request::Request;
 use super::rulebook::{self, Rulebook};
@@ -501,7 +501,7 @@ impl CacheCore {
     ) -> PyResult<Object> {
         let request = self.request(key, factory, policy)?;
         if waits {
-            pending::pending(py, self.state, Call::new(self.state, request))
+            pending::pending(py, self.state, Todo::Call(Call::new(self.state, request)))
         } else {
             blocking::answer(py, self.state, &request)
         }

@@ -5,6 +5,7 @@ use super::cache::bad_copy;
 use super::copy::{self, Mode};
 use super::guarded::Guarded;
 use super::options;
+use super::pending::Holds;
 use super::rulebook::Ruled;
 use super::single_use;
 use super::state::State;
@@ -30,6 +31,16 @@ pub struct Loader {
 
 /// Positional values, then those of `**kwargs`, and the names of the latter.
 pub type Told = (Vec<Object>, Option<Py<PyTuple>>);
+
+impl Holds for Loader {
+    fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+        let Loader { callable, args, names, bound } = self;
+        visit(callable)
+            && args.iter().all(&mut *visit)
+            && bound.0.iter().all(&mut *visit)
+            && [names, &bound.1].into_iter().flatten().all(|names| visit(names.as_any()))
+    }
+}
 
 impl Loader {
     /// Calls it.

@@ -35,7 +35,7 @@ pub struct Request {
     /// Who loads.
     pub loader: Loader,
     /// Who refreshes behind, if not the loader.
-    pub refresher: Option<Loader>,
+    pub refresher: Option<Box<Loader>>,
     /// How the value is kept.
     pub recipe: Arc<Recipe>,
     /// How long the load lives.
@@ -62,12 +62,10 @@ pub enum Lookup {
 
 impl Holds for Request {
     fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
-        let Loader { callable, args, names, bound } = &self.loader;
-        let own = [Some(&self.spot.key), self.alias.as_ref().map(|alias| &alias.key), Some(callable)];
-        let names = [names, &bound.1].into_iter().flatten().map(Py::as_any);
-        let refresh =
-            self.refresher.iter().flat_map(|refresher| [&refresher.callable].into_iter().chain(&refresher.args));
-        own.into_iter().flatten().chain(args).chain(&bound.0).chain(names).chain(refresh).all(visit)
+        visit(&self.spot.key)
+            && self.alias.as_ref().is_none_or(|alias| visit(&alias.key))
+            && self.loader.visit(visit)
+            && self.refresher.as_ref().is_none_or(|refresher| refresher.visit(visit))
     }
 }
 

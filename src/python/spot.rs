@@ -76,32 +76,36 @@ impl Spot {
     /// Stores a value as an explicit write: whatever loads this key now will not replace it.
     #[inline]
     pub fn put(self, py: Python<'_>, tier: &Tier, space: &Space, kept: Kept) -> PyResult<()> {
-        let Some(ttl) = kept.ttl else {
+        let Kept { value, kind, ttl: Some(ttl), weight, .. } = kept else {
             self.delete(py, tier, space)?;
             return Ok(());
         };
         let now = tier.clock.now_for(ttl);
-        self.put_from(py, tier, space, kept, (now, deadline(now, ttl)))
+        let worth = Worth::new(weight, Duration::ZERO);
+        let placement = Placement::new(space.group(), deadline(now, ttl), kind).worth(worth);
+        self.put_placed(py, tier, space, value, placement, now)
     }
 
     /// As [`put`](Self::put), for a value that ends when another would have ended.
     pub fn put_until(self, py: Python<'_>, tier: &Tier, space: &Space, kept: Kept, deadline: Millis) -> PyResult<()> {
-        self.put_from(py, tier, space, kept, (tier.clock.now(), deadline))
+        let worth = Worth::new(kept.weight, Duration::ZERO);
+        let placement = Placement::new(space.group(), deadline, kept.kind).worth(worth);
+        self.put_placed(py, tier, space, kept.value, placement, tier.clock.now())
     }
 
     #[inline(always)]
-    fn put_from(
+    fn put_placed(
         self,
         py: Python<'_>,
         tier: &Tier,
         space: &Space,
-        kept: Kept,
-        (now, deadline): (Millis, Millis),
+        value: Object,
+        placement: Placement,
+        now: Millis,
     ) -> PyResult<()> {
-        let Kept { value, kind, weight, .. } = kept;
-        let placement = Placement::new(space.group(), deadline, kind).worth(Worth::new(weight, Duration::ZERO));
-        if self.asks || copy::is_negative(kind) || tier.listeners.any() {
-            let placement = placement.negative(copy::is_negative(kind));
+        let negative = copy::is_negative(placement.terms.tag());
+        if self.asks || negative || tier.listeners.any() {
+            let placement = placement.negative(negative);
             return self.put_located(py, tier, space, value, placement, now);
         }
         self.put_plain(py, tier, value, placement, now);

@@ -38,14 +38,15 @@ pub type Gone = Discard<Object, Object>;
 #[inline(always)]
 pub fn let_go(py: Python<'_>, mut gone: Gone) {
     while let Some(Left { key, value, .. }) = gone.take() {
-        let anchors = [&key, &value].map(|object| object.as_ref().is_some_and(may_run_python).then(Anchor::hold));
+        let runs_python = [&key, &value].into_iter().flatten().any(may_run_python);
+        let _anchor = runs_python.then(Anchor::hold);
         drop(key.map(|key| key.into_bound(py)));
         drop(value.map(|value| value.into_bound(py)));
-        drop(anchors);
     }
 }
 
 /// Whether freeing an object may run a finalizer, its own or that of something in it.
+#[inline]
 fn may_run_python(object: &Object) -> bool {
     let object = object.as_ptr();
     // SAFETY: a look at a valid object and its type.

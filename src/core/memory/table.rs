@@ -338,7 +338,9 @@ impl<K, V> Table<K, V> {
             for &id in &run[..uses] {
                 order.hit(&mut self.nodes, id, self.slots[id].hash);
             }
-            order.repeated((run.len() - uses) as u64);
+            if uses < run.len() {
+                order.repeated((run.len() - uses) as u64);
+            }
         }
         self.uses.clear();
     }
