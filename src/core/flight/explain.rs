@@ -6,6 +6,7 @@ use crate::core::clock::{Millis, NEVER};
 use crate::core::memory::{Memory, Served, Span};
 use crate::core::policy::{Policy, State};
 use std::fmt;
+use std::time::Duration;
 
 /// What there is under a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +89,20 @@ pub struct Explanation {
     pub waiting: Option<usize>,
     /// The moment it is about.
     pub now: Millis,
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "is {}: a lookup would {}", self.state, self.would)?;
+        if let Some(waiting) = self.waiting {
+            write!(f, "; a load is under way, {waiting} wait for it")?;
+        }
+        if let Some(retry_at) = self.retry_at {
+            let left = Duration::from_millis(retry_at - self.now);
+            write!(f, "; the last load failed, the next is tried in {left:?}")?;
+        }
+        Ok(())
+    }
 }
 
 impl<K, V, W> Memory<K, V, W> {
