@@ -27,9 +27,10 @@ mod python;
 pub mod work;
 
 #[cfg(feature = "tokio")]
-pub use cache::{Cache, CacheBuilder, Insight, LoadContext, LoadFailed, Memory, minutes};
+pub use cache::{Cache, CacheBuilder, Entry, Insight, LoadContext, LoadFailed, Memory, minutes};
 pub use core::clock::Clock;
+pub use core::flight::{Explanation, Standing, Would};
 pub use core::memory::{Eviction, Reason};
-pub use core::policy::Policy;
+pub use core::policy::{OnRefreshError, Policy};
 pub use core::stats::Stats;
 pub use error::{Error, Result};

@@ -111,6 +111,7 @@ fn checked(answer: Result<u64, LoadFailed<String>>) -> Option<u64> {
     answer
         .inspect_err(|error| match error {
             LoadFailed::Loader(error) => assert_eq!(**error, "bad luck"),
+            LoadFailed::NotFound => panic!("nobody said so"),
             LoadFailed::Cache(error) => assert!(error.to_string().contains("worse luck"), "{error}"),
         })
         .ok()

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// `ttl × [1 − jitter, 1]`, uniform. Jitter only shortens, so a value is never fresh longer than it was told.
 pub fn jittered(ttl: Duration, jitter: f64, draw: f64) -> Duration {
-    ttl.mul_f64(1.0 - jitter.clamp(0.0, 1.0) * draw)
+    if jitter <= 0.0 { ttl } else { ttl.mul_f64(1.0 - jitter.clamp(0.0, 1.0) * draw) }
 }
 
 /// How many times `beta × load` before the end dice are thrown at all. Further away one draw in 1.2 million (e^-14) would
@@ -17,8 +17,8 @@ const REACH: f64 = 14.0;
 
 /// From when on [`is_early`] is worth asking; before, a hit pays nothing for early refresh.
 pub fn early_from(fresh_until: Millis, load: Duration, beta: f64) -> Millis {
-    if fresh_until == NEVER {
-        return NEVER;
+    if fresh_until == NEVER || beta <= 0.0 {
+        return fresh_until;
     }
     // A float beyond what an integer holds becomes the largest one.
     fresh_until.saturating_sub((REACH * gap(load, beta)) as Millis)

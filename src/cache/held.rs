@@ -1,0 +1,68 @@
+//! What is held under a key: a value, a note that there is nothing, or the error that a loader said to keep.
+//!
+//! It lies in an `Arc`, which is what a load tells everyone who waits for it.
+
+use super::failed::LoadFailed;
+use std::any::{Any, type_name};
+use std::sync::Arc;
+
+/// See the module.
+pub(super) enum Held<V> {
+    Value(V),
+    Nothing,
+    Failed(Box<Failure>),
+}
+
+/// A loader's error, of whatever type, and the name of that.
+#[derive(Clone)]
+pub(super) struct Failure {
+    error: Arc<dyn Any + Send + Sync>,
+    of: &'static str,
+}
+
+impl<V> Held<V> {
+    /// What a loader brings.
+    pub fn of<E: Send + Sync + 'static>(result: Result<Option<V>, E>) -> Self {
+        match result {
+            Ok(Some(value)) => Held::Value(value),
+            Ok(None) => Held::Nothing,
+            Err(error) => Held::Failed(Box::new(Failure { error: Arc::new(error), of: type_name::<E>() })),
+        }
+    }
+
+    /// The value, if it is one.
+    pub fn value(&self) -> Option<&V> {
+        match self {
+            Held::Value(value) => Some(value),
+            Held::Nothing | Held::Failed(_) => None,
+        }
+    }
+}
+
+impl<V: Clone> Held<V> {
+    /// What it means to a caller whose loader fails with `E`; the failure of another's loader, if its error is no `E`.
+    pub fn open<E: Send + Sync + 'static>(self: Arc<Self>) -> Result<Result<Option<V>, LoadFailed<E>>, Failure> {
+        let failure = match Arc::try_unwrap(self) {
+            Ok(Held::Value(value)) => return Ok(Ok(Some(value))),
+            Ok(Held::Nothing) => return Ok(Ok(None)),
+            Ok(Held::Failed(failure)) => *failure,
+            Err(shared) => match &*shared {
+                Held::Value(value) => return Ok(Ok(Some(value.clone()))),
+                Held::Nothing => return Ok(Ok(None)),
+                Held::Failed(failure) => Failure::clone(failure),
+            },
+        };
+        let Failure { error, of } = failure;
+        match error.downcast() {
+            Ok(error) => Ok(Err(LoadFailed::Loader(error))),
+            Err(error) => Err(Failure { error, of }),
+        }
+    }
+}
+
+impl Failure {
+    /// Why a caller who expects an `E` does not get the error itself.
+    pub fn mismatch<E>(&self) -> String {
+        format!("the caller who loaded it got a {}, this one expects a {}", self.of, type_name::<E>())
+    }
+}
