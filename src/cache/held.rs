@@ -21,13 +21,20 @@ pub(super) struct Failure {
 }
 
 impl<V> Held<V> {
+    /// The error of a loader of many: it answers for each of so many keys.
+    pub fn failed<E: Send + Sync + 'static>(error: E, keys: usize) -> Vec<Self> {
+        let failure = Failure::new(error);
+        (0..keys).map(|_| Held::Failed(Box::new(failure.clone()))).collect()
+    }
+
     /// What a loader brings.
     pub fn of<E: Send + Sync + 'static>(result: Result<Option<V>, E>) -> Self {
-        match result {
-            Ok(Some(value)) => Held::Value(value),
-            Ok(None) => Held::Nothing,
-            Err(error) => Held::Failed(Box::new(Failure { error: Arc::new(error), of: type_name::<E>() })),
-        }
+        result.map_or_else(|error| Held::Failed(Box::new(Failure::new(error))), Held::found)
+    }
+
+    /// What is there.
+    pub fn found(value: Option<V>) -> Self {
+        value.map_or(Held::Nothing, Held::Value)
     }
 
     /// The value, if it is one.
@@ -61,6 +68,10 @@ impl<V: Clone> Held<V> {
 }
 
 impl Failure {
+    fn new<E: Send + Sync + 'static>(error: E) -> Self {
+        Failure { error: Arc::new(error), of: type_name::<E>() }
+    }
+
     /// Why a caller who expects an `E` does not get the error itself.
     pub fn mismatch<E>(&self) -> String {
         format!("the caller who loaded it got a {}, this one expects a {}", self.of, type_name::<E>())

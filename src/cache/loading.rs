@@ -4,7 +4,7 @@
 //! whose behalf a caller asks in `context`. What to do is decided by `core::flight` alone.
 
 use super::alarm::Alarm;
-use super::context::{Circle, Here, LOADING, LoadContext, load_of};
+use super::context::{Circle, Here, LOADING, LoadContext, Loading, load_of};
 use super::failed::LoadFailed;
 use super::held::Held;
 use super::shard::State;
@@ -22,16 +22,16 @@ use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 /// A load about to start: its report, what tells its task to stop, and when its time is up.
 pub(super) struct Grant<K, V> {
-    pub report: Report<K, V>,
-    pub cancelled: Cancelled,
-    pub ends: Millis,
+    report: Report<K, V>,
+    cancelled: Option<Cancelled>,
+    ends: Millis,
 }
 
 impl<K, V> Grant<K, V> {
@@ -47,61 +47,104 @@ impl<K, V> Grant<K, V> {
         // A cancel of an earlier attempt stops nothing any more, and runs no foreign code when it is dropped.
         state.loads.insert(lease.flight, cancel);
         let ends = state.flights().ends(lease);
-        Grant { report: Report::new(shared, hash, lease, policy), cancelled, ends }
+        Grant { report: Report::new(shared, hash, lease, policy), cancelled: Some(cancelled), ends }
     }
-}
 
-impl<K, V> Grant<K, V>
-where
-    K: Send + Sync + 'static,
-    V: Send + Sync + 'static,
-{
-    /// Loads on a task of the caller's runtime. Without one, or if it is shutting down, the report tells at once.
-    pub fn start<L, F, T, E>(mut self, here: Here, policy: Policy, load: L)
+    /// Loads on a task of its own.
+    pub fn start<L, F, T, E>(self, here: &Here, policy: Policy, load: L)
     where
+        K: Send + Sync + 'static,
+        V: Send + Sync + 'static,
         L: FnOnce(LoadContext) -> F + Send + 'static,
         F: Future<Output = Result<T, E>> + Send + 'static,
         T: Into<Option<V>>,
         E: Send + Sync + 'static,
     {
+        Grants(vec![self]).start(here, policy, |context| {
+            let loading = load(context);
+            async move { vec![Held::of(loading.await.map(Into::into))] }
+        });
+    }
+
+    fn is_stopped(&mut self, context: &mut Context<'_>) -> bool {
+        let stopped = self.cancelled.as_mut().is_none_or(|cancelled| Pin::new(cancelled).poll(context).is_ready());
+        if stopped {
+            self.cancelled = None;
+        }
+        stopped
+    }
+}
+
+/// Leases that one task loads for.
+pub(super) struct Grants<K, V>(pub Vec<Grant<K, V>>);
+
+impl<K, V> Grants<K, V>
+where
+    K: Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    /// Loads on a task of the caller's runtime. Without one, or if it is shutting down, the reports tell at once. `load` brings
+    /// what is held of each lease, in their order.
+    pub fn start<L, F>(mut self, here: &Here, policy: Policy, load: L)
+    where
+        L: FnOnce(LoadContext) -> F + Send + 'static,
+        F: Future<Output = Vec<Held<V>>> + Send + 'static,
+    {
         let Here { runtime: Some(runtime), .. } = here else { return };
-        let loading: Arc<[_]> = Arc::new([load_of(self.report.shard(), self.report.lease.flight)]);
+        let loads = self.0.iter().map(|grant| load_of(grant.report.shard(), grant.report.lease.flight));
+        let loading: Loading = loads.collect();
         let context = LoadContext::new(policy, Some(Arc::clone(&loading)));
         runtime.spawn(LOADING.scope(loading, async move {
             let given = context.clone();
-            if let Some(ending) = self.run(async move { load(given).await }).await {
-                self.report.tell(ending, context.said());
+            if let Some(endings) = self.run(async move { load(given).await }).await {
+                for (grant, ending) in self.0.into_iter().zip(endings) {
+                    grant.report.tell(ending, context.said());
+                }
             }
         }));
     }
 
-    /// Polls a load to its end, panic or not; `None` if it was stopped, and nobody waits for its report any more.
-    async fn run<E>(&mut self, load: impl Future<Output = Result<impl Into<Option<V>>, E>>) -> Option<Signal<V>>
-    where
-        E: Send + Sync + 'static,
-    {
-        let mut alarm = Alarm::at(self.report.shared.clock(), self.ends);
+    /// Polls a load to its end, panic or not; `None` if all of it was stopped, and nobody waits for a report any more.
+    async fn run(&mut self, load: impl Future<Output = Vec<Held<V>>>) -> Option<Vec<Signal<V>>> {
+        let mut alarm = self.alarm();
         let mut load = pin!(load);
         poll_fn(|context| {
             loop {
-                if Pin::new(&mut self.cancelled).poll(context).is_ready() {
+                if self.are_stopped(context) {
                     return Poll::Ready(None);
                 }
                 match catch_unwind(AssertUnwindSafe(|| load.as_mut().poll(context))) {
                     Ok(Poll::Pending) => {}
-                    Ok(Poll::Ready(result)) => {
-                        return Poll::Ready(Some(Signal::Answer(Arc::new(Held::of(result.map(Into::into))))));
+                    Ok(Poll::Ready(brought)) => {
+                        return Poll::Ready(Some(
+                            brought.into_iter().map(|held| Signal::Answer(held.into())).collect(),
+                        ));
                     }
-                    Err(panic) => return Poll::Ready(Some(Signal::Panicked(message(&*panic)))),
+                    Err(panic) => {
+                        let message = message(&*panic);
+                        return Poll::Ready(Some(vec![Signal::Panicked(message); self.0.len()]));
+                    }
                 }
                 let Some(ringing) = &mut alarm else { return Poll::Pending };
                 if ringing.poll(context).is_pending() {
                     return Poll::Pending;
                 }
-                alarm = Alarm::at(self.report.shared.clock(), self.report.expire());
+                self.0.iter_mut().for_each(|grant| grant.ends = grant.report.expire());
+                alarm = self.alarm();
             }
         })
         .await
+    }
+
+    /// When the first of them takes too long.
+    fn alarm(&self) -> Option<Box<Alarm>> {
+        let first = self.0.iter().min_by_key(|grant| grant.ends)?;
+        Alarm::at(first.report.shared.clock(), first.ends)
+    }
+
+    fn are_stopped(&mut self, context: &mut Context<'_>) -> bool {
+        // All of them are asked, so that each can wake this task.
+        self.0.iter_mut().fold(true, |all, grant| grant.is_stopped(context) && all)
     }
 }
 
@@ -126,7 +169,7 @@ impl<Q: ?Sized> Wanted<'_, Q> {
 }
 
 /// What a caller finds when it looks a second time, ready to wait.
-enum Found<'a, K, V> {
+pub(super) enum Found<'a, K, V> {
     Ready(Arc<Held<V>>),
     /// The same, and this caller has it loaded anew, behind.
     Refreshes(Arc<Held<V>>, Box<Grant<K, V>>),
@@ -167,7 +210,7 @@ where
             let mut seat = match self.find::<_, L>(&wanted, wanted.key.to_owned().into(), &here) {
                 Found::Ready(held) => return self.outcome(Signal::Answer(held), &policy),
                 Found::Refreshes(held, grant) => {
-                    grant.start(here, policy, load);
+                    grant.start(&here, policy, load);
                     return self.outcome(Signal::Answer(held), &policy);
                 }
                 Found::Homeless => return Err(homeless().into()),
@@ -176,7 +219,7 @@ where
                 }
                 Found::Circle(path) => return Err(Error::LoadCycle { path }.into()),
                 Found::Leads(mut seat, grant) => {
-                    grant.start(here, policy, load);
+                    grant.start(&here, policy, load);
                     return self.outcome(seat.news().await, &policy);
                 }
                 Found::Waits(seat) => seat,
@@ -188,7 +231,7 @@ where
                         return Err(homeless().into());
                     }
                     if let Some(grant) = seat.lead(&wanted, &here) {
-                        grant.start(here, policy, load);
+                        grant.start(&here, policy, load);
                         return self.outcome(seat.news().await, &policy);
                     }
                 }
@@ -199,7 +242,7 @@ where
     }
 
     /// Refuses time limits where nothing can tell the time.
-    fn check_timer(&self, policy: &Policy) -> Result<(), Error> {
+    pub fn check_timer(&self, policy: &Policy) -> Result<(), Error> {
         let limit = policy.timeout.or(policy.soft_timeout);
         match limit {
             Some(limit) if !self.clock().is_frozen() && Handle::try_current().is_ok() && !has_timer() => {
@@ -211,7 +254,7 @@ where
     }
 
     /// Decides again, under the lock, what a caller who found nothing does about it. `L` is its loader.
-    fn find<Q: ?Sized, L>(self: &Arc<Self>, wanted: &Wanted<'_, Q>, key: K, here: &Here) -> Found<'_, K, V> {
+    pub fn find<Q: ?Sized, L>(self: &Arc<Self>, wanted: &Wanted<'_, Q>, key: K, here: &Here) -> Found<'_, K, V> {
         let ((wake, news), stop) = (oneshot::channel(), oneshot::channel());
         let &Wanted { hash, policy, .. } = wanted;
         // Declared before the lock is taken: what is not used of it is dropped after unlocking.
@@ -281,6 +324,6 @@ fn has_timer() -> bool {
     catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))).is_ok()
 }
 
-fn homeless() -> Error {
+pub(super) fn homeless() -> Error {
     Error::config("get_or_load", "called outside a tokio runtime", "await a miss inside one; hits need none")
 }

@@ -12,6 +12,7 @@
 //! - `resizing` changes bounds and order while the cache works; `insight` says what it knows about itself.
 //! - `listener` hears of what left.
 //! - `loading` is the way of a miss, and the task that loads; `context` is on whose behalf a caller asks.
+//! - `many` is that for many keys by one call.
 //! - `waiting` is who waits for that task, and what they are told; `alarm` when they have waited long enough.
 //! - `held` is what is kept under a key, `views` what users see of it.
 
@@ -22,6 +23,7 @@ mod held;
 mod insight;
 mod listener;
 mod loading;
+mod many;
 mod options;
 mod resizing;
 mod shard;
@@ -41,8 +43,10 @@ use crate::core::policy::Policy;
 use crate::core::stats::Stats;
 use held::Held;
 use loading::Wanted;
+use many::Bulk;
 use shared::{Over, Shared};
 use std::borrow::Borrow;
+use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -207,6 +211,51 @@ where
             return Ok(Some(value.clone()));
         }
         self.0.load(Wanted { hash, key, policy, anew: false }, load).await
+    }
+
+    /// The values of many keys: those that are there, and what one call of `load` finds of the others. Each key has a lease of
+    /// its own, so callers who ask for some of the same keys at once share what they have in common; what somebody else
+    /// loads is waited for and not asked for again.
+    ///
+    /// `load` is told the missing keys and gives a map: one that is not in it is "not found", left out of the answer and
+    /// remembered for [`Policy::negative_ttl`]; keys that were not asked for are ignored. It runs on a task of the cache's, as
+    /// in [`get_or_load`](Self::get_or_load), and is stopped when nobody waits for any of its keys. It may be called again for
+    /// a key whose load another runtime took with it.
+    ///
+    /// # Errors
+    ///
+    /// As `get_or_load`, of the first key that fails; an error of `load` is that of all keys it was called for. Where old values
+    /// answer in the place of a load, they answer key by key.
+    ///
+    /// ```
+    /// # use samovar::{Cache, Policy, minutes};
+    /// # use std::collections::HashMap;
+    /// # use std::convert::Infallible;
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// # runtime.block_on(async {
+    /// let cache: Cache<u64, u64> = Cache::builder().build();
+    /// let policy = Policy::ttl(minutes(5));
+    /// cache.insert(2, 4, policy);
+    /// let squares = cache.get_or_load_many([1, 2, 3], policy, |_, keys| async move {
+    ///     assert_eq!(keys, [1, 3]);
+    ///     Ok::<_, Infallible>(keys.into_iter().map(|key| (key, key * key)).collect())
+    /// });
+    /// assert_eq!(squares.await.unwrap(), HashMap::from([(1, 1), (2, 4), (3, 9)]));
+    /// # });
+    /// ```
+    pub async fn get_or_load_many<L, F, E>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        policy: Policy,
+        load: L,
+    ) -> Result<HashMap<K, V>, LoadFailed<E>>
+    where
+        K: Clone,
+        L: Fn(LoadContext, Vec<K>) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<HashMap<K, V>, E>> + Send + 'static,
+        E: Send + Sync + 'static,
+    {
+        self.0.load_many(keys, &Bulk { policy, load: Arc::new(load) }).await
     }
 
     /// Loads `key` anew although a value is there, stores and returns it. Until it is there, others get the old one. An older

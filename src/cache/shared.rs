@@ -125,6 +125,13 @@ impl<K, V> Shared<K, V> {
         }
     }
 
+    /// A loader of many brought values that nobody had asked for.
+    pub fn count_unasked(&self, number: usize) {
+        if number > 0 {
+            self.shards[0].lock().stats().unasked += number as u64;
+        }
+    }
+
     pub fn clear(&self) {
         for (number, shard) in self.shards.iter().enumerate() {
             let mut state = shard.lock();

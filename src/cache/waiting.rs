@@ -20,7 +20,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -104,7 +104,7 @@ pub(super) struct Seat<'a, K, V> {
     ticket: Option<Ticket>,
     news: oneshot::Receiver<Signal<V>>,
     /// When it is to be told something if the load has not ended before.
-    due: Millis,
+    alarm: Option<Box<Alarm>>,
     /// Noted while it waits, if a load does.
     _wait: Option<Wait>,
 }
@@ -118,29 +118,30 @@ impl<'a, K, V> Seat<'a, K, V> {
         wait: Option<Wait>,
     ) -> Self {
         let due = ticket.map_or(NEVER, |ticket| state.flights().patience(ticket));
-        Seat { shared, hash, ticket, news, due, _wait: wait }
+        Seat { shared, hash, ticket, news, alarm: Alarm::at(shared.clock(), due), _wait: wait }
     }
 
     /// What it is told.
     pub async fn news(&mut self) -> Signal<V> {
-        let mut alarm = Alarm::at(self.shared.clock(), self.due);
-        let signal = poll_fn(|context| {
-            loop {
-                if let Poll::Ready(signal) = Pin::new(&mut self.news).poll(context) {
-                    return Poll::Ready(signal.unwrap_or(Signal::Gone));
+        poll_fn(|context| self.poll_news(context)).await
+    }
+
+    pub fn poll_news(&mut self, context: &mut Context<'_>) -> Poll<Signal<V>> {
+        loop {
+            if let Poll::Ready(signal) = Pin::new(&mut self.news).poll(context) {
+                let signal = signal.unwrap_or(Signal::Gone);
+                self.alarm = None;
+                if !matches!(signal, Signal::Lead) {
+                    self.ticket = None;
                 }
-                let Some(ringing) = &mut alarm else { return Poll::Pending };
-                if ringing.poll(context).is_pending() {
-                    return Poll::Pending;
-                }
-                alarm = Alarm::at(self.shared.clock(), self.shared.relieve(self.hash, self.ticket));
+                return Poll::Ready(signal);
             }
-        });
-        let signal = signal.await;
-        if !matches!(signal, Signal::Lead) {
-            self.ticket = None;
+            let Some(ringing) = &mut self.alarm else { return Poll::Pending };
+            if ringing.poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            self.alarm = Alarm::at(self.shared.clock(), self.shared.relieve(self.hash, self.ticket));
         }
-        signal
     }
 
     /// Takes the lease over, as [`Signal::Lead`] asked for; `None` if the flight is over by now.
@@ -149,7 +150,7 @@ impl<'a, K, V> Seat<'a, K, V> {
         let mut state = self.shared.lock(self.hash);
         let (wish, now) = (wanted.wish(state.group, here), self.shared.clock().now());
         let lease = state.memory.take_over(&wish, ticket, here.home, wake, now)?;
-        self.due = state.flights().patience(ticket);
+        self.alarm = Alarm::at(self.shared.clock(), state.flights().patience(ticket));
         self.news = news;
         Some(Grant::new(self.shared, &mut state, (self.hash, lease), stop, wanted.policy))
     }
