@@ -153,6 +153,10 @@ impl Policy {
         if negative {
             return Lifetime::negative(deadline(to, ttl));
         }
+        if self.use_after().is_zero() && self.jitter <= 0.0 && self.early <= 0.0 {
+            // What all of the below comes to, for most policies there are.
+            return Lifetime::plain(deadline(to, ttl));
+        }
         let (span, plain_until) = self.span(ttl, from, to, draw);
         Lifetime { span, plain_until, how: Served::Fresh }
     }
