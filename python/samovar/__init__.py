@@ -15,6 +15,7 @@ working
 
 from samovar._cache import Cache, SyncCache
 from samovar._cached import AsyncCached, NoCacheKey, SyncCached, cached
+from samovar._core import Adaptive
 from samovar._events import Subscription
 from samovar._exceptions import (
     AccessDenied,
@@ -46,6 +47,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AccessDenied",
+    "Adaptive",
     "AsyncCached",
     "AsyncCachedMany",
     "Cache",

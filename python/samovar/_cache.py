@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import functools
 import sys
+import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from samovar import _core
-from samovar._cached import Decorator, decorate
+from samovar._cached import Decorator, decorate, replanned
 from samovar._events import Subscription
 from samovar._loaders import Slot, several
 from samovar._many import OneById, chain_of, decorate_many
 from samovar._options import Memory, is_name, is_neutral, refuse, unknown
-from samovar._policy import OPTIONS, Policy, Rule, check_policy, check_rules
+from samovar._policy import OPTIONS as POLICY_OPTIONS
+from samovar._policy import Policy, Rule, check_policy, check_rules, pause
+from samovar._supervisor import Supervisor, Work
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from typing import ParamSpec, Self, Unpack
 
     from samovar._cached import AllOptions, AsyncCached, Options, SyncCached
+    from samovar._core import Adaptive
     from samovar._events import EventName
     from samovar._loaders import Loaders
     from samovar._many import AllManyOptions, ManyDecorator, ManyOptions, ManyPolicyOptions
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
 
     Ttl = float | timedelta | str | None
     GivenTtl = Ttl | EllipsisType
+    PolicyTtl = GivenTtl | Adaptive
 
     P = ParamSpec("P")
 
@@ -40,7 +45,7 @@ T = TypeVar("T")
 L = TypeVar("L", bound="Callable[[Event], object]")
 
 #: Options of later versions, and what each of them says when it asks for nothing.
-_LATER: dict[str, tuple[object, ...]] = {
+LATER: dict[str, tuple[object, ...]] = {
     "remote": (None,),
     "codec": ("msgpack",),
     "compress": (None,),
@@ -50,6 +55,7 @@ _LATER: dict[str, tuple[object, ...]] = {
     "external_writers": (False,),
     "on_error": ("degrade",),
 }
+OPTIONS = ("url", "name", "memory", "policy", "namespace", "rules", *LATER)
 
 
 class SyncCache(_core.SyncCore):
@@ -108,11 +114,11 @@ class SyncCache(_core.SyncCore):
         return self._incr(key, -by, ttl)
 
     def get_or_set(
-        self, key: str, factory: Callable[[], T], ttl: GivenTtl = ..., **options: Unpack[PolicyOptions]
+        self, key: str, factory: Callable[[], T], ttl: PolicyTtl = ..., **options: Unpack[PolicyOptions]
     ) -> T:
         """As :meth:`Cache.get_or_set`, with a factory that is not async."""
         policy = policy_of(self._policy_of(key), ttl, options)
-        value: T = self._get_or_set(key, policy.protects(factory), policy, False)
+        value: T = self._get_or_set(key, policy.protects(factory, self._tell_breaker), policy, False)
         return value
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
@@ -180,9 +186,8 @@ class Cache(_core.CacheCore):
         ConfigError: An option has a value it cannot have, or does not exist.
     """
 
-    __slots__ = ("_sync", "closed", "policy")
+    __slots__ = ("_functions", "_supervisor", "_sync", "closed")
 
-    policy: Policy
     closed: bool
 
     def __new__(
@@ -196,10 +201,8 @@ class Cache(_core.CacheCore):
         rules: Iterable[Rule] = (),
         **others: object,
     ) -> Self:
-        if url != "memory://":
-            raise refuse("url", url, "give 'memory://'; this version has no remote tier yet")
-        if not is_name(name) or not name:
-            raise refuse("name", name, "give a text that is not empty")
+        check_option("url", url)
+        check_option("name", name)
         if memory is None:  # pyright: ignore[reportUnnecessaryComparison]
             raise refuse("memory", None, "leave it out: a cache without a memory tier is not possible yet")
         if memory is not ... and not isinstance(memory, Memory):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -215,13 +218,18 @@ class Cache(_core.CacheCore):
     def _make(cls, name: str, memory: Memory, policy: Policy, path: str, parent: Cache | None) -> Self:
         policy.consistent()
         cache = super().__new__(cls, _core._state, name, memory, policy, path, parent)
-        cache.policy = policy
         cache.closed = False
-        cache._sync = SyncCache(_core._state, policy, path, cache)
+        cache._sync = SyncCache(_core._state, path, cache)
+        cache._functions = weakref.WeakValueDictionary() if parent is None else parent._functions
+        cache._supervisor = Supervisor() if parent is None else parent._supervisor
         return cache
 
     if TYPE_CHECKING:
         _sync: SyncCache
+        #: Those decorated here and in all namespaces, by identity.
+        _functions: weakref.WeakValueDictionary[int, Any]
+        #: What works behind, here and in all namespaces.
+        _supervisor: Supervisor
 
         def get(self, key: str, default: Any = None) -> Awaitable[Any]:
             """Return the value under key, or default. A hit in memory never touches the event loop."""
@@ -284,22 +292,22 @@ class Cache(_core.CacheCore):
         self,
         key: str,
         factory: Callable[[], Awaitable[T]],
-        ttl: GivenTtl = ...,
+        ttl: PolicyTtl = ...,
         **options: Unpack[PolicyOptions],
     ) -> Awaitable[T]: ...
     @overload
     def get_or_set(
-        self, key: str, factory: Callable[[], T], ttl: GivenTtl = ..., **options: Unpack[PolicyOptions]
+        self, key: str, factory: Callable[[], T], ttl: PolicyTtl = ..., **options: Unpack[PolicyOptions]
     ) -> Awaitable[T]: ...
     def get_or_set(
-        self, key: str, factory: Callable[[], Any], ttl: GivenTtl = ..., **options: Unpack[PolicyOptions]
+        self, key: str, factory: Callable[[], Any], ttl: PolicyTtl = ..., **options: Unpack[PolicyOptions]
     ) -> Awaitable[Any]:
         """Return the value under key, or load it once and share it with everyone who waits.
 
         Args:
             key: The name.
             factory: Called without arguments, by one caller at a time per key and process; async or not.
-            ttl: As in :meth:`set`; 0: the value is returned and not stored.
+            ttl: As in :meth:`set`, or an :class:`Adaptive`; 0: the value is returned and not stored.
             **options: Those of :class:`Policy`, for this call.
 
         Raises:
@@ -309,7 +317,8 @@ class Cache(_core.CacheCore):
         Cancelling one caller leaves the load to the others; with the last one it is cancelled.
         """
         policy = policy_of(self._policy_of(key), ttl, options)
-        reply: Awaitable[Any] = self._get_or_set(key, policy.protects(factory, awaits=True), policy, True)
+        load = policy.protects(factory, self._tell_breaker, awaits=True)
+        reply: Awaitable[Any] = self._get_or_set(key, load, policy, True)
         return reply
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
@@ -362,7 +371,8 @@ class Cache(_core.CacheCore):
         if missing:
             from samovar._batch import Batches, load_into
 
-            batches = Batches(loaders, SLOT, limit=limit)
+            start = functools.partial(self._supervisor.start, self.path)
+            batches = Batches(loaders, SLOT, limit=limit, start=start)
             await load_into(
                 found,
                 missing,
@@ -408,16 +418,41 @@ class Cache(_core.CacheCore):
         for pair in scan(self):
             yield pair
 
-    def configure(self, *, rules: Iterable[Rule]) -> None:
-        """Put other rules in force at once, for this cache and all its namespaces, in place of those before.
+    @property
+    def policy(self) -> Policy:
+        """What functions and calls use where they say nothing else; :meth:`configure` changes it."""
+        return self._policy
 
-        What is stored keeps the ttl it was given; windows, time-outs and what is loaded from now on follow the new
-        rules.
+    def configure(self, *, policy: Policy | EllipsisType = ..., rules: Iterable[Rule] | EllipsisType = ...) -> None:
+        """Put another policy or other rules in force at once, for this cache and all its namespaces.
+
+        Functions that are decorated already follow a new policy from their next miss on, in what they do not say
+        themselves; where their loader is protected in another way now, that begins anew. What is stored keeps the ttl
+        it was given; windows, time-outs and what is loaded from now on follow. A load under way ends as it began.
+
+        Args:
+            policy: In place of the whole policy before; left out, that stays.
+            rules: In place of all rules before; left out, those stay.
 
         Raises:
-            ConfigError: A rule cannot be; those before stay in force.
+            ConfigError: One of them cannot be, or contradicts a function's own options; nothing has changed then.
         """
-        self._set_rules(check_rules(rules))
+        for change in self._changes(policy=policy, rules=rules):
+            change()
+
+    def _changes(
+        self, *, policy: Policy | EllipsisType = ..., rules: Iterable[Rule] | EllipsisType = ...
+    ) -> list[Callable[[], None]]:
+        """What puts these in force. What can fail has been done when it returns."""
+        changes: list[Callable[[], None]] = []
+        if rules is not ...:
+            changes.append(functools.partial(self._set_rules, check_rules(rules)))
+        if policy is not ...:
+            below = check_policy(policy).consistent()
+            functions = [reference() for reference in self._functions.valuerefs()]
+            changes.append(functools.partial(self._set_policy, below))
+            changes += [replanned(function, below) for function in functions if function is not None]
+        return changes
 
     def explain(self, key: str) -> Explanation:
         """Say what is known of a name and why a lookup of it, under this cache's policy, would do what it does.
@@ -441,18 +476,19 @@ class Cache(_core.CacheCore):
     ) -> None:
         """Change the memory tier while it works; what is left out stays as it is.
 
-        A smaller bound lets the least valuable leave, a few at a time; another eviction drops nothing.
+        A smaller bound lets the least valuable leave, a few at a time; another eviction drops nothing. What was stored
+        while only the number of entries was bounded counts as one byte until it is replaced.
 
         Raises:
             ConfigError: Naming the option, its value and the cure; nothing has changed then.
         """
-        entries, size, order = self._bounds()
-        memory = Memory(
-            entries if max_entries is ... else max_entries,
-            size if max_bytes is ... else max_bytes,
-            order if eviction is ... else eviction,
-        )
-        self._resize(memory)
+        given = {"max_entries": max_entries, "max_bytes": max_bytes, "eviction": eviction}
+        self._resize(self._resized({name: value for name, value in given.items() if value is not ...}))
+
+    def _resized(self, given: Mapping[str, Any]) -> Memory:
+        """The memory options in force, with these in the place of some."""
+        present: dict[str, Any] = dict(zip(("max_entries", "max_bytes", "eviction"), self._bounds(), strict=True))
+        return Memory(**{**present, **given})
 
     def stats(self) -> Stats:
         """The counters of this namespace and those below it; its ``insight`` is :meth:`insight`."""
@@ -531,7 +567,7 @@ class Cache(_core.CacheCore):
     @overload
     def cached(self, function: Callable[P, T], /) -> SyncCached[P, T]: ...
     @overload
-    def cached(self, ttl: GivenTtl, /, **options: Unpack[Options]) -> Decorator: ...
+    def cached(self, ttl: PolicyTtl, /, **options: Unpack[Options]) -> Decorator: ...
     @overload
     def cached(self, /, **options: Unpack[AllOptions]) -> Decorator: ...
     def cached(self, ttl: Any = ..., /, **options: Any) -> Any:
@@ -551,10 +587,28 @@ class Cache(_core.CacheCore):
             raise refuse("cache", self, cure)
         return decorate_many(self, ttl, options)  # pyright: ignore[reportArgumentType]
 
-    async def close(self) -> None:
-        """Drop all entries and end what runs for this cache. Closing twice is once; a closed cache starts anew."""
+    async def close(self, *, grace: float | timedelta | str = 5) -> None:
+        """Drop all entries and end all that works for this cache. Closing twice is once; a closed cache starts anew.
+
+        Refreshes that run behind, warming and loads that nobody waits for are cancelled. Loads that callers wait for
+        come to their end, answer them and store nothing. When this returns they are over, on all event loops.
+
+        Args:
+            grace: How long those may take, in real time; then they are cancelled, and who waits for them gets
+                LoadError.
+
+        Raises:
+            ConfigError: `grace` is no duration; nothing has changed then.
+        """
+        seconds = pause("grace", grace, "give seconds, a timedelta or a text such as '5s'; 0: wait for nobody")
         self._clear()
         self.closed = True
+        works = [*self._supervisor.below(self.path), *(Work(*load) for load in self._loads())]
+        if works:
+            from samovar._closing import end
+
+            await end(works, self.name, seconds)
+        _core._let_sweeper_end()
 
     async def __aenter__(self) -> Self:
         return self
@@ -586,13 +640,24 @@ def check_namespace(name: object) -> str:
     return str(name)
 
 
+def check_option(option: str, value: object) -> None:
+    """An option of a cache that is a plain value."""
+    if option == "url" and value != "memory://":
+        raise refuse(option, value, "give 'memory://'; this version has no remote tier yet")
+    if option == "name" and (not is_name(value) or not value):
+        raise refuse(option, value, "give a text that is not empty")
+    if option == "namespace":
+        check_namespace(value)
+    if not is_neutral(value, LATER.get(option, (value,))):
+        raise refuse(option, value, "leave it out: this version has no remote tier yet")
+
+
 def check_later(others: Mapping[str, object]) -> None:
     """Every option must be known; those of later versions may say what they would say if left out."""
     for option, value in others.items():
-        if option not in _LATER:
-            raise unknown([option], ("url", "name", "memory", "policy", "namespace", *_LATER), "Cache")
-        if not is_neutral(value, _LATER[option]):
-            raise refuse(option, value, "leave it out: this version has no remote tier yet")
+        if option not in LATER:
+            raise unknown([option], OPTIONS, "Cache")
+        check_option(option, value)
 
 
 #: The options of a call for many that are no policy's.
@@ -602,37 +667,37 @@ SLOT = Slot("keys", 0)
 
 
 def loading_many(
-    core: _core.CacheCore, factory: Any, ttl: GivenTtl, options: ManyPolicyOptions, awaits: bool
+    core: _core.CacheCore, factory: Any, ttl: PolicyTtl, options: ManyPolicyOptions, awaits: bool
 ) -> tuple[Loaders, int | None, Policy]:
     """Who loads in a call for many, how many at once, and how the values are kept."""
     if not callable(factory):
         raise TypeError(f"factory must be a function that takes a list of keys and returns a mapping, not {factory!r}")
     others: Any = {name: value for name, value in options.items() if name not in CHAIN}
-    policy = policy_of(core._policy, ttl, others, (*OPTIONS, *CHAIN), "get_or_set_many")
+    policy = policy_of(core._policy, ttl, others, (*POLICY_OPTIONS, *CHAIN), "get_or_set_many")
     loaders, limit = chain_of(factory, options, awaits, core._count_unasked)
     return loaders, limit, policy
 
 
 def policy_of(
     below: Policy,
-    ttl: GivenTtl,
+    ttl: PolicyTtl,
     options: PolicyOptions,
-    known: tuple[str, ...] = OPTIONS,
+    known: tuple[str, ...] = POLICY_OPTIONS,
     where: str = "get_or_set",
 ) -> Policy:
     """What a call says, over what its cache says."""
     if ttl is ... and not options:
         return below
     for name in options:
-        if name not in OPTIONS:
+        if name not in POLICY_OPTIONS:
             raise unknown([name], known, where)
     given: dict[str, Any] = {"ttl": ttl if keeps(ttl) else not_kept, **options}
     return Policy(**given).over(below)
 
 
-def keeps(ttl: GivenTtl) -> bool:
+def keeps(ttl: PolicyTtl) -> bool:
     """False for the ttl that says: do not store."""
-    if ttl is ... or ttl is None:
+    if ttl is ... or ttl is None or isinstance(ttl, _core.Adaptive):
         return True
     _core._check_span(ttl, "ttl", True)
     return _core._seconds(ttl) > 0

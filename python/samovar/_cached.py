@@ -12,6 +12,7 @@ from typing import (
     TYPE_CHECKING,
     Annotated,
     Any,
+    NamedTuple,
     ParamSpec,
     Protocol,
     TypeVar,
@@ -21,7 +22,7 @@ from typing import (
 )
 
 from samovar import _core
-from samovar._options import is_name, is_neutral, positive, refuse, unknown
+from samovar._options import at, is_name, is_neutral, positive, refuse, unknown
 from samovar._policy import OPTIONS as POLICY_OPTIONS
 from samovar._policy import Policy
 
@@ -33,11 +34,12 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from samovar._cache import Cache
+    from samovar._core import Adaptive
     from samovar._policy import PolicyOptions
     from samovar._views import CacheInfo, Entry, Explanation, Stats
     from samovar._warm import WarmJob
 
-    Ttl = float | timedelta | str | None
+    Ttl = float | timedelta | str | Adaptive | None
 
     class Options(PolicyOptions, total=False):
         """The options of ``cached``, beside the ttl."""
@@ -56,7 +58,7 @@ if TYPE_CHECKING:
     class AllOptions(Options, total=False):
         """The options of ``cached``, ttl by name."""
 
-        ttl: Ttl | EllipsisType | Callable[..., Ttl]
+        ttl: Ttl | EllipsisType | Callable[..., float | timedelta | str | None]
 
 
 S = TypeVar("S")
@@ -271,8 +273,9 @@ def cached(ttl: Any = ..., /, **options: Any) -> Any:
     ``@cached``, ``@cached("5m")``, ``@cached(ttl=300, key="user:{user_id}")``; async or not, functions or methods.
 
     Args:
-        ttl: Fresh for: seconds, timedelta, ``"1h30m"``, or a callable ``(value, *args)`` that returns one of these.
-            Left out: the cache's policy; None: no expiry. From a callable, 0: not stored.
+        ttl: Fresh for: seconds, timedelta, ``"1h30m"``, or a callable ``(value, *args)`` that returns one of these;
+            or ``Adaptive("10s", "1h")``, which follows the data. Left out: the cache's policy; None: no expiry. From
+            a callable, 0: not stored.
         key: A template ``"user:{user_id}"`` over the parameters, values escaped; or a callable that takes some of
             the parameters by name. Left out: the function and all its arguments, typed.
         ignore: Names of parameters that are not part of the key. The load of such a function never outlives the
@@ -349,10 +352,13 @@ def build(
     refuse_odd(function)
     signature = inspect.signature(function)
     takes, in_key = key_parts(function, options, signature)
-    policy = own_policy(cache, function, options, signature)
+    own = own_policy(function, options, signature)
+    below = cache.policy
+    policy = own.over(below)
     refresh = check_refresh(function, options.get("refresh"), in_key, signature)
     injected = [name for name in signature.parameters if name not in in_key and name != "self"]
     load: Callable[[Any], Any] = as_loader or (lambda function: function)
+    tell = cache._tell_breaker  # pyright: ignore[reportPrivateUsage]
     decoration = _core._decorate(
         cache,
         load(function),
@@ -367,8 +373,8 @@ def build(
             key=options.get("key"),
             key_takes=takes,
             policy=policy,
-            loader=load(policy.protects(function)),
-            refresh=refresh and load(policy.protects(refresh)),
+            loader=load(policy.protects(function, tell)),
+            refresh=refresh and load(policy.protects(refresh, tell)),
             cache_if=check_callable("cache_if", options.get("cache_if")),
             max_entries=own_bound(options),
             bound=bool(injected) and not options.get("self_contained", False),
@@ -383,6 +389,11 @@ def build(
         decoration.__name__ = name_of(function).rpartition(".")[2]
     decoration.cache = cache
     decoration.policy = policy
+    decoration._origin = Origin(own, function, refresh, load)
+    cache._functions[id(decoration)] = decoration  # pyright: ignore[reportPrivateUsage]
+    if cache.policy is not below:
+        # It was changed by another thread before it could know of this function.
+        replanned(decoration, cache.policy)()
     return decoration
 
 
@@ -392,6 +403,37 @@ class CachedClassMethod(classmethod):  # type: ignore[type-arg]  # pyright: igno
     def __get__(self, instance: Any, owner: type[Any] | None = None, /) -> Any:
         function: Any = self.__func__  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         return function.__get__(type(instance) if owner is None else owner)
+
+
+class Origin(NamedTuple):
+    """What a cached function was made of: it is laid anew over its cache's policy when that changes."""
+
+    own: Policy
+    function: Callable[..., Any]
+    refresh: Callable[..., Any] | None
+    as_loader: Callable[[Any], Any]
+
+
+def replanned(decoration: Any, below: Policy) -> Callable[[], None]:
+    """What puts a cached function under another policy of its cache. What can fail has been done when it returns.
+
+    Raises:
+        ConfigError: The function's own options contradict that policy.
+    """
+    own, function, refresh, load = decoration._origin
+    with at(name_of(function)):
+        policy = own.over(below)
+    before: Policy = decoration.policy
+    tell = decoration.cache._tell_breaker
+    loaders = None
+    if not policy.protects_as(before):
+        loaders = (load(policy.protects(function, tell)), refresh and load(policy.protects(refresh, tell)))
+
+    def replan() -> None:
+        decoration._replan(policy, loaders)
+        decoration.policy = policy
+
+    return replan
 
 
 class Decoration:
@@ -623,8 +665,8 @@ def check_ttl_callable(ttl: Any, signature: inspect.Signature) -> Any:
     return ttl
 
 
-def own_policy(cache: Cache, function: Any, options: dict[str, Any], signature: inspect.Signature) -> Policy:
-    """The policy of a function: what it says, over what its cache says."""
+def own_policy(function: Any, options: dict[str, Any], signature: inspect.Signature) -> Policy:
+    """What a function says of its policy itself."""
     said = {name: value for name, value in options.items() if name != "copy" or value is not None}
     check_ttl_callable(said.get("ttl", ...), signature)
     own = Policy.of(said)
@@ -632,7 +674,7 @@ def own_policy(cache: Cache, function: Any, options: dict[str, Any], signature: 
         raise refuse(
             "early", options["early"], f"leave it out: {name_of(function)} is not async, nothing can load it behind"
         )
-    return own.over(cache.policy)
+    return own
 
 
 def check_refresh(function: Any, refresh: Any, in_key: list[str], signature: inspect.Signature) -> Any:

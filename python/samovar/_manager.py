@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from samovar._cache import Cache
-from samovar._options import is_name, refuse, unknown
+from samovar._options import Memory, at, is_name, refuse, unknown
 from samovar._policy import Policy, check_policy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    import os
+    from collections.abc import Callable, Iterator, Mapping
+    from datetime import timedelta
     from types import TracebackType
+    from typing import Self
 
+    from samovar._settings import Settings
     from samovar._views import Stats
 
 
@@ -20,7 +25,7 @@ class CacheManager:
 
     Args:
         caches: By name. A cache under ``"default"`` is what ``default_cache()`` of this manager returns.
-        policy: For caches that the manager makes because they are asked for.
+        policy: Below those of the caches that the manager makes itself, from settings or because they are asked for.
 
     Example:
         >>> manager = CacheManager({"sessions": Cache(name="sessions")})
@@ -36,9 +41,115 @@ class CacheManager:
         if caches is not None and not hasattr(caches, "items"):
             raise refuse("caches", caches, "give a dict of caches by name: {'default': Cache(...)}")
         self._caches: dict[str, Cache] = {}
+        #: What is said of the caches that were made here, without the common policy below.
+        self._own: dict[str, Policy] = {}
         self.policy = check_policy(policy)
         for name, cache in (caches or {}).items():
             self.register(name, cache)
+
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str]) -> Self:
+        """The caches that a TOML file describes: ``[policy]`` below all, and ``[caches.NAME]`` for each.
+
+        The keys are the options of :class:`Cache`, :class:`Memory`, :class:`Policy` and :class:`Rule`; those of a
+        cache are in its tables ``policy`` and ``memory`` and its list ``rules``. In a policy a table stands for
+        ``Adaptive`` (``ttl``), ``Retry``, ``Breaker``, ``Rate`` or ``Concurrency``, and `cache_errors` names
+        exceptions: ``{LookupError = "1m", "app.errors.Gone" = "1h"}``. ``inf`` is no limit.
+
+        Raises:
+            ConfigError: The file cannot be read, or something in it cannot be; the message has the file, the key,
+                the value and the cure.
+        """
+        from samovar import _settings
+
+        return cls()._made_from(_settings.from_toml(path))
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """The caches that the environment describes, over those of the file that ``SAMOVAR_TOML`` names, if any.
+
+        ``SAMOVAR_TTL`` is the ``ttl`` of the common policy, ``SAMOVAR_SESSIONS_TTL`` that of the cache ``sessions``:
+        any option of :class:`Policy`, and for a cache also ``max_entries``, ``max_bytes``, ``eviction``,
+        ``namespace`` and ``url``. Numbers, ``true``, ``inf`` and tables are written as in TOML; all else is text.
+        With a file, its caches and ``default`` are those that can be named.
+
+        Args:
+            environ: In place of ``os.environ``.
+
+        Raises:
+            ConfigError: A variable that begins with ``SAMOVAR_`` is not known, or its value cannot be; the message has
+                the variable, the value and the cure.
+        """
+        import os
+
+        from samovar import _settings
+
+        return cls()._made_from(_settings.from_env(os.environ if environ is None else environ))
+
+    def _made_from(self, settings: Settings) -> Self:
+        self._apply(settings)
+        return self
+
+    def configure(
+        self,
+        caches: Mapping[str, Mapping[str, Any]] | None = None,
+        *,
+        policy: Policy | Mapping[str, Any] | None = None,
+        toml: str | os.PathLike[str] | None = None,
+    ) -> None:
+        """Apply settings while the caches work. What is left out stays; all are checked before the first applies.
+
+        A policy or list of rules that is given takes the place of the whole one before, and of a table ``memory``
+        the options given are changed, as :meth:`Cache.resize` does. A cache that is not there yet is made. Functions
+        decorated already follow at once, as :meth:`Cache.configure` says.
+
+        Args:
+            caches: The tables of caches by name, as in a file: ``{"sessions": {"policy": {"ttl": "30m"}}}``. In
+                place of tables there may be a :class:`Policy`, :class:`Memory` or :class:`Rule`.
+            policy: Below those of the caches that this manager has made. A cache that was given to it has only its
+                own.
+            toml: The file that says both, instead of these.
+
+        Raises:
+            ConfigError: Something cannot be, contradicts a function's own options, or cannot be changed live, such as
+                a namespace. Nothing has changed then.
+        """
+        from samovar import _settings
+
+        if toml is not None:
+            if caches is not None or policy is not None:
+                raise refuse("toml", toml, "give a file, or caches= and policy=, not both")
+            self._apply(_settings.from_toml(toml))
+            return
+        tables = {"caches": caches, "policy": policy}
+        given = {name: table for name, table in tables.items() if table is not None}
+        self._apply(_settings.read(given, _settings.Place("configure")))
+
+    def _apply(self, settings: Settings) -> None:
+        """Check everything and make what is new; only then change what is there."""
+        common = self.policy if settings.policy is None else settings.policy
+        said = {name: options["policy"] for name, options in settings.caches.items() if "policy" in options}
+        new = [name for name in settings.caches if name not in self._caches]
+        own = {**self._own, **dict.fromkeys(new, Policy())}
+        own.update({name: policy for name, policy in said.items() if name in own})
+        made: dict[str, Cache] = {}
+        changes: list[Callable[[], None]] = []
+        for name, options in settings.caches.items():
+            with at(settings.place / "caches" / name):
+                if name in new:
+                    made[name] = make(name, {**options, "policy": own[name].over(common)})
+                else:
+                    changes += live_changes(self._caches[name], options)
+        for name, cache in self._caches.items():
+            if name in said or (name in own and settings.policy is not None):
+                place = settings.place / "caches" / name / "policy" if name in said else settings.place / "policy"
+                with at(place):
+                    below = own[name].over(common) if name in own else said[name]
+                    changes += cache._changes(policy=below)  # pyright: ignore[reportPrivateUsage]
+        for change in changes:
+            change()
+        self.policy, self._own = common, own
+        self._caches.update(made)
 
     def register(self, name: str, cache: Cache) -> Cache:
         """Add a cache under a name; replacing one is refused.
@@ -60,6 +171,7 @@ class CacheManager:
         found = self._caches.get(name)
         if found is None:
             found = self.register(name, Cache(name=name, policy=self.policy))
+            self._own[name] = Policy()
         return found
 
     def __getitem__(self, name: str) -> Cache:
@@ -85,8 +197,11 @@ class CacheManager:
     async def start(self) -> None:
         """Make ready what has to be: nothing yet, caches work before they are opened."""
 
-    async def close(self) -> None:
+    async def close(self, *, grace: float | timedelta | str = 5) -> None:
         """Close every cache, the last registered first. One that fails does not keep the others open.
+
+        Args:
+            grace: For each of them; see :meth:`Cache.close`.
 
         Raises:
             ExceptionGroup: What failed, after all have been closed.
@@ -94,7 +209,7 @@ class CacheManager:
         errors: list[Exception] = []
         for cache in reversed(list(self._caches.values())):
             try:
-                await cache.close()
+                await cache.close(grace=grace)
             except Exception as error:
                 errors.append(error)
         if errors:
@@ -113,6 +228,34 @@ class CacheManager:
         return f"<CacheManager: {', '.join(sorted(self._caches)) or 'no caches'}>"
 
 
+def make(name: str, options: Mapping[str, Any]) -> Cache:
+    """The cache that settings describe."""
+    given: dict[str, Any] = {"name": name, **options}
+    if "memory" in options:
+        given["memory"] = Memory(**options["memory"])
+    return Cache(**given)
+
+
+def live_changes(cache: Cache, options: Mapping[str, Any]) -> list[Callable[[], None]]:
+    """What changes rules and bounds of a cache that works. What can fail has been done when it returns.
+
+    Raises:
+        ConfigError: Something cannot be, or only when a cache is made.
+    """
+    for option, present in (("name", cache.name), ("namespace", cache.path)):
+        if options.get(option, present) != present:
+            raise refuse(
+                option, options[option], f"it stays {present!r} while the cache lives; make one of another name"
+            )
+    changes = cache._changes(rules=options.get("rules", ...))  # pyright: ignore[reportPrivateUsage]
+    bounds = dict(options.get("memory", {}))
+    if bounds.pop("weigher", None) is not None:
+        raise refuse("weigher", options["memory"]["weigher"], "leave it out: it stays while the cache lives")
+    if bounds:
+        changes.append(partial(cache._resize, cache._resized(bounds)))  # pyright: ignore[reportPrivateUsage]
+    return changes
+
+
 _default = CacheManager()
 
 
@@ -129,6 +272,8 @@ def default_cache() -> Cache:
 def configure(*, policy: Policy | None = None, **caches: Any) -> CacheManager:
     """Set up the default manager, before the first ``@cached``: ``configure(policy=Policy(ttl="5m"))``.
 
+    Afterwards, and from a file, ``default_manager().configure(...)`` does it (:meth:`CacheManager.configure`).
+
     Args:
         policy: For caches made from now on.
         **caches: Caches by name.
@@ -140,7 +285,10 @@ def configure(*, policy: Policy | None = None, **caches: Any) -> CacheManager:
         check_policy(policy)
         if "default" in _default:
             raise refuse(
-                "policy", policy, "the default cache is in use already; call configure() before the first @cached"
+                "policy",
+                policy,
+                "the default cache is in use already; call configure() before the first @cached, or "
+                "default_manager().configure(policy=...) to change it",
             )
         _default.policy = policy
     for name, cache in caches.items():

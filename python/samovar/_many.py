@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol
 from samovar import _core
 from samovar._cached import OPTIONS as CACHED_OPTIONS
 from samovar._cached import build, decorate, described, is_async, is_method, key_parts, name_of, refuse_odd
-from samovar._exceptions import ConfigError, NotFound
+from samovar._exceptions import NotFound
 from samovar._loaders import Loaders, Slot, is_awaitable, is_iterable, only, several, unique
 from samovar._options import positive, refuse
+from samovar._policy import pause
 
 if TYPE_CHECKING:
     import inspect
@@ -73,7 +74,6 @@ class CachedMany(Generic[P, K, V]):
     __qualname__: str
     __wrapped__: Callable[..., Any]
     cache: Cache
-    policy: Policy
 
     def __init__(self, function: Any, inner: _core.CachedFunction, loaders: Loaders, slot: Slot, limit: int) -> None:
         wrapper: Any = self
@@ -85,13 +85,18 @@ class CachedMany(Generic[P, K, V]):
         for name in ("__code__", "__defaults__", "__kwdefaults__"):
             setattr(self, name, getattr(described(function), name, None))
         self.cache = inner.cache
-        self.policy = inner.policy
         self._inner = inner
         self._loaders = loaders
         self._slot = slot
         self._limit = limit
         #: The instance it is bound to.
         self._own: tuple[Any, ...] = ()
+
+    @property
+    def policy(self) -> Policy:
+        """How its values are kept: what it says itself, over its cache's policy."""
+        policy: Policy = self._inner.policy
+        return policy
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> dict[K, str]:
         """Return the canonical key of each id. Raises KeyTypeError naming the argument that has none."""
@@ -392,7 +397,8 @@ def build_many(cache: Cache, function: Callable[..., Any], options: dict[str, An
             from samovar._batch import Batches
 
             names, injected = names_of(function, slot, signature, in_key)
-            one = Batches(own, slot, names, injected, window, limit)
+            start = functools.partial(cache._supervisor.start, cache.path)  # pyright: ignore[reportPrivateUsage]
+            one = Batches(own, slot, names, injected, window=window, limit=limit, start=start)
         return functools.update_wrapper(one, loads)
 
     options = {name: value for name, value in options.items() if name in CACHED_OPTIONS}
@@ -482,12 +488,7 @@ def check_chain_error(options: Mapping[str, Any], chain: list[Any]) -> bool:
 def check_window(function: Any, given: Any) -> float:
     """For how many seconds a batch stays open."""
     cure = "give seconds, a timedelta or a text such as '5ms'; 0: one pass of the event loop"
-    try:
-        window = -1.0 if given is None else _core._seconds(given)
-    except ConfigError:
-        raise refuse("window", given, cure) from None
-    if not 0 <= window < float("inf"):
-        raise refuse("window", given, cure)
+    window = pause("window", given, cure)
     if window and not is_async(function):
         raise refuse("window", given, f"leave it out: {name_of(function)} is not async, its calls cannot be gathered")
     return window

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from samovar._exceptions import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Generator, Iterable
 
 
 POLICIES = ("adaptive", "lru", "lfu", "fifo", "s3fifo", "tinylfu", "ttl")
@@ -17,6 +18,15 @@ MAX_ENTRIES = 2**31 - 2
 def refuse(option: str, value: object, cure: str) -> ConfigError:
     """The error about an option: what it is, what it was given, and what to do."""
     return ConfigError(f"invalid {option}: {value!r}; {cure}")
+
+
+@contextmanager
+def at(place: object) -> Generator[None]:
+    """Say where a wrong option is, in front of the error about it."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from error.__cause__
 
 
 def positive(option: str, value: object, least: int = 1) -> int:

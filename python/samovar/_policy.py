@@ -9,6 +9,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from samovar import _core
+from samovar._exceptions import ConfigError
 from samovar._options import is_name, is_neutral, refuse, unknown
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from types import EllipsisType
     from typing import Literal, TypedDict
 
+    from samovar._core import Adaptive
+    from samovar._protect import Tell
     from samovar.resilience import Breaker, Concurrency, Rate, Retry
 
     Span = float | timedelta | str | None
@@ -76,7 +79,7 @@ class Policy:
     Durations are seconds, a timedelta or a text such as ``"1h30m"``.
 
     Args:
-        ttl: Fresh for; ``None``: no expiry.
+        ttl: Fresh for; ``None``: no expiry; ``Adaptive("10s", "1h")``: as the data's age and popularity say.
         copy: Isolation of mutable results: ``"auto"``, ``"deep"``, ``"write"``, ``"both"`` or ``False``.
         stale_while_revalidate: After the ttl, answer at once for this long while the value is loaded anew behind
             (RFC 5861). On a sync function the first caller loads and the others get the old value.
@@ -107,7 +110,7 @@ class Policy:
 
     def __init__(
         self,
-        ttl: float | timedelta | str | EllipsisType | None = ...,
+        ttl: Adaptive | Span | EllipsisType = ...,
         *,
         copy: str | bool | EllipsisType = ...,
         stale_while_revalidate: Span | EllipsisType = ...,
@@ -170,17 +173,24 @@ class Policy:
             raise AttributeError(f"Policy has no option {name!r}")
         return self._given.get(name, DEFAULTS[name])
 
-    def protects(self, loader: Callable[..., Any], *, awaits: bool = False) -> Callable[..., Any]:
+    def protects_as(self, other: Policy) -> bool:
+        """True if a loader is protected under this policy as it is under the other one."""
+        guards = [name for name in GUARDS if self._given.get(name) is not None or other._given.get(name) is not None]
+        compared = [*guards, "timeout"] if guards else []
+        return all(getattr(self, name) == getattr(other, name) for name in compared)
+
+    def protects(self, loader: Callable[..., Any], tell: Tell, *, awaits: bool = False) -> Callable[..., Any]:
         """The loader as it is called under this policy: with retries and within limits, if there are any.
 
-        Where a loader is awaited, one that is not async may still return an awaitable.
+        Where a loader is awaited, one that is not async may still return an awaitable. `tell` hears of its breaker.
         """
-        guards = {name: self._given[name] for name in GUARDS if self._given.get(name) is not None}
-        if not guards:
+        retry, breaker, rate, concurrency = (self._given.get(name) for name in GUARDS)
+        if retry is breaker is rate is concurrency is None:
             return loader
-        from samovar.resilience import protect
+        from samovar.resilience import protect_and_tell
 
-        return protect(awaited(loader) if awaits else loader, **guards, timeout=self.timeout)
+        loader = awaited(loader) if awaits else loader
+        return protect_and_tell(loader, (retry, breaker, rate, concurrency), self.timeout, tell)
 
     @property
     def _fallback(self) -> tuple[Any, ...]:
@@ -213,6 +223,7 @@ class Rule:
     def __init__(self, match: str, /, ttl: Any = ..., **options: Any) -> None:
         if not is_name(match) or not match:
             raise refuse("rule", match, "give a pattern such as 'product:*'")
+        _core._check_pattern(match)
         guards = [name for name in GUARDS if options.get(name) is not None]
         if guards:
             raise refuse(
@@ -232,7 +243,7 @@ class Rule:
 
 def check_rules(rules: Any) -> list[tuple[str, Policy]]:
     """Rules as native code takes them."""
-    given: list[Any] = list(rules) if hasattr(rules, "__iter__") else [rules]
+    given: list[Any] = list(rules) if hasattr(rules, "__iter__") and not isinstance(rules, str) else [rules]
     for rule in given:
         if not isinstance(rule, Rule):
             raise refuse("rules", rule, "give a list of rules: [Rule('product:*', ttl=30)]")
@@ -311,6 +322,21 @@ def kept_errors(value: Any) -> dict[type[Exception], Any]:
 def seconds(span: Any) -> float | None:
     """A duration in seconds, None if there is none."""
     return None if span is None else _core._seconds(span)
+
+
+def pause(option: str, span: Any, cure: str) -> float:
+    """A time in seconds for which something is waited for; 0 for not at all.
+
+    Raises:
+        ConfigError: It is no duration, or without end.
+    """
+    try:
+        found = math.inf if span is None else _core._seconds(span)
+    except ConfigError:
+        found = math.inf
+    if found == math.inf:
+        raise refuse(option, span, cure)
+    return found
 
 
 def limit(span: Any) -> float | None:

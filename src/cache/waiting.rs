@@ -181,7 +181,8 @@ impl<K, V> Shared<K, V> {
                 let ttl = lifetime(held, &said, state.memory.has_old(lease, now));
                 let failed = ttl.is_none() && matches!(**held, Held::Failed(_));
                 let (value, negative) = (|| Arc::clone(held), held.value().is_none());
-                let keep = ttl.map(|ttl| Keep { value, tag: 0, negative, ttl, weight: weight.unwrap_or(1) });
+                let keep =
+                    ttl.map(|ttl| Keep { value, tag: 0, negative, ttl, weight: weight.unwrap_or(1), adapted: None });
                 (if failed { Input::Failed } else { Input::Loaded }, keep)
             }
             Signal::Panicked(_) => (Input::Failed, None),

@@ -17,8 +17,8 @@ use super::request::Request;
 use super::rulebook::{self, Rulebook};
 use super::spot::{Current, Spot};
 use super::state::State;
-use super::tier::{Object, Space, Tier, Weigher};
-use super::{blocking, clock, errors, views};
+use super::tier::{Object, Space, Tier};
+use super::{blocking, clock, errors, task, views};
 use crate::core::clock::{NEVER, deadline};
 use crate::core::flight::{Life, Refresh};
 use crate::core::memory::{Capacity, RegionId, Target, mix};
@@ -42,10 +42,6 @@ pub struct CacheCore {
     pub space: Arc<Space>,
     /// The module's state.
     pub state: &'static State,
-    /// How values are kept where a call says nothing else.
-    pub recipe: Arc<Recipe>,
-    /// The same as Python knows it.
-    policy: Object,
 }
 
 /// The same cache, for callers that do not await.
@@ -83,16 +79,16 @@ impl CacheCore {
     /// How values of a key are kept.
     fn recipe_of(&self, key: &Bound<'_, PyAny>) -> PyResult<Arc<Recipe>> {
         if !self.tier.has_rules() {
-            return Ok(self.recipe.clone());
+            return Ok(self.tier.recipe());
         }
-        rulebook::recipe_for(key.py(), &self.tier, &self.recipe, key_name(key)?.to_str()?)
+        rulebook::recipe_for(key.py(), &self.tier, &self.tier.recipe(), key_name(key)?.to_str()?)
     }
 
     fn kept(&self, value: &Bound<'_, PyAny>, ttl: Option<Duration>) -> PyResult<Kept> {
-        let (stored, kind) = copy::isolate(value, self.recipe.copy)?;
+        let (stored, kind) = copy::isolate(value, self.tier.keeps().1)?;
         let stores = ttl != Some(Duration::ZERO) && !self.space.is_disabled();
         let weight = if stores { self.tier.weigh(&stored)? } else { 1 };
-        Ok(Kept { value: stored.unbind(), kind, ttl: stores.then_some(ttl), weight })
+        Ok(Kept { value: stored.unbind(), kind, ttl: stores.then_some(ttl), weight, since: 0 })
     }
 
     pub fn put(
@@ -199,7 +195,7 @@ impl CacheCore {
             )));
         }
         let name = key_name(key)?.to_str()?.to_owned();
-        let recipe = super::decorate::recipe(policy, name)?;
+        let recipe = Recipe::new(policy, name)?;
         Ok(Request {
             tier: self.tier.clone(),
             spot: self.spot(key)?,
@@ -244,36 +240,42 @@ impl CacheCore {
         state: &Bound<'_, super::StateHandle>,
         name: String,
         memory: Option<MemoryOptions<'_>>,
-        policy: &Bound<'_, PyAny>,
+        policy: Option<&Bound<'_, PyAny>>,
         path: &str,
         parent: Option<&Bound<'_, CacheCore>>,
     ) -> PyResult<Self> {
-        let recipe = Arc::new(super::decorate::recipe(policy, name.clone())?);
         let (tier, owner) = match parent {
             Some(parent) => (parent.get().tier.clone(), parent.get().owner.clone_ref(py)),
             None => {
-                let memory = memory.ok_or_else(|| PyTypeError::new_err("memory options are needed"))?;
-                let weigher = memory.weigher.as_ref().map_or(Weigher::Native, |own| Weigher::Own(own.clone().unbind()));
+                let (Some(memory), Some(policy)) = (memory, policy) else {
+                    return Err(PyTypeError::new_err("a cache of its own needs memory options and a policy"));
+                };
+                let recipe = Recipe::new(policy, name)?;
+                let weigher = memory.weigher.as_ref().map(|own| own.clone().unbind());
                 let (bound, eviction) = (memory.bound(), memory.eviction.parse()?);
-                let tier = Tier::new(state.get().0, name, bound, eviction, weigher, clock::shared().clone());
+                let tier = Tier::new(state.get().0, recipe, bound, eviction, weigher, clock::shared().clone());
                 (tier.clone(), Py::new(py, TierOwner { tier })?)
             }
         };
         let space = tier.names(path);
-        Ok(CacheCore { tier, owner, space, state: state.get().0, recipe, policy: policy.clone().unbind() })
+        Ok(CacheCore { tier, owner, space, state: state.get().0 })
     }
 
     /// The owner answers for the entries; every face of the cache leads to it.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.policy)?;
-        self.recipe.objects().try_for_each(|object| visit.call(object))?;
         visit.call(&self.owner)
     }
 
     /// The cache's policy.
     #[getter]
     fn _policy(&self, py: Python<'_>) -> Object {
-        self.policy.clone_ref(py)
+        self.tier.recipe().source.clone_ref(py)
+    }
+
+    /// Another policy, checked in Python, here and in all namespaces.
+    fn _set_policy(&self, policy: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.tier.set_recipe(self.tier.recipe().under(policy)?);
+        Ok(())
     }
 
     /// The policy of a key, for those who lay another over it.
@@ -556,6 +558,34 @@ impl CacheCore {
         }
     }
 
+    /// The loads that run as tasks here and below, and whether a caller waits for them.
+    fn _loads(&self, py: Python<'_>) -> Vec<(Object, bool)> {
+        task::below(py, &self.tier, &self.space.path)
+    }
+
+    /// A loader's circuit breaker has another state.
+    fn _tell_breaker(&self, py: Python<'_>, function: &str, breaker: Object, state: &str) {
+        let details = Details {
+            value: Some((breaker, copy::SHARE)),
+            reason: Some(state),
+            function: Some(function),
+            ..Details::default()
+        };
+        self.tier.tell(py, Kind::Breaker, &self.space, None, details);
+    }
+
+    /// Warming a function has come to its end.
+    fn _tell_warmed(&self, py: Python<'_>, function: &str, job: Object, how: &str, seconds: f64) {
+        let details = Details {
+            value: Some((job, copy::SHARE)),
+            reason: Some(how),
+            function: Some(function),
+            seconds: Some(seconds),
+            error: None,
+        };
+        self.tier.tell(py, Kind::WarmCompleted, &self.space, None, details);
+    }
+
     /// Has `listener` called with each such event here and below; the number is for `_off`.
     fn _on(&self, event: &Bound<'_, PyAny>, listener: Object) -> PyResult<u64> {
         Ok(self.tier.on(Kind::parse(event)?, &self.space.path, listener))
@@ -628,15 +658,14 @@ pub struct Cursor(Target);
 #[pymethods]
 impl SyncCore {
     #[new]
-    #[pyo3(signature = (state, policy, path, parent))]
+    #[pyo3(signature = (state, path, parent))]
     fn new(
         py: Python<'_>,
         state: &Bound<'_, super::StateHandle>,
-        policy: &Bound<'_, PyAny>,
         path: &str,
         parent: &Bound<'_, CacheCore>,
     ) -> PyResult<PyClassInitializer<Self>> {
-        let core = CacheCore::new(py, state, String::new(), None, policy, path, Some(parent))?;
+        let core = CacheCore::new(py, state, String::new(), None, None, path, Some(parent))?;
         Ok(PyClassInitializer::from(core).add_subclass(SyncCore {}))
     }
 }

@@ -194,13 +194,14 @@ unsafe extern "C" fn set_sync(
             if !call.is_usual(2, 3) {
                 return set_spelled(core, &call);
             }
-            let ttl = if call.count == 3 { plain_seconds(*row.add(2)).map(Some) } else { Some(core.recipe.policy.ttl) };
+            let (own, copies) = core.tier.keeps();
+            let ttl = if call.count == 3 { plain_seconds(*row.add(2)).map(Some) } else { Some(own) };
             let plain = !core.space.is_disabled() && !core.tier.listeners.any() && !core.tier.has_rules();
             let Some(ttl) = ttl.filter(|_| plain) else { return set_spelled(core, &call) };
             let (key, value) = (call.at(py, 0), call.at(py, 1));
-            let stored = copy::isolate(&value, core.recipe.copy).and_then(|(stored, kind)| {
+            let stored = copy::isolate(&value, copies).and_then(|(stored, kind)| {
                 let weight = core.tier.weigh(&stored)?;
-                let kept = Kept { value: stored.unbind(), kind, ttl: Some(ttl), weight };
+                let kept = Kept { value: stored.unbind(), kind, ttl: Some(ttl), weight, since: 0 };
                 let hash = mix(args::hash_str(key.as_ptr()), core.space.salt());
                 Spot { hash, key: key.unbind(), asks: false }.put(py, &core.tier, &core.space, kept)
             });

@@ -1,13 +1,13 @@
 //! From the decorator's checked options to a cached function. `samovar/_cached.py` reads the signature and the options;
 //! here they become a [`Function`].
 
-use super::cache::{CacheCore, bad_copy};
-use super::copy::Mode;
+use super::cache::CacheCore;
 use super::errors;
-use super::function::{Function, new_object};
+use super::function::{Function, Plan, new_object};
+use super::guarded::Guarded;
 use super::instances::Instances;
 use super::keys::{KeyRule, Naming, Part};
-use super::options::{self, shown};
+use super::options::shown;
 use super::recipe::Recipe;
 use super::signature::{Kind, Parameter, Signature};
 use super::tier::{Callee, Object};
@@ -55,7 +55,7 @@ pub fn _decorate(
     let tier = core.tier.clone();
     let recipe = Recipe {
         cache_if: decoration.cache_if.map(Bound::unbind),
-        ..recipe(&decoration.policy, decoration.id.clone())?
+        ..Recipe::new(&decoration.policy, decoration.id.clone())?
     };
     let takes_one = decoration.parameters.iter().filter(|(.., in_key)| *in_key).count() == 1;
     let callee = Callee { id: decoration.id.clone(), takes_one };
@@ -69,8 +69,6 @@ pub fn _decorate(
         tier,
         owner: core.owner.clone_ref(py),
         wrapped,
-        loader: decoration.loader,
-        refresher: decoration.refresh,
         signature,
         is_async: decoration.is_async,
         space,
@@ -79,7 +77,11 @@ pub fn _decorate(
         naming: Naming { id: decoration.id, rule, warned: AtomicBool::new(false) },
         life: if decoration.bound { Life::Bound } else { Life::Shared },
         canonical: decoration.canonical,
-        recipe: Arc::new(recipe),
+        plan: Guarded::new(Arc::new(Plan {
+            recipe: Arc::new(recipe),
+            loader: decoration.loader,
+            refresher: decoration.refresh,
+        })),
         is_method: AtomicBool::new(false),
         takes_class: decoration.takes_class,
         instances: Instances::default(),
@@ -127,22 +129,4 @@ fn rule(decoration: &Decoration<'_>) -> PyResult<KeyRule> {
         }),
     });
     Ok(KeyRule::Template(parts.collect::<PyResult<_>>()?))
-}
-
-/// How a policy's values are kept, whoever loads them.
-pub fn recipe(policy: &Bound<'_, PyAny>, name: String) -> PyResult<Recipe> {
-    let (ttl, copy) = (policy.getattr("ttl")?, policy.getattr("copy")?);
-    // A tuple of one, so that None can be a fallback.
-    let fallback: Vec<Object> = policy.getattr("_fallback")?.extract()?;
-    Ok(Recipe {
-        policy: options::policy(policy)?,
-        ttl: ttl.is_callable().then(|| ttl.unbind()),
-        cache_if: None,
-        errors: options::kept_errors(&policy.getattr("cache_errors")?)?,
-        fallback: fallback.into_iter().next(),
-        copy: Mode::parse(&copy).ok_or_else(|| bad_copy(&copy))?,
-        source: policy.clone().unbind(),
-        ruled: Default::default(),
-        name,
-    })
 }

@@ -15,6 +15,7 @@ use super::copy;
 use super::errors;
 use super::events::{Details, Kind as Event};
 use super::given::Given;
+use super::guarded::Guarded;
 use super::instances::Instances;
 use super::keys::{KeyRule, Made, Naming};
 use super::method;
@@ -49,10 +50,6 @@ pub struct Function {
     pub owner: Py<TierOwner>,
     /// The user's function.
     pub wrapped: Object,
-    /// What loads: the function, or something around it that protects it.
-    pub loader: Object,
-    /// Another that refreshes behind, opening what it needs itself.
-    pub refresher: Option<Object>,
     /// Its parameters.
     pub signature: Signature,
     /// True for `async def`.
@@ -69,14 +66,24 @@ pub struct Function {
     pub life: Life,
     /// True if the loader is told every parameter, defaults applied, however the call was spelled.
     pub canonical: bool,
-    /// How values are kept.
-    pub recipe: Arc<Recipe>,
+    /// What its policy has made of it.
+    pub plan: Guarded<Arc<Plan>>,
     /// Whether the first parameter is the instance a method was called on.
     pub is_method: AtomicBool,
     /// Whether the first parameter is the class of a class method.
     pub takes_class: bool,
     /// Spaces of instances.
     pub instances: Instances,
+}
+
+/// What depends on a function's policy, and changes with that of its cache.
+pub struct Plan {
+    /// How values are kept.
+    pub recipe: Arc<Recipe>,
+    /// What loads: the function, or something around it that protects it.
+    pub loader: Object,
+    /// Another that refreshes behind, opening what it needs itself.
+    pub refresher: Option<Object>,
 }
 
 /// The Python object; see the module.
@@ -186,7 +193,7 @@ impl Function {
     fn place(
         self: &Arc<Self>,
         py: Python<'_>,
-        state: &State,
+        state: &'static State,
         values: &[Bound<'_, PyAny>],
     ) -> PyResult<(Spot, Arc<Space>, Option<Alias>)> {
         let parameters = self.signature.parameters.iter();
@@ -214,20 +221,21 @@ impl Function {
     }
 
     /// Everything a driver needs to answer this call.
-    pub fn request(self: &Arc<Self>, py: Python<'_>, state: &State, given: Given) -> PyResult<Request> {
+    pub fn request(self: &Arc<Self>, py: Python<'_>, state: &'static State, given: Given) -> PyResult<Request> {
         let values = self.bind(py, given)?;
         let placed = self.place(py, state, &values);
         let (spot, space, alias) = placed.map_err(|error| errors::not_stop(py, error))?;
-        let recipe = self.recipe_for(py, state, &spot, &values)?;
+        let plan = self.plan();
+        let recipe = self.recipe_for(py, state, &plan.recipe, (&spot, &values))?;
         let (args, names) = if self.canonical {
             self.told(py, &values, true)?
         } else {
             let (all, names) = given.owned(py);
             (all.into_iter().map(Bound::unbind).collect(), names.map(Bound::unbind))
         };
-        let refresher = self.refresher.as_ref().map(|refresher| self.refresh(py, refresher, &values)).transpose()?;
+        let refresher = plan.refresher.as_ref().map(|refresher| self.refresh(py, refresher, &values)).transpose()?;
         let bound = if recipe.ttl.is_some() { self.told(py, &values, false)? } else { Default::default() };
-        let loader = Loader { callable: self.loader.clone_ref(py), args, names, bound };
+        let loader = Loader { callable: plan.loader.clone_ref(py), args, names, bound };
         Ok(Request {
             tier: self.tier.clone(),
             spot,
@@ -248,20 +256,31 @@ impl Function {
         &self,
         py: Python<'_>,
         state: &State,
-        spot: &Spot,
-        values: &[Bound<'_, PyAny>],
+        own: &Arc<Recipe>,
+        (spot, values): (&Spot, &[Bound<'_, PyAny>]),
     ) -> PyResult<Arc<Recipe>> {
         if !self.tier.has_rules() {
-            return Ok(self.recipe.clone());
+            return Ok(own.clone());
         }
         match spot.key.bind(py).cast::<PyString>() {
-            Ok(name) if self.names.is_some() => rulebook::recipe_for(py, &self.tier, &self.recipe, name.to_str()?),
+            Ok(name) if self.names.is_some() => rulebook::recipe_for(py, &self.tier, own, name.to_str()?),
             _ => match self.naming.canonical(py, state, &self.signature, values) {
-                Ok(key) => rulebook::recipe_for(py, &self.tier, &self.recipe, &key),
+                Ok(key) => rulebook::recipe_for(py, &self.tier, own, &key),
                 // A call that has no name fits no rule.
-                Err(_) => Ok(self.recipe.clone()),
+                Err(_) => Ok(own.clone()),
             },
         }
+    }
+
+    /// What its policy has made of it, at this moment.
+    pub fn plan(&self) -> Arc<Plan> {
+        self.plan.lock().clone()
+    }
+
+    /// Another plan, in force from now on; loads under way end as they began.
+    pub fn set_plan(&self, plan: Plan) {
+        let before = std::mem::replace(&mut *self.plan.lock(), Arc::new(plan));
+        drop(before);
     }
 
     /// The call that refreshes behind: of the values that make the key, by name.
@@ -380,9 +399,11 @@ impl Function {
     /// The spaces whose objects this function owns.
     fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
         let rule = if let KeyRule::Callable { callable, .. } = &self.naming.rule { Some(callable) } else { None };
+        let plan = self.plan.lock();
         visit(&self.wrapped)
             && visit(self.owner.as_any())
-            && self.recipe.objects().chain([&self.loader]).chain(&self.refresher).chain(rule).all(&mut *visit)
+            && plan.recipe.visit(visit)
+            && [&plan.loader].into_iter().chain(&plan.refresher).chain(rule).all(&mut *visit)
             && self.signature.visit(visit)
             && self.tier.visit_space(&self.space, visit)
             && self.values.as_ref().is_none_or(|values| self.tier.visit_space(values, visit))
@@ -468,6 +489,15 @@ pub fn new_object(
         (&raw mut (*object).state).write(state);
         Ok(Bound::from_owned_ptr(py, object.cast()).unbind())
     }
+}
+
+/// True for what `obj.method` gives, false for the function itself.
+///
+/// # Safety
+/// `object` is a function object.
+pub unsafe fn is_bound(object: *mut ffi::PyObject) -> bool {
+    // SAFETY: the caller vouches for the object.
+    unsafe { !(*object.cast::<CachedFunction>()).origin.is_null() }
 }
 
 /// The parts of a function object that methods need.

@@ -9,7 +9,7 @@
 use super::anchor::Anchor;
 use super::asyncio::Call;
 use super::copy;
-use super::function::{This, new_object};
+use super::function::{Plan, This, new_object};
 use super::given::Given;
 use super::many::{Bulk, Hits, handed_out};
 use super::pending::{self, Deed, Holds};
@@ -25,6 +25,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 use std::ffi::{CStr, c_void};
 use std::ptr::null_mut;
+use std::sync::Arc;
 
 type Args = *const *mut ffi::PyObject;
 
@@ -81,7 +82,7 @@ fn deed<T: Holds + 'static>(
     if !this.function.is_async {
         return run(this.py, needs);
     }
-    pending::pending(this.py, this.state, Deed::new(this.function.recipe.clone(), what, needs, run))
+    pending::pending(this.py, this.state, Deed::new(this.function.plan().recipe.clone(), what, needs, run))
 }
 
 fn request(this: &This<'_>, given: Given) -> PyResult<Request> {
@@ -148,6 +149,30 @@ unsafe extern "C" fn set(
                 request.spot.put(py, &request.tier, &request.space, kept)?;
                 Ok(py.None())
             })
+        })
+    }
+}
+
+/// `f._replan(policy, loaders)`: under another policy of its cache. The loaders are the function and what refreshes behind
+/// or None, as that policy protects them; without them they stay.
+unsafe extern "C" fn replan(
+    object: *mut ffi::PyObject,
+    args: *mut *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter as a method with `count` arguments.
+    unsafe {
+        enter(object, |this| {
+            if count != 2 {
+                return Err(PyTypeError::new_err("_replan() needs a policy and the loaders"));
+            }
+            let (py, before) = (this.py, this.function.plan());
+            let (policy, loaders) = (Bound::from_borrowed_ptr(py, *args), Bound::from_borrowed_ptr(py, *args.add(1)));
+            let kept = || (before.loader.clone_ref(py), before.refresher.as_ref().map(|own| own.clone_ref(py)));
+            let (loader, refresher) = if loaders.is_none() { kept() } else { loaders.extract()? };
+            let recipe = Arc::new(before.recipe.under(&policy)?);
+            this.function.set_plan(Plan { recipe, loader, refresher });
+            Ok(py.None())
         })
     }
 }
@@ -362,6 +387,7 @@ pub fn methods() -> *mut c_void {
             c"_count_unasked($self, number, /)\n--\n\nCount ids that nobody asked for.",
         ),
         plain(c"__reduce__", reduce, c"Pickled by reference, as functions and methods are."),
+        raw::method(c"_replan", raw::Function::Fast(replan), c"Another policy of the cache, as the function is under it."),
         raw::method(c"__set_name__", raw::Function::Fast(set_name), c"A class body took it as a method."),
     ])
 }

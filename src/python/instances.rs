@@ -1,7 +1,8 @@
 //! Entries of methods: each instance has a space of its own, told by its identity, and the entries die with it.
 //!
 //! An instance is known by its address. That is safe because a weak reference's callback forgets the address, and drops
-//! the entries, before the memory can be used for another object. The instance is never kept alive, hashed or compared.
+//! the entries, before the memory can be used for another object. The instance is never hashed or compared, and kept alive
+//! by nothing but results that refer to it; `knots` sees to those.
 
 use super::anchor::Anchor;
 use super::errors;
@@ -16,10 +17,15 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyCFunction;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// The instances of one function.
 #[derive(Default)]
-pub struct Instances(Guarded<HashTable<Known>>);
+pub struct Instances {
+    known: Guarded<HashTable<Known>>,
+    /// Whether `knots` looks after them.
+    watched: AtomicBool,
+}
 
 struct Known {
     address: usize,
@@ -36,7 +42,7 @@ impl Instances {
     /// The salt of an instance that has been seen before.
     #[inline]
     pub fn find(&self, instance: *mut ffi::PyObject) -> Option<u64> {
-        let known = self.0.lock();
+        let known = self.known.lock();
         let address = instance as usize;
         Some(known.find(hash(address), |known| known.address == address)?.space.read_salt())
     }
@@ -45,7 +51,7 @@ impl Instances {
     pub fn space(
         function: &Arc<Function>,
         py: Python<'_>,
-        state: &State,
+        state: &'static State,
         instance: &Bound<'_, PyAny>,
     ) -> PyResult<Option<Arc<Space>>> {
         let class = instance.get_type();
@@ -53,7 +59,7 @@ impl Instances {
             return Ok(None);
         }
         let address = instance.as_ptr() as usize;
-        if let Some(known) = function.instances.0.lock().find(hash(address), |known| known.address == address) {
+        if let Some(known) = function.instances.known.lock().find(hash(address), |known| known.address == address) {
             return Ok(Some(known.space.clone()));
         }
         let weak = Arc::downgrade(function);
@@ -74,16 +80,19 @@ impl Instances {
                 ),
             )
         })?;
+        if !function.instances.watched.swap(true, Relaxed) {
+            state.has_instances(py, function)?;
+        }
         let space = function.tier.add_space_like(&function.space, true);
         let known = Known { address, space: space.clone(), reference: reference.unbind() };
-        function.instances.0.lock().insert_unique(hash(address), known, |known| hash(known.address));
+        function.instances.known.lock().insert_unique(hash(address), known, |known| hash(known.address));
         Ok(Some(space))
     }
 
     /// An instance is gone: so are its entries, now.
     fn forget(&self, py: Python<'_>, function: &Function, address: usize) {
         let found = self
-            .0
+            .known
             .lock()
             .find_entry(hash(address), |known| known.address == address)
             .ok()
@@ -96,7 +105,7 @@ impl Instances {
 
     /// Forgets all instances; for a function that goes away.
     pub fn clear(&self, function: &Function) {
-        let all = std::mem::take(&mut *self.0.lock());
+        let all = std::mem::take(&mut *self.known.lock());
         for known in all.iter() {
             function.tier.end_space(&known.space, Some(&function.space));
         }
@@ -104,12 +113,23 @@ impl Instances {
 
     /// The spaces of all living instances.
     pub fn spaces(&self) -> Vec<Arc<Space>> {
-        self.0.lock().iter().map(|known| known.space.clone()).collect()
+        self.known.lock().iter().map(|known| known.space.clone()).collect()
+    }
+
+    /// How many instances live that have been seen.
+    pub fn count(&self) -> usize {
+        self.known.lock().len()
+    }
+
+    /// Some of them, with their spaces, from a place in the order of the table on.
+    pub fn some(&self, start: usize, most: usize, mut found: impl FnMut(*mut ffi::PyObject, &Arc<Space>)) {
+        let known = self.known.lock();
+        known.iter().skip(start).take(most).for_each(|known| found(known.address as *mut ffi::PyObject, &known.space));
     }
 
     /// For the collector.
     pub fn visit(&self, tier: &Tier, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
-        let known = self.0.lock();
+        let known = self.known.lock();
         known.iter().all(|known| visit(&known.reference) && tier.visit_space(&known.space, visit))
     }
 }

@@ -1,13 +1,14 @@
 //! The extension module `samovar._core`: converts, detaches, translates errors. It decides nothing.
 //!
 //! - the hit path: `args`, `signature`, `given`, `function`, `method`, `reply`, `pending`, `raw`, `anchor`, `state`
-//! - keys: `keys`, `encode`, `spot`, `asking`, `instances`
+//! - keys: `keys`, `encode`, `spot`, `asking`, `instances`, `knots`
 //! - loading: `recipe`, `request`, `asyncio`, `task`, `alarm`, `blocking`, `many`, `seat`, `effects`, `lease`
 //! - the cache: `tier`, `guarded`, `owner`, `cache`, `decorate`, `copy`, `options`, `views`, `errors`, `clock`, `process`
 //! - sizes: `weigh`, `layout`
 //! - listeners: `events`
-//! - loaders that are protected: `resilience`; policies per key: `rulebook`
+//! - loaders that are protected: `resilience`; policies per key: `rulebook`; a ttl that follows the data: `adaptive`
 
+mod adaptive;
 mod alarm;
 mod anchor;
 mod args;
@@ -29,6 +30,7 @@ mod given;
 mod guarded;
 mod instances;
 mod keys;
+mod knots;
 mod layout;
 mod lease;
 mod many;
@@ -64,6 +66,8 @@ mod _core {
     use super::*;
 
     #[pymodule_export]
+    use super::adaptive::Adaptive;
+    #[pymodule_export]
     use super::asyncio::_go_on;
     #[pymodule_export]
     use super::cache::{CacheCore, SyncCore};
@@ -82,11 +86,15 @@ mod _core {
     #[pymodule_export]
     use super::options::{_check_span, _check_ttl, _seconds};
     #[pymodule_export]
-    use super::process::{_after_fork_child, _after_fork_parent, _before_fork, _stop, _sweeper_is_running};
+    use super::process::{
+        _after_fork_child, _after_fork_parent, _before_fork, _let_sweeper_end, _stop, _sweeper_is_running,
+    };
     #[pymodule_export]
     use super::resilience::{
         _duration_millis, BreakerCore, CallPermit, CallSlot, CallTicket, ConcurrencyCore, RateCore, RetryCore,
     };
+    #[pymodule_export]
+    use super::rulebook::_check_pattern;
     #[pymodule_export]
     use super::task::LoadDone;
     #[pymodule_export]

@@ -1,7 +1,7 @@
 //! Options as Python gives them: durations in all their forms, and the errors that name option, value and cure.
 
 use super::anchor::Anchor;
-use super::errors;
+use super::{adaptive, errors};
 use crate::core::clock::NEVER;
 use crate::core::policy::{OnRefreshError, Policy, parse_duration};
 use pyo3::prelude::*;
@@ -26,8 +26,12 @@ fn window(given: &Bound<'_, PyAny>, option: &str) -> PyResult<Duration> {
 pub fn policy(given: &Bound<'_, PyAny>) -> PyResult<Policy> {
     let own = given.getattr("ttl")?;
     Ok(Policy {
-        // Callables and "not stored" are the caller's affair.
-        ttl: if own.is_callable() { None } else { ttl(&own, "ttl", false)? },
+        // Callables and "not stored" are the caller's affair; what is written by hand has just changed.
+        ttl: match adaptive::of(&own) {
+            Some(rule) => Some(rule.min()),
+            None if own.is_callable() => None,
+            None => ttl(&own, "ttl", false)?,
+        },
         stale_while_revalidate: window(given, "stale_while_revalidate")?,
         stale_if_error: window(given, "stale_if_error")?,
         retry_after: window(given, "retry_after")?,
@@ -110,7 +114,7 @@ pub fn shown(value: &Bound<'_, PyAny>) -> String {
 /// Checks a literal ttl when decorating, before the function is there.
 #[pyfunction]
 pub fn _check_ttl(ttl: &Bound<'_, PyAny>) -> PyResult<()> {
-    self::ttl(ttl, "ttl", false).map(drop)
+    if adaptive::of(ttl).is_some() { Ok(()) } else { self::ttl(ttl, "ttl", false).map(drop) }
 }
 
 /// Checks a duration other than a ttl: none, or positive; zero too where it means "none".

@@ -1,11 +1,14 @@
 //! How values are loaded and kept: a loader with its arguments, and what becomes of what it brings.
 
+use super::adaptive;
+use super::cache::bad_copy;
 use super::copy::{self, Mode};
 use super::guarded::Guarded;
+use super::options;
 use super::rulebook::Ruled;
 use super::state::State;
 use super::tier::{Object, Tier};
-use crate::core::policy::Policy;
+use crate::core::policy::{self, Policy};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -59,6 +62,8 @@ pub struct Recipe {
     pub policy: Policy,
     /// Says how long a value is fresh, given it and the call's arguments; without it the policy does.
     pub ttl: Option<Object>,
+    /// Says the same from what the value takes the place of.
+    pub adaptive: Option<policy::Adaptive>,
     /// A predicate on the value; `None` = keep everything.
     pub cache_if: Option<Object>,
     /// Classes of exceptions that are kept, and for how long.
@@ -85,12 +90,14 @@ pub struct Kept {
     pub ttl: Option<Option<Duration>>,
     /// What it weighs (see [`Tier::weigh`]).
     pub weight: u64,
+    /// Since when loads bring it, in seconds; 0 where nobody asks.
+    pub since: u32,
 }
 
 impl Kept {
     /// "Not found", to be raised for whoever would load it.
     pub fn nothing(error: Object, ttl: Duration) -> Kept {
-        Kept { value: error, kind: copy::RAISE, ttl: Some(Some(ttl)), weight: 1 }
+        Kept { value: error, kind: copy::RAISE, ttl: Some(Some(ttl)), weight: 1, since: 0 }
     }
 
     /// True if it says that there is nothing, or why there is not.
@@ -100,10 +107,40 @@ impl Kept {
 }
 
 impl Recipe {
-    /// All objects it holds, for the collector.
+    /// What a `samovar.Policy` says, for values that `name` loads.
+    pub fn new(policy: &Bound<'_, PyAny>, name: String) -> PyResult<Recipe> {
+        let (ttl, copy) = (policy.getattr("ttl")?, policy.getattr("copy")?);
+        // A tuple of one, so that None can be a fallback.
+        let fallback: Vec<Object> = policy.getattr("_fallback")?.extract()?;
+        Ok(Recipe {
+            policy: options::policy(policy)?,
+            ttl: ttl.is_callable().then(|| ttl.clone().unbind()),
+            adaptive: adaptive::of(&ttl),
+            cache_if: None,
+            errors: options::kept_errors(&policy.getattr("cache_errors")?)?,
+            fallback: fallback.into_iter().next(),
+            copy: Mode::parse(&copy).ok_or_else(|| bad_copy(&copy))?,
+            source: policy.clone().unbind(),
+            ruled: Default::default(),
+            name,
+        })
+    }
+
+    /// Calls `visit` with every object it holds, under rules too; for the collector.
+    pub fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+        self.objects().all(&mut *visit) && self.ruled.lock().visit(visit)
+    }
+
+    /// All objects it holds itself.
     pub fn objects(&self) -> impl Iterator<Item = &Object> {
         let optional = [&self.ttl, &self.cache_if, &self.fallback];
         optional.into_iter().flatten().chain(self.errors.iter().map(|(class, _)| class)).chain([&self.source])
+    }
+
+    /// The same function's or cache's under another policy.
+    pub fn under(&self, policy: &Bound<'_, PyAny>) -> PyResult<Recipe> {
+        let cache_if = self.cache_if.as_ref().map(|own| own.clone_ref(policy.py()));
+        Ok(Recipe { cache_if, ..Recipe::new(policy, self.name.clone())? })
     }
 
     /// How long an exception of a class to be kept is.
@@ -119,7 +156,7 @@ impl Recipe {
         let not_found = state.not_found(py)?;
         if value.is(not_found) || value.get_type().is(not_found) {
             let ttl = self.policy.negative_ttl.map(Some);
-            return Ok(Kept { value: value.clone().unbind(), kind: copy::NOTHING, ttl, weight: 1 });
+            return Ok(Kept { value: value.clone().unbind(), kind: copy::NOTHING, ttl, weight: 1, since: 0 });
         }
         let (stored, kind) = copy::isolate(value, self.copy)?;
         let wanted = match &self.cache_if {
@@ -131,12 +168,12 @@ impl Recipe {
             Some(callable) if wanted => {
                 let (args, names) = &loader.bound;
                 let told = call_with(py, callable.bind(py), Some(value), args, names.as_ref())?;
-                super::options::ttl(&told, &format!("result of ttl= of {}", self.name), true)?
+                options::ttl(&told, &format!("result of ttl= of {}", self.name), true)?
             }
             Some(_) => None,
         };
         let stores = wanted && ttl != Some(Duration::ZERO);
         let weight = if stores { tier.weigh(&stored)? } else { 1 };
-        Ok(Kept { value: stored.unbind(), kind, ttl: stores.then_some(ttl), weight })
+        Ok(Kept { value: stored.unbind(), kind, ttl: stores.then_some(ttl), weight, since: 0 })
     }
 }

@@ -13,7 +13,7 @@ use super::seat::{Outcome, Waiter};
 use super::spot::{Alias, Spot};
 use super::state::State;
 use super::tier::{Gone, Object, PyMemory, Space, Tier, let_go};
-use super::{args, lease};
+use super::{adaptive, args, lease};
 use crate::core::clock::NEVER;
 use crate::core::flight::{self, FlightId, Home, Input, Keep, Lease, Life, Newer, Place, Ticket, Wish};
 use crate::core::memory::{Discard, New, Placement, Target};
@@ -161,7 +161,7 @@ impl Request {
         result: Result<&Bound<'py, PyAny>, Bound<'py, PyAny>>,
     ) -> Result<Kept, Bound<'py, PyAny>> {
         let (py, kept) = match &result {
-            Ok(value) => (value.py(), self.recipe.keep(value, &self.loader, &self.tier, state).map(Some)),
+            Ok(value) => (value.py(), self.keep(value, state).map(Some)),
             Err(error) if lease::is_cancellation(error.py(), state, error) => (error.py(), Ok(None)),
             Err(error) => (error.py(), self.keep_error(lease, error, state)),
         };
@@ -171,6 +171,14 @@ impl Request {
             (None, Err(error)) => Err(error),
             (None, Ok(value)) => Err(value.clone()),
         }
+    }
+
+    fn keep(&self, value: &Bound<'_, PyAny>, state: &State) -> PyResult<Kept> {
+        let mut kept = self.recipe.keep(value, &self.loader, &self.tier, state)?;
+        if let (Some(rule), Some(_), false) = (&self.recipe.adaptive, kept.ttl, kept.is_negative()) {
+            adaptive::adapt(value.py(), rule, &self.tier, &self.spot, &mut kept)?;
+        }
+        Ok(kept)
     }
 
     /// What becomes of an exception: kept as an answer, if it says that there is nothing, or is of a class to be kept and
@@ -184,7 +192,7 @@ impl Request {
             Some(Some(ttl))
         };
         let bare = errors::bare_copy(error)?.unbind();
-        Ok(Some(Kept { value: bare, kind: copy::RAISE, ttl, weight: 1 }))
+        Ok(Some(Kept { value: bare, kind: copy::RAISE, ttl, weight: 1, since: 0 }))
     }
 
     fn has_old(&self, lease: Lease) -> bool {
@@ -252,7 +260,7 @@ impl Request {
                 reason: Some(if self.refresh || self.behind.load(Relaxed) { "refresh" } else { "miss" }),
                 seconds: Some(took as f64 / 1000.0),
                 error: error.map(|error| error.clone().unbind()),
-                value: None,
+                ..Details::default()
             };
             self.tier.tell(py, kind, &self.space, Some((*hash, key)), details);
         }
@@ -273,7 +281,9 @@ impl Request {
     fn to_keep<'a>(&self, py: Python<'a>, kept: &'a Kept) -> Option<Keep<impl FnOnce() -> Object + 'a>> {
         let ttl = kept.ttl.filter(|_| !self.space.is_disabled())?;
         let value = move || kept.value.clone_ref(py);
-        Some(Keep { value, tag: kept.kind, negative: kept.is_negative(), ttl, weight: kept.weight })
+        let adapted =
+            self.recipe.adaptive.as_ref().map(|rule| flight::Adapted { since: kept.since, until_compared: rule.max() });
+        Some(Keep { value, tag: kept.kind, negative: kept.is_negative(), ttl, weight: kept.weight, adapted })
     }
 
     /// What answers when a load has failed and no old value does; the error itself, if nothing was given for that. "Not

@@ -4,10 +4,9 @@
 //! kept beside the policy until the rules are changed.
 
 use super::anchor::Anchor;
-use super::decorate;
 use super::recipe::Recipe;
 use super::tier::{Object, Tier};
-use crate::core::policy::Rules;
+use crate::core::policy::{Glob, Rules};
 use pyo3::prelude::*;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -52,10 +51,16 @@ pub struct Ruled {
 }
 
 impl Ruled {
-    /// For the collector.
-    pub fn recipes(&self) -> impl Iterator<Item = &Arc<Recipe>> {
-        self.recipes.values()
+    /// Calls `visit` with every object; for the collector.
+    pub fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+        self.recipes.values().all(|recipe| recipe.objects().all(&mut *visit))
     }
+}
+
+/// Checks a rule's pattern.
+#[pyfunction]
+pub fn _check_pattern(pattern: &str) -> PyResult<()> {
+    Ok(Glob::new(pattern, "rule").map(drop)?)
 }
 
 /// How values of a key are kept: as its own recipe says, under the rule that fits.
@@ -71,8 +76,7 @@ pub fn recipe_for(py: Python<'_>, tier: &Tier, own: &Arc<Recipe>, key: &str) -> 
     }
     let _anchor = Anchor::hold();
     let policy = rule.bind(py).call_method1("over", (&own.source,))?;
-    let recipe = decorate::recipe(&policy, own.name.clone())?;
-    let recipe = Arc::new(Recipe { cache_if: own.cache_if.as_ref().map(|own| own.clone_ref(py)), ..recipe });
+    let recipe = Arc::new(own.under(&policy)?);
     let mut ruled = own.ruled.lock();
     let outdated = if ruled.edition == book.edition {
         HashMap::new()

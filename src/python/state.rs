@@ -3,7 +3,9 @@
 //! It hangs on the module's objects, never on a static: the module may be initialised again in another interpreter. It
 //! is made once per initialisation and lives as long as the process.
 
+use super::function::Function;
 use super::guarded::Guarded;
+use super::knots;
 use super::reply::{self, Reply};
 use crate::core::flight::Waits;
 use pyo3::ffi;
@@ -12,6 +14,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
 use std::cell::{Cell, UnsafeCell};
 use std::ptr::null_mut;
+use std::sync::{Arc, Weak};
 
 /// How many idle replies are kept.
 const IDLE: usize = 64;
@@ -40,6 +43,10 @@ pub struct State {
     pub waits: Guarded<Waits>,
     not_found: PyOnceLock<Py<PyAny>>,
     views: PyOnceLock<Views>,
+    /// The functions that know instances; `None` until there is one.
+    functions: Guarded<Option<Vec<Weak<Function>>>>,
+    /// How many of their instances `knots` has looked at.
+    pub knots_from: Cell<usize>,
 }
 
 // SAFETY: every field is used by threads that hold the interpreter only, and State is reached only through its objects.
@@ -132,6 +139,8 @@ impl State {
             waits: Guarded::default(),
             not_found: PyOnceLock::new(),
             views: PyOnceLock::new(),
+            functions: Guarded::new(None),
+            knots_from: Cell::new(0),
         }));
         state.reply_type = reply::make_type(py)?;
         state.pending_type = super::pending::make_type(py)?;
@@ -154,6 +163,23 @@ impl State {
     pub unsafe fn is_enum_class(&self, class: *mut ffi::PyTypeObject) -> bool {
         // SAFETY: a type object is an object.
         unsafe { ffi::Py_TYPE(class.cast()) == self.enum_meta }
+    }
+
+    /// Notes that a function knows instances, before the first of them.
+    pub fn has_instances(&'static self, py: Python<'_>, function: &Arc<Function>) -> PyResult<()> {
+        if self.functions.lock().is_none() {
+            knots::watch(py, self)?;
+        }
+        let mut functions = self.functions.lock();
+        let functions = functions.get_or_insert_default();
+        functions.retain(|known| known.strong_count() > 0);
+        functions.push(Arc::downgrade(function));
+        Ok(())
+    }
+
+    /// The functions that know instances.
+    pub fn functions_of_instances(&self) -> Vec<Arc<Function>> {
+        self.functions.lock().iter().flatten().filter_map(Weak::upgrade).collect()
     }
 
     /// An idle reply, still holding its type reference, or null.

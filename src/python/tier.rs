@@ -4,8 +4,10 @@
 //! dropped after unlocking. A [`Space`] is a key space of its own in the shared table, told apart by its salt.
 
 use super::anchor::Anchor;
+use super::copy::Mode;
 use super::events::Listeners;
 use super::guarded::Guarded;
+use super::recipe::Recipe;
 use super::rulebook::Rulebook;
 use super::seat::Waiter;
 use super::state::State;
@@ -120,14 +122,6 @@ impl Space {
     }
 }
 
-/// Who tells what a value weighs.
-pub enum Weigher {
-    /// `weigh`.
-    Native,
-    /// A function of the user's.
-    Own(Object),
-}
-
 /// What an entry takes beside its value: its records, and a short key.
 const OVERHEAD: u64 = 140;
 
@@ -155,9 +149,11 @@ pub struct Tier {
     adopted: Guarded<Vec<Arc<Space>>>,
     /// The namespaces that are disabled, as often as they were.
     disabled: Guarded<Vec<String>>,
+    recipe: Guarded<Arc<Recipe>>,
     rules: Guarded<Option<Arc<Rulebook>>>,
     has_rules: AtomicBool,
-    weigher: Guarded<Weigher>,
+    /// Tells what a value weighs; `None`: `weigh` does.
+    weigher: Guarded<Option<Object>>,
     weighs: AtomicBool,
     /// Whether the last slice of the sweep left something over.
     behind: AtomicBool,
@@ -179,15 +175,15 @@ impl Tier {
     /// A tier bounded so; known to the sweeper and the fork hooks from now on.
     pub fn new(
         state: &'static State,
-        name: String,
+        recipe: Recipe,
         bound: Capacity,
         eviction: Eviction,
-        weigher: Weigher,
+        weigher: Option<Object>,
         clock: Clock,
     ) -> Arc<Tier> {
         let seed = new_seed();
         let tier = Arc::new(Tier {
-            name,
+            name: recipe.name.clone(),
             memory: Guarded::new(PyMemory::new(bound, eviction)),
             clock,
             listeners: Listeners::default(),
@@ -199,6 +195,7 @@ impl Tier {
             names: Guarded::default(),
             adopted: Guarded::default(),
             disabled: Guarded::default(),
+            recipe: Guarded::new(Arc::new(recipe)),
             rules: Guarded::default(),
             has_rules: AtomicBool::new(false),
             weigher: Guarded::new(weigher),
@@ -230,12 +227,10 @@ impl Tier {
 
     fn weigh_bytes(&self, value: &Bound<'_, PyAny>) -> PyResult<u64> {
         let py = value.py();
-        let own = match &*self.weigher.lock() {
-            Weigher::Own(weigher) => Some(weigher.clone_ref(py)),
+        let Some(weigher) = self.weigher.lock().as_ref().map(|own| own.clone_ref(py)) else {
             // SAFETY: a valid object, and the interpreter is held; the native weigher runs no Python.
-            Weigher::Native => return Ok(unsafe { super::weigh::weigh(value.as_ptr()) } + OVERHEAD),
+            return Ok(unsafe { super::weigh::weigh(value.as_ptr()) } + OVERHEAD);
         };
-        let Some(weigher) = own else { return Ok(1) };
         let _anchor = Anchor::hold();
         let weigher = weigher.into_bound(py);
         let told = weigher.call1((value,))?;
@@ -247,6 +242,24 @@ impl Tier {
             );
             super::errors::config(py, text)
         })
+    }
+
+    /// How values are kept where a function or a call says nothing else.
+    pub fn recipe(&self) -> Arc<Recipe> {
+        self.recipe.lock().clone()
+    }
+
+    /// The ttl and the isolation of the same.
+    #[inline]
+    pub fn keeps(&self) -> (Option<Duration>, Mode) {
+        let recipe = self.recipe.lock();
+        (recipe.policy.ttl, recipe.copy)
+    }
+
+    /// Another recipe, in force from now on.
+    pub fn set_recipe(&self, recipe: Recipe) {
+        let before = std::mem::replace(&mut *self.recipe.lock(), Arc::new(recipe));
+        drop(before);
     }
 
     /// True if policies may differ by key.
@@ -272,9 +285,12 @@ impl Tier {
         self.weighs.store(bound.weight != u64::MAX, Relaxed);
         let mut memory = self.memory.lock();
         memory.entries.resize(RegionId::default(), bound);
-        self.shrinking.store(memory.entries.is_over(RegionId::default()), Relaxed);
+        let is_over = memory.entries.is_over(RegionId::default());
         drop(memory);
-        self.appointment.now();
+        self.shrinking.store(is_over, Relaxed);
+        if is_over {
+            self.appointment.now();
+        }
     }
 
     /// True while what leaves a space leaves it because the cache was made smaller.
@@ -378,8 +394,7 @@ impl Tier {
 
     /// Forgets all entries of a namespace and those below it, in O(spaces).
     pub fn clear(&self, path: &str) {
-        let spaces: Vec<Arc<Space>> = self.spaces.lock().iter().filter_map(Weak::upgrade).collect();
-        for space in spaces.iter().filter(|space| is_below(&space.path, path)) {
+        for space in self.all_spaces().iter().filter(|space| is_below(&space.path, path)) {
             self.clear_space(space);
         }
     }
@@ -427,7 +442,7 @@ impl Tier {
 
     /// The counters of a namespace and those below it.
     pub fn stats(&self, path: &str) -> Stats {
-        let spaces: Vec<Arc<Space>> = self.spaces.lock().iter().filter_map(Weak::upgrade).collect();
+        let spaces = self.all_spaces();
         let mut memory = self.memory.lock();
         let mut stats = Stats::default();
         for space in spaces.iter().filter(|space| is_below(&space.path, path)) {
@@ -436,7 +451,7 @@ impl Tier {
         stats
     }
 
-    /// The spaces whose entries have names: those of a path and of functions that are gone.
+    /// Every space that is in use.
     pub fn all_spaces(&self) -> Vec<Arc<Space>> {
         self.spaces.lock().iter().filter_map(Weak::upgrade).collect()
     }
@@ -477,9 +492,7 @@ impl Tier {
 
     /// Calls `visit` with every object the tier itself owns: entries with names that no living function owns.
     pub fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
-        if let Weigher::Own(weigher) = &*self.weigher.lock()
-            && !visit(weigher)
-        {
+        if !self.weigher.lock().iter().all(&mut *visit) || !self.recipe.lock().visit(visit) {
             return false;
         }
         if !self.listeners.visit(visit) || self.rules().is_some_and(|book| !book.objects().all(&mut *visit)) {
@@ -496,6 +509,11 @@ impl Tier {
         visit_space(&self.memory.lock(), space, visit)
     }
 
+    /// How many entries a space has.
+    pub fn entries_in(&self, space: &Space) -> usize {
+        self.memory.lock().entries.stats(space.group()).entries as usize
+    }
+
     /// Drops everything in one space; for the collector.
     pub fn drain_space(&self, space: &Space) {
         let _anchor = Anchor::hold();
@@ -510,7 +528,7 @@ impl Tier {
 
     /// Drops everything the tier itself owns; for the collector.
     pub fn drain(&self) {
-        let weigher = std::mem::replace(&mut *self.weigher.lock(), Weigher::Native);
+        let weigher = self.weigher.lock().take();
         drop(weigher);
         self.listeners.clear();
         self.set_rules(None);

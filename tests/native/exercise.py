@@ -644,9 +644,14 @@ def knot() -> list[Callable[[], Any]]:
 
         @cache.cached("5m")
         def method(self, key: Any = None) -> Any:
-            return [self]
+            return [self, lambda: self, self.method]
 
-    owner = Owner()
+    owner, alone = Owner(), Owner()
+    alone.method(), alone.method(1)
+    end = weakref.ref(alone)
+    del alone
+    gc.collect()
+    assert end() is None
     owner.method()
     owner.method(Odd())
     call(Odd(equal=lambda: bool(call)))

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any, Literal, assert_type
 
 from samovar import (
+    Adaptive,
     Cache,
     CacheManager,
     CircuitOpen,
@@ -16,6 +17,7 @@ from samovar import (
     Memory,
     Policy,
     RateLimited,
+    Rule,
     Stats,
     Subscription,
     cached,
@@ -190,6 +192,19 @@ async def use_cache() -> None:
     assert_type(default_cache(), Cache)
     async with manager:
         pass
+    assert_type(CacheManager.from_toml("samovar.toml"), CacheManager)
+    assert_type(CacheManager.from_env({"SAMOVAR_TTL": "5m"}), CacheManager)
+    manager.configure({"app": {"policy": {"ttl": "30m"}, "rules": [Rule("a*", ttl=5)]}}, policy=Policy(ttl="1m"))
+    manager.configure(toml="samovar.toml")
+    cache.configure(policy=Policy(ttl=Adaptive("10s", "1h")))
+    assert_type(await cache.get_or_set("a", lambda: 1, ttl=Adaptive(10, max=timedelta(hours=1))), int)
+    assert_type(await adapted(7), str)
+    assert_type(cache.policy, Policy)
+
+
+@cached(ttl=Adaptive("10s", "1h"))
+async def adapted(number: int) -> str:
+    return str(number)
 
 
 @cache.on("evict")
@@ -244,6 +259,7 @@ async def wrong_calls() -> None:
     Rates.plain(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await Rates().of(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     sync_user("7")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await cache.set("a", 1, ttl=Adaptive(1, 2))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await cache.set(1, 2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 

@@ -74,6 +74,17 @@ pub struct Keep<F> {
     pub ttl: Option<Duration>,
     /// What it weighs.
     pub weight: u64,
+    /// Where the ttl follows the data: what the next value is compared with.
+    pub adapted: Option<Adapted>,
+}
+
+/// What is kept of a value whose ttl follows the data.
+#[derive(Clone, Copy, Debug)]
+pub struct Adapted {
+    /// Since when loads bring it, in seconds.
+    pub since: u32,
+    /// How long it is kept, so that the next one can be compared.
+    pub until_compared: Duration,
 }
 
 /// A load that is over.
@@ -279,9 +290,13 @@ impl<K, V, W> Memory<K, V, W> {
         draw: impl FnOnce() -> f64,
         out: &mut Discard<K, V>,
     ) -> Option<Millis> {
-        let Keep { value, tag, negative, ttl, weight } = keep;
+        let Keep { value, tag, negative, ttl, weight, adapted } = keep;
         let draw = if policy.jitter > 0.0 && !negative { draw() } else { 0.0 };
-        let lifetime = policy.lifetime(ttl, negative, (fill.began, now), draw);
+        let mut lifetime = policy.lifetime(ttl, negative, (fill.began, now), draw);
+        if let Some(Adapted { since, until_compared }) = adapted.filter(|_| !negative) {
+            lifetime.span.since = since;
+            lifetime.span.expires = lifetime.span.expires.max(later(now, until_compared));
+        }
         let worth = Worth::new(weight, Duration::from_millis(now.saturating_sub(fill.began)));
         let placement = Placement::new(fill.group, lifetime.span.expires, tag).worth(worth);
         let stored = self.fill(fill, value(), placement, now, out);

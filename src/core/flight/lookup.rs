@@ -96,7 +96,7 @@ mod tests {
     }
 
     fn sight(flying: bool, retry_at: Millis) -> Sight {
-        let span = Span { fresh_until: FRESH, expires: FRESH + 100_000, retry_at, load: 10 };
+        let span = Span { fresh_until: FRESH, expires: FRESH + 100_000, retry_at, load: 10, since: 0 };
         Sight { span, created: 0, negative: false, flying }
     }
 

@@ -17,7 +17,7 @@ mod tests;
 mod waits;
 
 pub use by_hand::Written;
-pub use drive::{Done, Ended, Keep, Located, Lookup, Newer, Place, Wish};
+pub use drive::{Adapted, Done, Ended, Keep, Located, Lookup, Newer, Place, Wish};
 pub use explain::{Explanation, Standing, Would};
 pub use lookup::{Answer, Refresh, Sight, answer};
 pub use waits::{Awaited, Load, Waits, Who};

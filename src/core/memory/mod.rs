@@ -178,7 +178,7 @@ impl<K, V, W> Memory<K, V, W> {
     /// Gives an entry that was just stored a life beyond what its slot's deadline says, if it has one.
     pub fn give_lifetime(&mut self, id: u32, lifetime: Lifetime) {
         let Lifetime { span, plain_until, how } = lifetime;
-        if plain_until != span.expires {
+        if plain_until != span.expires || span.since > 0 {
             self.entries.set_span(id, span, plain_until, how);
         }
     }

@@ -15,12 +15,14 @@ pub struct Span {
     pub retry_at: Millis,
     /// How long its value took to load, in milliseconds.
     pub load: u32,
+    /// Since when loads have brought this same value, in whole seconds; 0 where nobody has asked.
+    pub since: u32,
 }
 
 impl Span {
     /// Fresh to its end.
     pub const fn until(end: Millis) -> Self {
-        Span { fresh_until: end, expires: end, retry_at: 0, load: 0 }
+        Span { fresh_until: end, expires: end, retry_at: 0, load: 0, since: 0 }
     }
 }
 
@@ -51,5 +53,15 @@ impl Spans {
     pub fn allocated(&self) -> usize {
         let chunks = self.0.iter().flatten().count();
         chunks * size_of::<[Span; SIZE]>() + self.0.capacity() * size_of::<usize>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_takes_half_a_cache_line() {
+        assert_eq!(size_of::<Span>(), 32);
     }
 }

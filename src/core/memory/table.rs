@@ -349,6 +349,13 @@ impl<K, V> Table<K, V> {
         self.is_alive_slot(id).then_some(sight)
     }
 
+    /// How often a slot was used of late, as its order counts that: 15 at most, the store of its first value included. Orders
+    /// that do not go by frequency count nothing.
+    pub fn uses(&mut self, id: u32) -> u8 {
+        self.settle();
+        self.nodes.mark(id).frequency()
+    }
+
     /// The borders of an entry's life.
     #[inline]
     pub fn span(&self, id: u32) -> Span {

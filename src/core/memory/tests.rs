@@ -359,7 +359,7 @@ fn an_entry_with_a_span_is_a_plain_hit_at_first_counts_as_stale_then_and_leaves_
     put(&mut table, group, 2, 1, 500, 1);
     let id = find(&table, 2).unwrap();
     assert_eq!(table.span(id), Span::until(500));
-    let span = Span { fresh_until: 100, expires: 1_000, retry_at: 0, load: 7 };
+    let span = Span { fresh_until: 100, expires: 1_000, retry_at: 0, load: 7, since: 9 };
     table.set_span(id, span, 90, Served::Fresh);
     let read = |table: &mut Small, now| table.read(id, |end| now >= end).is_some();
     assert!(read(&mut table, 89) && !read(&mut table, 90));
@@ -378,6 +378,22 @@ fn an_entry_with_a_span_is_a_plain_hit_at_first_counts_as_stale_then_and_leaves_
     let id = find(&table, 4).unwrap();
     assert_eq!(table.span(id), Span::until(2_000), "who uses the slot next has a life of its own");
     table.validate().unwrap();
+}
+
+#[test]
+fn uses_are_counted_by_the_orders_that_go_by_them() {
+    for (eviction, counted) in [(Eviction::Lfu, [1, 4, 15]), (Eviction::S3Fifo, [0, 3, 3]), (Eviction::Lru, [0, 0, 0])]
+    {
+        let mut table = Small::new(Capacity::entries(10), eviction);
+        let group = table.add_group(RegionId(0));
+        put(&mut table, group, 2, 1, NEVER, 1);
+        let id = find(&table, 2).unwrap();
+        let mut uses = |reads: u32| {
+            (0..reads).for_each(|_| assert!(table.read(id, |_| false).is_some()));
+            table.uses(id)
+        };
+        assert_eq!([uses(0), uses(3), uses(40)], counted, "{eviction}");
+    }
 }
 
 #[test]
@@ -401,7 +417,12 @@ fn an_old_value_in_use_is_plain_until_the_next_try_is_due() {
     let group = memory.entries.add_group(RegionId(0));
     put(&mut memory.entries, group, 2, 1, 100, 1);
     let id = find(&memory.entries, 2).unwrap();
-    memory.entries.set_span(id, Span { fresh_until: 100, expires: 500, retry_at: 0, load: 1 }, 100, Served::Fresh);
+    memory.entries.set_span(
+        id,
+        Span { fresh_until: 100, expires: 500, retry_at: 0, load: 1, since: 0 },
+        100,
+        Served::Fresh,
+    );
     let fallback = Fallback { target: memory.entries.target(id), until: 400, retry_after: Duration::from_millis(50) };
     assert_eq!(memory.relent(&fallback, 200), Some(id));
     let read = |memory: &mut Memory<u32, u64, ()>, now| memory.entries.read(id, |end| now >= end).is_some();

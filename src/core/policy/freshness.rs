@@ -48,7 +48,7 @@ fn gap(load: Duration, beta: f64) -> f64 {
 /// A tenth of the age of the data is what RFC 9111, 4.2.2, calls heuristic freshness: what has not changed for ten hours
 /// will hardly change within the next. Each doubling of the reads adds as much again, since a load saved there
 /// saves more: popular keys live longer and cold ones leave sooner. It never falls when either rises.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Adaptive {
     min: Duration,
     max: Duration,
@@ -64,6 +64,16 @@ impl Adaptive {
             return Err(Error::config("max", format!("{max:?}"), format!("give at least min, which is {min:?}")));
         }
         Ok(Adaptive { min, max })
+    }
+
+    /// The shortest ttl.
+    pub fn min(&self) -> Duration {
+        self.min
+    }
+
+    /// The longest ttl.
+    pub fn max(&self) -> Duration {
+        self.max
     }
 
     /// The ttl of a value that is being stored.

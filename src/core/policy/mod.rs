@@ -143,8 +143,8 @@ impl Policy {
     /// what this value says; `draw` is in `[0, 1)`.
     pub fn span(&self, ttl: Option<Duration>, began: Millis, now: Millis, draw: f64) -> (Span, Millis) {
         let fresh_until = deadline(now, ttl.map(|ttl| jittered(ttl, self.jitter, draw)));
-        let load = u32::try_from(now.saturating_sub(began)).unwrap_or(u32::MAX);
-        let span = Span { fresh_until, expires: self.useful_until(fresh_until), retry_at: 0, load };
+        let (expires, load) = (self.useful_until(fresh_until), millis_between(began, now));
+        let span = Span { fresh_until, expires, retry_at: 0, load, since: 0 };
         (span, self.early_from(&span))
     }
 
@@ -155,7 +155,8 @@ impl Policy {
         }
         if self.use_after().is_zero() && self.jitter <= 0.0 && self.early <= 0.0 {
             // What all of the below comes to, for most policies there are.
-            return Lifetime::plain(deadline(to, ttl));
+            let lifetime = Lifetime::plain(deadline(to, ttl));
+            return Lifetime { span: Span { load: millis_between(from, to), ..lifetime.span }, ..lifetime };
         }
         let (span, plain_until) = self.span(ttl, from, to, draw);
         Lifetime { span, plain_until, how: Served::Fresh }
@@ -223,6 +224,10 @@ impl Policy {
     pub fn is_too_soon(&self, created: Millis, now: Millis) -> bool {
         now < later(created, self.min_refresh_interval)
     }
+}
+
+fn millis_between(from: Millis, to: Millis) -> u32 {
+    u32::try_from(to.saturating_sub(from)).unwrap_or(u32::MAX)
 }
 
 fn load_of(span: &Span) -> Duration {
