@@ -27,14 +27,14 @@ pub enum Error {
     },
     /// A load took longer than its policy allows, and was stopped. Nothing was stored.
     #[error(
-        "the load of {key} took longer than its timeout {limit:?} and was stopped; give it more time with timeout, or \
-         have the old value answer with stale_if_error"
+        "the load of {key} took longer than its timeout{} and was stopped; give it more time with timeout, or \
+         have the old value answer with stale_if_error", shown(.limit)
     )]
     LoadTimeout {
         /// The key that was loading.
         key: String,
-        /// How long it was given.
-        limit: Duration,
+        /// How long a load has under the policy of whoever is told this; `None` if only another's ends it.
+        limit: Option<Duration>,
     },
     /// Loads that would wait for each other for ever. Nobody waits: the load that would have closed the circle gets this.
     #[error("{} wait for each other; break the circle by loading one of them without the cache", circle(.path))]
@@ -42,6 +42,10 @@ pub enum Error {
         /// Who would wait for whom: the first waits for the second, the last for the first.
         path: Vec<String>,
     },
+}
+
+fn shown(limit: &Option<Duration>) -> String {
+    limit.map_or(String::new(), |limit| format!(" {limit:?}"))
 }
 
 fn circle(path: &[String]) -> String {

@@ -178,7 +178,7 @@ impl<K, V> Shared<K, V> {
         let now = self.clock().now();
         let (input, keep) = match ending {
             Signal::Answer(held) => {
-                let ttl = lifetime(held, &said, state.memory.has_old(lease, now));
+                let ttl = kept_for(held, &said, state.memory.has_old(lease, now));
                 let failed = ttl.is_none() && matches!(**held, Held::Failed(_));
                 let (value, negative) = (|| Arc::clone(held), held.value().is_none());
                 let keep =
@@ -249,17 +249,14 @@ impl<K, V: Clone> Shared<K, V> {
                 Err(failure) => self.failed(failure.mismatch::<E>()),
             },
             Signal::Panicked(message) => self.failed(format!("its loader panicked: {message}")),
-            Signal::TimedOut => {
-                let limit = policy.timeout.unwrap_or_default();
-                LoadFailed::Cache(Error::LoadTimeout { key: self.a_key(), limit })
-            }
+            Signal::TimedOut => LoadFailed::Cache(Error::LoadTimeout { key: self.a_key(), limit: policy.timeout }),
             Signal::Gone | Signal::Lead | Signal::Again => self.failed("its runtime was shut down".into()),
         })
     }
 }
 
 /// How long what was loaded is an answer to others; `None` = it is not kept.
-fn lifetime<V>(held: &Held<V>, said: &Said, has_old: bool) -> Option<Option<Duration>> {
+fn kept_for<V>(held: &Held<V>, said: &Said, has_old: bool) -> Option<Option<Duration>> {
     match held {
         Held::Value(_) => Some(said.policy.ttl).filter(|_| said.policy.stores()),
         Held::Nothing => said.policy.negative_ttl.map(Some),
