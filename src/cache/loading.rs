@@ -143,8 +143,8 @@ where
     }
 
     fn are_stopped(&mut self, context: &mut Context<'_>) -> bool {
-        // All of them are asked, so that each can wake this task.
-        self.0.iter_mut().fold(true, |all, grant| grant.is_stopped(context) && all)
+        // The first that is not wakes this task when it is.
+        self.0.iter_mut().all(|grant| grant.is_stopped(context))
     }
 }
 
