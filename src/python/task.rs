@@ -66,16 +66,20 @@ pub fn cancel(py: Python<'_>, state: &State, tier: &Tier, flight: FlightId, here
     }
 }
 
-/// A waiter was told to load: should its loop close or stand still, others see by this that nobody does.
-pub fn expect(py: Python<'_>, tier: &Tier, flight: FlightId, waiter: &Waiter) {
+/// A waiter was told to load: should its loop close or stand still, others see by this that nobody does; and whoever blocks
+/// its thread, that nobody can.
+pub fn expect(py: Python<'_>, state: &State, tier: &Tier, flight: FlightId, waiter: &Waiter) {
     let soon = match &waiter.wake {
         Wake::Future { event_loop, .. } => Some(Running::soon(event_loop.clone_ref(py))),
         Wake::Thread(_) => None,
     };
     let memory = tier.memory.lock();
+    if !memory.flights.expects(flight, waiter.home) {
+        return;
+    }
+    lease::moved(state, tier, flight, waiter.home.thread);
     let mut tasks = tier.tasks.lock();
     let before = match soon {
-        soon if !memory.flights.expects(flight, waiter.home) => soon,
         Some(soon) => tasks.insert(flight.to_bits(), soon),
         None => tasks.remove(&flight.to_bits()),
     };

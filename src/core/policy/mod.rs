@@ -15,6 +15,7 @@ pub use freshness::{Adaptive, early_from, is_early, jittered};
 pub use glob::Glob;
 pub use rules::Rules;
 
+use super::broken::{Rule, broken};
 use super::clock::{Millis, deadline, later};
 use super::memory::{Served, Span};
 use crate::error::{Error, Result};
@@ -81,8 +82,9 @@ impl Lifetime {
     }
 
     /// Of a note that there is nothing.
-    pub const fn negative(end: Millis) -> Self {
-        Lifetime { span: Span::until(end), plain_until: 0, how: Served::Negative }
+    pub fn negative(end: Millis) -> Self {
+        let plain_until = if broken(Rule::NegativeIsNotPlain) { end } else { 0 };
+        Lifetime { span: Span::until(end), plain_until, how: Served::Negative }
     }
 }
 
@@ -206,7 +208,7 @@ impl Policy {
 
     /// What an entry created then, of this life, is good for. `draw` is in `[0, 1)`, and asked for only when it matters.
     pub fn state(&self, span: &Span, created: Millis, now: Millis, draw: impl FnOnce() -> f64) -> State {
-        let within = |window| now < later(span.fresh_until, window).min(span.expires);
+        let within = |window| now < later(span.fresh_until, window).min(span.expires) || broken(Rule::StaleHasAnEnd);
         if now < span.fresh_until {
             let early = now >= self.early_from(span);
             let drawn = early && is_early(now, span.fresh_until, load_of(span), self.early, draw());
@@ -222,7 +224,7 @@ impl Policy {
 
     /// True while no refresh may begin, whoever wants it.
     pub fn is_too_soon(&self, created: Millis, now: Millis) -> bool {
-        now < later(created, self.min_refresh_interval)
+        now < later(created, self.min_refresh_interval) && !broken(Rule::RefreshesAreSpaced)
     }
 }
 
