@@ -473,22 +473,36 @@ class Cache(_core.CacheCore):
         max_entries: int | EllipsisType | None = ...,
         max_bytes: int | str | EllipsisType | None = ...,
         eviction: str | EllipsisType = ...,
+        max_missing: int | EllipsisType = ...,
+        missing_eviction: str | EllipsisType = ...,
     ) -> None:
         """Change the memory tier while it works; what is left out stays as it is.
 
         A smaller bound lets the least valuable leave, a few at a time; another eviction drops nothing. What was stored
-        while only the number of entries was bounded counts as one byte until it is replaced.
+        while only the number of entries was bounded counts as one byte until it is replaced, and a missing one that was
+        not apart stays where it is until then.
 
         Raises:
             ConfigError: Naming the option, its value and the cure; nothing has changed then.
         """
-        given = {"max_entries": max_entries, "max_bytes": max_bytes, "eviction": eviction}
+        given = {
+            "max_entries": max_entries,
+            "max_bytes": max_bytes,
+            "eviction": eviction,
+            "max_missing": max_missing,
+            "missing_eviction": missing_eviction,
+        }
         self._resize(self._resized({name: value for name, value in given.items() if value is not ...}))
 
     def _resized(self, given: Mapping[str, Any]) -> Memory:
         """The memory options in force, with these in the place of some."""
-        present: dict[str, Any] = dict(zip(("max_entries", "max_bytes", "eviction"), self._bounds(), strict=True))
-        return Memory(**{**present, **given})
+        missing = self._bounds_of_missing()
+        names = ("max_entries", "max_bytes", "eviction", *(("max_missing", "missing_eviction") if missing else ()))
+        present: dict[str, Any] = dict(zip(names, (*self._bounds(), *(missing or ())), strict=True))
+        memory = Memory(**{**present, **given})
+        if memory.max_missing is None and missing is not None:
+            raise refuse("max_missing", None, "give a number: what is bounded apart stays so")
+        return memory
 
     def stats(self) -> Stats:
         """The counters of this namespace and those below it; its ``insight`` is :meth:`insight`."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator, Mapping
 
-MEMORY_OPTIONS = ("max_entries", "max_bytes", "eviction")
+MEMORY_OPTIONS = ("max_entries", "max_bytes", "eviction", "max_missing", "missing_eviction")
 PREFIX = "SAMOVAR_"
 #: What a variable can say of a cache, the longest first: SOFT_TIMEOUT is not the TIMEOUT of a cache called "soft".
 SINGLE = sorted([*POLICY_OPTIONS, *MEMORY_OPTIONS, "namespace", "url"], key=len, reverse=True)

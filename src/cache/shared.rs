@@ -245,7 +245,7 @@ where
                 return false;
             }
             let worth = Worth::new(weight.unwrap_or(1), Duration::ZERO);
-            let placement = Placement::new(state.group, lifetime.span.expires, 0).worth(worth);
+            let placement = Placement::new(state.group, lifetime.span.expires, 0).worth(worth).negative(negative);
             let new = New { hash, key, value: held, placement };
             state.memory.write(Written { new, lifetime }, located, now, &mut out.left);
         }

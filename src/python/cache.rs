@@ -21,7 +21,7 @@ use super::tier::{Object, Space, Tier};
 use super::{blocking, clock, errors, task, views};
 use crate::core::clock::{NEVER, deadline};
 use crate::core::flight::{Life, Refresh};
-use crate::core::memory::{Capacity, RegionId, Target, mix};
+use crate::core::memory::{Capacity, Eviction, RegionId, Target, mix};
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -55,11 +55,19 @@ pub struct MemoryOptions<'py> {
     max_bytes: Option<u64>,
     eviction: String,
     weigher: Option<Bound<'py, PyAny>>,
+    max_missing: Option<u32>,
+    missing_eviction: String,
 }
 
 impl MemoryOptions<'_> {
     fn bound(&self) -> Capacity {
         Capacity { entries: self.max_entries, weight: self.max_bytes.unwrap_or(u64::MAX) }
+    }
+
+    /// The bound of negative entries, if they have one of their own.
+    fn apart(&self) -> PyResult<Option<(Capacity, Eviction)>> {
+        let eviction = self.missing_eviction.parse()?;
+        Ok(self.max_missing.map(|most| (Capacity::entries(most), eviction)))
     }
 }
 
@@ -252,8 +260,8 @@ impl CacheCore {
                 };
                 let recipe = Recipe::new(policy, name)?;
                 let weigher = memory.weigher.as_ref().map(|own| own.clone().unbind());
-                let (bound, eviction) = (memory.bound(), memory.eviction.parse()?);
-                let tier = Tier::new(state.get().0, recipe, bound, eviction, weigher, clock::shared().clone());
+                let (bound, eviction, apart) = (memory.bound(), memory.eviction.parse()?, memory.apart()?);
+                let tier = Tier::new(state.get().0, recipe, (bound, eviction, apart), weigher, clock::shared().clone());
                 (tier.clone(), Py::new(py, TierOwner { tier })?)
             }
         };
@@ -605,8 +613,8 @@ impl CacheCore {
 
     /// Other options for the memory tier, in force at once; the weigher stays.
     fn _resize(&self, memory: MemoryOptions<'_>) -> PyResult<()> {
-        let eviction = memory.eviction.parse()?;
-        self.tier.resize(memory.bound());
+        let (eviction, apart) = (memory.eviction.parse()?, memory.apart()?);
+        self.tier.resize(memory.bound(), apart);
         if eviction != self.tier.memory.lock().entries.eviction(RegionId::default()) {
             self.tier.reorder(eviction);
         }
@@ -619,6 +627,13 @@ impl CacheCore {
         let bound = memory.entries.bound(RegionId::default());
         let bytes = Some(bound.weight).filter(|&weight| weight != u64::MAX);
         (bound.entries, bytes, memory.entries.eviction(RegionId::default()).name())
+    }
+
+    /// The same of what is missing, if it is bounded apart.
+    fn _bounds_of_missing(&self) -> Option<(u32, &'static str)> {
+        let memory = self.tier.memory.lock();
+        let apart = memory.entries.apart(RegionId::default())?;
+        Some((memory.entries.bound(apart).entries, memory.entries.eviction(apart).name()))
     }
 
     /// The order in force and what it knows about itself.

@@ -172,19 +172,22 @@ fn new_seed() -> u64 {
 static TIERS: Mutex<Vec<Weak<Tier>>> = Mutex::new(Vec::new());
 
 impl Tier {
-    /// A tier bounded so; known to the sweeper and the fork hooks from now on.
+    /// A tier bounded so, and negative entries `apart` if that is given; known to the sweeper and the fork hooks from now on.
     pub fn new(
         state: &'static State,
         recipe: Recipe,
-        bound: Capacity,
-        eviction: Eviction,
+        (bound, eviction, apart): (Capacity, Eviction, Option<(Capacity, Eviction)>),
         weigher: Option<Object>,
         clock: Clock,
     ) -> Arc<Tier> {
         let seed = new_seed();
+        let mut memory = PyMemory::new(bound, eviction);
+        if let Some((bound, eviction)) = apart {
+            memory.entries.set_apart(RegionId::default(), bound, eviction);
+        }
         let tier = Arc::new(Tier {
             name: recipe.name.clone(),
-            memory: Guarded::new(PyMemory::new(bound, eviction)),
+            memory: Guarded::new(memory),
             clock,
             listeners: Listeners::default(),
             state,
@@ -281,11 +284,13 @@ impl Tier {
     }
 
     /// Changes the bound, now; what is beyond it leaves a few entries at a time.
-    pub fn resize(&self, bound: Capacity) {
+    pub fn resize(&self, bound: Capacity, apart: Option<(Capacity, Eviction)>) {
         self.weighs.store(bound.weight != u64::MAX, Relaxed);
         let mut memory = self.memory.lock();
         memory.entries.resize(RegionId::default(), bound);
-        let is_over = memory.entries.is_over(RegionId::default());
+        let apart = apart.map(|(bound, eviction)| memory.entries.set_apart(RegionId::default(), bound, eviction));
+        let mut regions = [Some(RegionId::default()), apart].into_iter().flatten();
+        let is_over = regions.any(|region| memory.entries.is_over(region));
         drop(memory);
         self.shrinking.store(is_over, Relaxed);
         if is_over {

@@ -299,7 +299,7 @@ impl<K, V, W> Memory<K, V, W> {
             lifetime.span.expires = lifetime.span.expires.max(later(now, until_compared));
         }
         let worth = Worth::new(weight, Duration::from_millis(now.saturating_sub(fill.began)));
-        let placement = Placement::new(fill.group, lifetime.span.expires, tag).worth(worth);
+        let placement = Placement::new(fill.group, lifetime.span.expires, tag).worth(worth).negative(negative);
         let stored = self.fill(fill, value(), placement, now, out);
         if let Some(id) = stored {
             self.give_lifetime(id, lifetime);
