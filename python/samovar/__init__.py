@@ -36,12 +36,17 @@ from samovar._exceptions import (
     StoreTimeout,
     StoreUnavailable,
     WouldDeadlock,
+    WriteError,
+    WriteQueueFull,
+    WritesLost,
+    WritesPending,
 )
 from samovar._manager import CacheManager, configure, default_cache, default_manager
 from samovar._many import AsyncCachedMany, SyncCachedMany, cached_many
 from samovar._options import Memory
 from samovar._policy import Policy, Rule
 from samovar._views import CacheInfo, Entry, Event, Explanation, Insight, Stats
+from samovar._writing import LostWrite, WriteBehind
 
 __version__ = "0.1.0"
 
@@ -68,6 +73,7 @@ __all__ = [
     "LockError",
     "LockLost",
     "LockTimeout",
+    "LostWrite",
     "Memory",
     "NoCacheKey",
     "NotFound",
@@ -83,6 +89,11 @@ __all__ = [
     "SyncCached",
     "SyncCachedMany",
     "WouldDeadlock",
+    "WriteBehind",
+    "WriteError",
+    "WriteQueueFull",
+    "WritesLost",
+    "WritesPending",
     "cached",
     "cached_many",
     "configure",

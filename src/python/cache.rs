@@ -15,6 +15,7 @@ use super::pending;
 use super::recipe::{Kept, Loader, Recipe};
 use super::request::Request;
 use super::rulebook::{self, Rulebook};
+use super::single_use;
 use super::spot::{Current, Spot};
 use super::state::State;
 use super::tier::{Object, Space, Tier};
@@ -93,6 +94,7 @@ impl CacheCore {
     }
 
     fn kept(&self, value: &Bound<'_, PyAny>, ttl: Option<Duration>) -> PyResult<Kept> {
+        single_use::refuse(self.tier.state, value, || "the value".to_owned())?;
         let (stored, kind) = copy::isolate(value, self.tier.keeps().1)?;
         let stores = ttl != Some(Duration::ZERO) && !self.space.is_disabled();
         let weight = if stores { self.tier.weigh(&stored)? } else { 1 };
@@ -227,13 +229,22 @@ impl CacheCore {
 
 /// A key as an exact str, as it is stored.
 pub fn key_name<'py>(key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
+    match key.cast_exact::<PyString>() {
+        Ok(text) => keys::short(text),
+        Err(_) => keys::short(&exact_key(key)?),
+    }
+}
+
+/// A key as an exact str, as it was given.
+#[cold]
+pub fn exact_key<'py>(key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
     if let Ok(text) = key.cast_exact::<PyString>() {
-        return keys::short(text);
+        return Ok(text.clone());
     }
     if let Ok(text) = key.cast::<PyString>() {
         // SAFETY: a valid str; its characters as an exact one, whatever its class says.
         let exact = unsafe { Bound::from_owned_ptr_or_err(key.py(), ffi::PyUnicode_FromObject(text.as_ptr()))? };
-        return keys::short(exact.cast::<PyString>()?);
+        return Ok(exact.cast_into::<PyString>()?);
     }
     Err(errors::key_type(key.py(), format!("key must be a str, not {}; write the parts into one name", shown(key))))
 }

@@ -11,6 +11,7 @@ use super::recipe::Recipe;
 use super::rulebook::Rulebook;
 use super::seat::Waiter;
 use super::state::State;
+use super::writing::Writings;
 use crate::core::clock::{Clock, Millis};
 use crate::core::draw::Draws;
 use crate::core::flight::Due;
@@ -135,6 +136,8 @@ pub struct Tier {
     pub clock: Clock,
     /// Who is told what happens.
     pub listeners: Listeners,
+    /// Writes that the source has not got yet.
+    pub writings: Writings,
     /// The module's state.
     pub state: &'static State,
     /// When the sweeper comes.
@@ -190,6 +193,7 @@ impl Tier {
             memory: Guarded::new(memory),
             clock,
             listeners: Listeners::default(),
+            writings: Writings::default(),
             state,
             appointment: Appointment::default(),
             tasks: Guarded::default(),
@@ -497,7 +501,10 @@ impl Tier {
 
     /// Calls `visit` with every object the tier itself owns: entries with names that no living function owns.
     pub fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
-        if !self.weigher.lock().iter().all(&mut *visit) || !self.recipe.lock().visit(visit) {
+        if !self.weigher.lock().iter().all(&mut *visit)
+            || !self.recipe.lock().visit(visit)
+            || !self.writings.visit(visit)
+        {
             return false;
         }
         if !self.listeners.visit(visit) || self.rules().is_some_and(|book| !book.objects().all(&mut *visit)) {
@@ -536,6 +543,7 @@ impl Tier {
         let weigher = self.weigher.lock().take();
         drop(weigher);
         self.listeners.clear();
+        self.writings.forget();
         self.set_rules(None);
         let spaces: Vec<Arc<Space>> = self.names.lock().values().chain(self.adopted.lock().iter()).cloned().collect();
         for space in spaces {
@@ -626,5 +634,6 @@ pub fn forget_motion() {
         tier.draws.disturb(mix(new_seed(), 0));
         std::mem::forget(std::mem::take(&mut tier.memory.lock().flights));
         std::mem::forget(std::mem::take(&mut *tier.tasks.lock()));
+        tier.writings.forget();
     }
 }

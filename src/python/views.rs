@@ -7,7 +7,7 @@ use super::spot::Spot;
 use super::state::State;
 use super::tier::{Object, Space, Tier};
 use crate::core::clock::{Millis, NEVER};
-use crate::core::flight::{Refresh, Sight, Standing};
+use crate::core::flight::{Refresh, Sight, Standing, Would};
 use crate::core::memory::{RegionId, Span};
 use crate::core::stats::Stats;
 use pyo3::prelude::*;
@@ -108,11 +108,16 @@ pub fn explain(
     let _anchor = Anchor::hold();
     let located = spot.locate(py, tier)?;
     let explained = tier.memory.lock().explain(&recipe.policy, located, refresh, tier.clock.now());
+    let would = match explained.would {
+        // A write that is pending answers in the place of a load.
+        Would::Load => tier.writings.would(py, spot)?.map(str::to_owned),
+        _ => None,
+    };
     let seconds = |moment: Millis| tier.clock.wall(moment) as f64 / 1000.0;
     let facts = PyDict::new(py);
     facts.set_item("key", key)?;
     facts.set_item("state", explained.state.to_string())?;
-    facts.set_item("would", explained.would.to_string())?;
+    facts.set_item("would", would.unwrap_or_else(|| explained.would.to_string()))?;
     facts.set_item("created", explained.created.map(seconds))?;
     facts.set_item("fresh_until", explained.fresh_until.map(seconds))?;
     facts.set_item("useful_until", explained.useful_until.map(seconds))?;
