@@ -293,7 +293,7 @@ impl Pending for Call {
             Stage::Waiting(Waiting { ticket, timer, .. }) => {
                 alarm::cancel(py, self.state, timer);
                 let effects = self.request.tier.memory.lock().flights.leave(ticket);
-                effects::run(py, self.state, &self.request.tier, ticket.flight, effects, |_| Outcome::Ended);
+                effects::run(py, self.state, &self.request.tier, (ticket.flight, effects, None), |_| Outcome::Ended);
             }
             Stage::Through(coroutine) => {
                 if let Err(error) = coroutine.bind(py).call_method0("close") {

@@ -4,7 +4,7 @@
 //! loads: that is `core::flight`.
 
 use super::copy::{self, Mode};
-use super::effects::{Old, run};
+use super::effects::{self, Old};
 use super::errors;
 use super::events::{Details, Kind, Stored};
 use super::pending::Holds;
@@ -225,11 +225,14 @@ impl Request {
         let mut gone = Gone::default();
         let mut memory = self.tier.memory.lock();
         let ended = flight::Ended { lease, input, keep, policy: &self.recipe.policy, group: self.space.group() };
-        let flight::Done { effects, counts, stored } = memory.finish(ended, now, || self.tier.draw(), &mut gone);
+        let done = memory.finish(ended, now, || self.tier.draw(), &mut gone);
+        let flight::Done { effects, counts, stored, old: slot } = done;
+        let old = effects::old(py, &memory, slot);
         drop(memory);
         self.tier.appointment.by(stored.unwrap_or(NEVER));
         let is_starter = |waiter: &Waiter| starter.is_some_and(|starter| Arc::ptr_eq(starter, waiter));
-        let old = run(py, state, &self.tier, lease.flight, effects, |waiter| match (&kept, &failed) {
+        let given = old.as_ref().map(|(value, kind)| (value.clone_ref(py), *kind));
+        effects::run(py, state, &self.tier, (lease.flight, effects, given), |waiter| match (&kept, &failed) {
             (Ok(_), Some(error)) | (Err(error), _) if is_starter(waiter) => Outcome::Error(error.clone().unbind()),
             (Ok(_), Some(error)) | (Err(error), _) => Outcome::Error(errors::copy_for_waiter(error).unbind()),
             (Ok(kept), None) => match value.filter(|_| is_starter(waiter)) {

@@ -7,8 +7,9 @@ use super::recipe::Kept;
 use super::tier::{Gone, Object, PyMemory, Space, Tier, let_go};
 use super::{args, copy};
 use crate::core::clock::{Millis, deadline};
-use crate::core::flight::FlightId;
-use crate::core::memory::{New, Placement, Reason, Served, Span, Target, Worth};
+use crate::core::flight::{FlightId, Written};
+use crate::core::memory::{New, Placement, Target, Worth};
+use crate::core::policy::Lifetime;
 use pyo3::prelude::*;
 use std::time::Duration;
 
@@ -141,19 +142,13 @@ impl Spot {
         placement: Placement,
         now: Millis,
     ) -> PyResult<()> {
-        let (entry, flight) = self.locate(py, tier)?;
+        let located = self.locate(py, tier)?;
         let (hash, terms, mut gone) = (self.hash, placement.terms, Gone::default());
+        let negative = copy::is_negative(terms.tag());
+        let lifetime = if negative { Lifetime::negative(terms.deadline()) } else { Lifetime::plain(terms.deadline()) };
+        let new = New { hash, key: self.key, value, placement };
         let mut memory = tier.memory.lock();
-        if let Some(flight) = flight {
-            memory.flights.detach(flight);
-        }
-        let slot = match entry.and_then(|entry| memory.entries.resolve(entry)) {
-            Some(id) => memory.entries.replace(id, Some(self.key), value, placement, now, &mut gone).then_some(id),
-            None => memory.entries.insert(New { hash, key: self.key, value, placement }, now, &mut gone),
-        };
-        if let Some(id) = slot.filter(|_| copy::is_negative(terms.tag())) {
-            memory.entries.set_span(id, Span::until(terms.deadline()), 0, Served::Negative);
-        }
+        let slot = memory.write(Written { new, lifetime }, located, now, &mut gone);
         drop(memory);
         tier.appointment.by(terms.deadline());
         tier.release(py, gone, || slot.and_then(|id| Stored::at(py, tier, space, hash, id)));
@@ -162,18 +157,10 @@ impl Spot {
 
     /// Removes the entry and detaches its flight. True if a value was there that could have been served.
     pub fn delete(&self, py: Python<'_>, tier: &Tier, space: &Space) -> PyResult<bool> {
-        let (entry, flight) = self.locate(py, tier)?;
+        let located = self.locate(py, tier)?;
         let mut gone = Gone::default();
         let mut memory = tier.memory.lock();
-        if let Some(flight) = flight {
-            memory.flights.detach(flight);
-        }
-        let found = entry.and_then(|entry| memory.entries.resolve(entry));
-        let served = found.is_some_and(|id| memory.entries.is_served(id, |end| tier.clock.has_come(end)));
-        if let Some(id) = found {
-            memory.entries.remove(id, Reason::Removed, &mut gone);
-        }
-        memory.entries.stats_mut(space.group()).invalidations += 1;
+        let served = memory.forget(space.group(), located, |end| tier.clock.has_come(end), &mut gone);
         drop(memory);
         if tier.listeners.any() {
             tier.tell_deleted(py, space, self, gone)

@@ -117,7 +117,7 @@ pub fn supersede_if_stranded(py: Python<'_>, state: &State, tier: &Tier, flight:
     let effects = tier.memory.lock().flights.supersede(flight);
     let running = tier.tasks.lock().remove(&flight.to_bits());
     drop(running);
-    effects::run(py, state, tier, flight, effects, |_| Outcome::Again);
+    effects::run(py, state, tier, (flight, effects, None), |_| Outcome::Again);
     true
 }
 

@@ -8,7 +8,9 @@
 //! A waiter is whatever the driver wakes (`W`): a future's handle or a thread's condition variable. The protocol is
 //! written once for all.
 
+mod by_hand;
 mod drive;
+mod explain;
 mod lookup;
 #[cfg(test)]
 mod sim;
@@ -16,7 +18,9 @@ mod sim;
 mod tests;
 mod waits;
 
+pub use by_hand::Written;
 pub use drive::{Adapted, Done, Ended, Keep, Located, Lookup, Newer, Place, Wish};
+pub use explain::{Explanation, Standing, Would};
 pub use lookup::{Answer, Refresh, Sight, answer};
 pub use waits::{Awaited, Load, Waits, Who};
 
@@ -165,10 +169,10 @@ pub enum Effect<K, W> {
     Store(Fill<K>),
     /// Nobody stores the value; the key is to be dropped after unlocking.
     Release(K),
-    /// The load has failed, or was stopped: the old value stays in use. Told before [`Effect::Wake`], whose waiters get
-    /// that value, if it is still there.
+    /// The load has failed, or was stopped: the old value stays in use, if it is still there, and answers all who wait.
+    /// The memory tier has done it in the same step.
     Relent(Fallback),
-    /// The load has failed, or was stopped, and the old value goes.
+    /// The load has failed, or was stopped, and the old value goes. As above.
     Forget(Target),
     /// Stop the load that is running.
     CancelLoad,
