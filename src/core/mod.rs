@@ -10,9 +10,12 @@ pub mod draw;
 #[cfg(test)]
 mod explore;
 pub mod flight;
+#[cfg(test)]
+mod history;
 pub mod key;
 pub mod memory;
 pub mod policy;
+pub mod remote;
 pub mod resilience;
 pub mod stats;
 pub mod turns;

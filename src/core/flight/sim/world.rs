@@ -5,8 +5,9 @@ use super::super::{FlightId, Flights, Home, Lease, Located, Ticket, Waits, Writt
 use super::driver::Doing;
 use super::effects::Timer;
 use super::oracle::{Fault, Oracle, Value, Verdict, Via};
-use super::plan::{Act, Dice, How, Keeping, LOOPS, PLACES, SPACES, Setup, Step, policy};
+use super::plan::{Act, How, Keeping, LOOPS, PLACES, SPACES, Setup, Step, policy};
 use crate::core::clock::{Millis, NEVER, deadline, later};
+use crate::core::history::Dice;
 use crate::core::memory::{Capacity, Discard, GroupId, Memory, New, Placement, Reason, RegionId, Span, mix};
 use crate::core::policy::{Lifetime, Policy};
 use crate::core::stats::Stats;
