@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from samovar import _core
+from samovar._cache_options import check_later, check_namespace, check_option
 from samovar._cached import Decorator, decorate, replanned
 from samovar._calls import SLOT, loading_many, no_tags, policy_of
 from samovar._events import Subscription
 from samovar._loaders import several
 from samovar._many import OneById, decorate_many
-from samovar._options import Memory, is_name, is_neutral, refuse, unknown
+from samovar._options import Memory, refuse
 from samovar._policy import Policy, Rule, check_policy, check_rules, pause
 from samovar._supervisor import Supervisor, Work, is_below
 
@@ -44,19 +45,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 L = TypeVar("L", bound="Callable[[Event], object]")
-
-#: Options of later versions, and what each of them says when it asks for nothing.
-LATER: dict[str, tuple[object, ...]] = {
-    "remote": (None,),
-    "codec": ("msgpack",),
-    "compress": (None,),
-    "key_ring": (None,),
-    "encrypt": ("auto",),
-    "bus": ("auto",),
-    "external_writers": (False,),
-    "on_error": ("degrade",),
-}
-OPTIONS = ("url", "name", "memory", "policy", "namespace", "rules", *LATER)
 
 
 class SyncCache(_core.SyncCore):
@@ -125,6 +113,10 @@ class SyncCache(_core.SyncCore):
         self, key: str, factory: Callable[[], T], ttl: PolicyTtl = ..., **options: Unpack[PolicyOptions]
     ) -> T:
         """As :meth:`Cache.get_or_set`, with a factory that is not async."""
+        there = self._there(key, False)
+        if there is not None:
+            known: T = there[0]
+            return known
         policy = policy_of(self._policy_of(key), ttl, options)
         value: T = self._get_or_set(key, policy.protects(factory, self._tell_breaker), policy, False)
         return value
@@ -383,6 +375,9 @@ class Cache(_core.CacheCore):
 
         Cancelling one caller leaves the load to the others; with the last one it is cancelled.
         """
+        there: Awaitable[Any] | None = self._there(key, True)
+        if there is not None:
+            return there
         policy = policy_of(self._policy_of(key), ttl, options)
         load = policy.protects(factory, self._tell_breaker, awaits=True)
         reply: Awaitable[Any] = self._get_or_set(key, load, policy, True)
@@ -440,10 +435,11 @@ class Cache(_core.CacheCore):
 
             start = functools.partial(self._supervisor.start, self.path)
             batches = Batches(loaders, SLOT, limit=limit, start=start)
+            prepared = self._prepared(policy)
             await load_into(
                 found,
                 missing,
-                lambda key: self._get_or_set(key, functools.partial(batches, key), policy, True),
+                lambda key: self._get_or_set(key, functools.partial(batches, key), prepared, True),
             )
         return found
 
@@ -770,30 +766,3 @@ def check_limit(timeout: GivenTime) -> None:
 def below(sources: dict[str, Source], path: str) -> list[Source]:
     """The sources of a namespace and those below it."""
     return [found for at, found in sources.items() if is_below(at, path)]
-
-
-def check_namespace(name: object) -> str:
-    """A namespace is a text; its parts are separated by colons."""
-    if not is_name(name) or (name and "" in str(name).split(":")):
-        raise refuse("namespace", name, "give a text such as 'users' or 'app:users'")
-    return str(name)
-
-
-def check_option(option: str, value: object) -> None:
-    """An option of a cache that is a plain value."""
-    if option == "url" and value != "memory://":
-        raise refuse(option, value, "give 'memory://'; this version has no remote tier yet")
-    if option == "name" and (not is_name(value) or not value):
-        raise refuse(option, value, "give a text that is not empty")
-    if option == "namespace":
-        check_namespace(value)
-    if not is_neutral(value, LATER.get(option, (value,))):
-        raise refuse(option, value, "leave it out: this version has no remote tier yet")
-
-
-def check_later(others: Mapping[str, object]) -> None:
-    """Every option must be known; those of later versions may say what they would say if left out."""
-    for option, value in others.items():
-        if option not in LATER:
-            raise unknown([option], (*OPTIONS, "loader", "writer", "deleter"), "Cache")
-        check_option(option, value)

@@ -11,8 +11,8 @@ import math
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from samovar._cache import OPTIONS as CACHE_OPTIONS
-from samovar._cache import check_option
+from samovar._cache_options import OPTIONS as CACHE_OPTIONS
+from samovar._cache_options import check_option
 from samovar._core import Adaptive
 from samovar._exceptions import ConfigError
 from samovar._options import Memory, at, refuse

@@ -11,7 +11,7 @@ use super::keys;
 use super::many::{Bulk, Hits, handed_out};
 use super::options::{self, shown};
 use super::owner::TierOwner;
-use super::pending;
+use super::pending::{self, Todo};
 use super::recipe::{Kept, Loader, Recipe};
 use super::request::Request;
 use super::rulebook::{self, Rulebook};
@@ -19,14 +19,14 @@ use super::single_use;
 use super::spot::{Current, Spot};
 use super::state::State;
 use super::tier::{Object, Space, Tier};
-use super::{blocking, clock, errors, task, views};
+use super::{blocking, clock, errors, reply, task, views};
 use crate::core::clock::{NEVER, deadline};
 use crate::core::flight::{Life, Refresh};
-use crate::core::memory::{Capacity, Eviction, RegionId, Served, Target, mix};
+use crate::core::memory::{Capacity, Eviction, RegionId, Target, mix};
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyEllipsis, PyInt, PyList, PyString};
+use pyo3::types::{PyDict, PyEllipsis, PyInt, PyList, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 use std::ptr::null_mut;
 use std::sync::Arc;
@@ -143,23 +143,23 @@ impl CacheCore {
         })
     }
 
-    /// Counts what [`hit`](Self::hit) has not found, where nobody listens: nobody knows it, or it is known that there is
-    /// nothing.
+    /// What [`hit`](Self::hit) has not found at the first look, counted: a value about which lookups that load have to think
+    /// twice, nothing at all, or a note that there is nothing. An owned reference, or null.
     #[cold]
-    pub fn count_miss(&self, key: *mut ffi::PyObject) {
+    pub fn second_look(&self, key: *mut ffi::PyObject, salt: u64) -> (*mut ffi::PyObject, u32) {
         // SAFETY: as in `hit`.
-        let hash = unsafe { mix(super::args::hash_str(key), self.space.read_salt()) };
+        let hash = unsafe { mix(super::args::hash_str(key), salt) };
         // SAFETY: as in `hit`.
         let same = |held: &Object| unsafe { super::args::same_plain(held.as_ptr(), key) };
         let now = self.tier.clock.now();
         let mut memory = self.tier.memory.lock();
-        let id = memory.entries.find(hash, same);
-        let known = id
-            .filter(|&id| memory.entries.sight(id).is_some_and(|sight| sight.negative && now < sight.span.fresh_until));
-        match known {
-            Some(id) => drop(memory.entries.serve(id, Served::Negative)),
-            None => memory.entries.stats_mut(self.space.group()).misses += 1,
-        }
+        let found = memory.entries.find(hash, same);
+        let found = memory.look_only(self.space.group(), found, now).and_then(|id| memory.entries.peek(id));
+        let Some(found) = found else { return (null_mut(), 0) };
+        let (value, kind) = (found.value.as_ptr(), found.tag);
+        // SAFETY: the table holds the value, and the interpreter is held.
+        unsafe { ffi::Py_INCREF(value) };
+        (value, kind)
     }
 
     /// Hit or miss by name, counted and told; a value is the caller's own.
@@ -175,11 +175,16 @@ impl CacheCore {
         let found = if on { memory.entries.hit_fresh(hash, same, |end| self.tier.clock.has_come(end)) } else { None };
         let found = found.map(|found| (found.value.clone_ref(py), found.tag));
         drop(memory);
-        if found.is_none() {
-            self.count_miss(key.as_ptr());
-        }
-        let kind = if found.is_some() { Kind::Hit } else { Kind::Miss };
-        let value = found.map(|(value, kind)| copy::hand_out(value.bind(py), kind)).transpose()?;
+        let value = match found {
+            Some((value, kind)) => Some(copy::hand_out(value.bind(py), kind)?),
+            None => {
+                let salt = if on { self.space.salt() } else { self.space.read_salt() };
+                let (value, kind) = self.second_look(key.as_ptr(), salt);
+                // SAFETY: the look gave us a reference, or null.
+                unsafe { handed_out(py, value, kind)? }
+            }
+        };
+        let kind = if value.is_some() { Kind::Hit } else { Kind::Miss };
         if self.tier.listeners.hear(kind) {
             self.tier.tell(py, kind, &self.space, Some((hash, key.as_any().as_unbound())), Details::default());
         }
@@ -200,7 +205,12 @@ impl CacheCore {
             )));
         }
         let name = key_name(key)?.to_str()?.to_owned();
-        let recipe = Recipe::new(policy, name)?;
+        let own = self.tier.recipe();
+        let recipe = match policy.cast::<Prepared>() {
+            Ok(prepared) => prepared.get().0.named(key.py(), name),
+            Err(_) if policy.is(&own.source) => own.named(key.py(), name),
+            Err(_) => Recipe::new(policy, name)?,
+        };
         Ok(Request {
             tier: self.tier.clone(),
             spot: self.spot(key)?,
@@ -496,10 +506,30 @@ impl CacheCore {
     ) -> PyResult<Object> {
         let request = self.request(key, factory, policy)?;
         if waits {
-            pending::pending(py, self.state, Call::new(self.state, request))
+            pending::pending(py, self.state, Todo::Call(Call::new(self.state, request)))
         } else {
             blocking::answer(py, self.state, &request)
         }
+    }
+
+    /// What is there under a name and needs no second thought, as an awaitable of it (`waits`) or as a tuple of one; None if
+    /// nothing is.
+    fn _there(&self, py: Python<'_>, key: &Bound<'_, PyAny>, waits: bool) -> PyResult<Option<Object>> {
+        let (value, kind) = self.hit(key_name(key)?.as_ptr());
+        // SAFETY: the hit gave us a reference, or null, and a ready reply takes one.
+        unsafe {
+            let Some(value) = handed_out(py, value, kind)? else { return Ok(None) };
+            if !waits {
+                return Ok(Some(PyTuple::new(py, [value])?.into_any().unbind()));
+            }
+            Bound::from_owned_ptr_or_err(py, reply::ready(self.state, value.into_ptr()))
+                .map(|ready| Some(ready.unbind()))
+        }
+    }
+
+    /// A policy as calls for many use it again and again.
+    fn _prepared(&self, policy: &Bound<'_, PyAny>) -> PyResult<Prepared> {
+        Ok(Prepared(Recipe::new(policy, self.tier.name.clone())?))
     }
 
     /// The hits of many names that need no second thought, and the names of the others. Counts no misses.
@@ -518,8 +548,9 @@ impl CacheCore {
         one: &Bound<'_, PyAny>,
         policy: &Bound<'_, PyAny>,
     ) -> PyResult<Object> {
+        let prepared = Bound::new(py, self._prepared(policy)?)?.into_any();
         self.hits(py, keys)?.complete(self.state, &Bulk { load, limit }, |key| {
-            let mut request = self.request(key, one, policy)?;
+            let mut request = self.request(key, one, &prepared)?;
             request.loader.args.push(key.clone().unbind());
             Ok(request)
         })
@@ -669,6 +700,17 @@ impl CacheCore {
         report.set_item("moved_at_most", work.moved_at_most)?;
         report.set_item("fault", valid.err())?;
         Ok(report)
+    }
+}
+
+/// See [`CacheCore::_prepared`].
+#[pyclass(frozen, module = "samovar._core")]
+pub struct Prepared(Recipe);
+
+#[pymethods]
+impl Prepared {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.0.objects().try_for_each(|object| visit.call(object))
     }
 }
 

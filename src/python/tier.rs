@@ -13,7 +13,7 @@ use super::seat::Waiter;
 use super::state::State;
 use super::writing::Writings;
 use crate::core::clock::{Clock, Millis};
-use crate::core::draw;
+use crate::core::draw::Draws;
 use crate::core::flight::Due;
 use crate::core::memory::{Capacity, Discard, Eviction, GroupId, Left, Memory, RegionId, mix};
 use crate::core::stats::Stats;
@@ -38,14 +38,15 @@ pub type Gone = Discard<Object, Object>;
 #[inline(always)]
 pub fn let_go(py: Python<'_>, mut gone: Gone) {
     while let Some(Left { key, value, .. }) = gone.take() {
-        let anchors = [&key, &value].map(|object| object.as_ref().is_some_and(may_run_python).then(Anchor::hold));
+        let runs_python = [&key, &value].into_iter().flatten().any(may_run_python);
+        let _anchor = runs_python.then(Anchor::hold);
         drop(key.map(|key| key.into_bound(py)));
         drop(value.map(|value| value.into_bound(py)));
-        drop(anchors);
     }
 }
 
 /// Whether freeing an object may run a finalizer, its own or that of something in it.
+#[inline]
 fn may_run_python(object: &Object) -> bool {
     let object = object.as_ptr();
     // SAFETY: a look at a valid object and its type.
@@ -164,7 +165,7 @@ pub struct Tier {
     shrinking: AtomicBool,
     salts: AtomicU64,
     void_salt: u64,
-    draws: AtomicU64,
+    draws: Draws,
 }
 
 fn new_seed() -> u64 {
@@ -211,7 +212,7 @@ impl Tier {
             shrinking: AtomicBool::new(false),
             salts: AtomicU64::new(seed),
             void_salt: mix(seed, 0x5EED),
-            draws: AtomicU64::new(new_seed()),
+            draws: Draws::new(new_seed()),
         });
         let mut tiers = TIERS.lock();
         tiers.retain(|tier| tier.strong_count() > 0);
@@ -223,7 +224,7 @@ impl Tier {
 
     /// A random draw in `[0, 1)`. Not for secrets.
     pub fn draw(&self) -> f64 {
-        draw::mixed(self.draws.fetch_add(draw::STEP, Relaxed))
+        self.draws.draw()
     }
 
     /// What a value on its way in weighs: bytes, or 1 where only entries are counted. May run Python.
@@ -631,7 +632,7 @@ pub fn forget_motion() {
     let tiers: Vec<Arc<Tier>> = TIERS.lock().iter().filter_map(Weak::upgrade).collect();
     for tier in &tiers {
         // Parent and child must not draw the same jitter.
-        tier.draws.store(tier.draws.load(Relaxed) ^ mix(new_seed(), 0), Relaxed);
+        tier.draws.disturb(mix(new_seed(), 0));
         std::mem::forget(std::mem::take(&mut tier.memory.lock().flights));
         std::mem::forget(std::mem::take(&mut *tier.tasks.lock()));
         tier.writings.forget();
