@@ -1,6 +1,7 @@
 //! Several processes with one store under a seeded simulator, and all histories of the small cases: at the end nothing old is
 //! anywhere, and nobody was answered with less than this process knew when they asked.
 
+mod node;
 mod small;
 mod store;
 mod world;

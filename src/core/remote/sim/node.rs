@@ -1,0 +1,152 @@
+//! One process: its memory, what it has under way, and what it has yet to hear and to tell.
+
+use super::super::fill::Fill;
+use super::super::write::{self, Effect, What, Write};
+use super::super::{Filled, Found, Frame, Token, Version};
+use super::store::TTL;
+use super::world::KEYS;
+use crate::core::clock::Millis;
+use crate::core::flight::Lease;
+use crate::core::memory::{Capacity, Discard, Eviction, GroupId, Memory, New, Placement, Reason, RegionId, mix};
+use std::collections::VecDeque;
+
+/// A value in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    pub value: u32,
+    pub version: Option<Version>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Request {
+    Read,
+    Claim(Token, Option<Version>),
+    Fill(Option<Token>, Option<u32>),
+    Renew(Token),
+    Release(Token),
+    Write(What<u32>),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Reply {
+    Read(Option<Frame<u32>>),
+    Claim(Found<u32>),
+    Fill(Filled<u32>),
+    Renew(Token, bool),
+    Released,
+    Write(Version),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Wire {
+    Quiet,
+    Asked(Request),
+    Answered(Reply),
+}
+
+#[derive(Clone, Debug)]
+pub enum Work {
+    Fill(Lease, Fill<u32>),
+    Write { write: Write<u32>, todo: VecDeque<Effect<u32>>, rank: usize },
+}
+
+#[derive(Clone, Debug)]
+pub struct Run {
+    pub id: u64,
+    pub key: u8,
+    pub work: Work,
+    pub wire: Wire,
+    /// What its load, which runs, has read from the source.
+    pub loading: Option<u32>,
+    /// The claim it waits for.
+    pub awaits: Option<Token>,
+}
+
+/// A message on the bus, and how new what it tells of is.
+#[derive(Clone, Copy, Debug)]
+pub struct Message {
+    pub from: usize,
+    pub key: u8,
+    pub version: Version,
+    pub rank: usize,
+}
+
+/// One process.
+#[derive(Debug)]
+pub struct Node {
+    pub memory: Memory<u8, Kept, u32>,
+    pub group: GroupId,
+    pub runs: Vec<Run>,
+    pub inbox: Vec<Message>,
+    /// Keys the store is to be told of, with how new what they were invalidated for is.
+    pub recover: VecDeque<(u8, usize)>,
+    /// What callers may not be behind.
+    pub floor: [usize; KEYS],
+}
+
+pub fn hash(key: u8) -> u64 {
+    mix(u64::from(key), 0)
+}
+
+impl Node {
+    pub fn new() -> Self {
+        let mut memory = Memory::new(Capacity::entries(100), Eviction::Lru);
+        let group = memory.entries.add_group(RegionId(0));
+        Node { memory, group, runs: Vec::new(), inbox: Vec::new(), recover: VecDeque::new(), floor: [0; KEYS] }
+    }
+
+    pub fn entry(&self, key: u8) -> Option<(u32, Kept)> {
+        let id = self.memory.entries.find(hash(key), |other| *other == key)?;
+        Some((id, *self.memory.entries.peek(id)?.value))
+    }
+
+    pub fn run(&mut self, id: u64) -> Option<&mut Run> {
+        self.runs.iter_mut().find(|run| run.id == id)
+    }
+
+    pub fn detach(&mut self, key: u8) {
+        if let Some(flight) = self.memory.flights.find(hash(key), |other| *other == key) {
+            self.memory.flights.detach(flight);
+        }
+    }
+
+    pub fn forget(&mut self, key: u8) {
+        if let Some((id, _)) = self.entry(key) {
+            self.memory.entries.remove(id, Reason::Removed, &mut Discard::default());
+        }
+    }
+
+    /// Something of this version took the place of what was under the key.
+    pub fn drop_older(&mut self, key: u8, version: Option<Version>) {
+        self.detach(key);
+        let there = self.entry(key).and_then(|(_, kept)| kept.version);
+        if version.is_none_or(|version| version.replaces(there)) {
+            self.forget(key);
+        }
+    }
+
+    pub fn put(&mut self, key: u8, kept: Kept, now: Millis) {
+        self.detach(key);
+        let there = self.entry(key).and_then(|(_, there)| there.version);
+        if kept.version.is_none_or(|version| version.replaces(there)) {
+            let placement = Placement::new(self.group, now + TTL.as_millis() as Millis, 0);
+            let new = New { hash: hash(key), key, value: kept, placement };
+            self.memory.entries.put(new, |other| *other == key, now, &mut Discard::default());
+        }
+    }
+
+    /// Callers from now on may not be behind this.
+    pub fn knows(&mut self, key: u8, rank: usize) {
+        let floor = &mut self.floor[usize::from(key)];
+        *floor = rank.max(*floor);
+    }
+
+    /// Writes that are under way here learn of another.
+    pub fn overtake(&mut self, key: u8, version: Version, but: u64) {
+        for run in self.runs.iter_mut().filter(|run| run.key == key && run.id != but) {
+            if let Work::Write { write, .. } = &mut run.work {
+                write.step(write::Input::Overtaken(version));
+            }
+        }
+    }
+}
