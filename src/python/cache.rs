@@ -21,7 +21,7 @@ use super::tier::{Object, Space, Tier, Weigher};
 use super::{blocking, clock, errors, views};
 use crate::core::clock::{NEVER, deadline};
 use crate::core::flight::{Life, Refresh};
-use crate::core::memory::{Capacity, RegionId, Served, Target, mix};
+use crate::core::memory::{Capacity, RegionId, Target, mix};
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -133,23 +133,23 @@ impl CacheCore {
         })
     }
 
-    /// Counts what [`hit`](Self::hit) has not found, where nobody listens: nobody knows it, or it is known that there is
-    /// nothing.
+    /// What [`hit`](Self::hit) has not found at the first look, counted: a value about which lookups that load have to think
+    /// twice, nothing at all, or a note that there is nothing. An owned reference, or null.
     #[cold]
-    pub fn count_miss(&self, key: *mut ffi::PyObject) {
+    pub fn second_look(&self, key: *mut ffi::PyObject, salt: u64) -> (*mut ffi::PyObject, u32) {
         // SAFETY: as in `hit`.
-        let hash = unsafe { mix(super::args::hash_str(key), self.space.read_salt()) };
+        let hash = unsafe { mix(super::args::hash_str(key), salt) };
         // SAFETY: as in `hit`.
         let same = |held: &Object| unsafe { super::args::same_plain(held.as_ptr(), key) };
         let now = self.tier.clock.now();
         let mut memory = self.tier.memory.lock();
-        let id = memory.entries.find(hash, same);
-        let known = id
-            .filter(|&id| memory.entries.sight(id).is_some_and(|sight| sight.negative && now < sight.span.fresh_until));
-        match known {
-            Some(id) => drop(memory.entries.serve(id, Served::Negative)),
-            None => memory.entries.stats_mut(self.space.group()).misses += 1,
-        }
+        let found = memory.entries.find(hash, same);
+        let found = memory.look_only(self.space.group(), found, now).and_then(|id| memory.entries.peek(id));
+        let Some(found) = found else { return (null_mut(), 0) };
+        let (value, kind) = (found.value.as_ptr(), found.tag);
+        // SAFETY: the table holds the value, and the interpreter is held.
+        unsafe { ffi::Py_INCREF(value) };
+        (value, kind)
     }
 
     /// Hit or miss by name, counted and told; a value is the caller's own.
@@ -165,11 +165,16 @@ impl CacheCore {
         let found = if on { memory.entries.hit_fresh(hash, same, |end| self.tier.clock.has_come(end)) } else { None };
         let found = found.map(|found| (found.value.clone_ref(py), found.tag));
         drop(memory);
-        if found.is_none() {
-            self.count_miss(key.as_ptr());
-        }
-        let kind = if found.is_some() { Kind::Hit } else { Kind::Miss };
-        let value = found.map(|(value, kind)| copy::hand_out(value.bind(py), kind)).transpose()?;
+        let value = match found {
+            Some((value, kind)) => Some(copy::hand_out(value.bind(py), kind)?),
+            None => {
+                let salt = if on { self.space.salt() } else { self.space.read_salt() };
+                let (value, kind) = self.second_look(key.as_ptr(), salt);
+                // SAFETY: the look gave us a reference, or null.
+                unsafe { handed_out(py, value, kind)? }
+            }
+        };
+        let kind = if value.is_some() { Kind::Hit } else { Kind::Miss };
         if self.tier.listeners.hear(kind) {
             self.tier.tell(py, kind, &self.space, Some((hash, key.as_any().as_unbound())), Details::default());
         }

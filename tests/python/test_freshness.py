@@ -277,6 +277,18 @@ def test_a_hot_value_is_refreshed_early_behind_and_by_one_caller(cache: Cache, c
     assert load.stats().stale_hits == 0
 
 
+def test_get_takes_a_value_that_may_be_refreshed_early_as_it_is(cache: Cache, cache_clock: CacheClock) -> None:
+    @cache.cached("1m", key="user", early=True)
+    async def load() -> int:
+        cache_clock.advance("10s")  # what the load takes
+        return 1
+
+    run(load)
+    cache_clock.advance("30s")
+    assert (cache.sync.get("user"), cache.sync.get_many(["user"])) == (1, {"user": 1})
+    assert (cache.stats().hits, cache.stats().misses) == (2, 1)
+
+
 # --- bad input --------------------------------------------------------------------------------------------------------
 
 BAD: dict[str, tuple[Callable[[Cache], Any], str]] = {

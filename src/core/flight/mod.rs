@@ -8,6 +8,7 @@
 //! A waiter is whatever the driver wakes (`W`): a future's handle or a thread's condition variable. The protocol is
 //! written once for all.
 
+mod by_hand;
 mod drive;
 mod lookup;
 #[cfg(test)]
