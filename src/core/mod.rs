@@ -10,5 +10,6 @@ pub mod flight;
 pub mod key;
 pub mod memory;
 pub mod policy;
+pub mod refresher;
 pub mod resilience;
 pub mod stats;

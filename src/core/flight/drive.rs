@@ -160,7 +160,7 @@ impl<K, V, W> Memory<K, V, W> {
     }
 
     /// Takes the lease of a key that nobody loads.
-    fn begin(
+    pub(super) fn begin(
         &mut self,
         wish: &Wish<'_>,
         (hash, key): (u64, K),
@@ -247,6 +247,7 @@ impl<K, V, W> Memory<K, V, W> {
                 None => self.forgo(fill, out),
             }
         }
+        self.note_end(lease, (input, stored.is_some()), policy, now);
         Done { effects, counts, stored }
     }
 
@@ -277,6 +278,9 @@ impl<K, V, W> Memory<K, V, W> {
         let stored = self.fill(fill, value(), placement, now, out);
         if let Some(id) = stored.filter(|_| plain_until != span.expires || adapted.is_some()) {
             self.entries.set_span(id, span, plain_until, how);
+        }
+        if let Some(id) = stored {
+            self.note_stored(id, span, negative, now);
         }
         stored.map(|_| span.expires)
     }
