@@ -41,6 +41,7 @@ from samovar._manager import CacheManager, configure, default_cache, default_man
 from samovar._many import AsyncCachedMany, SyncCachedMany, cached_many
 from samovar._options import Memory
 from samovar._policy import Policy, Rule
+from samovar._refresher import Refresher, RefresherStats
 from samovar._views import CacheInfo, Entry, Event, Explanation, Insight, Stats
 
 __version__ = "0.1.0"
@@ -73,6 +74,8 @@ __all__ = [
     "NotFound",
     "Policy",
     "RateLimited",
+    "Refresher",
+    "RefresherStats",
     "Rule",
     "Stats",
     "StoreError",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from samovar._loaders import Loaders
     from samovar._many import AllManyOptions, ManyDecorator, ManyOptions, ManyPolicyOptions
     from samovar._policy import PolicyOptions
+    from samovar._refresher import Refresher
     from samovar._views import Entry, Event, Explanation, Insight, Stats
 
     Ttl = float | timedelta | str | None
@@ -580,8 +581,55 @@ class Cache(_core.CacheCore):
             raise refuse("cache", self, cure)
         return decorate_many(self, ttl, options)  # pyright: ignore[reportArgumentType]
 
+    def refresher(
+        self,
+        top: int = 100,
+        rate: float | str = 10,
+        *,
+        burst: int | None = None,
+        idle: float | timedelta | str = "10m",
+        ahead: float = 0.2,
+    ) -> Refresher:
+        """Keep the hottest keys of the whole cache fresh, on the running event loop: nobody waits for their loads.
+
+        Values of cached async functions that are read often are loaded anew in the last part of their life, the key
+        with the most reads first. A key is tracked once two reads have come in one such part, a tenth of it apart,
+        and until it is read less than once in a life, left unread for `idle`, removed, written by hand, or pushed
+        out by hotter ones. Reads on other event loops and by name count for a tracked key, and track none.
+
+        Never tracked: values without a ttl, "not found", sync functions, factories of :meth:`get_or_set`, and
+        functions with injected parameters, unless ``refresh=`` says how to load without them and the ttl is not
+        computed. A key whose load fails is left alone for its `retry_after`. `min_refresh_interval` holds.
+
+        Loads run in a copy of this caller's context. Without a refresher hits cost what they always cost; with one,
+        the few that it has to know of take the way of a miss that finds its value.
+
+        Args:
+            top: The most keys kept fresh.
+            rate: The most loads: a number a second, or a text such as ``"100/m"``. In any stretch of time t at most
+                ``burst + rate × t`` begin (GCRA, ITU-T I.371).
+            burst: How many may begin at once. Left out: ten, or as many as `rate` brings in its time if those are
+                fewer; above a thousand a second what ten milliseconds bring.
+            idle: A key left unread for so long is not kept fresh any more: seconds, a timedelta or a text. It may be
+                kept for half as long again: not every read is seen.
+            ahead: The share of the ttl, at its end, in which a value is loaded anew: above 0 and below 1. More is
+                safer and costs loads: a key that is always refreshed in time takes ``1 / (1 - ahead)`` loads a ttl.
+                What takes long to load is begun earlier, twice its load time before the end, at most half of the ttl.
+
+        Raises:
+            ConfigError: An option cannot be, or the cache has a refresher already.
+            RuntimeError: No event loop runs here.
+        """
+        from samovar._refresher import Refresher
+
+        return Refresher(self, top, rate, burst, idle, ahead)
+
     async def close(self) -> None:
         """Drop all entries and end what runs for this cache. Closing twice is once; a closed cache starts anew."""
+        if tasks := self._stop_refresher():
+            from samovar._refresher import ended
+
+            await ended(tasks)
         self._clear()
         self.closed = True
 

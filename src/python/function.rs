@@ -235,6 +235,9 @@ impl Function {
         };
         let refresher = plan.refresher.as_ref().map(|refresher| self.refresh(py, refresher, &values)).transpose()?;
         let bound = if recipe.ttl.is_some() { self.told(py, &values, false)? } else { Default::default() };
+        // What was injected is its caller's. A ttl callable is told of it.
+        let alone = self.life == Life::Shared || (refresher.is_some() && recipe.ttl.is_none());
+        let repeatable = self.is_async && alone;
         let loader = Loader { callable: plan.loader.clone_ref(py), args, names, bound };
         Ok(Request {
             tier: self.tier.clone(),
@@ -246,6 +249,7 @@ impl Function {
             recipe,
             life: self.life,
             refresh: false,
+            repeatable,
             began: Default::default(),
             behind: Default::default(),
         })

@@ -2,7 +2,7 @@
 //!
 //! - the hit path: `args`, `signature`, `given`, `function`, `method`, `reply`, `pending`, `raw`, `anchor`, `state`
 //! - keys: `keys`, `encode`, `spot`, `asking`, `instances`, `knots`
-//! - loading: `recipe`, `request`, `asyncio`, `task`, `alarm`, `blocking`, `many`, `seat`, `effects`, `lease`
+//! - loading: `recipe`, `request`, `asyncio`, `task`, `refresher`, `alarm`, `blocking`, `many`, `seat`, `effects`, `lease`
 //! - the cache: `tier`, `guarded`, `owner`, `cache`, `decorate`, `copy`, `options`, `views`, `errors`, `clock`, `process`
 //! - sizes: `weigh`, `layout`
 //! - listeners: `events`
@@ -41,6 +41,7 @@ mod pending;
 mod process;
 mod raw;
 mod recipe;
+mod refresher;
 mod reply;
 mod request;
 mod resilience;
@@ -87,6 +88,8 @@ mod _core {
     use super::options::{_check_span, _check_ttl, _seconds};
     #[pymodule_export]
     use super::process::{_after_fork_child, _after_fork_parent, _before_fork, _stop, _sweeper_is_running};
+    #[pymodule_export]
+    use super::refresher::RefresherCore;
     #[pymodule_export]
     use super::resilience::{
         _duration_millis, BreakerCore, CallPermit, CallSlot, CallTicket, ConcurrencyCore, RateCore, RetryCore,

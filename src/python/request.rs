@@ -13,7 +13,7 @@ use super::seat::{Outcome, Waiter};
 use super::spot::{Alias, Spot};
 use super::state::State;
 use super::tier::{Gone, Object, PyMemory, Space, Tier, let_go};
-use super::{adaptive, args, lease};
+use super::{adaptive, args, lease, refresher};
 use crate::core::clock::NEVER;
 use crate::core::flight::{self, FlightId, Home, Input, Keep, Lease, Life, Newer, Place, Ticket, Wish};
 use crate::core::memory::{Discard, New, Placement, Target};
@@ -42,6 +42,8 @@ pub struct Request {
     pub life: Life,
     /// True for a load that is wanted even though a value is there.
     pub refresh: bool,
+    /// True if the call may be made again later, without its caller.
+    pub repeatable: bool,
     /// When its load began.
     pub began: AtomicU64,
     /// True once the load runs behind.
@@ -87,10 +89,14 @@ impl Request {
                     self.behind.store(true, Relaxed);
                 }
                 let stale = now >= memory.entries.span(id).fresh_until;
+                let seen = memory.note_read(&self.wish(place), id, self.repeatable, now);
                 let gone = self.alias(py, &mut memory, id);
                 let found = memory.entries.peek(id).map(|found| (found.value.clone_ref(py), found.tag));
                 drop(memory);
                 drop(gone);
+                if seen.tracked {
+                    refresher::remember(py, self, seen.due)?;
+                }
                 let hit = found.map_or(Lookup::Nowhere, |(value, kind)| Lookup::Hit(value, kind, newer));
                 (hit, if stale { Kind::Stale } else { Kind::Hit })
             }
@@ -215,9 +221,12 @@ impl Request {
         let mut gone = Gone::default();
         let mut memory = self.tier.memory.lock();
         let ended = flight::Ended { lease, input, keep, policy: &self.recipe.policy, group: self.space.group() };
-        let flight::Done { effects, counts, stored } = memory.finish(ended, now, || self.tier.draw(), &mut gone);
+        let flight::Done { effects, counts, stored, turn } = memory.finish(ended, now, || self.tier.draw(), &mut gone);
         drop(memory);
         self.tier.appointment.by(stored.unwrap_or(NEVER));
+        if turn {
+            refresher::wake(py, state, &self.tier)?;
+        }
         let is_starter = |waiter: &Waiter| starter.is_some_and(|starter| Arc::ptr_eq(starter, waiter));
         let old = run(py, state, &self.tier, lease.flight, effects, |waiter| match (&kept, &failed) {
             (Ok(_), Some(error)) | (Err(error), _) if is_starter(waiter) => Outcome::Error(error.clone().unbind()),

@@ -8,6 +8,7 @@ use super::copy::Mode;
 use super::events::Listeners;
 use super::guarded::Guarded;
 use super::recipe::Recipe;
+use super::refresher::Running as Refreshing;
 use super::rulebook::Rulebook;
 use super::seat::Waiter;
 use super::state::State;
@@ -147,6 +148,8 @@ pub struct Tier {
     pub state: &'static State,
     /// When the sweeper comes.
     pub appointment: Appointment,
+    /// Who loads hot keys ahead of time, where somebody asked for that.
+    pub refresher: Guarded<Option<Refreshing>>,
     /// Loads that run as tasks.
     pub tasks: Guarded<HashMap<u64, super::task::Running>>,
     spaces: Guarded<Vec<Weak<Space>>>,
@@ -196,6 +199,7 @@ impl Tier {
             listeners: Listeners::default(),
             state,
             appointment: Appointment::default(),
+            refresher: Guarded::default(),
             tasks: Guarded::default(),
             spaces: Guarded::default(),
             holders: Guarded::default(),
@@ -504,7 +508,7 @@ impl Tier {
         {
             return false;
         }
-        if !self.recipe.lock().visit(visit) {
+        if !self.recipe.lock().visit(visit) || self.refresher.lock().as_ref().is_some_and(|one| !one.visit(visit)) {
             return false;
         }
         if !self.listeners.visit(visit) || self.rules().is_some_and(|book| !book.objects().all(&mut *visit)) {
@@ -538,10 +542,18 @@ impl Tier {
         drop((gone, gone_aliases));
     }
 
+    /// Drops the refresher and what it keeps, for it has nobody to load for any more.
+    pub fn end_refresher(&self) {
+        let core = self.memory.lock().refresher.take();
+        let running = self.refresher.lock().take();
+        drop((core, running));
+    }
+
     /// Drops everything the tier itself owns; for the collector.
     pub fn drain(&self) {
         let weigher = std::mem::replace(&mut *self.weigher.lock(), Weigher::Native);
         drop(weigher);
+        self.end_refresher();
         self.listeners.clear();
         self.set_rules(None);
         let spaces: Vec<Arc<Space>> = self.names.lock().values().chain(self.adopted.lock().iter()).cloned().collect();
@@ -614,24 +626,29 @@ impl Tier {
     }
 }
 
+/// All tiers of the process.
+pub fn all() -> Vec<Arc<Tier>> {
+    TIERS.lock().iter().filter_map(Weak::upgrade).collect()
+}
+
 /// Everybody whose time is up by now, for a clock that was moved.
 pub fn overdue() -> Vec<(Arc<Tier>, Due)> {
-    let tiers: Vec<Arc<Tier>> = TIERS.lock().iter().filter_map(Weak::upgrade).collect();
     let due = |tier: Arc<Tier>| {
         let overdue = tier.memory.lock().flights.overdue(tier.clock.now());
         overdue.into_iter().map(move |due| (tier.clone(), due)).collect::<Vec<_>>()
     };
-    tiers.into_iter().flat_map(due).collect()
+    all().into_iter().flat_map(due).collect()
 }
 
 /// In a forked child: everything that was in motion is forgotten, it belongs to the parent's loops. The tables are whole:
 /// only a thread that holds the interpreter changes them, and the thread that forks held it.
 pub fn forget_motion() {
-    let tiers: Vec<Arc<Tier>> = TIERS.lock().iter().filter_map(Weak::upgrade).collect();
-    for tier in &tiers {
+    for tier in &all() {
         // Parent and child must not draw the same jitter.
         tier.draws.store(tier.draws.load(Relaxed) ^ mix(new_seed(), 0), Relaxed);
         std::mem::forget(std::mem::take(&mut tier.memory.lock().flights));
+        tier.memory.lock().refresher = None;
+        std::mem::forget(tier.refresher.lock().take());
         std::mem::forget(std::mem::take(&mut *tier.tasks.lock()));
     }
 }

@@ -16,6 +16,10 @@ impl<K, V, W> Memory<K, V, W> {
             return Seen::default();
         };
         let (span, (hash, plain_until)) = (sight.span, self.entries.plain(id));
+        if now < plain_until {
+            // A plain hit that came this way because somebody listens to hits.
+            return Seen::default();
+        }
         let read = Read {
             hash,
             target: self.entries.target(id),
@@ -60,9 +64,15 @@ impl<K, V, W> Memory<K, V, W> {
         }
     }
 
-    /// A load is over that may have been the refresher's.
-    pub(super) fn note_end(&mut self, lease: Lease, (input, stored): (Input, bool), policy: &Policy, now: Millis) {
-        let Some(refresher) = &mut self.refresher else { return };
+    /// A load is over; true if it was the refresher's.
+    pub(super) fn note_end(
+        &mut self,
+        lease: Lease,
+        (input, stored): (Input, bool),
+        policy: &Policy,
+        now: Millis,
+    ) -> bool {
+        let Some(refresher) = &mut self.refresher else { return false };
         let end = match input {
             _ if stored => End::Stored,
             Input::Loaded => End::Refused,
@@ -70,7 +80,7 @@ impl<K, V, W> Memory<K, V, W> {
                 End::Failed { pause: policy.retry_after.max(policy.min_refresh_interval) }
             }
         };
-        refresher.ended(lease, end, now);
+        refresher.ended(lease, end, now)
     }
 
     /// Takes the lease of a key that the refresher's turn has named; `None` if it is not to be loaded, or not now. Where a

@@ -111,6 +111,8 @@ pub struct Done<K, W> {
     pub counts: bool,
     /// When what was stored ends, if anything was.
     pub stored: Option<Millis>,
+    /// True for a load of the refresher's, which wants to be asked what is next.
+    pub turn: bool,
 }
 
 impl<K, V, W> Memory<K, V, W> {
@@ -247,8 +249,8 @@ impl<K, V, W> Memory<K, V, W> {
                 None => self.forgo(fill, out),
             }
         }
-        self.note_end(lease, (input, stored.is_some()), policy, now);
-        Done { effects, counts, stored }
+        let turn = self.note_end(lease, (input, stored.is_some()), policy, now);
+        Done { effects, counts, stored, turn }
     }
 
     /// Puts what was loaded into the table; tells when it ends there, if it was let in.

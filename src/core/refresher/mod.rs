@@ -368,18 +368,19 @@ impl Refresher {
         self.keys.remove(&hash);
     }
 
-    /// A load is over; nothing happens if it was none of ours.
-    pub fn ended(&mut self, lease: Lease, end: End, now: Millis) {
-        let Some(at) = self.loads.iter().position(|&(ours, _)| ours == lease) else { return };
+    /// A load is over; false, and nothing happens, if it was none of ours.
+    pub fn ended(&mut self, lease: Lease, end: End, now: Millis) -> bool {
+        let Some(at) = self.loads.iter().position(|&(ours, _)| ours == lease) else { return false };
         let (_, hash) = self.loads.swap_remove(at);
         self.counters.refreshed += u64::from(end == End::Stored);
         self.counters.failed += u64::from(matches!(end, End::Failed { .. }));
-        let Some(key) = self.keys.get_mut(&hash) else { return };
+        let Some(key) = self.keys.get_mut(&hash) else { return true };
         key.loading = false;
         match end {
             End::Stored => key.unsaved = true,
             End::Failed { pause } => self.postpone(hash, Some(later(now, pause.max(PAUSE))), now),
             End::Refused => self.forget(hash),
         }
+        true
     }
 }

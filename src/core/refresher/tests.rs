@@ -128,9 +128,11 @@ impl World {
         let input = if self.fails { Input::Failed } else { Input::Loaded };
         let keep = Keep { value: || now, tag: 0, negative: false, ttl: policy.ttl, weight: 1, adapted: None };
         let ended = Ended { lease, input, keep: Some(keep), policy: &policy, group: self.group };
-        let stored = self.memory.finish(ended, now, || 0.5, &mut gone).stored;
-        self.turn = self.turn.min(now);
-        if let Some(ends) = stored {
+        let done = self.memory.finish(ended, now, || 0.5, &mut gone);
+        if done.turn {
+            self.turn = now;
+        }
+        if let Some(ends) = done.stored {
             let (before, lives, in_time) = self.windows.remove(&key).unwrap_or((NEVER, 0, 0));
             // A reader loads what has ended; nobody else loads what has not.
             let first = before == NEVER;

@@ -1,0 +1,84 @@
+"""What keeps hot keys fresh behind: its face. Which key is loaded, and when, is decided natively."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, NamedTuple
+
+from samovar._options import positive, refuse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+    from typing import Any, Self
+
+    from samovar._cache import Cache
+
+
+class RefresherStats(NamedTuple):
+    """Counters of a :class:`Refresher`: the first of now, the others since it was started."""
+
+    #: Keys that are kept fresh.
+    tracked: int = 0
+    #: Values loaded and stored: what was spent.
+    refreshed: int = 0
+    #: Loads that ended without a value.
+    failed: int = 0
+    #: Refreshes that were due and found the budget used up, each counted once.
+    put_off: int = 0
+    #: Values it had loaded that somebody then read: what was saved. The others were for nothing.
+    saved: int = 0
+
+
+class Refresher:
+    """Loads the hot keys of a cache before their values end, within a budget. :meth:`samovar.Cache.refresher` makes it.
+
+    It ends with :meth:`close` or :meth:`cancel`, at the end of an ``async with`` block, and with its cache.
+    """
+
+    __slots__ = ("_cache", "_core")
+
+    def __init__(self, cache: Cache, top: int, rate: float | str, burst: int | None, idle: Any, ahead: float) -> None:
+        if isinstance(ahead, bool) or not isinstance(ahead, (int, float)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise refuse("ahead", ahead, "give the share of the ttl in which to refresh, above 0 and below 1")
+        burst = None if burst is None else positive("burst", burst)
+        self._core = cache._refresher(positive("top", top), rate, burst, idle, ahead)
+        self._cache = cache
+
+    @property
+    def running(self) -> bool:
+        """True until it was ended."""
+        return self._core.counted()[-1]
+
+    def stats(self) -> RefresherStats:
+        """The counters; they stay when it has ended."""
+        return RefresherStats._make(self._core.counted()[:-1])
+
+    def cancel(self) -> None:
+        """End it, from any thread: it keeps no key fresh any more and its loads are cancelled.
+
+        Loads that a caller waits for by now go on for that caller.
+        """
+        self._core.stop()
+
+    async def close(self) -> None:
+        """End it as :meth:`cancel` does, and wait until its loads are gone. Closing twice is once."""
+        await ended(self._core.stop())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        state = "running" if self.running else "ended"
+        return f"<Refresher of cache {self._cache.name!r}, {state}: {self.stats()}>"
+
+
+async def ended(tasks: Iterable[asyncio.Future[Any]]) -> None:
+    """Wait for loads that were cancelled; how they end is nobody's affair."""
+    if tasks:
+        await asyncio.wait(tasks)
