@@ -1,7 +1,7 @@
 //! The one background thread of a process: it sweeps expired entries out of every registered table, a little at a time.
 //!
-//! It is started by the first table that has something to expire, sleeps until the next deadline of all, and ends with
-//! [`stop`]. After a fork the child has no thread; [`ForkGuard::child`] starts a new one if there was one. What is swept decides
+//! It is started by the first table that has something to expire, sleeps until the next deadline of all, and ends when there
+//! is none, or with [`stop`]. After a fork the child has no thread; [`ForkGuard::child`] starts a new one if there was one. What is swept decides
 //! for itself how: this file knows neither tables nor Python.
 
 use crate::core::clock::{Clock, Millis, NEVER};
@@ -64,6 +64,8 @@ impl Appointment {
 const SLACK: Millis = 64;
 /// Between two visits to a table that has nothing due; also the longest a wake-up call can be missed.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long it stays when it has nothing to do.
+const IDLE: Duration = Duration::from_secs(1);
 /// Between two slices of a long clean-up, so that others get their turn.
 const BREATH: Duration = Duration::from_micros(200);
 
@@ -74,9 +76,12 @@ struct Sweeper {
     stopping: bool,
     /// Set by [`wake`], cleared by the thread when it looks at all tables.
     due: bool,
+    /// Set by [`let_end`]: not to stay when there is nothing to do.
+    leaving: bool,
 }
 
-static SWEEPER: Mutex<Sweeper> = Mutex::new(Sweeper { tables: Vec::new(), thread: None, stopping: false, due: false });
+static SWEEPER: Mutex<Sweeper> =
+    Mutex::new(Sweeper { tables: Vec::new(), thread: None, stopping: false, due: false, leaving: false });
 static CALL: Condvar = Condvar::new();
 
 fn state() -> MutexGuard<'static, Sweeper> {
@@ -109,6 +114,13 @@ pub fn wake_if_running() {
 /// Without a thread (the system may refuse one) entries are still swept by the operations that insert.
 fn start() -> Option<JoinHandle<()>> {
     std::thread::Builder::new().name("samovar-sweep".into()).spawn(run).ok()
+}
+
+/// Somebody is done with a table: the thread ends as soon as no other has work for it, not a while after.
+pub fn let_end() {
+    let mut sweeper = state();
+    sweeper.leaving = sweeper.thread.is_some();
+    CALL.notify_one();
 }
 
 /// Ends the thread and waits for it. For the end of the process; a later [`wake`] does not start it again.
@@ -188,14 +200,16 @@ fn run() {
 /// Sleeps until the next deadline or call; true when it is time to end.
 fn rest(pause: Option<Duration>) -> bool {
     let mut sweeper = state();
-    if !sweeper.stopping && !sweeper.due {
-        sweeper = match pause {
-            Some(pause) => CALL.wait_timeout(sweeper, pause).unwrap_or_else(PoisonError::into_inner).0,
-            None => CALL.wait(sweeper).unwrap_or_else(PoisonError::into_inner),
-        };
-    } else if !sweeper.stopping {
-        // Called while it swept: breathe, so that a storm of calls is no busy loop.
-        sweeper = CALL.wait_timeout(sweeper, BREATH).unwrap_or_else(PoisonError::into_inner).0;
+    // Called while it swept: breathe, so that a storm of calls is no busy loop.
+    let called = sweeper.due;
+    let pause = if called { Some(BREATH) } else { pause };
+    if !sweeper.stopping && (pause.is_some() || !sweeper.leaving) {
+        sweeper = CALL.wait_timeout(sweeper, pause.unwrap_or(IDLE)).unwrap_or_else(PoisonError::into_inner).0;
+    }
+    if pause.is_none() && !sweeper.due && !sweeper.stopping {
+        // Nobody joins it: whoever needs one from now on starts another.
+        (sweeper.thread, sweeper.leaving) = (None, false);
+        return true;
     }
     sweeper.stopping
 }

@@ -37,6 +37,7 @@ class Batches:
         injected: The names of those that are not part of the key.
         window: Seconds for which a batch stays open; 0: for the present pass of the loop.
         limit: The most ids of one batch.
+        start: Starts the task of a call: `Supervisor.start` of the namespace.
     """
 
     def __init__(
@@ -45,10 +46,13 @@ class Batches:
         slot: Slot,
         names: tuple[str, ...] = ("",),
         injected: Collection[str] = (),
+        *,
         window: float = 0,
         limit: int | None = None,
+        start: Callable[..., asyncio.Task[Any]],
     ) -> None:
         self.loaders = loaders
+        self.start = start
         self.slot = slot
         self.window = window
         self.limit = limit
@@ -142,23 +146,32 @@ class Batch:
     def leave(self) -> None:
         """Nobody waits for one of its loads any more."""
         self._alive -= 1
-        if not self._alive and self._task is not None:
+        if self._alive:
+            return
+        if self._task is not None:
             self._task.cancel()
+        elif self._opened is not None:
+            self._close()
+            self._loading.clear()
 
-    def _begin(self) -> None:
+    def _close(self) -> None:
+        """Take no more ids."""
         del self._batches.open[self._alike]
         if self._batches.latest is self:
             self._batches.latest = None
         if self._opened is not None:
             self._opened.cancel()
             self._opened = None
+
+    def _begin(self) -> None:
+        self._close()
         ids = [one for one, futures in self._loading.items() if not all(future.done() for future in futures)]
         if not ids:
             self._loading.clear()
             return
         self._context.run(_core._load_together, _core._state, self._loads)
         name = f"{self._batches.loaders.name} of {len(ids)}"
-        self._task = self.loop.create_task(self._run(ids), name=name, context=self._context)
+        self._task = self._batches.start(self.loop, self._run(ids), name, self._context)
 
     async def _run(self, ids: list[Any]) -> None:
         call = self._batches.slot.calling_with(self._others, self._named)

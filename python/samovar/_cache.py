@@ -18,7 +18,8 @@ from samovar._loaders import Slot, several
 from samovar._many import OneById, chain_of, decorate_many
 from samovar._options import Memory, is_name, is_neutral, refuse, unknown
 from samovar._policy import OPTIONS as POLICY_OPTIONS
-from samovar._policy import Policy, Rule, check_policy, check_rules
+from samovar._policy import Policy, Rule, check_policy, check_rules, pause
+from samovar._supervisor import Supervisor, Work
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
@@ -118,7 +119,7 @@ class SyncCache(_core.SyncCore):
     ) -> T:
         """As :meth:`Cache.get_or_set`, with a factory that is not async."""
         policy = policy_of(self._policy_of(key), ttl, options)
-        value: T = self._get_or_set(key, policy.protects(factory), policy, False)
+        value: T = self._get_or_set(key, policy.protects(factory, self._tell_breaker), policy, False)
         return value
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
@@ -186,7 +187,7 @@ class Cache(_core.CacheCore):
         ConfigError: An option has a value it cannot have, or does not exist.
     """
 
-    __slots__ = ("_functions", "_sync", "closed")
+    __slots__ = ("_functions", "_supervisor", "_sync", "closed")
 
     closed: bool
 
@@ -221,12 +222,15 @@ class Cache(_core.CacheCore):
         cache.closed = False
         cache._sync = SyncCache(_core._state, path, cache)
         cache._functions = weakref.WeakValueDictionary() if parent is None else parent._functions
+        cache._supervisor = Supervisor() if parent is None else parent._supervisor
         return cache
 
     if TYPE_CHECKING:
         _sync: SyncCache
         #: Those decorated here and in all namespaces, by identity.
         _functions: weakref.WeakValueDictionary[int, Any]
+        #: What works behind, here and in all namespaces.
+        _supervisor: Supervisor
 
         def get(self, key: str, default: Any = None) -> Awaitable[Any]:
             """Return the value under key, or default. A hit in memory never touches the event loop."""
@@ -314,7 +318,8 @@ class Cache(_core.CacheCore):
         Cancelling one caller leaves the load to the others; with the last one it is cancelled.
         """
         policy = policy_of(self._policy_of(key), ttl, options)
-        reply: Awaitable[Any] = self._get_or_set(key, policy.protects(factory, awaits=True), policy, True)
+        load = policy.protects(factory, self._tell_breaker, awaits=True)
+        reply: Awaitable[Any] = self._get_or_set(key, load, policy, True)
         return reply
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
@@ -367,7 +372,8 @@ class Cache(_core.CacheCore):
         if missing:
             from samovar._batch import Batches, load_into
 
-            batches = Batches(loaders, SLOT, limit=limit)
+            start = functools.partial(self._supervisor.start, self.path)
+            batches = Batches(loaders, SLOT, limit=limit, start=start)
             await load_into(
                 found,
                 missing,
@@ -471,7 +477,8 @@ class Cache(_core.CacheCore):
     ) -> None:
         """Change the memory tier while it works; what is left out stays as it is.
 
-        A smaller bound lets the least valuable leave, a few at a time; another eviction drops nothing.
+        A smaller bound lets the least valuable leave, a few at a time; another eviction drops nothing. What was stored
+        while only the number of entries was bounded counts as one byte until it is replaced.
 
         Raises:
             ConfigError: Naming the option, its value and the cure; nothing has changed then.
@@ -624,14 +631,29 @@ class Cache(_core.CacheCore):
 
         return Refresher(self, top, rate, burst, idle, ahead)
 
-    async def close(self) -> None:
-        """Drop all entries and end what runs for this cache. Closing twice is once; a closed cache starts anew."""
-        if tasks := self._stop_refresher():
-            from samovar._refresher import ended
+    async def close(self, *, grace: float | timedelta | str = 5) -> None:
+        """Drop all entries and end all that works for this cache. Closing twice is once; a closed cache starts anew.
 
-            await ended(tasks)
+        Refreshes that run behind, warming and loads that nobody waits for are cancelled. Loads that callers wait for
+        come to their end, answer them and store nothing. When this returns they are over, on all event loops.
+
+        Args:
+            grace: How long those may take, in real time; then they are cancelled, and who waits for them gets
+                LoadError.
+
+        Raises:
+            ConfigError: `grace` is no duration; nothing has changed then.
+        """
+        seconds = pause("grace", grace, "give seconds, a timedelta or a text such as '5s'; 0: wait for nobody")
+        refreshing = [Work(task) for task in self._stop_refresher()]
         self._clear()
         self.closed = True
+        works = [*refreshing, *self._supervisor.below(self.path), *(Work(*load) for load in self._loads())]
+        if works:
+            from samovar._closing import end
+
+            await end(works, self.name, seconds)
+        _core._let_sweeper_end()
 
     async def __aenter__(self) -> Self:
         return self

@@ -358,6 +358,7 @@ def build(
     refresh = check_refresh(function, options.get("refresh"), in_key, signature)
     injected = [name for name in signature.parameters if name not in in_key and name != "self"]
     load: Callable[[Any], Any] = as_loader or (lambda function: function)
+    tell = cache._tell_breaker  # pyright: ignore[reportPrivateUsage]
     decoration = _core._decorate(
         cache,
         load(function),
@@ -372,8 +373,8 @@ def build(
             key=options.get("key"),
             key_takes=takes,
             policy=policy,
-            loader=load(policy.protects(function)),
-            refresh=refresh and load(policy.protects(refresh)),
+            loader=load(policy.protects(function, tell)),
+            refresh=refresh and load(policy.protects(refresh, tell)),
             cache_if=check_callable("cache_if", options.get("cache_if")),
             max_entries=own_bound(options),
             bound=bool(injected) and not options.get("self_contained", False),
@@ -423,9 +424,10 @@ def replanned(decoration: Any, below: Policy) -> Callable[[], None]:
     with at(name_of(function)):
         policy = own.over(below)
     before: Policy = decoration.policy
+    tell = decoration.cache._tell_breaker
     loaders = None
     if not policy.protects_as(before):
-        loaders = (load(policy.protects(function)), refresh and load(policy.protects(refresh)))
+        loaders = (load(policy.protects(function, tell)), refresh and load(policy.protects(refresh, tell)))
 
     def replan() -> None:
         decoration._replan(policy, loaders)

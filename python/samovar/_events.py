@@ -13,7 +13,19 @@ if TYPE_CHECKING:
     from typing import Self
 
 #: The events of this version.
-EventName = Literal["hit", "stale", "miss", "load", "load_error", "store", "evict", "expire", "invalidate"]
+EventName = Literal[
+    "hit",
+    "stale",
+    "miss",
+    "load",
+    "load_error",
+    "store",
+    "evict",
+    "expire",
+    "invalidate",
+    "breaker",
+    "warm_completed",
+]
 
 
 class Subscription:

@@ -12,6 +12,7 @@ from samovar._policy import Policy, check_policy
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator, Mapping
+    from datetime import timedelta
     from types import TracebackType
     from typing import Self
 
@@ -196,8 +197,11 @@ class CacheManager:
     async def start(self) -> None:
         """Make ready what has to be: nothing yet, caches work before they are opened."""
 
-    async def close(self) -> None:
+    async def close(self, *, grace: float | timedelta | str = 5) -> None:
         """Close every cache, the last registered first. One that fails does not keep the others open.
+
+        Args:
+            grace: For each of them; see :meth:`Cache.close`.
 
         Raises:
             ExceptionGroup: What failed, after all have been closed.
@@ -205,7 +209,7 @@ class CacheManager:
         errors: list[Exception] = []
         for cache in reversed(list(self._caches.values())):
             try:
-                await cache.close()
+                await cache.close(grace=grace)
             except Exception as error:
                 errors.append(error)
         if errors:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol
 from samovar import _core
 from samovar._cached import OPTIONS as CACHED_OPTIONS
 from samovar._cached import build, decorate, described, is_async, is_method, key_parts, name_of, refuse_odd
-from samovar._exceptions import ConfigError, NotFound
+from samovar._exceptions import NotFound
 from samovar._loaders import Loaders, Slot, is_awaitable, is_iterable, only, several, unique
 from samovar._options import positive, refuse
+from samovar._policy import pause
 
 if TYPE_CHECKING:
     import inspect
@@ -396,7 +397,8 @@ def build_many(cache: Cache, function: Callable[..., Any], options: dict[str, An
             from samovar._batch import Batches
 
             names, injected = names_of(function, slot, signature, in_key)
-            one = Batches(own, slot, names, injected, window, limit)
+            start = functools.partial(cache._supervisor.start, cache.path)  # pyright: ignore[reportPrivateUsage]
+            one = Batches(own, slot, names, injected, window=window, limit=limit, start=start)
         return functools.update_wrapper(one, loads)
 
     options = {name: value for name, value in options.items() if name in CACHED_OPTIONS}
@@ -486,12 +488,7 @@ def check_chain_error(options: Mapping[str, Any], chain: list[Any]) -> bool:
 def check_window(function: Any, given: Any) -> float:
     """For how many seconds a batch stays open."""
     cure = "give seconds, a timedelta or a text such as '5ms'; 0: one pass of the event loop"
-    try:
-        window = -1.0 if given is None else _core._seconds(given)
-    except ConfigError:
-        raise refuse("window", given, cure) from None
-    if not 0 <= window < float("inf"):
-        raise refuse("window", given, cure)
+    window = pause("window", given, cure)
     if window and not is_async(function):
         raise refuse("window", given, f"leave it out: {name_of(function)} is not async, its calls cannot be gathered")
     return window

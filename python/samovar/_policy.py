@@ -9,6 +9,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from samovar import _core
+from samovar._exceptions import ConfigError
 from samovar._options import is_name, is_neutral, refuse, unknown
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Literal, TypedDict
 
     from samovar._core import Adaptive
+    from samovar._protect import Tell
     from samovar.resilience import Breaker, Concurrency, Rate, Retry
 
     Span = float | timedelta | str | None
@@ -177,17 +179,18 @@ class Policy:
         compared = [*guards, "timeout"] if guards else []
         return all(getattr(self, name) == getattr(other, name) for name in compared)
 
-    def protects(self, loader: Callable[..., Any], *, awaits: bool = False) -> Callable[..., Any]:
+    def protects(self, loader: Callable[..., Any], tell: Tell, *, awaits: bool = False) -> Callable[..., Any]:
         """The loader as it is called under this policy: with retries and within limits, if there are any.
 
-        Where a loader is awaited, one that is not async may still return an awaitable.
+        Where a loader is awaited, one that is not async may still return an awaitable. `tell` hears of its breaker.
         """
-        guards = {name: self._given[name] for name in GUARDS if self._given.get(name) is not None}
-        if not guards:
+        retry, breaker, rate, concurrency = (self._given.get(name) for name in GUARDS)
+        if retry is breaker is rate is concurrency is None:
             return loader
-        from samovar.resilience import protect
+        from samovar.resilience import protect_and_tell
 
-        return protect(awaited(loader) if awaits else loader, **guards, timeout=self.timeout)
+        loader = awaited(loader) if awaits else loader
+        return protect_and_tell(loader, (retry, breaker, rate, concurrency), self.timeout, tell)
 
     @property
     def _fallback(self) -> tuple[Any, ...]:
@@ -319,6 +322,21 @@ def kept_errors(value: Any) -> dict[type[Exception], Any]:
 def seconds(span: Any) -> float | None:
     """A duration in seconds, None if there is none."""
     return None if span is None else _core._seconds(span)
+
+
+def pause(option: str, span: Any, cure: str) -> float:
+    """A time in seconds for which something is waited for; 0 for not at all.
+
+    Raises:
+        ConfigError: It is no duration, or without end.
+    """
+    try:
+        found = math.inf if span is None else _core._seconds(span)
+    except ConfigError:
+        found = math.inf
+    if found == math.inf:
+        raise refuse(option, span, cure)
+    return found
 
 
 def limit(span: Any) -> float | None:

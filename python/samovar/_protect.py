@@ -27,17 +27,21 @@ if TYPE_CHECKING:
     Call: TypeAlias = "AsyncCall | BlockingCall"
     Sleep: TypeAlias = Callable[[float], Awaitable[None] | None]
     Inner: TypeAlias = Callable[[Call], Awaitable[Any]]
+    #: Gets the name of the function, the breaker, and its new state.
+    Tell: TypeAlias = Callable[[str, Any, str], None]
     Layer: TypeAlias = Callable[[Inner, Call], Coroutine[Any, Any, Any]]
 
 
 class Begun:
     """One call under way: what its layers know of it."""
 
-    __slots__ = ("_timeout", "began", "deadline", "name", "run")
+    __slots__ = ("_timeout", "began", "deadline", "name", "run", "tell")
 
-    def __init__(self, name: str, run: Callable[[], Any]) -> None:
+    def __init__(self, name: str, run: Callable[[], Any], tell: Tell | None) -> None:
         self.name = name
         self.run = run
+        #: Tells whoever listens that a breaker has turned.
+        self.tell = tell
         #: When the function itself was called last; None if it was not.
         self.began: int | None = None
         #: Until when the whole call may take, on the line of `_clock_millis`.
@@ -236,7 +240,9 @@ def would_block_its_loop(call: Call) -> bool:
     return not call.awaits and asyncio is not None and asyncio._get_running_loop() is not None
 
 
-def protected(function: Callable[..., Any], layers: Sequence[Layer], timeout: int | None) -> Any:
+def protected(
+    function: Callable[..., Any], layers: Sequence[Layer], timeout: int | None, tell: Tell | None = None
+) -> Any:
     """A function like this one that is called through these layers, the outermost first."""
     refuse_odd(function)
     steps: Inner = make_call
@@ -247,14 +253,14 @@ def protected(function: Callable[..., Any], layers: Sequence[Layer], timeout: in
     if is_async(function):
 
         async def call_awaited(*args: Any, **kwargs: Any) -> Any:
-            call = AsyncCall(name, functools.partial(function, *args, **kwargs))
+            call = AsyncCall(name, functools.partial(function, *args, **kwargs), tell)
             call.limit(timeout)
             return await steps(call)
 
         return functools.update_wrapper(call_awaited, function)
 
     def call_blocking(*args: Any, **kwargs: Any) -> Any:
-        call = BlockingCall(name, functools.partial(function, *args, **kwargs))
+        call = BlockingCall(name, functools.partial(function, *args, **kwargs), tell)
         call.limit(timeout)
         return run_blocking(steps(call))
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
 from samovar._options import positive, refuse
+from samovar._supervisor import Work
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from types import TracebackType
     from typing import Any, Self
 
@@ -63,7 +62,10 @@ class Refresher:
 
     async def close(self) -> None:
         """End it as :meth:`cancel` does, and wait until its loads are gone. Closing twice is once."""
-        await ended(self._core.stop())
+        if tasks := self._core.stop():
+            from samovar._closing import end
+
+            await end([Work(task) for task in tasks], self._cache.name, 5)
 
     async def __aenter__(self) -> Self:
         return self
@@ -76,9 +78,3 @@ class Refresher:
     def __repr__(self) -> str:
         state = "running" if self.running else "ended"
         return f"<Refresher of cache {self._cache.name!r}, {state}: {self.stats()}>"
-
-
-async def ended(tasks: Iterable[asyncio.Future[Any]]) -> None:
-    """Wait for loads that were cancelled; how they end is nobody's affair."""
-    if tasks:
-        await asyncio.wait(tasks)

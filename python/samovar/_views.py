@@ -83,23 +83,26 @@ class Stats(_Counters):
 class Event(NamedTuple):
     """Something that happened in a cache, as listeners are told of it: see :meth:`samovar.Cache.on`."""
 
-    #: ``"hit"``, ``"miss"``, ``"load"``, ``"load_error"``, ``"store"``, ``"evict"``, ``"expire"`` or ``"invalidate"``.
+    #: What happened, by the name under which it is listened to.
     name: str
     #: The cache's name.
     cache: str
     #: The namespace it happened in, ``""`` for the whole cache.
     namespace: str
-    #: The cached function, by module and qualified name; ``None`` for entries that were stored by name.
+    #: The cached function, by module and qualified name; ``None`` for entries that were stored by name. Of breaker:
+    #: whichever function was called.
     function: str | None
     #: The key as ``f.key()`` or the name in the cache. ``None`` for a call that has none, such as one on an instance
     #: without ``__cache_key__``, and where all of a function or namespace was invalidated.
     key: str | None
-    #: What was stored, evicted, expired or invalidated, as a reader would get it.
+    #: What was stored, evicted, expired or invalidated, as a reader would get it. Of breaker: the breaker; of
+    #: warm_completed: the job.
     value: Any = None
     #: Of evict: ``"capacity"``, ``"resize"``, ``"cleared"`` or ``"refused"``; of expire: ``"ttl"``; of load and
-    #: load_error: ``"miss"`` or ``"refresh"``.
+    #: load_error: ``"miss"`` or ``"refresh"``; of breaker: its new state; of warm_completed: ``"success"``,
+    #: ``"errors"`` or ``"cancelled"``.
     reason: str | None = None
-    #: Of load and load_error: how long it took, in whole milliseconds.
+    #: Of load, load_error and warm_completed: how long it took, in whole milliseconds.
     seconds: float | None = None
     #: Of load_error: what the loader raised.
     error: BaseException | None = None

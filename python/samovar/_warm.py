@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
+
+from samovar._cached import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -31,6 +35,9 @@ class WarmJob:
         self.loaded = 0
         self.errors: list[BaseException] = []
         self._function = function
+        self._cache = function.cache
+        self._name = name_of(function)
+        self._began = time.monotonic()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -58,21 +65,35 @@ class WarmJob:
 
     def run(self) -> None:
         """Load all calls of a function that is not async."""
-        for args, kwargs in self.calls:
-            self.queued -= 1
-            try:
-                self._function(*args, **kwargs)
-                self.loaded += 1
-            except Exception as error:
-                self.note(error)
+        with self._telling():
+            for args, kwargs in self.calls:
+                self.queued -= 1
+                try:
+                    self._function(*args, **kwargs)
+                    self.loaded += 1
+                except Exception as error:
+                    self.note(error)
+
+    @contextmanager
+    def _telling(self) -> Generator[None]:
+        """Tell listeners how it went, at the end."""
+        how = "cancelled"
+        try:
+            yield
+            how = "success" if self.success else "errors"
+        finally:
+            took = time.monotonic() - self._began
+            self._cache._tell_warmed(self._name, self, how, round(took, 3))
 
     def start(self) -> None:
         """Load all calls of an async function, behind the caller's back."""
-        self._task = asyncio.get_running_loop().create_task(self._all(), name="samovar warm")
+        loop = asyncio.get_running_loop()
+        self._task = self._cache._supervisor.start(self._cache.path, loop, self._all(), "samovar warm")
 
     async def _all(self) -> None:
         waiting = iter(self.calls)
-        await asyncio.gather(*(self._worker(waiting) for _ in range(min(CONCURRENCY, self.keys))))
+        with self._telling():
+            await asyncio.gather(*(self._worker(waiting) for _ in range(min(CONCURRENCY, self.keys))))
 
     async def _worker(self, waiting: Any) -> None:
         for args, kwargs in waiting:

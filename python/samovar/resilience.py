@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from typing import Literal, TypeAlias
 
-    from samovar._protect import Call, Inner, Sleep
+    from samovar._protect import Call, Inner, Sleep, Tell
 
     Seconds: TypeAlias = float | timedelta | str
     Errors: TypeAlias = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool]
@@ -238,7 +238,10 @@ class Breaker(Guard):
         self._counts = counts(on)
 
     async def _around(self, inner: Inner, call: Call) -> Any:
-        permit = self._core.ask(self.name or call.name)
+        try:
+            permit = self._core.ask(self.name or call.name)
+        finally:
+            self._tell(call)
         call.began = None
         answered: bool | None = None
         try:
@@ -255,6 +258,12 @@ class Breaker(Guard):
             if answered is None and call.began is not None and call.used_its_time():
                 answered = False
             self._core.report(permit, answered, call.took())
+            self._tell(call)
+
+    def _tell(self, call: Call) -> None:
+        """Tell whoever listens if its state is another than before."""
+        if call.tell is not None and (state := self._core.turned()) is not None:
+            call.tell(call.name, self, state)
 
     @property
     def state(self) -> Literal["closed", "open", "half_open"]:
@@ -445,6 +454,17 @@ def protect(
     The function that is returned raises, beside what the loader raises, `CircuitOpen`, `RateLimited`, `LoadTimeout`,
     and `LoadCycle` if it waits for a permit that only its own end can free.
     """
+    return protect_and_tell(loader, (retry, breaker, rate, concurrency), timeout, None)
+
+
+def protect_and_tell(
+    loader: Callable[P, R],
+    given: tuple[Any, Any, Any, Any],
+    timeout: Seconds | None,
+    tell: Tell | None,
+) -> Callable[P, R]:
+    """As :func:`protect`; `tell` hears of each turn of the breaker that a call of this loader brings about or finds."""
+    retry, breaker, rate, concurrency = given
     guards = [
         guard("retry", retry, Retry, int, "give Retry(...), a number of attempts, or None"),
         guard("breaker", breaker, Breaker, bool, "give Breaker(...), True for one of its own, or None"),
@@ -452,8 +472,8 @@ def protect(
         guard("concurrency", concurrency, Concurrency, int, "give Concurrency(...), a number of calls, or None"),
     ]
     limit = None if timeout is None else _core._duration_millis(timeout, "timeout")
-    given = [guard for guard in guards if guard is not None]
-    return around(loader, given, limit) if given or limit is not None else loader
+    layers = [guard for guard in guards if guard is not None]
+    return around(loader, layers, limit, tell) if layers or limit is not None else loader
 
 
 def guard(option: str, given: Any, kind: Any, short: type, cure: str) -> Guard | None:
@@ -471,14 +491,16 @@ def guard(option: str, given: Any, kind: Any, short: type, cure: str) -> Guard |
     return made
 
 
-def around(function: Callable[P, R], guards: Sequence[Guard], timeout: int | None) -> Callable[P, R]:
+def around(
+    function: Callable[P, R], guards: Sequence[Guard], timeout: int | None, tell: Tell | None = None
+) -> Callable[P, R]:
     """A function within guards, the outermost first."""
     for sleep in (guard._sleep for guard in guards):  # pyright: ignore[reportPrivateUsage]
         if sleep is not None and is_async(sleep) and not is_async(function):
             cure = f"{name_of(function)} is not async; give a function that sleeps in its thread, such as time.sleep"
             raise refuse("sleep", sleep, cure)
     layers = [guard._around for guard in guards]  # pyright: ignore[reportPrivateUsage]
-    made: Callable[P, R] = protected(function, layers, timeout)
+    made: Callable[P, R] = protected(function, layers, timeout, tell)
     return made
 
 

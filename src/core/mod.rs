@@ -4,8 +4,11 @@
 //! Nothing here knows Python: keys and values are type parameters, and whatever leaves the table is handed back to the
 //! caller, who drops it after unlocking.
 
+mod broken;
 pub mod clock;
 pub mod draw;
+#[cfg(test)]
+mod explore;
 pub mod flight;
 pub mod key;
 pub mod memory;

@@ -156,7 +156,8 @@ pub fn wait(py: Python<'_>, state: &'static State, request: &Request, awaited: &
     let joined = memory.wait(&request.wish(place()), flight, seat.home, now, seat.clone());
     drop(memory);
     let Some(ticket) = joined else { return Ok(None) };
-    let _waits = (Wait::of_load(py, state, awaited)?, Wait::of_thread(state, seat.home.thread, awaited));
+    let _nested = Wait::of_load(py, state, awaited)?;
+    let blocked = Wait::of_thread(state, seat.home.thread, awaited);
     match rest(py, state, request, (ticket, awaited), &seat)? {
         Outcome::Value(value, kind) => settle(py, state, request, value, kind).map(Some),
         Outcome::Error(error) => fall_back(py, state, request, PyErr::from_value(error.into_bound(py))).map(Some),
@@ -164,6 +165,7 @@ pub fn wait(py: Python<'_>, state: &'static State, request: &Request, awaited: &
         Outcome::TimedOut => fall_back(py, state, request, request.timed_out(py)).map(Some),
         Outcome::Again => Ok(None),
         Outcome::Lead => {
+            drop(blocked);
             let seat = Seat::new(Wake::Thread(Condvar::new()), here());
             let Some(lease) = request.take_over(place(), ticket, &seat) else { return Ok(None) };
             load(py, state, request, lease).map(Some)
@@ -183,8 +185,14 @@ fn rest(
         let effects = request.tier.memory.lock().flights.leave(ticket);
         effects::run(py, state, &request.tier, ticket.flight, effects, |_| Outcome::Ended);
     };
+    let mut awaited = awaited.clone();
     loop {
-        let due = request.tier.memory.lock().flights.patience(ticket);
+        let memory = request.tier.memory.lock();
+        let due = memory.flights.patience(ticket);
+        // It may have been handed over: to this caller, who will be told.
+        let home = memory.flights.home(ticket.flight).map_or(seat.home, |(home, _)| home);
+        drop(memory);
+        awaited.thread = home.thread;
         let left = Duration::from_millis(due.saturating_sub(request.tier.clock.now()));
         if left.is_zero() {
             effects::expire(py, state, &request.tier, Due::Waiter(ticket));
@@ -198,7 +206,7 @@ fn rest(
             leave();
             return Err(interrupt);
         }
-        if state.waits.lock().needs(awaited, seat.home.thread) {
+        if home != seat.home && state.waits.lock().needs(&awaited, seat.home.thread) {
             // Somebody it waits for waits for this thread by now: whoever looks again sees it.
             leave();
             return Ok(Outcome::Again);

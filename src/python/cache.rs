@@ -18,8 +18,8 @@ use super::request::Request;
 use super::rulebook::{self, Rulebook};
 use super::spot::{Current, Spot};
 use super::state::State;
-use super::tier::{Object, Space, Tier, Weigher};
-use super::{blocking, clock, errors, views};
+use super::tier::{Object, Space, Tier};
+use super::{blocking, clock, errors, task, views};
 use crate::core::clock::{NEVER, deadline};
 use crate::core::flight::{Life, Refresh};
 use crate::core::memory::{Capacity, RegionId, Target, mix};
@@ -254,7 +254,7 @@ impl CacheCore {
                     return Err(PyTypeError::new_err("a cache of its own needs memory options and a policy"));
                 };
                 let recipe = Recipe::new(policy, name)?;
-                let weigher = memory.weigher.as_ref().map_or(Weigher::Native, |own| Weigher::Own(own.clone().unbind()));
+                let weigher = memory.weigher.as_ref().map(|own| own.clone().unbind());
                 let (bound, eviction) = (memory.bound(), memory.eviction.parse()?);
                 let tier = Tier::new(state.get().0, recipe, bound, eviction, weigher, clock::shared().clone());
                 (tier.clone(), Py::new(py, TierOwner { tier })?)
@@ -559,6 +559,34 @@ impl CacheCore {
         if self.tier.listeners.hear(Kind::Invalidate) {
             self.tier.tell(py, Kind::Invalidate, &self.space, None, Details::default());
         }
+    }
+
+    /// The loads that run as tasks here and below, and whether a caller waits for them.
+    fn _loads(&self, py: Python<'_>) -> Vec<(Object, bool)> {
+        task::below(py, &self.tier, &self.space.path)
+    }
+
+    /// A loader's circuit breaker has another state.
+    fn _tell_breaker(&self, py: Python<'_>, function: &str, breaker: Object, state: &str) {
+        let details = Details {
+            value: Some((breaker, copy::SHARE)),
+            reason: Some(state),
+            function: Some(function),
+            ..Details::default()
+        };
+        self.tier.tell(py, Kind::Breaker, &self.space, None, details);
+    }
+
+    /// Warming a function has come to its end.
+    fn _tell_warmed(&self, py: Python<'_>, function: &str, job: Object, how: &str, seconds: f64) {
+        let details = Details {
+            value: Some((job, copy::SHARE)),
+            reason: Some(how),
+            function: Some(function),
+            seconds: Some(seconds),
+            error: None,
+        };
+        self.tier.tell(py, Kind::WarmCompleted, &self.space, None, details);
     }
 
     /// Has `listener` called with each such event here and below; the number is for `_off`.

@@ -45,12 +45,16 @@ pub fn run(
             Effect::Fail(waiters) => (waiters, Some(|| Outcome::Ended)),
             Effect::Again(waiters) => (waiters, Some(|| Outcome::Again)),
             Effect::Lead(waiter) if waiter.is_stranded(py, state, here.as_ref()) => {
-                // It would never begin: everybody looks again.
-                effects.extend(tier.memory.lock().flights.supersede(flight));
-                continue;
+                // It may never begin: everybody looks again, it too should its loop go on.
+                let mut memory = tier.memory.lock();
+                if memory.flights.expects(flight, waiter.home) {
+                    effects.extend(memory.flights.supersede(flight));
+                }
+                drop(memory);
+                (vec![waiter], Some(|| Outcome::Again))
             }
             Effect::Lead(waiter) => {
-                task::expect(py, tier, flight, &waiter);
+                task::expect(py, state, tier, flight, &waiter);
                 (vec![waiter], Some(|| Outcome::Lead))
             }
             Effect::CancelLoad => {

@@ -30,8 +30,8 @@ pub fn not_called(py: Python<'_>, class: &str, text: String, again: Option<Durat
 /// A load that was ended from outside.
 pub fn load_ended(py: Python<'_>, name: &str) -> PyErr {
     let text = format!(
-        "the load of {name} was cancelled from outside (its event loop closed, or something cancelled its task); \
-         nothing is stored, call again to load it anew"
+        "the load of {name} was cancelled from outside (its event loop or its cache was closed, or something cancelled its \
+         task); nothing is stored, call again to load it anew"
     );
     raise(py, "LoadError", text)
 }

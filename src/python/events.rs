@@ -42,13 +42,17 @@ pub enum Kind {
     Expire,
     /// A key, a function or a namespace was invalidated.
     Invalidate,
+    /// A circuit breaker of a loader opened, is tried, or closed.
+    Breaker,
+    /// Warming came to its end.
+    WarmCompleted,
 }
 
 /// Events that later versions will have.
-const LATER: [&str; 4] = ["store_error", "breaker", "lock_lost", "warm_completed"];
+const LATER: [&str; 2] = ["store_error", "lock_lost"];
 
 impl Kind {
-    const ALL: [Kind; 9] = [
+    const ALL: [Kind; 11] = [
         Kind::Hit,
         Kind::Stale,
         Kind::Miss,
@@ -58,6 +62,8 @@ impl Kind {
         Kind::Evict,
         Kind::Expire,
         Kind::Invalidate,
+        Kind::Breaker,
+        Kind::WarmCompleted,
     ];
 
     /// The name that users write.
@@ -72,6 +78,8 @@ impl Kind {
             Kind::Evict => "evict",
             Kind::Expire => "expire",
             Kind::Invalidate => "invalidate",
+            Kind::Breaker => "breaker",
+            Kind::WarmCompleted => "warm_completed",
         }
     }
 
@@ -260,11 +268,13 @@ impl Listener {
 
 /// What is known of an event beside kind, place and key.
 #[derive(Default)]
-pub struct Details {
+pub struct Details<'a> {
     /// A value, and how readers get it (see `copy`).
     pub value: Option<(Object, u32)>,
     /// Why.
-    pub reason: Option<&'static str>,
+    pub reason: Option<&'a str>,
+    /// What it is about, if that is no function of the space.
+    pub function: Option<&'a str>,
     /// How long it took.
     pub seconds: Option<f64>,
     /// What was raised.
@@ -320,8 +330,9 @@ impl Tier {
 
     /// Tells of an event whose key, if it has one, is given as it is stored, with its hash.
     #[cold]
-    pub fn tell(&self, py: Python<'_>, kind: Kind, space: &Space, key: Option<(u64, &Object)>, details: Details) {
-        let listeners = self.listeners.of(kind, space, key.is_none() && space.callee.is_none());
+    pub fn tell(&self, py: Python<'_>, kind: Kind, space: &Space, key: Option<(u64, &Object)>, details: Details<'_>) {
+        let listeners =
+            self.listeners.of(kind, space, kind == Kind::Invalidate && key.is_none() && space.callee.is_none());
         if listeners.is_empty() {
             return;
         }
@@ -338,12 +349,12 @@ impl Tier {
         kind: Kind,
         space: &Space,
         key: Option<(u64, &Object)>,
-        details: Details,
+        details: Details<'_>,
     ) -> PyResult<Object> {
-        let Details { value, reason, seconds, error } = details;
+        let Details { value, reason, function, seconds, error } = details;
         let key = key.map(|(hash, key)| keys::name_of(self.state, space, hash, key.bind(py))).transpose()?.flatten();
         let value = value.map(|(value, kind)| copy::part_with(value.into_bound(py), kind)).transpose()?;
-        let function = space.callee.as_ref().map(|callee| callee.id.as_str());
+        let function = function.or_else(|| space.callee.as_ref().map(|callee| callee.id.as_str()));
         let class = &self.state.views(py)?.event;
         class.call1(py, (kind.name(), &self.name, &space.path, function, key, value, reason, seconds, error))
     }

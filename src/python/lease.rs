@@ -8,6 +8,7 @@ use super::StateHandle;
 use super::errors;
 use super::request::Request;
 use super::state::State;
+use super::tier::Tier;
 use crate::core::flight::{Awaited, FlightId, Home, Load, Who};
 use pyo3::exceptions::{PyException, PyGeneratorExit, PyKeyboardInterrupt, PySystemExit};
 use pyo3::ffi;
@@ -32,13 +33,18 @@ fn current<'py>(py: Python<'py>, state: &State) -> PyResult<Option<Bound<'py, Lo
     }
 }
 
-fn number_of(request: &Request) -> u64 {
-    std::ptr::from_ref(&*request.tier) as u64
+fn number_of(tier: &Tier) -> u64 {
+    std::ptr::from_ref(tier) as u64
+}
+
+/// A load was handed over to somebody on this thread.
+pub fn moved(state: &State, tier: &Tier, flight: FlightId, thread: u64) {
+    state.waits.lock().moved(Load { cache: number_of(tier), flight }, thread);
 }
 
 /// A load that somebody is about to wait for.
 pub fn awaited(request: &Request, flight: FlightId, home: Home) -> Awaited {
-    let load = Load { cache: number_of(request), flight };
+    let load = Load { cache: number_of(&request.tier), flight };
     Awaited { load, thread: home.thread, name: request.recipe.name.clone() }
 }
 
@@ -106,7 +112,7 @@ pub fn context<'py>(
 ) -> PyResult<Context<'py>> {
     // SAFETY: a new reference, or null with an error set.
     let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent())? };
-    let cache = number_of(request);
+    let cache = number_of(&request.tier);
     let loads = flights.into_iter().map(|flight| Load { cache, flight }).collect();
     let loading = Bound::new(py, Loading { loads })?;
     let context = Context(context);

@@ -87,7 +87,9 @@ mod _core {
     #[pymodule_export]
     use super::options::{_check_span, _check_ttl, _seconds};
     #[pymodule_export]
-    use super::process::{_after_fork_child, _after_fork_parent, _before_fork, _stop, _sweeper_is_running};
+    use super::process::{
+        _after_fork_child, _after_fork_parent, _before_fork, _let_sweeper_end, _stop, _sweeper_is_running,
+    };
     #[pymodule_export]
     use super::refresher::RefresherCore;
     #[pymodule_export]

@@ -48,6 +48,12 @@ pub fn _stop(py: Python<'_>) {
     py.detach(work::stop);
 }
 
+/// A cache is closed: the sweeper may end as soon as no other has work for it.
+#[pyfunction]
+pub fn _let_sweeper_end() {
+    work::let_end();
+}
+
 /// True while the background thread runs; importing starts none.
 #[pyfunction]
 pub fn _sweeper_is_running() -> bool {

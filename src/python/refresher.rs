@@ -232,7 +232,7 @@ pub fn start<'py>(
 }
 
 /// Ends a tier's refresher, if it was started in this namespace or below. Its loads end, but for those that somebody waits
-/// for by now; gives the tasks of this loop that were cancelled.
+/// for by now; gives the tasks that were cancelled.
 pub fn stop(py: Python<'_>, state: &'static State, tier: &Arc<Tier>, path: &str) -> Vec<Object> {
     let mut slot = tier.refresher.lock();
     let ours = slot.as_ref().is_some_and(|running| is_below(&running.path, path));
@@ -240,19 +240,19 @@ pub fn stop(py: Python<'_>, state: &'static State, tier: &Arc<Tier>, path: &str)
     drop(slot);
     let Some(running) = running else { return Vec::new() };
     let refresher = tier.memory.lock().refresher.take();
-    let here = state.running_loop(py).filter(|here| here.is(&running.event_loop));
+    let is_here = state.running_loop(py).is_some_and(|here| here.is(&running.event_loop));
     let mut tasks = Vec::new();
     for lease in refresher.iter().flat_map(|refresher| refresher.loads()) {
         let task = tier.tasks.lock().get(&lease.flight.to_bits()).and_then(|running| running.task(py));
         let effects = tier.memory.lock().flights.abandon(lease);
         let ends = !effects.is_empty();
         effects::run(py, state, tier, lease.flight, effects, |_| super::seat::Outcome::Ended);
-        tasks.extend(task.filter(|_| ends && here.is_some()));
+        tasks.extend(task.filter(|_| ends));
     }
     if let Some(refresher) = refresher {
         *running.core.get().last.lock() = Counters { tracked: 0, ..refresher.counters() };
     }
-    end_timer(py, state, &running, here.is_some());
+    end_timer(py, state, &running, is_here);
     drop(running);
     tasks
 }

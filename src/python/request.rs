@@ -266,7 +266,7 @@ impl Request {
                 reason: Some(if self.refresh || self.behind.load(Relaxed) { "refresh" } else { "miss" }),
                 seconds: Some(took as f64 / 1000.0),
                 error: error.map(|error| error.clone().unbind()),
-                value: None,
+                ..Details::default()
             };
             self.tier.tell(py, kind, &self.space, Some((*hash, key)), details);
         }

@@ -166,11 +166,12 @@ impl BreakerCore {
 
     /// "closed", "open" or "half_open".
     fn state(&self) -> &'static str {
-        match self.with(|breaker, now| breaker.state(now)) {
-            BreakerState::Closed => "closed",
-            BreakerState::Open => "open",
-            BreakerState::HalfOpen => "half_open",
-        }
+        state_name(self.with(|breaker, now| breaker.state(now)))
+    }
+
+    /// The same, if it is another than when this was last asked.
+    fn turned(&self) -> Option<&'static str> {
+        self.with(|breaker, now| breaker.turned(now)).map(state_name)
     }
 
     /// Calls, failures and slow calls in the window; refused calls and openings since the start.
@@ -184,6 +185,14 @@ impl BreakerCore {
     /// Closes it and forgets what it counted.
     fn reset(&self) {
         self.with(|breaker, _| breaker.reset());
+    }
+}
+
+const fn state_name(state: BreakerState) -> &'static str {
+    match state {
+        BreakerState::Closed => "closed",
+        BreakerState::Open => "open",
+        BreakerState::HalfOpen => "half_open",
     }
 }
 

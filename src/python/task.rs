@@ -9,7 +9,7 @@ use super::lease::{self, Context};
 use super::request::{Ended, Request};
 use super::seat::{Outcome, Waiter, Wake};
 use super::state::State;
-use super::tier::{Object, PyMemory, Tier};
+use super::tier::{Object, PyMemory, Tier, is_below};
 use crate::core::flight::{Due, FlightId, Lease};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -71,22 +71,39 @@ pub fn cancel(py: Python<'_>, state: &State, tier: &Tier, flight: FlightId, here
     }
 }
 
-/// A waiter was told to load: should its loop close or stand still, others see by this that nobody does.
-pub fn expect(py: Python<'_>, tier: &Tier, flight: FlightId, waiter: &Waiter) {
+/// A waiter was told to load: should its loop close or stand still, others see by this that nobody does; and whoever blocks
+/// its thread, that nobody can.
+pub fn expect(py: Python<'_>, state: &State, tier: &Tier, flight: FlightId, waiter: &Waiter) {
     let soon = match &waiter.wake {
         Wake::Future { event_loop, .. } => Some(Running::soon(event_loop.clone_ref(py))),
         Wake::Thread(_) => None,
     };
     let memory = tier.memory.lock();
+    if !memory.flights.expects(flight, waiter.home) {
+        return;
+    }
+    lease::moved(state, tier, flight, waiter.home.thread);
     let mut tasks = tier.tasks.lock();
     let before = match soon {
-        soon if !memory.flights.expects(flight, waiter.home) => soon,
         Some(soon) => tasks.insert(flight.to_bits(), soon),
         None => tasks.remove(&flight.to_bits()),
     };
     drop(tasks);
     drop(memory);
     drop(before);
+}
+
+/// What loads for a namespace and those below it, and whether a caller waits for it.
+pub fn below(py: Python<'_>, tier: &Tier, path: &str) -> Vec<(Object, bool)> {
+    let memory = tier.memory.lock();
+    let tasks = tier.tasks.lock();
+    let there = tasks.values().filter_map(|running| {
+        let (task, lease) = running.task.as_ref()?;
+        let space = memory.flights.home(lease.flight).and_then(|(_, group)| tier.holder(group.number()));
+        let is_there = space.map_or(path.is_empty(), |space| is_below(&space.path, path));
+        is_there.then(|| (task.clone_ref(py), memory.flights.waiting(lease.flight) > 0))
+    });
+    there.collect()
 }
 
 /// True if a loop is closed or stands still, so that what runs on it may never end.

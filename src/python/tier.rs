@@ -123,14 +123,6 @@ impl Space {
     }
 }
 
-/// Who tells what a value weighs.
-pub enum Weigher {
-    /// `weigh`.
-    Native,
-    /// A function of the user's.
-    Own(Object),
-}
-
 /// What an entry takes beside its value: its records, and a short key.
 const OVERHEAD: u64 = 140;
 
@@ -163,7 +155,8 @@ pub struct Tier {
     recipe: Guarded<Arc<Recipe>>,
     rules: Guarded<Option<Arc<Rulebook>>>,
     has_rules: AtomicBool,
-    weigher: Guarded<Weigher>,
+    /// Tells what a value weighs; `None`: `weigh` does.
+    weigher: Guarded<Option<Object>>,
     weighs: AtomicBool,
     /// Whether the last slice of the sweep left something over.
     behind: AtomicBool,
@@ -188,7 +181,7 @@ impl Tier {
         recipe: Recipe,
         bound: Capacity,
         eviction: Eviction,
-        weigher: Weigher,
+        weigher: Option<Object>,
         clock: Clock,
     ) -> Arc<Tier> {
         let seed = new_seed();
@@ -238,12 +231,10 @@ impl Tier {
 
     fn weigh_bytes(&self, value: &Bound<'_, PyAny>) -> PyResult<u64> {
         let py = value.py();
-        let own = match &*self.weigher.lock() {
-            Weigher::Own(weigher) => Some(weigher.clone_ref(py)),
+        let Some(weigher) = self.weigher.lock().as_ref().map(|own| own.clone_ref(py)) else {
             // SAFETY: a valid object, and the interpreter is held; the native weigher runs no Python.
-            Weigher::Native => return Ok(unsafe { super::weigh::weigh(value.as_ptr()) } + OVERHEAD),
+            return Ok(unsafe { super::weigh::weigh(value.as_ptr()) } + OVERHEAD);
         };
-        let Some(weigher) = own else { return Ok(1) };
         let _anchor = Anchor::hold();
         let weigher = weigher.into_bound(py);
         let told = weigher.call1((value,))?;
@@ -298,9 +289,12 @@ impl Tier {
         self.weighs.store(bound.weight != u64::MAX, Relaxed);
         let mut memory = self.memory.lock();
         memory.entries.resize(RegionId::default(), bound);
-        self.shrinking.store(memory.entries.is_over(RegionId::default()), Relaxed);
+        let is_over = memory.entries.is_over(RegionId::default());
         drop(memory);
-        self.appointment.now();
+        self.shrinking.store(is_over, Relaxed);
+        if is_over {
+            self.appointment.now();
+        }
     }
 
     /// True while what leaves a space leaves it because the cache was made smaller.
@@ -404,8 +398,7 @@ impl Tier {
 
     /// Forgets all entries of a namespace and those below it, in O(spaces).
     pub fn clear(&self, path: &str) {
-        let spaces: Vec<Arc<Space>> = self.spaces.lock().iter().filter_map(Weak::upgrade).collect();
-        for space in spaces.iter().filter(|space| is_below(&space.path, path)) {
+        for space in self.all_spaces().iter().filter(|space| is_below(&space.path, path)) {
             self.clear_space(space);
         }
     }
@@ -453,7 +446,7 @@ impl Tier {
 
     /// The counters of a namespace and those below it.
     pub fn stats(&self, path: &str) -> Stats {
-        let spaces: Vec<Arc<Space>> = self.spaces.lock().iter().filter_map(Weak::upgrade).collect();
+        let spaces = self.all_spaces();
         let mut memory = self.memory.lock();
         let mut stats = Stats::default();
         for space in spaces.iter().filter(|space| is_below(&space.path, path)) {
@@ -462,7 +455,7 @@ impl Tier {
         stats
     }
 
-    /// The spaces whose entries have names: those of a path and of functions that are gone.
+    /// Every space that is in use.
     pub fn all_spaces(&self) -> Vec<Arc<Space>> {
         self.spaces.lock().iter().filter_map(Weak::upgrade).collect()
     }
@@ -503,12 +496,9 @@ impl Tier {
 
     /// Calls `visit` with every object the tier itself owns: entries with names that no living function owns.
     pub fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
-        if let Weigher::Own(weigher) = &*self.weigher.lock()
-            && !visit(weigher)
-        {
-            return false;
-        }
-        if !self.recipe.lock().visit(visit) || self.refresher.lock().as_ref().is_some_and(|one| !one.visit(visit)) {
+        let refresher =
+            |visit: &mut dyn FnMut(&Object) -> bool| self.refresher.lock().iter().all(|one| one.visit(visit));
+        if !self.weigher.lock().iter().all(&mut *visit) || !self.recipe.lock().visit(visit) || !refresher(visit) {
             return false;
         }
         if !self.listeners.visit(visit) || self.rules().is_some_and(|book| !book.objects().all(&mut *visit)) {
@@ -551,7 +541,7 @@ impl Tier {
 
     /// Drops everything the tier itself owns; for the collector.
     pub fn drain(&self) {
-        let weigher = std::mem::replace(&mut *self.weigher.lock(), Weigher::Native);
+        let weigher = self.weigher.lock().take();
         drop(weigher);
         self.end_refresher();
         self.listeners.clear();

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import Awaitable
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -233,14 +234,19 @@ class Elsewhere:
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
 
-    def begin(self, awaitable: Awaitable[Any]) -> None:
+    def begin(self, awaitable: Awaitable[Any]) -> Future[Any]:
         """Run it until it waits, and leave it there."""
-        asyncio.run_coroutine_threadsafe(awaited(awaitable), self.loop)
+        result = asyncio.run_coroutine_threadsafe(awaited(awaitable), self.loop)
         asyncio.run_coroutine_threadsafe(turns(), self.loop).result(30)
+        return result
 
     def stop(self) -> None:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(30)
+
+    def go_on(self) -> None:
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
 
     def close(self) -> None:
         tasks = asyncio.all_tasks(self.loop)
@@ -290,7 +296,7 @@ def test_a_waiter_that_is_to_load_on_a_loop_that_stopped_keeps_nobody_from_loadi
 
     leader, follower = Elsewhere(), Elsewhere()
     leader.begin(load())
-    follower.begin(load())
+    answer = follower.begin(load())
     follower.stop()
 
     async def end_the_load() -> None:
@@ -299,9 +305,11 @@ def test_a_waiter_that_is_to_load_on_a_loop_that_stopped_keeps_nobody_from_loadi
 
     leader.begin(end_the_load())
     assert asyncio.run(asyncio.wait_for(awaited(load()), 30)) == 2
-    leader.stop()
-    leader.close()
-    follower.close()
+    follower.go_on()
+    assert answer.result(30) == 2, "it looks again"
+    for loop in (leader, follower):
+        loop.stop()
+        loop.close()
     assert cache._inspect()["flights"] == cache._inspect()["tasks"] == 0
 
 
@@ -499,6 +507,42 @@ def test_a_sync_call_on_the_thread_of_the_loading_loop_does_not_hang(cache: Cach
         assert await task in (1, 2)
 
     asyncio.run(main())
+
+
+def test_a_sync_call_does_not_wait_for_a_load_that_was_handed_to_the_loop_it_blocks(cache: Cache) -> None:
+    """It waits for a load on another loop, where it is ended; who is to take it over lives on the loop that is blocked."""
+    elsewhere = Elsewhere()
+    running: list[asyncio.Task[Any] | None] = []
+
+    async def hangs() -> int:
+        running.append(asyncio.current_task())
+        await asyncio.Event().wait()
+        return 0
+
+    async def loads() -> int:
+        return 2
+
+    async def end_it_when_both_wait() -> None:
+        while cache.stats().coalesced < 2:
+            await asyncio.sleep(0)
+        assert running[0] is not None
+        running[0].cancel()
+
+    async def main() -> tuple[int, int]:
+        task = asyncio.ensure_future(cache.get_or_set("k", loads))
+        await turns()
+        asyncio.run_coroutine_threadsafe(end_it_when_both_wait(), elsewhere.loop)
+        return cache.sync.get_or_set("k", lambda: 1), await task
+
+    elsewhere.begin(cache.get_or_set("k", hangs))
+    answers: list[tuple[int, int]] = []
+    # A thread that could be left behind, should it hang.
+    thread = threading.Thread(target=lambda: answers.append(asyncio.run(main())), daemon=True)
+    thread.start()
+    thread.join(30)
+    assert answers == [(1, 2)]
+    elsewhere.stop()
+    elsewhere.close()
 
 
 def test_a_load_that_is_a_future_needs_no_task(cache: Cache) -> None:

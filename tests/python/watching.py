@@ -8,6 +8,8 @@ from samovar import Cache, Event
 from samovar._events import EventName
 
 EVENTS: tuple[EventName, ...] = typing.get_args(EventName)
+#: Those that entries cause.
+OF_ENTRIES = tuple(name for name in EVENTS if name not in ("breaker", "warm_completed"))
 
 
 def whole(cache: Cache) -> None:

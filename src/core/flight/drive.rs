@@ -5,6 +5,7 @@
 
 use super::lookup::{Answer, Refresh, answer};
 use super::{Begin, Bounds, Due, Effect, Effects, Fallback, Fill, FlightId, Home, Input, Lease, Life, Ticket};
+use crate::core::broken::{Rule, broken};
 use crate::core::clock::{Millis, NEVER, deadline, later};
 use crate::core::memory::{Discard, Found, GroupId, Memory, Placement, Reason, Served, Span, Target, Worth};
 use crate::core::policy::{OnRefreshError, Policy};
@@ -127,7 +128,7 @@ impl<K, V, W> Memory<K, V, W> {
         draw: impl FnOnce() -> f64,
     ) -> Lookup {
         let Wish { policy, group, place, anew } = *wish;
-        let flight = flight.filter(|&flight| self.flights.is_flying(flight));
+        let flight = flight.filter(|&flight| self.flights.is_flying(flight) && !broken(Rule::OneLease));
         let id = entry.and_then(|entry| self.entries.resolve(entry));
         let sight = id.and_then(|id| Some((id, self.entries.sight(id)?)));
         if let Some((id, mut sight)) = sight.filter(|_| !anew) {
@@ -150,7 +151,12 @@ impl<K, V, W> Memory<K, V, W> {
         self.entries.stats_mut(group).misses += u64::from(!anew);
         if let Some(flight) = flight {
             match self.flights.home(flight) {
-                Some((home, group)) if !anew && self.entries.is_alive(group) => return Lookup::Flying(flight, home),
+                Some((home, group))
+                    if (!anew || broken(Rule::AnewIsNew))
+                        && (self.entries.is_alive(group) || broken(Rule::ClearedIsNotJoined)) =>
+                {
+                    return Lookup::Flying(flight, home);
+                }
                 // Loading for a group that was cleared, or older than this wish: not ours to join.
                 _ => self.flights.detach(flight),
             }
@@ -222,7 +228,7 @@ impl<K, V, W> Memory<K, V, W> {
     pub fn take_over(&mut self, wish: &Wish<'_>, ticket: Ticket, home: Home, wake: W, now: Millis) -> Option<Lease> {
         let lease = self.flights.lead(ticket, home, Some(wake), now)?;
         self.flights.live(lease, wish.place.life);
-        self.entries.stats_mut(wish.group).loads += 1;
+        self.entries.stats_mut(wish.group).loads += u64::from(!broken(Rule::TakeoversCount));
         Some(lease)
     }
 
@@ -265,7 +271,8 @@ impl<K, V, W> Memory<K, V, W> {
     ) -> Option<Millis> {
         let Keep { value, tag, negative, ttl, weight, adapted } = keep;
         let (span, plain_until, how) = if negative {
-            (Span::until(deadline(now, ttl)), 0, Served::Negative)
+            let end = deadline(now, ttl);
+            (Span::until(end), if broken(Rule::NegativeIsNotPlain) { end } else { 0 }, Served::Negative)
         } else {
             let draw = if policy.jitter > 0.0 { draw() } else { 0.0 };
             let (mut span, plain_until) = policy.span(ttl, fill.began, now, draw);
@@ -289,7 +296,9 @@ impl<K, V, W> Memory<K, V, W> {
 
     /// A value is answered and not kept: one that is past its time must not come back either.
     fn forgo(&mut self, fill: Fill<K>, out: &mut Discard<K, V>) {
-        if let Some(id) = fill.seen.and_then(|seen| self.entries.resolve(seen)) {
+        if let Some(id) =
+            fill.seen.and_then(|seen| self.entries.resolve(seen)).filter(|_| !broken(Rule::UnkeptReplaces))
+        {
             self.entries.remove(id, Reason::Removed, out);
         }
         out.keep(Some(fill.key), None);

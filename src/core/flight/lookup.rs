@@ -3,7 +3,8 @@
 //! Pure: of a policy, an entry's life, the time and a draw. Who else loads the key is the only thing it is told of others.
 
 use super::RECHECK;
-use crate::core::clock::{Millis, later};
+use crate::core::broken::{Rule, broken};
+use crate::core::clock::{Millis, NEVER, later};
 use crate::core::memory::{Served, Span};
 use crate::core::policy::{Policy, State};
 
@@ -48,7 +49,7 @@ pub enum Answer {
 /// See the module. `draw` is in `[0, 1)`.
 pub fn answer(policy: &Policy, sight: &Sight, refresh: Refresh, now: Millis, draw: impl FnOnce() -> f64) -> Answer {
     let Sight { span, created, negative, flying } = sight;
-    if *negative {
+    if *negative && !broken(Rule::NegativeIsTold) {
         let fresh = now < span.fresh_until;
         return if fresh {
             Answer::Serve { how: Served::Negative, refresh: false, plain_until: 0 }
@@ -57,25 +58,31 @@ pub fn answer(policy: &Policy, sight: &Sight, refresh: Refresh, now: Millis, dra
         };
     }
     let state = policy.state(span, *created, now, draw);
-    let gated = now < span.retry_at || policy.is_too_soon(*created, now);
+    let retry_at = if broken(Rule::RetriesWait) { 0 } else { span.retry_at };
+    let gated = now < retry_at || policy.is_too_soon(*created, now);
     let useful_until = policy.useful_until(span.fresh_until).min(span.expires);
+    let useful_until = if broken(Rule::PlainHasAnEnd) { NEVER } else { useful_until };
     let behind = refresh == Refresh::Behind;
     let stale =
         |refresh, until: Millis| Answer::Serve { how: Served::Stale, refresh, plain_until: until.min(useful_until) };
-    let soon = later(now, RECHECK);
+    let soon = if broken(Rule::PlainIsLookedAt) { NEVER } else { later(now, RECHECK) };
     match state {
+        State::Fresh if broken(Rule::FreshIsServed) => Answer::Load,
         State::Fresh => Answer::Serve { how: Served::Fresh, refresh: false, plain_until: 0 },
         State::Early => Answer::Serve {
             how: Served::Fresh,
-            refresh: behind && !flying && !gated,
+            refresh: behind && (!flying || broken(Rule::OneEarlyRefresh)) && !gated,
             plain_until: if behind { soon.min(span.fresh_until) } else { 0 },
         },
-        State::Stale | State::Grace if now < span.retry_at => stale(false, span.retry_at),
+        State::Stale | State::Grace if now < retry_at => stale(false, retry_at),
+        State::Grace if broken(Rule::LastResortIsLast) => stale(false, soon),
         // In the last resort's time an answer is worth waiting for.
-        State::Stale if *flying || gated => {
+        State::Stale if (*flying && !broken(Rule::OneRefresh)) || gated || broken(Rule::StaleIsLoaded) => {
             stale(false, soon.min(later(span.fresh_until, policy.stale_while_revalidate)))
         }
-        State::Stale if behind => stale(true, soon.min(later(span.fresh_until, policy.stale_while_revalidate))),
+        State::Stale if behind || broken(Rule::StaleIsLoadedInPerson) => {
+            stale(behind, soon.min(later(span.fresh_until, policy.stale_while_revalidate)))
+        }
         State::Stale | State::Grace | State::Dead => Answer::Load,
     }
 }

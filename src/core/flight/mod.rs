@@ -13,6 +13,8 @@ mod by_hand;
 mod drive;
 mod lookup;
 #[cfg(test)]
+mod sim;
+#[cfg(test)]
 mod tests;
 mod waits;
 
@@ -20,6 +22,7 @@ pub use drive::{Adapted, Done, Ended, Keep, Located, Lookup, Newer, Place, Wish}
 pub use lookup::{Answer, Refresh, Sight, answer};
 pub use waits::{Awaited, Load, Waits, Who};
 
+use super::broken::{Rule, broken};
 use super::clock::{Millis, NEVER, later};
 use super::memory::{GroupId, Target};
 use hashbrown::HashTable;
@@ -44,7 +47,7 @@ impl FlightId {
 }
 
 /// The right to fill a key once: a flight and which attempt at it. A later attempt makes the earlier lease void.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
     /// The flight.
     pub flight: FlightId,
@@ -52,7 +55,7 @@ pub struct Lease {
 }
 
 /// One caller's place in a flight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket {
     /// The flight.
     pub flight: FlightId,
@@ -60,7 +63,7 @@ pub struct Ticket {
 }
 
 /// Where a load runs or a waiter lives: a thread, and the event loop on it if there is one (0 = none).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Home {
     /// The operating system's or interpreter's name of the thread.
     pub thread: u64,
@@ -227,11 +230,12 @@ impl<K, W> Flight<K, W> {
     /// What a failure does to the old value.
     fn failed(&self, now: Millis) -> Effects<K, W> {
         let relent = self.fallback(now).map(Effect::Relent);
-        relent.into_iter().chain(self.bounds.forget.map(Effect::Forget)).collect()
+        let forget = self.bounds.forget.filter(|_| !broken(Rule::FailureForgets));
+        relent.into_iter().chain(forget.map(Effect::Forget)).collect()
     }
 
     fn fallback(&self, now: Millis) -> Option<Fallback> {
-        self.bounds.fallback.filter(|fallback| now < fallback.until)
+        self.bounds.fallback.filter(|fallback| now < fallback.until || broken(Rule::OldHasAnEnd))
     }
 }
 
@@ -239,6 +243,15 @@ impl<K, W> Flight<K, W> {
 struct Slot<K, W> {
     serial: u32,
     flight: Option<Box<Flight<K, W>>>,
+}
+
+/// Whether a load ends when its leader leaves, though others wait.
+fn ends_with_leader(life: Life) -> bool {
+    match life {
+        Life::Bound => !broken(Rule::BoundLoadsEnd),
+        Life::Shared => broken(Rule::LoadsAreShared),
+        Life::Steady => false,
+    }
 }
 
 /// All flights of one memory tier.
@@ -281,13 +294,13 @@ impl<K, W> Flights<K, W> {
     }
 
     fn get(&self, id: FlightId) -> Option<&Flight<K, W>> {
-        let slot = self.slots.get(id.slot as usize).filter(|slot| slot.serial == id.serial)?;
-        slot.flight.as_deref()
+        let slot = self.slots.get(id.slot as usize)?;
+        slot.flight.as_deref().filter(|_| slot.serial == id.serial || broken(Rule::SerialsDiffer))
     }
 
     fn get_mut(&mut self, id: FlightId) -> Option<&mut Flight<K, W>> {
-        let slot = self.slots.get_mut(id.slot as usize).filter(|slot| slot.serial == id.serial)?;
-        slot.flight.as_deref_mut()
+        let slot = self.slots.get_mut(id.slot as usize)?;
+        slot.flight.as_deref_mut().filter(|_| slot.serial == id.serial || broken(Rule::SerialsDiffer))
     }
 
     /// True if nobody waits for a load that may still report.
@@ -372,14 +385,16 @@ impl<K, W> Flights<K, W> {
         let waiter = &mut flight.waiters[at];
         waiter.wake = wake.or(waiter.wake.take());
         (flight.leader, flight.loading, flight.home, flight.began) = (Some(ticket.number), true, home, now);
-        flight.ends = flight.bounds.timeout.map_or(NEVER, |timeout| later(now, timeout));
+        if !broken(Rule::LeadersHaveTheirTime) {
+            flight.ends = flight.bounds.timeout.map_or(NEVER, |timeout| later(now, timeout));
+        }
         Some(Lease { flight: ticket.flight, attempt: flight.attempt })
     }
 
     /// The load lives from now on as this leader's does.
     pub fn live(&mut self, lease: Lease, life: Life) {
         if let Some(flight) = self.get_mut(lease.flight).filter(|flight| flight.attempt == lease.attempt) {
-            flight.life = life;
+            flight.life = if broken(Rule::LivesAreTakenOver) { flight.life } else { life };
         }
     }
 
@@ -408,7 +423,8 @@ impl<K, W> Flights<K, W> {
             Due::Waiter(ticket) => {
                 let waiter = self.get(ticket.flight).and_then(|flight| Some((flight, flight.seat(ticket)?)));
                 let Some((flight, at)) = waiter else { return NEVER };
-                let elsewhere = flight.home.event_loop != flight.waiters[at].home.event_loop;
+                let elsewhere = flight.home.event_loop != flight.waiters[at].home.event_loop
+                    && !broken(Rule::WaitersLookAfterLoads);
                 let look = if elsewhere { later(now, RECHECK) } else { NEVER };
                 self.patience(ticket).min(look)
             }
@@ -419,6 +435,7 @@ impl<K, W> Flights<K, W> {
     pub(super) fn resign(&mut self, ticket: Ticket) {
         if let Some(flight) = self.get_mut(ticket.flight)
             && let Some(at) = flight.seat(ticket)
+            && !broken(Rule::PatienceIsResigned)
         {
             flight.waiters[at].patience = NEVER;
         }
@@ -448,13 +465,14 @@ impl<K, W> Flights<K, W> {
 
     fn time_out(&mut self, lease: Lease, now: Millis) -> Effects<K, W> {
         let Some(flight) = self.get_mut(lease.flight) else { return Vec::new() };
-        if flight.attempt != lease.attempt || now < flight.ends || !flight.loading {
+        let early = now < flight.ends && !broken(Rule::TimeOutWaits);
+        if flight.attempt != lease.attempt || early || !flight.loading || broken(Rule::TimeOutStops) {
             return Vec::new();
         }
         let attached = self.is_attached(lease.flight);
         let Some(flight) = self.get_mut(lease.flight) else { return Vec::new() };
         let mut effects = if attached { flight.failed(now) } else { Vec::new() };
-        let waiters = if flight.home.event_loop == 0 {
+        let waiters = if flight.home.event_loop == 0 && !broken(Rule::ThreadsGoOn) {
             // A thread cannot be stopped: it goes on alone, and what it brings is stored.
             std::mem::take(&mut flight.waiters)
         } else {
@@ -472,7 +490,7 @@ impl<K, W> Flights<K, W> {
     fn relieve(&mut self, ticket: Ticket, now: Millis) -> Effects<K, W> {
         let attached = self.is_attached(ticket.flight);
         let Some(flight) = self.get_mut(ticket.flight) else { return Vec::new() };
-        if now >= flight.ends {
+        if now >= flight.ends || broken(Rule::TimeOutWaits) {
             let lease = Lease { flight: ticket.flight, attempt: flight.attempt };
             return self.time_out(lease, now);
         }
@@ -482,7 +500,7 @@ impl<K, W> Flights<K, W> {
         };
         let at = flight.seat(ticket).filter(|&at| flight.waiters[at].patience <= now);
         let Some(wake) = at.and_then(|at| flight.waiters[at].wake.take()) else { return Vec::new() };
-        if flight.life == Life::Shared {
+        if flight.life == Life::Shared && !broken(Rule::RelievedLoadsGoOn) {
             // It is nearly there, and everybody has an answer: from now on it is a refresh.
             flight.life = Life::Steady;
         }
@@ -498,11 +516,12 @@ impl<K, W> Flights<K, W> {
         flight.waiters.remove(at);
         let led = flight.leader == Some(ticket.number);
         // A load that has nobody to run it is handed over whatever its life was to be.
-        if flight.waiters.is_empty() && (flight.life != Life::Steady || !flight.loading) {
+        let needless = flight.life != Life::Steady && !broken(Rule::LastWaiterEndsLoad) || !flight.loading;
+        if flight.waiters.is_empty() && needless {
             let mut effects = if flight.loading { vec![Effect::CancelLoad] } else { Vec::new() };
             effects.extend(self.end(ticket.flight).key.map(Effect::Release));
             effects
-        } else if led && (flight.life == Life::Bound || !flight.loading) {
+        } else if led && (ends_with_leader(flight.life) || (!flight.loading && !broken(Rule::LeadIsPassedOn))) {
             let mut effects = if flight.loading { vec![Effect::CancelLoad] } else { Vec::new() };
             effects.extend(self.hand_over(ticket.flight));
             effects
@@ -524,15 +543,17 @@ impl<K, W> Flights<K, W> {
         };
         let next = waits_at(Some(flight.home)).or_else(|| waits_at(None))?;
         let next = &mut flight.waiters[next];
-        (flight.leader, flight.home) = (Some(next.number), next.home);
+        flight.leader = Some(next.number);
+        flight.home = if broken(Rule::HomeMoves) { flight.home } else { next.home };
         next.wake.take().map(Effect::Lead)
     }
 
     /// What became of a load. A void lease has no effect.
     pub fn step(&mut self, lease: Lease, input: Input, now: Millis) -> Effects<K, W> {
-        let Some(flight) = self.get(lease.flight).filter(|flight| flight.attempt == lease.attempt) else {
+        let Some(flight) = self.get(lease.flight) else { return Vec::new() };
+        if flight.attempt != lease.attempt && !broken(Rule::LaterAttemptsCount) {
             return Vec::new();
-        };
+        }
         if input == Input::Aborted {
             return self.abort(lease.flight, flight.home);
         }
@@ -540,25 +561,27 @@ impl<K, W> Flights<K, W> {
         let failed = flight.failed(now);
         let Flight { hash, key, group, seen, began, waiters, .. } = self.end(lease.flight);
         let mut effects = Vec::with_capacity(2);
-        if input == Input::Failed && attached {
+        if input == Input::Failed && attached && !broken(Rule::FailureRelents) {
             effects.extend(failed);
         }
         match key {
-            Some(key) if attached && input == Input::Loaded => {
+            Some(key) if (attached || broken(Rule::DetachedStoresNothing)) && input == Input::Loaded => {
                 effects.push(Effect::Store(Fill { hash, key, group, seen, began }));
             }
             Some(key) => effects.push(Effect::Release(key)),
             None => {}
         }
-        effects.push(Effect::Wake(waiters.into_iter().filter_map(|waiter| waiter.wake).collect()));
+        let all = if broken(Rule::AllAreWoken) { 1 } else { usize::MAX };
+        effects.push(Effect::Wake(waiters.into_iter().filter_map(|waiter| waiter.wake).take(all).collect()));
         effects
     }
 
     /// Waiters elsewhere carry on, those who live where the load was ended get an error.
     fn abort(&mut self, id: FlightId, home: Home) -> Effects<K, W> {
         let Some(flight) = self.get_mut(id) else { return Vec::new() };
-        let here = flight.waiters.extract_if(.., |waiter| waiter.home == home);
-        let failed: Vec<W> = here.filter_map(|waiter| waiter.wake).collect();
+        let here = flight.waiters.extract_if(.., |waiter| waiter.home == home || broken(Rule::AbortedIsHandedOver));
+        let told = here.filter_map(|waiter| waiter.wake).filter(|_| !broken(Rule::AbortedIsTold));
+        let failed: Vec<W> = told.collect();
         let mut effects = vec![Effect::Fail(failed)];
         if flight.waiters.is_empty() {
             effects.extend(self.end(id).key.map(Effect::Release));
@@ -580,6 +603,12 @@ impl<K, W> Flights<K, W> {
 
     /// Detaches a flight from its key: an explicit write, an invalidation. It answers its waiters and stores nothing.
     pub fn detach(&mut self, id: FlightId) {
+        if !broken(Rule::WritesDetach) {
+            self.unlink(id);
+        }
+    }
+
+    fn unlink(&mut self, id: FlightId) {
         if let Some(hash) = self.get(id).map(|flight| flight.hash)
             && let Ok(entry) = self.index.find_entry(hash, |&(_, slot)| slot == id.slot)
         {
@@ -593,13 +622,14 @@ impl<K, W> Flights<K, W> {
             return Vec::new();
         }
         let flight = self.end(id);
-        let mut effects = vec![Effect::Again(flight.waiters.into_iter().filter_map(|waiter| waiter.wake).collect())];
+        let told = flight.waiters.into_iter().filter_map(|waiter| waiter.wake);
+        let mut effects = vec![Effect::Again(told.filter(|_| !broken(Rule::SupersededLookAgain)).collect())];
         effects.extend(flight.key.map(Effect::Release));
         effects
     }
 
     fn end(&mut self, id: FlightId) -> Flight<K, W> {
-        self.detach(id);
+        self.unlink(id);
         let slot = &mut self.slots[id.slot as usize];
         slot.serial = slot.serial.wrapping_add(1);
         self.free.push(id.slot);

@@ -6,6 +6,7 @@
 //! them is found too.
 
 use super::FlightId;
+use crate::core::broken::{Rule, broken};
 use std::collections::{HashMap, HashSet};
 
 /// A load of one of the caches.
@@ -58,6 +59,12 @@ impl Waits {
         }
     }
 
+    /// A load was handed over: it runs on another thread from now on, or will.
+    pub fn moved(&mut self, load: Load, thread: u64) {
+        let edges = self.0.values_mut().flatten().filter(|edge| edge.load == load && !broken(Rule::WaitsMove));
+        edges.for_each(|edge| edge.thread = thread);
+    }
+
     /// If `load` were to wait for `awaited`: the names of the loads that would wait in a circle, from `awaited` to `load`.
     /// Circles through a thread are no matter of loads: the thread will find them.
     pub fn circle(&self, load: Load, awaited: &Awaited) -> Option<Vec<String>> {
@@ -80,7 +87,7 @@ impl Waits {
     pub fn needs(&self, awaited: &Awaited, thread: u64) -> bool {
         let (mut open, mut seen) = (vec![(awaited.load, awaited.thread)], HashSet::new());
         while let Some((load, runs_on)) = open.pop() {
-            if runs_on == thread {
+            if runs_on == thread && !broken(Rule::BlockedIsSeen) {
                 return true;
             }
             if seen.insert(load) {
@@ -135,6 +142,17 @@ mod tests {
         assert!(waits.needs(&awaited(3, 9), 7));
         waits.end(Who::Thread(9), load(1));
         assert!(!waits.needs(&awaited(3, 9), 7));
+    }
+
+    #[test]
+    fn a_load_that_was_handed_over_needs_the_thread_of_whoever_has_it() {
+        let mut waits = Waits::default();
+        waits.begin(Who::Thread(7), awaited(1, 8));
+        assert!(waits.needs(&awaited(2, 7), 8) && !waits.needs(&awaited(2, 7), 9));
+        waits.moved(load(1), 9);
+        assert!(!waits.needs(&awaited(2, 7), 8) && waits.needs(&awaited(2, 7), 9));
+        waits.end(Who::Thread(7), load(1));
+        assert!(waits.is_empty());
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub use table::{Found, New, Served, Table};
 pub use work::Work;
 pub use worth::Worth;
 
+use super::broken::{Rule, broken};
 use super::clock::{Millis, NEVER, later};
 use super::flight::{Fallback, Fill, Flights};
 use super::refresher::Refresher;
@@ -171,7 +172,7 @@ impl<K, V, W> Memory<K, V, W> {
             out.keep(Some(key), Some(value));
             return None;
         }
-        match seen.and_then(|seen| self.entries.resolve(seen)) {
+        match seen.and_then(|seen| self.entries.resolve(seen)).filter(|_| !broken(Rule::LoadedReplaces)) {
             Some(id) => self.entries.replace(id, Some(key), value, placement, now, out).then_some(id),
             None => self.entries.insert(New { hash, key, value, placement }, now, out),
         }
@@ -180,17 +181,25 @@ impl<K, V, W> Memory<K, V, W> {
     /// Where an old value is, while it is of use and nobody has replaced, removed or cleared it.
     pub fn old(&self, fallback: &Fallback, now: Millis) -> Option<u32> {
         let id = self.entries.resolve(fallback.target)?;
-        let sight = self.entries.sight(id)?;
-        (now < fallback.until.min(sight.span.expires)).then_some(id)
+        let cleared = self.entries.sight(id).is_none() && !broken(Rule::ClearedIsNotOld);
+        let over = now >= fallback.until.min(self.entries.span(id).expires) && !broken(Rule::OldHasAnEnd);
+        (!cleared && !over).then_some(id)
     }
 
     /// After a load that failed: the old value, if it is still of use, answers until the next try is due.
     pub fn relent(&mut self, fallback: &Fallback, now: Millis) -> Option<u32> {
         let id = self.old(fallback, now)?;
-        let span = Span { retry_at: later(now, fallback.retry_after), ..self.entries.span(id) };
+        let mut span = Span { retry_at: later(now, fallback.retry_after), ..self.entries.span(id) };
+        if broken(Rule::FailureFreshensNothing) {
+            span.fresh_until = span.fresh_until.max(span.retry_at);
+        }
+        if broken(Rule::FailureIsNoted) {
+            span.retry_at = 0;
+        }
         let (end, how) =
             if now < span.fresh_until { (span.fresh_until, Served::Fresh) } else { (fallback.until, Served::Stale) };
-        self.entries.set_span(id, span, span.retry_at.min(end).min(span.expires), how);
+        let plain_until = span.retry_at.min(if broken(Rule::PlainHasAnEnd) { NEVER } else { end.min(span.expires) });
+        self.entries.set_span(id, span, plain_until, how);
         Some(id)
     }
 }

@@ -2,13 +2,15 @@
 //!
 //! Draws are in `[0, 1)` ([`unit`](crate::core::draw::unit)), one for each loaded value or question.
 
+use crate::core::broken::{Rule, broken};
 use crate::core::clock::{Millis, NEVER};
 use crate::error::{Error, Result};
 use std::time::Duration;
 
 /// `ttl × [1 − jitter, 1]`, uniform. Jitter only shortens, so a value is never fresh longer than it was told.
 pub fn jittered(ttl: Duration, jitter: f64, draw: f64) -> Duration {
-    ttl.mul_f64(1.0 - jitter.clamp(0.0, 1.0) * draw)
+    let share = jitter.clamp(0.0, 1.0) * draw;
+    ttl.mul_f64(if broken(Rule::JitterShortens) { 1.0 + share } else { 1.0 - share })
 }
 
 /// How many times `beta × load` before the end dice are thrown at all. Further away one draw in 1.2 million (e^-14) would

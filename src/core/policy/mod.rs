@@ -15,6 +15,7 @@ pub use freshness::{Adaptive, early_from, is_early, jittered};
 pub use glob::Glob;
 pub use rules::Rules;
 
+use super::broken::{Rule, broken};
 use super::clock::{Millis, deadline, later};
 use super::memory::Span;
 use std::time::Duration;
@@ -136,7 +137,7 @@ impl Policy {
 
     /// What an entry created then, of this life, is good for. `draw` is in `[0, 1)`, and asked for only when it matters.
     pub fn state(&self, span: &Span, created: Millis, now: Millis, draw: impl FnOnce() -> f64) -> State {
-        let within = |window| now < later(span.fresh_until, window).min(span.expires);
+        let within = |window| now < later(span.fresh_until, window).min(span.expires) || broken(Rule::StaleHasAnEnd);
         if now < span.fresh_until {
             let early = now >= self.early_from(span);
             let drawn = early && is_early(now, span.fresh_until, load_of(span), self.early, draw());
@@ -152,7 +153,7 @@ impl Policy {
 
     /// True while no refresh may begin, whoever wants it.
     pub fn is_too_soon(&self, created: Millis, now: Millis) -> bool {
-        now < later(created, self.min_refresh_interval)
+        now < later(created, self.min_refresh_interval) && !broken(Rule::RefreshesAreSpaced)
     }
 }
 

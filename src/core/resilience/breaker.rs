@@ -167,6 +167,8 @@ pub struct Breaker {
     window: Window,
     /// Counts changes of the phase.
     era: u64,
+    /// The state that [`turned`](Self::turned) told last.
+    told: BreakerState,
     seen: Millis,
     opened: u64,
     refused: u64,
@@ -177,7 +179,16 @@ impl Breaker {
     pub fn new(config: BreakerConfig) -> Result<Self> {
         config.check()?;
         let window = Window::new(config.window);
-        Ok(Breaker { config, phase: Phase::Closed, window, era: 0, seen: 0, opened: 0, refused: 0 })
+        Ok(Breaker {
+            config,
+            phase: Phase::Closed,
+            window,
+            era: 0,
+            told: BreakerState::Closed,
+            seen: 0,
+            opened: 0,
+            refused: 0,
+        })
     }
 
     /// Asks to make a call; refused with the time after which it is worth asking again.
@@ -249,6 +260,12 @@ impl Breaker {
             Phase::Open { .. } => BreakerState::Open,
             Phase::HalfOpen { .. } => BreakerState::HalfOpen,
         }
+    }
+
+    /// The state, if it is another than when this was last asked.
+    pub fn turned(&mut self, now: Millis) -> Option<BreakerState> {
+        let state = self.state(now);
+        (std::mem::replace(&mut self.told, state) != state).then_some(state)
     }
 
     /// The calls in the window; none unless the breaker is closed.

@@ -1,0 +1,145 @@
+//! Rules that a test breaks on purpose, one at a time, to see that the simulator finds it out.
+//!
+//! Outside of tests nothing can be broken: the question is a constant, and leaves no trace in what is compiled.
+
+/// The rules of loading, by what holds as long as nobody breaks them. `flight::sim` tells by what each is missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// A detached flight stores nothing.
+    DetachedStoresNothing,
+    /// A write and an invalidation detach the flight.
+    WritesDetach,
+    /// Nobody joins a load for a group that was cleared.
+    ClearedIsNotJoined,
+    /// Whoever wants a new value joins no older load.
+    AnewIsNew,
+    /// Whoever finds a load joins it.
+    OneLease,
+    /// A stale value that is being loaded is not loaded again.
+    OneRefresh,
+    /// Nor is one that is refreshed early.
+    OneEarlyRefresh,
+    /// A later attempt makes the earlier lease void.
+    LaterAttemptsCount,
+    /// Flights that are over stay so, though their slots are used again.
+    SerialsDiffer,
+    /// A load ends with its last waiter.
+    LastWaiterEndsLoad,
+    /// A leader who leaves leaves the load to the others.
+    LoadsAreShared,
+    /// A bound load ends with its caller.
+    BoundLoadsEnd,
+    /// A load that is taken over lives as its new leader's.
+    LivesAreTakenOver,
+    /// Who was to lead and leaves passes the lead on.
+    LeadIsPassedOn,
+    /// Waiters elsewhere take a load over that was ended from outside.
+    AbortedIsHandedOver,
+    /// Those at home hear that it was.
+    AbortedIsTold,
+    /// A load that is handed over is at home with whoever is to run it.
+    HomeMoves,
+    /// Everybody is told the outcome.
+    AllAreWoken,
+    /// Those who wait for a load on a loop that stopped look again.
+    SupersededLookAgain,
+    /// Who waits for a load elsewhere looks after it.
+    WaitersLookAfterLoads,
+    /// Nobody waits for a load that needs the thread it blocks.
+    BlockedIsSeen,
+    /// Who waits for a load is known to need the thread of whoever has it.
+    WaitsMove,
+    /// A load whose waiter got the old value goes on.
+    RelievedLoadsGoOn,
+    /// A load is stopped when its time is over.
+    TimeOutStops,
+    /// And not before.
+    TimeOutWaits,
+    /// A thread that takes too long goes on, and what it brings counts.
+    ThreadsGoOn,
+    /// Each load has its own time.
+    LeadersHaveTheirTime,
+    /// Patience ends with the old value it was for.
+    PatienceIsResigned,
+    /// Old values that were cleared answer nobody.
+    ClearedIsNotOld,
+    /// A weak pointer means one entry only.
+    StampsDiffer,
+    /// Old values are of use until their end.
+    OldHasAnEnd,
+    /// A stale value is served in its time.
+    StaleHasAnEnd,
+    /// Plain hits end with the use of their value.
+    PlainHasAnEnd,
+    /// And with the next look whether somebody refreshes it.
+    PlainIsLookedAt,
+    /// A table serves nothing past its deadline.
+    DeadlinesHold,
+    /// A table serves nothing that was cleared.
+    ClearedIsGone,
+    /// A failed load makes nothing fresh.
+    FailureFreshensNothing,
+    /// After a failure nobody tries again before it is time.
+    RetriesWait,
+    /// After a failure it is noted when that is.
+    FailureIsNoted,
+    /// A last resort answers after a failure only.
+    LastResortIsLast,
+    /// A load that fails leaves an old value in use.
+    FailureRelents,
+    /// Or takes it along, where it is to.
+    FailureForgets,
+    /// What says that there is nothing is looked at as such.
+    NegativeIsTold,
+    /// And is no plain hit.
+    NegativeIsNotPlain,
+    /// Jitter only shortens.
+    JitterShortens,
+    /// No refresh begins too soon after the last.
+    RefreshesAreSpaced,
+    /// A value that is not kept takes the old one's place.
+    UnkeptReplaces,
+    /// A loaded value takes the old one's place.
+    LoadedReplaces,
+    /// What is fresh is served.
+    FreshIsServed,
+    /// Who finds a stale value has it loaded anew.
+    StaleIsLoaded,
+    /// Where nothing may run behind, who finds it loads it.
+    StaleIsLoadedInPerson,
+    /// Loads that are taken over are counted.
+    TakeoversCount,
+}
+
+/// True where a test breaks this rule.
+#[cfg(not(test))]
+#[inline(always)]
+pub const fn broken(_: Rule) -> bool {
+    false
+}
+
+#[cfg(test)]
+pub use switch::{broken, while_broken};
+
+#[cfg(test)]
+mod switch {
+    use super::Rule;
+    use std::cell::Cell;
+
+    thread_local! {
+        static BROKEN: Cell<Option<Rule>> = const { Cell::new(None) };
+    }
+
+    /// True where a test breaks this rule.
+    pub fn broken(rule: Rule) -> bool {
+        BROKEN.get() == Some(rule)
+    }
+
+    /// Does something with a rule broken, on this thread.
+    pub fn while_broken<R>(rule: Rule, body: impl FnOnce() -> R) -> R {
+        BROKEN.set(Some(rule));
+        let result = body();
+        BROKEN.set(None);
+        result
+    }
+}
