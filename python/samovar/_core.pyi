@@ -25,6 +25,7 @@ __all__ = [
     "Loading",
     "PendingReply",
     "RateCore",
+    "RefresherCore",
     "Reply",
     "RetryCore",
     "SyncCore",
@@ -83,7 +84,7 @@ class Loading: ...
 
 @final
 class RefresherCore:
-    def __call__(self) -> None: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> None: ...
     def stop(self) -> list[Future[Any]]: ...
     def counted(self) -> tuple[int, int, int, int, int, bool]: ...
 

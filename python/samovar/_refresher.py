@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self
 
-    from samovar._cache import Cache
+    from samovar._core import CacheCore
 
 
 class RefresherStats(NamedTuple):
@@ -37,7 +37,9 @@ class Refresher:
 
     __slots__ = ("_cache", "_core")
 
-    def __init__(self, cache: Cache, top: int, rate: float | str, burst: int | None, idle: Any, ahead: float) -> None:
+    def __init__(
+        self, cache: CacheCore, top: int, rate: float | str, burst: int | None, idle: Any, ahead: float
+    ) -> None:
         if isinstance(ahead, bool) or not isinstance(ahead, (int, float)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise refuse("ahead", ahead, "give the share of the ttl in which to refresh, above 0 and below 1")
         burst = None if burst is None else positive("burst", burst)

@@ -134,6 +134,7 @@ pub fn remember(py: Python<'_>, request: &Request, due: bool) -> PyResult<()> {
         forget(tier, hash);
         return Ok(());
     };
+    let _anchor = Anchor::hold();
     let before = tier.refresher.lock().as_mut().and_then(|running| running.jobs.insert(hash, job));
     drop(before);
     if due { wake(py, tier.state, tier) } else { Ok(()) }
@@ -239,6 +240,7 @@ pub fn stop(py: Python<'_>, state: &'static State, tier: &Arc<Tier>, path: &str)
     let running = if ours { slot.take() } else { None };
     drop(slot);
     let Some(running) = running else { return Vec::new() };
+    let _anchor = Anchor::hold();
     let refresher = tier.memory.lock().refresher.take();
     let is_here = state.running_loop(py).is_some_and(|here| here.is(&running.event_loop));
     let mut tasks = Vec::new();

@@ -534,6 +534,7 @@ impl Tier {
 
     /// Drops the refresher and what it keeps, for it has nobody to load for any more.
     pub fn end_refresher(&self) {
+        let _anchor = Anchor::hold();
         let core = self.memory.lock().refresher.take();
         let running = self.refresher.lock().take();
         drop((core, running));

@@ -196,6 +196,26 @@ def test_another_policy_is_followed_from_the_next_read_on(cache: Cache, cache_cl
     run(main)
 
 
+def test_it_goes_with_early_refreshes(cache: Cache, cache_clock: CacheClock) -> None:
+    calls = 0
+
+    @cache.cached("1m", early=True)
+    async def load() -> int:
+        nonlocal calls
+        calls += 1
+        return calls
+
+    async def main() -> None:
+        async with cache.refresher() as refresher:
+            await heat(cache_clock, load)
+            for _ in range(10):
+                assert await load() == calls
+                await later(cache_clock, 48)
+            assert (calls, refresher.stats().saved) == (12, 10)
+
+    run(main)
+
+
 def test_listening_to_hits_makes_no_key_hotter(cache: Cache, cache_clock: CacheClock) -> None:
     load = cache.cached("1m")(Origin().load)
 
@@ -223,13 +243,14 @@ def test_what_was_removed_or_written_by_hand_is_dropped(cache: Cache, cache_cloc
 
     async def main() -> None:
         async with cache.refresher() as refresher:
-            keys = range(5)
+            keys = range(6)
             await heat(cache_clock, *(lambda key=key: load(key) for key in keys))
-            assert refresher.stats().tracked == 5
+            assert refresher.stats().tracked == 6
             await load.invalidate(0)
             await cache.delete("k:1")
             await cache.set("k:2", 7, ttl="1h")
             await load.set(7, 3)
+            assert await cache.touch("k:4", "1h")
             calls = origin.calls
             await later(cache_clock, 55)
             assert (refresher.stats().tracked, origin.calls - calls) == (1, 1)

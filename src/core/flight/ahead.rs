@@ -5,7 +5,7 @@ use super::{Input, Lease, Life};
 use crate::core::clock::{Millis, NEVER, later};
 use crate::core::memory::{Memory, Served, Span};
 use crate::core::policy::Policy;
-use crate::core::refresher::{End, Read, Seen};
+use crate::core::refresher::{End, Read, Seen, Value};
 
 impl<K, V, W> Memory<K, V, W> {
     /// A value has answered a lookup that was no plain hit; the refresher, if there is one, may make something of it. It
@@ -26,28 +26,33 @@ impl<K, V, W> Memory<K, V, W> {
             span,
             created: sight.created,
             plain_until,
+            // Where dice are thrown for an early refresh no hit is plain.
+            plain_at_most: wish.policy.early_from(&span).max(now),
             repeatable: repeatable && wish.place.home == Some(refresher.home()),
         };
         let seen = refresher.read(&read, now);
-        // Where dice are thrown for an early refresh no hit is plain.
-        let plain = seen.plain_until.map(|until| until.min(wish.policy.early_from(&span).max(now)));
-        if let Some(plain) = plain.filter(|&plain| plain > plain_until) {
-            self.entries.set_span(id, span, plain, Served::Fresh);
-        }
+        self.let_be_plain(id, seen);
         seen
     }
 
     /// The same of a lookup by name, which knows nothing of loads: it counts for a key that is tracked.
     pub(super) fn note_look(&mut self, id: u32, now: Millis) {
-        let (hash, plain_until) = self.entries.plain(id);
         let (Some(refresher), Some(sight)) = (&mut self.refresher, self.entries.sight(id)) else { return };
-        if !refresher.tracks(hash) {
+        let (hash, plain_until) = self.entries.plain(id);
+        if !refresher.tracks(hash) || now < plain_until {
             return;
         }
         let (target, span, created) = (self.entries.target(id), sight.span, sight.created);
-        let seen = refresher.read(&Read { hash, target, span, created, plain_until, repeatable: false }, now);
-        if let Some(plain) = seen.plain_until.filter(|&plain| plain > plain_until) {
-            self.entries.set_span(id, span, plain, Served::Fresh);
+        let plain_at_most = NEVER;
+        let read = Read { hash, target, span, created, plain_until, plain_at_most, repeatable: false };
+        let seen = refresher.read(&read, now);
+        self.let_be_plain(id, seen);
+    }
+
+    fn let_be_plain(&mut self, id: u32, seen: Seen) {
+        let (_, before) = self.entries.plain(id);
+        if let Some(plain_until) = seen.plain_until.filter(|&until| until > before) {
+            self.entries.set_span(id, self.entries.span(id), plain_until, Served::Fresh);
         }
     }
 
@@ -93,16 +98,16 @@ impl<K, V, W> Memory<K, V, W> {
         now: Millis,
     ) -> Option<Lease> {
         let refresher = self.refresher.as_mut()?;
-        let (target, expires) = refresher.value(hash)?;
+        let value = refresher.value(hash)?;
         if flight.is_some_and(|flight| self.flights.is_flying(flight)) {
             refresher.postpone(hash, None, now);
             return None;
         }
         let id = entry.and_then(|entry| self.entries.resolve(entry));
-        let sight = id.filter(|&id| self.entries.target(id) == target).and_then(|id| self.entries.sight(id));
-        let gate = match sight {
+        let same = id.filter(|&id| Value::new(self.entries.target(id), &self.entries.span(id)) == value);
+        let gate = match same.and_then(|id| self.entries.sight(id)) {
             Some(sight) => sight.span.retry_at.max(later(sight.created, wish.policy.min_refresh_interval)),
-            None if id.is_none() && now >= expires => 0,
+            None if id.is_none() && now >= value.expires => 0,
             None => NEVER,
         };
         let home = wish.place.home.filter(|_| gate < NEVER && self.entries.is_alive(wish.group));

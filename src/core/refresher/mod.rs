@@ -104,6 +104,8 @@ pub struct Read {
     pub created: Millis,
     /// Until when its hits were plain.
     pub plain_until: Millis,
+    /// Until when they may be, for others have to see them too.
+    pub plain_at_most: Millis,
     /// True if the key may be loaded without this reader, by the refresher.
     pub repeatable: bool,
 }
@@ -153,15 +155,30 @@ impl Heat {
     }
 }
 
+/// The value of a key, as it was stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Value {
+    /// Where it is.
+    pub target: Target,
+    /// It is fresh before this moment, unless somebody says otherwise by hand.
+    pub fresh_until: Millis,
+    /// It leaves by itself then.
+    pub expires: Millis,
+}
+
+impl Value {
+    /// A value with this life.
+    pub fn new(target: Target, span: &Span) -> Self {
+        Value { target, fresh_until: span.fresh_until, expires: span.expires }
+    }
+}
+
 #[derive(Debug)]
 struct Key {
     heat: Heat,
-    /// The value that is there.
-    target: Target,
+    value: Value,
     /// How long it was to be fresh.
     life: Millis,
-    /// It leaves by itself then.
-    expires: Millis,
     /// It is loaded anew from then on.
     due: Millis,
     /// A read since then would have been seen.
@@ -240,8 +257,9 @@ impl Refresher {
     }
 
     fn read_tracked(&mut self, read: &Read, now: Millis) -> Seen {
-        let end = read.span.fresh_until;
-        let Some(key) = self.keys.get_mut(&read.hash).filter(|key| key.target == read.target) else {
+        let end = read.span.fresh_until.min(read.plain_at_most);
+        let value = Value::new(read.target, &read.span);
+        let Some(key) = self.keys.get_mut(&read.hash).filter(|key| key.value == value) else {
             return Seen { plain_until: Some(end), ..Seen::default() };
         };
         let unread = key.unread(now);
@@ -255,21 +273,23 @@ impl Refresher {
         }
         // Seen again before it may be taken for idle.
         let plain_until = if now < key.due { key.due.min(now + (self.idle / 2).max(1)) } else { end };
+        let plain_until = plain_until.min(read.plain_at_most);
         key.unread_since = plain_until;
         Seen { plain_until: Some(plain_until), tracked: read.repeatable, due: false }
     }
 
     /// The first read in the last part has the next one seen too. That one tells how often reads come.
     fn read_other(&mut self, read: &Read, now: Millis) -> Seen {
-        let Read { hash, target, span, created, plain_until, repeatable } = *read;
+        let Read { hash, target, span, created, plain_until, plain_at_most, repeatable } = *read;
         let from = self.last_part(created, &span);
         if now < from {
             return Seen::default();
         }
-        let left_alone = Seen { plain_until: Some(span.fresh_until), ..Seen::default() };
+        let left_alone = Seen { plain_until: Some(span.fresh_until.min(plain_at_most)), ..Seen::default() };
         if plain_until <= from || !repeatable {
             let apart = ((span.fresh_until - from) / APART).max(1);
-            return Seen { plain_until: Some((now + apart).min(span.fresh_until)), ..Seen::default() };
+            let plain_until = (now + apart).min(span.fresh_until).min(plain_at_most);
+            return Seen { plain_until: Some(plain_until), ..Seen::default() };
         }
         // Two reads end two gaps. The rate that explains them best is too high: the second one had to come in time.
         let heat = Heat { reads: 1.0, time: now.saturating_sub(from).max(1) as f64 };
@@ -278,18 +298,17 @@ impl Refresher {
         }
         let key = Key {
             heat,
-            target,
+            value: Value::new(target, &span),
             life: span.fresh_until.saturating_sub(created),
-            expires: span.expires,
             due: from,
-            unread_since: span.fresh_until,
+            unread_since: span.fresh_until.min(plain_at_most),
             was_read_in_time: false,
             loading: false,
             unsaved: false,
             put_off: false,
         };
         self.keys.insert(hash, key);
-        Seen { plain_until: Some(span.fresh_until), tracked: true, due: true }
+        Seen { tracked: true, due: true, ..left_alone }
     }
 
     /// True if a key of this heat may be tracked; the coldest one leaves for it.
@@ -314,7 +333,7 @@ impl Refresher {
         let Some(key) = self.keys.get_mut(&hash) else { return due };
         // Whoever loads it because he needs it reads it.
         key.unread_since = if key.loading { key.unread_since.min(now) } else { now };
-        (key.target, key.expires, key.due) = (target, span.expires, due);
+        (key.value, key.due) = (Value::new(target, span), due);
         key.life = span.fresh_until.saturating_sub(now);
         (key.unsaved, key.put_off) = (false, false);
         0
@@ -341,9 +360,9 @@ impl Refresher {
         }
     }
 
-    /// The value that a key to be loaded had, and when it leaves by itself; `None` if it is not tracked.
-    pub fn value(&self, hash: u64) -> Option<(Target, Millis)> {
-        self.keys.get(&hash).map(|key| (key.target, key.expires))
+    /// The value that a key to be loaded had; `None` if it is not tracked.
+    pub fn value(&self, hash: u64) -> Option<Value> {
+        self.keys.get(&hash).map(|key| key.value)
     }
 
     /// The load of a key has begun.
