@@ -36,6 +36,10 @@ from samovar._exceptions import (
     StoreTimeout,
     StoreUnavailable,
     WouldDeadlock,
+    WriteError,
+    WriteQueueFull,
+    WritesLost,
+    WritesPending,
 )
 from samovar._manager import CacheManager, configure, default_cache, default_manager
 from samovar._many import AsyncCachedMany, SyncCachedMany, cached_many
@@ -43,6 +47,7 @@ from samovar._options import Memory
 from samovar._policy import Policy, Rule
 from samovar._refresher import Refresher, RefresherStats
 from samovar._views import CacheInfo, Entry, Event, Explanation, Insight, Stats
+from samovar._writing import LostWrite, WriteBehind
 
 __version__ = "0.1.0"
 
@@ -69,6 +74,7 @@ __all__ = [
     "LockError",
     "LockLost",
     "LockTimeout",
+    "LostWrite",
     "Memory",
     "NoCacheKey",
     "NotFound",
@@ -86,6 +92,11 @@ __all__ = [
     "SyncCached",
     "SyncCachedMany",
     "WouldDeadlock",
+    "WriteBehind",
+    "WriteError",
+    "WriteQueueFull",
+    "WritesLost",
+    "WritesPending",
     "cached",
     "cached_many",
     "configure",

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from samovar import _core
 from samovar._cached import Decorator, decorate, replanned
+from samovar._calls import SLOT, loading_many, no_tags, policy_of
 from samovar._events import Subscription
-from samovar._loaders import Slot, several
-from samovar._many import OneById, chain_of, decorate_many
-from samovar._options import Memory, is_name, is_neutral, refuse, unknown
-from samovar._policy import OPTIONS as POLICY_OPTIONS
+from samovar._loaders import several
+from samovar._many import OneById, decorate_many
+from samovar._options import Memory, check_later, check_namespace, check_option, refuse
 from samovar._policy import Policy, Rule, check_policy, check_rules, pause
-from samovar._supervisor import Supervisor, Work
+from samovar._supervisor import Supervisor, Work, is_below
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
@@ -30,11 +30,12 @@ if TYPE_CHECKING:
     from samovar._cached import AllOptions, AsyncCached, Options, SyncCached
     from samovar._core import Adaptive
     from samovar._events import EventName
-    from samovar._loaders import Loaders
     from samovar._many import AllManyOptions, ManyDecorator, ManyOptions, ManyPolicyOptions
     from samovar._policy import PolicyOptions
     from samovar._refresher import Refresher
+    from samovar._source import Source
     from samovar._views import Entry, Event, Explanation, Insight, Stats
+    from samovar._writing import GivenTime, WriteBehind
 
     Ttl = float | timedelta | str | None
     GivenTtl = Ttl | EllipsisType
@@ -45,19 +46,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 L = TypeVar("L", bound="Callable[[Event], object]")
 
-#: Options of later versions, and what each of them says when it asks for nothing.
-LATER: dict[str, tuple[object, ...]] = {
-    "remote": (None,),
-    "codec": ("msgpack",),
-    "compress": (None,),
-    "key_ring": (None,),
-    "encrypt": ("auto",),
-    "bus": ("auto",),
-    "external_writers": (False,),
-    "on_error": ("degrade",),
-}
-OPTIONS = ("url", "name", "memory", "policy", "namespace", "rules", *LATER)
-
 
 class SyncCache(_core.SyncCore):
     """The blocking face of a cache: the same entries, the same loads, no await.
@@ -65,7 +53,10 @@ class SyncCache(_core.SyncCore):
     A call that has to wait for a load releases the interpreter. Get it from :attr:`Cache.sync`.
     """
 
-    __slots__ = ()
+    __slots__ = ("_sources", "_supervisor")
+
+    _sources: dict[str, Source]
+    _supervisor: Supervisor
 
     if TYPE_CHECKING:
 
@@ -93,6 +84,10 @@ class SyncCache(_core.SyncCore):
     def delete(self, key: str) -> bool:
         """As :meth:`Cache.delete`."""
         return self._delete(key)
+
+    def invalidate(self, key: str) -> None:
+        """As :meth:`Cache.invalidate`."""
+        self._delete(key)
 
     def touch(self, key: str, ttl: GivenTtl = ...) -> bool:
         """As :meth:`Cache.touch`."""
@@ -168,6 +163,32 @@ class SyncCache(_core.SyncCore):
         """As :meth:`Cache.items`."""
         return scan(self)
 
+    def flush(self, timeout: GivenTime = None) -> None:
+        """As :meth:`Cache.flush`. Without an event loop it is this thread that writes."""
+        check_limit(timeout)
+        if sources := below(self._sources, self.path):
+            from samovar._source import flush
+            from samovar._ways import BLOCKING, blocking
+
+            blocking(flush(sources, BLOCKING, timeout))
+
+    def close(self) -> None:
+        """As :meth:`Cache.close`, but only what is pending is waited for: what works on event loops ends behind."""
+        lost = None
+        if sources := below(self._sources, self.path):
+            from samovar._source import close
+            from samovar._ways import BLOCKING, blocking
+
+            lost = blocking(close(sources, BLOCKING))
+        self._clear()
+        if works := [*self._supervisor.below(self.path), *(Work(*load) for load in self._loads())]:
+            from samovar._closing import end_behind
+
+            end_behind(works)
+        _core._let_sweeper_end()
+        if lost is not None:
+            raise lost
+
 
 class Cache(_core.CacheCore):
     """A named cache: a memory tier, a default policy, and the functions that use it.
@@ -182,14 +203,21 @@ class Cache(_core.CacheCore):
         policy: What functions and calls use where they say nothing else.
         namespace: Keys live in this namespace, apart from those of others.
         rules: Policies for the keys that fit a pattern; the first that fits counts.
+        loader: A function of a key, async or not: `get` loads with it what is not there (read-through). Raising
+            `NotFound` says that there is no such thing.
+        writer: A function of a key and a value, async or not: `set` calls it before the value is stored
+            (write-through); or :class:`samovar.WriteBehind`, to write later and many at a time.
+        deleter: A function of a key, async or not: `delete` calls it before the key is removed.
 
     Raises:
         ConfigError: An option has a value it cannot have, or does not exist.
     """
 
-    __slots__ = ("_functions", "_supervisor", "_sync", "closed")
+    __slots__ = ("_functions", "_source", "_sources", "_supervisor", "_sync", "closed")
 
     closed: bool
+    #: By namespace; one dict for all faces of a cache.
+    _sources: dict[str, Source]
 
     def __new__(
         cls,
@@ -200,6 +228,9 @@ class Cache(_core.CacheCore):
         policy: Policy | None = None,
         namespace: str = "",
         rules: Iterable[Rule] = (),
+        loader: Callable[[str], Any] | None = None,
+        writer: Callable[[str, Any], Any] | WriteBehind | None = None,
+        deleter: Callable[[str], Any] | None = None,
         **others: object,
     ) -> Self:
         check_option("url", url)
@@ -211,19 +242,38 @@ class Cache(_core.CacheCore):
         check_later(others)
         memory = Memory() if memory is ... else memory
         compiled = check_rules(rules)
-        cache = cls._make(name, memory, check_policy(policy), check_namespace(namespace), None)
+        given = (loader, writer, deleter)
+        cache = cls._make(name, memory, check_policy(policy), check_namespace(namespace), None, given)
         cache._set_rules(compiled)
         return cache
 
     @classmethod
-    def _make(cls, name: str, memory: Memory, policy: Policy, path: str, parent: Cache | None) -> Self:
+    def _make(
+        cls, name: str, memory: Memory, policy: Policy, path: str, parent: Cache | None, given: tuple[Any, Any, Any]
+    ) -> Self:
         policy.consistent()
-        cache = super().__new__(cls, _core._state, name, memory, policy, path, parent)
+        sources = {} if parent is None else parent._sources
+        has_source = path in sources or any(option is not None for option in given)
+        kind = cls
+        if has_source:
+            from samovar._source import with_source
+
+            kind = with_source(cls)
+        cache = super().__new__(kind, _core._state, name, memory, policy, path, parent)
         cache.closed = False
-        cache._sync = SyncCache(_core._state, path, cache)
         cache._functions = weakref.WeakValueDictionary() if parent is None else parent._functions
         cache._supervisor = Supervisor() if parent is None else parent._supervisor
+        cache._sources = sources
+        cache._sync = sync = cache._make_sync(given)
+        sync._sources, sync._supervisor = sources, cache._supervisor  # pyright: ignore[reportPrivateUsage]
         return cache
+
+    def _make_sync(self, _given: tuple[Any, Any, Any]) -> SyncCache:
+        return SyncCache(_core._state, self.path, self)
+
+    @classmethod
+    def _without_source(cls) -> type[Any]:
+        return cls
 
     if TYPE_CHECKING:
         _sync: SyncCache
@@ -263,6 +313,10 @@ class Cache(_core.CacheCore):
     async def delete(self, key: str) -> bool:
         """Remove a key; True if a value was there. A load of it that is under way stores nothing."""
         return self._delete(key)
+
+    async def invalidate(self, key: str) -> None:
+        """Forget the copy of a key. Unlike :meth:`delete` it tells no source, and what is pending stays pending."""
+        self._delete(key)
 
     async def touch(self, key: str, ttl: GivenTtl = ...) -> bool:
         """Give an entry a new life, counted from now; True if it was there."""
@@ -474,22 +528,36 @@ class Cache(_core.CacheCore):
         max_entries: int | EllipsisType | None = ...,
         max_bytes: int | str | EllipsisType | None = ...,
         eviction: str | EllipsisType = ...,
+        max_missing: int | EllipsisType = ...,
+        missing_eviction: str | EllipsisType = ...,
     ) -> None:
         """Change the memory tier while it works; what is left out stays as it is.
 
         A smaller bound lets the least valuable leave, a few at a time; another eviction drops nothing. What was stored
-        while only the number of entries was bounded counts as one byte until it is replaced.
+        while only the number of entries was bounded counts as one byte until it is replaced, and a missing one that was
+        not apart stays where it is until then.
 
         Raises:
             ConfigError: Naming the option, its value and the cure; nothing has changed then.
         """
-        given = {"max_entries": max_entries, "max_bytes": max_bytes, "eviction": eviction}
+        given = {
+            "max_entries": max_entries,
+            "max_bytes": max_bytes,
+            "eviction": eviction,
+            "max_missing": max_missing,
+            "missing_eviction": missing_eviction,
+        }
         self._resize(self._resized({name: value for name, value in given.items() if value is not ...}))
 
     def _resized(self, given: Mapping[str, Any]) -> Memory:
         """The memory options in force, with these in the place of some."""
-        present: dict[str, Any] = dict(zip(("max_entries", "max_bytes", "eviction"), self._bounds(), strict=True))
-        return Memory(**{**present, **given})
+        missing = self._bounds_of_missing()
+        names = ("max_entries", "max_bytes", "eviction", *(("max_missing", "missing_eviction") if missing else ()))
+        present: dict[str, Any] = dict(zip(names, (*self._bounds(), *(missing or ())), strict=True))
+        memory = Memory(**{**present, **given})
+        if memory.max_missing is None and missing is not None:
+            raise refuse("max_missing", None, "give a number: what is bounded apart stays so")
+        return memory
 
     def stats(self) -> Stats:
         """The counters of this namespace and those below it; its ``insight`` is :meth:`insight`."""
@@ -536,13 +604,25 @@ class Cache(_core.CacheCore):
 
         return listen
 
-    def namespace(self, name: str) -> Self:
-        """The part of this cache under a name: the same memory and bounds, keys of its own."""
+    def namespace(
+        self,
+        name: str,
+        *,
+        loader: Callable[[str], Any] | None = None,
+        writer: Callable[[str, Any], Any] | WriteBehind | None = None,
+        deleter: Callable[[str], Any] | None = None,
+    ) -> Self:
+        """The part of this cache under a name: the same memory and bounds, keys of its own.
+
+        Keys of its own have a source of their own: it has the loader, writer and deleter that it is given here, when
+        it is first asked for, and never those of the cache around it.
+        """
         name = check_namespace(name)
         if not name:
             raise refuse("namespace", name, "give a text that is not empty")
         path = f"{self.path}:{name}" if self.path else name
-        return type(self)._make(self.name, Memory(), self.policy, path, self)
+        kind: type[Self] = self._without_source()
+        return kind._make(self.name, Memory(), self.policy, path, self, (loader, writer, deleter))
 
     @property
     def sync(self) -> SyncCache:
@@ -599,17 +679,8 @@ class Cache(_core.CacheCore):
     ) -> Refresher:
         """Keep the hottest keys of the whole cache fresh, on the running event loop: nobody waits for their loads.
 
-        Values of cached async functions that are read often are loaded anew in the last part of their life, the key
-        with the most reads first. A key is tracked once two reads have come in one such part, a tenth of it apart,
-        and until it is read less than once in a life, left unread for `idle`, removed, written by hand, or pushed
-        out by hotter ones. Reads on other event loops and by name count for a tracked key, and track none.
-
-        Never tracked: values without a ttl, "not found", sync functions, factories of :meth:`get_or_set`, and
-        functions with injected parameters, unless ``refresh=`` says how to load without them and the ttl is not
-        computed. A key whose load fails is left alone for its `retry_after`. `min_refresh_interval` holds.
-
-        Loads run in a copy of this caller's context. Without a refresher hits cost what they always cost; with one,
-        the few that it has to know of take the way of a miss that finds its value.
+        Which keys those are, and what is never among them, is said at :class:`Refresher`. Loads run in a copy of this
+        caller's context, and are those of the whole cache.
 
         Args:
             top: The most keys kept fresh.
@@ -631,11 +702,35 @@ class Cache(_core.CacheCore):
 
         return Refresher(self, top, rate, burst, idle, ahead)
 
+    def pending(self) -> int:
+        """How many writes of this namespace and those below it the source has yet to get."""
+        return sum(source.writes.count() for source in below(self._sources, self.path))
+
+    async def flush(self, timeout: GivenTime = None) -> None:  # noqa: ASYNC109 - the face without await has it too
+        """Write now what is pending; nothing is without a `WriteBehind`. Returns when it is written, or lost.
+
+        Args:
+            timeout: For at most so long: seconds, a timedelta, a text. ``None``: as long as it takes.
+
+        Raises:
+            WritesPending: It took longer; the rest stays pending.
+            WouldDeadlock: The writer itself asks for it.
+
+        Cancelling the caller leaves the writing going.
+        """
+        check_limit(timeout)
+        if sources := below(self._sources, self.path):
+            from samovar._source import flush
+            from samovar._ways import AWAITING
+
+            await flush(sources, AWAITING, timeout)
+
     async def close(self, *, grace: float | timedelta | str = 5) -> None:
         """Drop all entries and end all that works for this cache. Closing twice is once; a closed cache starts anew.
 
-        Refreshes that run behind, warming and loads that nobody waits for are cancelled. Loads that callers wait for
-        come to their end, answer them and store nothing. When this returns they are over, on all event loops.
+        First what is pending is written, or given up after the `close_timeout` of its `WriteBehind`. Refreshes that
+        run behind, warming and loads that nobody waits for are cancelled. Loads that callers wait for come to their
+        end, answer them and store nothing. When this returns they are over, on all event loops.
 
         Args:
             grace: How long those may take, in real time; then they are cancelled, and who waits for them gets
@@ -643,8 +738,17 @@ class Cache(_core.CacheCore):
 
         Raises:
             ConfigError: `grace` is no duration; nothing has changed then.
+            WritesLost: Writes were given up; it names them, and all else is done.
+
+        Cancelling the caller while it waits for writes leaves the cache open and the writes pending.
         """
         seconds = pause("grace", grace, "give seconds, a timedelta or a text such as '5s'; 0: wait for nobody")
+        lost = None
+        if sources := below(self._sources, self.path):
+            from samovar._source import close
+            from samovar._ways import AWAITING
+
+            lost = await close(sources, AWAITING)
         refreshing = [Work(task) for task in self._stop_refresher()]
         self._clear()
         self.closed = True
@@ -654,6 +758,8 @@ class Cache(_core.CacheCore):
 
             await end(works, self.name, seconds)
         _core._let_sweeper_end()
+        if lost is not None:
+            raise lost
 
     async def __aenter__(self) -> Self:
         return self
@@ -678,82 +784,12 @@ def scan(core: _core.CacheCore) -> Iterator[tuple[str, Any]]:
             return
 
 
-def check_namespace(name: object) -> str:
-    """A namespace is a text; its parts are separated by colons."""
-    if not is_name(name) or (name and "" in str(name).split(":")):
-        raise refuse("namespace", name, "give a text such as 'users' or 'app:users'")
-    return str(name)
+def check_limit(timeout: GivenTime) -> None:
+    """How long a flush may take: no time at all is allowed, and so is any time."""
+    if timeout is not None:
+        _core._check_span(timeout, "timeout", True)
 
 
-def check_option(option: str, value: object) -> None:
-    """An option of a cache that is a plain value."""
-    if option == "url" and value != "memory://":
-        raise refuse(option, value, "give 'memory://'; this version has no remote tier yet")
-    if option == "name" and (not is_name(value) or not value):
-        raise refuse(option, value, "give a text that is not empty")
-    if option == "namespace":
-        check_namespace(value)
-    if not is_neutral(value, LATER.get(option, (value,))):
-        raise refuse(option, value, "leave it out: this version has no remote tier yet")
-
-
-def check_later(others: Mapping[str, object]) -> None:
-    """Every option must be known; those of later versions may say what they would say if left out."""
-    for option, value in others.items():
-        if option not in LATER:
-            raise unknown([option], OPTIONS, "Cache")
-        check_option(option, value)
-
-
-#: The options of a call for many that are no policy's.
-CHAIN = ("max_batch", "loaders", "chain_error")
-#: Where a factory of many gets its keys.
-SLOT = Slot("keys", 0)
-
-
-def loading_many(
-    core: _core.CacheCore, factory: Any, ttl: PolicyTtl, options: ManyPolicyOptions, awaits: bool
-) -> tuple[Loaders, int | None, Policy]:
-    """Who loads in a call for many, how many at once, and how the values are kept."""
-    if not callable(factory):
-        raise TypeError(f"factory must be a function that takes a list of keys and returns a mapping, not {factory!r}")
-    others: Any = {name: value for name, value in options.items() if name not in CHAIN}
-    policy = policy_of(core._policy, ttl, others, (*POLICY_OPTIONS, *CHAIN), "get_or_set_many")
-    loaders, limit = chain_of(factory, options, awaits, core._count_unasked)
-    return loaders, limit, policy
-
-
-def policy_of(
-    below: Policy,
-    ttl: PolicyTtl,
-    options: PolicyOptions,
-    known: tuple[str, ...] = POLICY_OPTIONS,
-    where: str = "get_or_set",
-) -> Policy:
-    """What a call says, over what its cache says."""
-    if ttl is ... and not options:
-        return below
-    for name in options:
-        if name not in POLICY_OPTIONS:
-            raise unknown([name], known, where)
-    given: dict[str, Any] = {"ttl": ttl if keeps(ttl) else not_kept, **options}
-    return Policy(**given).over(below)
-
-
-def keeps(ttl: PolicyTtl) -> bool:
-    """False for the ttl that says: do not store."""
-    if ttl is ... or ttl is None or isinstance(ttl, _core.Adaptive):
-        return True
-    _core._check_span(ttl, "ttl", True)
-    return _core._seconds(ttl) > 0
-
-
-def not_kept(*_: object) -> int:
-    """A policy has no ttl of 0, but what its ttl function returns may be 0."""
-    return 0
-
-
-def no_tags(tags: Iterable[str]) -> None:
-    """Tags are a promise that this version cannot keep."""
-    if tuple(tags):
-        raise refuse("tags", tuple(tags), "leave them out: this version has no tags yet")
+def below(sources: dict[str, Source], path: str) -> list[Source]:
+    """The sources of a namespace and those below it."""
+    return [found for at, found in sources.items() if is_below(at, path)]

@@ -22,7 +22,7 @@ from typing import (
 )
 
 from samovar import _core
-from samovar._options import at, is_name, is_neutral, positive, refuse, unknown
+from samovar._options import at, check_namespace, is_name, is_neutral, positive, refuse, unknown
 from samovar._policy import OPTIONS as POLICY_OPTIONS
 from samovar._policy import Policy
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
     from datetime import timedelta
     from types import EllipsisType
-    from typing import Unpack
+    from typing import TypeAlias, Unpack
 
     from samovar._cache import Cache
     from samovar._core import Adaptive
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from samovar._views import CacheInfo, Entry, Explanation, Stats
     from samovar._warm import WarmJob
 
-    Ttl = float | timedelta | str | Adaptive | None
+    Ttl: TypeAlias = float | timedelta | str | Adaptive | None
 
     class Options(PolicyOptions, total=False):
         """The options of ``cached``, beside the ttl."""
@@ -290,7 +290,8 @@ def cached(ttl: Any = ..., /, **options: Any) -> Any:
 
     Raises:
         ConfigError: An option cannot be, or does not exist.
-        TypeError: A generator, or no function at all.
+        TypeError: A generator, or no function at all. In a call: the result is a generator, another builtin iterator
+            or not awaited, which its first reader would use up.
     """
     from samovar._manager import default_cache
 
@@ -353,10 +354,14 @@ def build(
     signature = inspect.signature(function)
     takes, in_key = key_parts(function, options, signature)
     own = own_policy(function, options, signature)
+    check_fallback(function, own.fallback, signature, canonical=as_loader is not None)
     below = cache.policy
     policy = own.over(below)
     refresh = check_refresh(function, options.get("refresh"), in_key, signature)
     injected = [name for name in signature.parameters if name not in in_key and name != "self"]
+    if own.early and injected and refresh is None and not options.get("self_contained", False):
+        cure = f"its load uses its caller's {injected[0]}, so nothing runs behind; add refresh= or self_contained=True"
+        raise refuse("early", options["early"], cure)
     load: Callable[[Any], Any] = as_loader or (lambda function: function)
     tell = cache._tell_breaker  # pyright: ignore[reportPrivateUsage]
     decoration = _core._decorate(
@@ -677,6 +682,31 @@ def own_policy(function: Any, options: dict[str, Any], signature: inspect.Signat
     return own
 
 
+def check_fallback(function: Any, fallback: Any, signature: inspect.Signature, *, canonical: bool) -> None:
+    """What answers for a function is called as that was. In an outage it is too late to learn that it cannot be."""
+    import inspect as inspection
+
+    if not callable(fallback):
+        return
+    if is_async(fallback) and not is_async(function):
+        raise refuse("fallback", fallback, f"give one that is not async, as {name_of(function)} is not")
+    parameters = list(signature.parameters.values())
+    try:
+        taken = inspection.signature(fallback)
+    except (ValueError, TypeError):
+        return
+    if any(parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) for parameter in parameters):
+        return
+    required = [parameter for parameter in parameters if parameter.default is parameter.empty]
+    try:
+        for given in (parameters,) if canonical else (parameters, required):
+            named = {parameter.name: None for parameter in given if parameter.kind is parameter.KEYWORD_ONLY}
+            taken.bind(*[None] * (len(given) - len(named)), **named)
+    except TypeError:
+        cure = f"it is called as {name_of(function)} was, so let it take {signature} too, or (*args, **kwargs)"
+        raise refuse("fallback", fallback, cure) from None
+
+
 def check_refresh(function: Any, refresh: Any, in_key: list[str], signature: inspect.Signature) -> Any:
     """The function that refreshes behind takes what makes the key, by name."""
     if refresh is None:
@@ -707,7 +737,5 @@ def own_bound(options: dict[str, Any]) -> int | None:
 
 def join(path: str, namespace: str) -> str:
     """A namespace below another."""
-    from samovar._cache import check_namespace
-
     namespace = check_namespace(namespace)
     return f"{path}:{namespace}" if path and namespace else path or namespace

@@ -13,6 +13,10 @@ CacheError
 │   ├── CircuitOpen
 │   ├── RateLimited
 │   └── LoadCycle
+├── WriteError         a write that has not reached the source
+│   ├── WriteQueueFull
+│   ├── WritesPending
+│   └── WritesLost
 ├── LockError
 │   ├── LockTimeout
 │   ├── LockLost
@@ -20,6 +24,13 @@ CacheError
 └── AccessDenied
 NotFound               raised by loaders: there is no such thing
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from samovar._writing import LostWrite
 
 
 class CacheError(Exception):
@@ -87,6 +98,33 @@ class RateLimited(LoadError):
 
 class LoadCycle(LoadError):
     """Loads wait for each other in a circle; the message shows the path."""
+
+
+class WriteError(CacheError):
+    """A write has not reached its source."""
+
+
+class WriteQueueFull(WriteError):
+    """There was no room in a write-behind queue in time. Nothing was written or stored.
+
+    Its cause is what the writer raised last.
+    """
+
+
+class WritesPending(WriteError):
+    """A flush did not end in time. What is left stays pending and is tried again."""
+
+
+class WritesLost(WriteError):
+    """Writes never reached their source, and the cache does not have them any more.
+
+    Attributes:
+        lost: One :class:`samovar.LostWrite` for each key, the oldest first.
+    """
+
+    def __init__(self, message: str = "", lost: tuple[LostWrite, ...] = ()) -> None:
+        super().__init__(message)
+        self.lost = lost
 
 
 class LockError(CacheError):

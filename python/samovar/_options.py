@@ -1,4 +1,4 @@
-"""Options as users write them: what a memory tier is, and the errors about options. Checked when made."""
+"""Options as users write them: those of a cache, what a memory tier is, and the errors about options."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from samovar._exceptions import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable, Mapping
 
 
 POLICIES = ("adaptive", "lru", "lfu", "fifo", "s3fifo", "tinylfu", "ttl")
@@ -67,12 +67,16 @@ class Memory:
             ``"s3fifo"``, ``"tinylfu"`` or ``"ttl"`` (the soonest to expire).
         weigher: A function of a value that gives its size in bytes, asked once when it is stored. Without
             one the memory that builtin values keep alive is estimated natively.
+        max_missing: At most this many entries that say that there is nothing, or keep an error, apart from the
+            others: so many lookups of what does not exist displace nothing. ``None``: they share the bounds above, as
+            those of a function with a ``max_entries`` of its own always do.
+        missing_eviction: Which of those leaves.
 
     Raises:
         ConfigError: Naming the option, its value and the cure.
     """
 
-    __slots__ = ("eviction", "max_bytes", "max_entries", "weigher")
+    __slots__ = ("eviction", "max_bytes", "max_entries", "max_missing", "missing_eviction", "weigher")
 
     def __init__(
         self,
@@ -80,6 +84,8 @@ class Memory:
         max_bytes: int | str | None = "256MiB",
         eviction: str = "adaptive",
         weigher: Callable[[Any], int] | None = None,
+        max_missing: int | None = None,
+        missing_eviction: str = "lru",
         **others: object,
     ) -> None:
         if others:
@@ -88,15 +94,26 @@ class Memory:
             raise refuse("max_entries", None, "give max_entries or max_bytes: a cache needs a bound")
         self.max_entries = MAX_ENTRIES if max_entries is None else positive("max_entries", max_entries)
         self.max_bytes = None if max_bytes is None else parse_size("max_bytes", max_bytes)
-        if eviction not in POLICIES:
-            raise refuse("eviction", eviction, f"give one of {', '.join(POLICIES)}")
-        self.eviction = eviction
+        self.eviction = order("eviction", eviction)
+        self.max_missing = None if max_missing is None else positive("max_missing", max_missing)
+        self.missing_eviction = order("missing_eviction", missing_eviction)
         if weigher is not None and not callable(weigher):
             raise refuse("weigher", weigher, "give a function of a value that returns its size in bytes")
         self.weigher = weigher
 
     def __repr__(self) -> str:
-        return f"Memory(max_entries={self.max_entries}, max_bytes={self.max_bytes}, eviction={self.eviction!r})"
+        apart = f", max_missing={self.max_missing}, missing_eviction={self.missing_eviction!r}"
+        return (
+            f"Memory(max_entries={self.max_entries}, max_bytes={self.max_bytes}, eviction={self.eviction!r}"
+            f"{apart if self.max_missing else ''})"
+        )
+
+
+def order(option: str, name: str) -> str:
+    """Check that an option is the name of an eviction order."""
+    if name not in POLICIES:
+        raise refuse(option, name, f"give one of {', '.join(POLICIES)}")
+    return name
 
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -118,3 +135,44 @@ def parse_size(option: str, value: object) -> int:
     if value_in_bytes < 1:
         raise refuse(option, value, cure)
     return value_in_bytes
+
+
+#: Options of later versions, and what each of them says when it asks for nothing.
+LATER: dict[str, tuple[object, ...]] = {
+    "remote": (None,),
+    "codec": ("msgpack",),
+    "compress": (None,),
+    "key_ring": (None,),
+    "encrypt": ("auto",),
+    "bus": ("auto",),
+    "external_writers": (False,),
+    "on_error": ("degrade",),
+}
+CACHE_OPTIONS = ("url", "name", "memory", "policy", "namespace", "rules", *LATER)
+
+
+def check_namespace(name: object) -> str:
+    """A namespace is a text; its parts are separated by colons."""
+    if not is_name(name) or (name and "" in str(name).split(":")):
+        raise refuse("namespace", name, "give a text such as 'users' or 'app:users'")
+    return str(name)
+
+
+def check_option(option: str, value: object) -> None:
+    """An option of a cache that is a plain value."""
+    if option == "url" and value != "memory://":
+        raise refuse(option, value, "give 'memory://'; this version has no remote tier yet")
+    if option == "name" and (not is_name(value) or not value):
+        raise refuse(option, value, "give a text that is not empty")
+    if option == "namespace":
+        check_namespace(value)
+    if not is_neutral(value, LATER.get(option, (value,))):
+        raise refuse(option, value, "leave it out: this version has no remote tier yet")
+
+
+def check_later(others: Mapping[str, object]) -> None:
+    """Every option must be known; those of later versions may say what they would say if left out."""
+    for option, value in others.items():
+        if option not in LATER:
+            raise unknown([option], (*CACHE_OPTIONS, "loader", "writer", "deleter"), "Cache")
+        check_option(option, value)

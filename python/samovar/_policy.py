@@ -192,6 +192,16 @@ class Policy:
         loader = awaited(loader) if awaits else loader
         return protect_and_tell(loader, (retry, breaker, rate, concurrency), self.timeout, tell)
 
+    def with_own_guards(self) -> Policy:
+        """The same policy, but what it protects from now on shares its retries and limits: one of each, made here."""
+        if all(self._given.get(name) is None for name in GUARDS):
+            return self
+        from samovar.resilience import guards_of
+
+        same = Policy()
+        same._given = {**self._given, **guards_of(self._given)}
+        return same
+
     @property
     def _fallback(self) -> tuple[Any, ...]:
         """None or one: None is a value."""

@@ -32,6 +32,18 @@ class RefresherStats(NamedTuple):
 class Refresher:
     """Loads the hot keys of a cache before their values end, within a budget. :meth:`samovar.Cache.refresher` makes it.
 
+    Values of cached async functions that are read often are loaded anew in the last part of their life, the key with
+    the most reads first. A key is tracked once two reads have come in one such part, a tenth of it apart, and until
+    readers find it unread for a whole life twice in a row, it is left unread for `idle`, removed, written by hand, or
+    pushed out by hotter ones. Reads on other event loops and by name count for a tracked key, and track none.
+
+    Never tracked: values without a ttl, "not found", sync functions, factories of ``get_or_set``, and functions with
+    injected parameters, unless ``refresh=`` says how to load without them and the ttl is not computed. A key whose
+    load fails is left alone for its `retry_after`, and `min_refresh_interval` holds.
+
+    Without a refresher hits cost what they always cost; with one, the few that it has to know of take the way of a
+    miss that finds its value.
+
     It ends with :meth:`close` or :meth:`cancel`, at the end of an ``async with`` block, and with its cache.
     """
 

@@ -11,11 +11,9 @@ import math
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from samovar._cache import OPTIONS as CACHE_OPTIONS
-from samovar._cache import check_option
 from samovar._core import Adaptive
 from samovar._exceptions import ConfigError
-from samovar._options import Memory, at, refuse
+from samovar._options import CACHE_OPTIONS, Memory, at, check_option, refuse
 from samovar._policy import GUARDS, Policy, Rule
 from samovar._policy import OPTIONS as POLICY_OPTIONS
 
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator, Mapping
 
-MEMORY_OPTIONS = ("max_entries", "max_bytes", "eviction")
+MEMORY_OPTIONS = ("max_entries", "max_bytes", "eviction", "max_missing", "missing_eviction")
 PREFIX = "SAMOVAR_"
 #: What a variable can say of a cache, the longest first: SOFT_TIMEOUT is not the TIMEOUT of a cache called "soft".
 SINGLE = sorted([*POLICY_OPTIONS, *MEMORY_OPTIONS, "namespace", "url"], key=len, reverse=True)

@@ -25,7 +25,7 @@ from samovar._options import is_name, positive, refuse
 from samovar._protect import protected, would_block_its_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import timedelta
     from typing import Literal, TypeAlias
 
@@ -464,16 +464,21 @@ def protect_and_tell(
     tell: Tell | None,
 ) -> Callable[P, R]:
     """As :func:`protect`; `tell` hears of each turn of the breaker that a call of this loader brings about or finds."""
-    retry, breaker, rate, concurrency = given
-    guards = [
-        guard("retry", retry, Retry, int, "give Retry(...), a number of attempts, or None"),
-        guard("breaker", breaker, Breaker, bool, "give Breaker(...), True for one of its own, or None"),
-        guard("rate", rate, Rate, str, "give Rate(...), a text such as '100/s', or None"),
-        guard("concurrency", concurrency, Concurrency, int, "give Concurrency(...), a number of calls, or None"),
-    ]
+    guards = guards_of(dict(zip(("retry", "breaker", "rate", "concurrency"), given, strict=True)))
     limit = None if timeout is None else _core._duration_millis(timeout, "timeout")
-    layers = [guard for guard in guards if guard is not None]
+    layers = [guard for guard in guards.values() if guard is not None]
     return around(loader, layers, limit, tell) if layers or limit is not None else loader
+
+
+def guards_of(options: Mapping[str, Any]) -> dict[str, Guard | None]:
+    """The guards that the options of `protect` mean, the outermost first; None for what is not wanted."""
+    meant: dict[str, tuple[Any, type, str]] = {
+        "retry": (Retry, int, "give Retry(...), a number of attempts, or None"),
+        "breaker": (Breaker, bool, "give Breaker(...), True for one of its own, or None"),
+        "rate": (Rate, str, "give Rate(...), a text such as '100/s', or None"),
+        "concurrency": (Concurrency, int, "give Concurrency(...), a number of calls, or None"),
+    }
+    return {option: guard(option, options.get(option), *meant[option]) for option in meant}
 
 
 def guard(option: str, given: Any, kind: Any, short: type, cure: str) -> Guard | None:

@@ -1,4 +1,4 @@
-//! The pure heart: what is in the cache, how long, under which key, and who loads what is missing.
+//! The pure heart: what is in the cache, how long, under which key, who loads what is missing, and what is yet to be written.
 //!
 //! Nothing here does I/O, sleeps, starts a thread or asks for the time (`clock` holds the one exception, and is handed in).
 //! Nothing here knows Python: keys and values are type parameters, and whatever leaves the table is handed back to the
@@ -16,3 +16,5 @@ pub mod policy;
 pub mod refresher;
 pub mod resilience;
 pub mod stats;
+pub mod turns;
+pub mod writing;

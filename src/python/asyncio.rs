@@ -212,7 +212,7 @@ impl Call {
 
     /// Past the cache: the loader's own coroutine is awaited in our place.
     fn through(&mut self, py: Python<'_>) -> PyResult<Step> {
-        let made = self.request.loader.call(py)?;
+        let made = self.request.ask(py, self.state, &self.request.loader)?;
         match self.state.as_coroutine(&made)? {
             Some(coroutine) => self.pass(py, coroutine.unbind(), send),
             None => Ok(Step::Return(made.unbind())),

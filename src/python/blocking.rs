@@ -10,7 +10,7 @@ use super::effects;
 use super::errors;
 use super::lease::{self, Wait};
 use super::process::is_the_end;
-use super::request::{Ended, Lookup, Request};
+use super::request::{Ended, Finished, Lookup, Request};
 use super::seat::{Outcome, Seat, Waiter, Wake};
 use super::state::State;
 use super::task::supersede_if_stranded;
@@ -32,7 +32,7 @@ pub fn answer(py: Python<'_>, state: &'static State, request: &Request) -> PyRes
         match look(py, state, request)? {
             Found::Answer(value, kind) => return settle(py, state, request, value, kind),
             Found::Lead(lease) => return load(py, state, request, lease),
-            Found::Direct => return plain_value(request.loader.call(py)?, request),
+            Found::Direct => return plain_value(request.ask(py, state, &request.loader)?, request),
             Found::Flying(awaited) => {
                 if let Some(answer) = wait(py, state, request, &awaited)? {
                     return Ok(answer);
@@ -91,7 +91,7 @@ fn here() -> Home {
 /// Runs the loader on this thread.
 fn load(py: Python<'_>, state: &'static State, request: &Request, lease: Lease) -> PyResult<Object> {
     let called = lease::context(py, state, request, [lease.flight])
-        .and_then(|context| context.within(|| request.loader.call(py)))
+        .and_then(|context| context.within(|| request.ask(py, state, &request.loader)))
         .and_then(|result| plain_value(result?, request));
     conclude(py, state, request, lease, called)
 }
@@ -108,8 +108,8 @@ pub fn conclude(
         Ok(value) => Ok(value.bind(py)),
         Err(error) => Err(error.value(py).clone().into_any()),
     };
-    let old = request.finish(py, state, Ended { lease, result, starter: None })?;
-    match (called, old) {
+    let Finished { old, error } = request.finish(py, state, Ended { lease, result, starter: None });
+    match (error.map_or(called, Err), old) {
         (Ok(value), _) => {
             // Where readers are promised copies, whoever started the load is a reader too.
             let kind = if request.recipe.copy == Mode::Deep { copy::DEEP } else { copy::SHARE };

@@ -16,13 +16,14 @@ use super::recipe::{Kept, Loader, Recipe};
 use super::refresher::{self, RefresherCore};
 use super::request::Request;
 use super::rulebook::{self, Rulebook};
+use super::single_use;
 use super::spot::{Current, Spot};
 use super::state::State;
 use super::tier::{Object, Space, Tier};
 use super::{blocking, clock, errors, task, views};
 use crate::core::clock::{NEVER, deadline};
 use crate::core::flight::{Life, Refresh};
-use crate::core::memory::{Capacity, RegionId, Target, mix};
+use crate::core::memory::{Capacity, Eviction, RegionId, Target, mix};
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -56,11 +57,19 @@ pub struct MemoryOptions<'py> {
     max_bytes: Option<u64>,
     eviction: String,
     weigher: Option<Bound<'py, PyAny>>,
+    max_missing: Option<u32>,
+    missing_eviction: String,
 }
 
 impl MemoryOptions<'_> {
     fn bound(&self) -> Capacity {
         Capacity { entries: self.max_entries, weight: self.max_bytes.unwrap_or(u64::MAX) }
+    }
+
+    /// The bound of negative entries, if they have one of their own.
+    fn apart(&self) -> PyResult<Option<(Capacity, Eviction)>> {
+        let eviction = self.missing_eviction.parse()?;
+        Ok(self.max_missing.map(|most| (Capacity::entries(most), eviction)))
     }
 }
 
@@ -86,6 +95,7 @@ impl CacheCore {
     }
 
     fn kept(&self, value: &Bound<'_, PyAny>, ttl: Option<Duration>) -> PyResult<Kept> {
+        single_use::refuse(self.tier.state, value, || "the value".to_owned())?;
         let (stored, kind) = copy::isolate(value, self.tier.keeps().1)?;
         let stores = ttl != Some(Duration::ZERO) && !self.space.is_disabled();
         let weight = if stores { self.tier.weigh(&stored)? } else { 1 };
@@ -222,13 +232,22 @@ impl CacheCore {
 
 /// A key as an exact str, as it is stored.
 pub fn key_name<'py>(key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
+    match key.cast_exact::<PyString>() {
+        Ok(text) => keys::short(text),
+        Err(_) => keys::short(&exact_key(key)?),
+    }
+}
+
+/// A key as an exact str, as it was given.
+#[cold]
+pub fn exact_key<'py>(key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
     if let Ok(text) = key.cast_exact::<PyString>() {
-        return keys::short(text);
+        return Ok(text.clone());
     }
     if let Ok(text) = key.cast::<PyString>() {
         // SAFETY: a valid str; its characters as an exact one, whatever its class says.
         let exact = unsafe { Bound::from_owned_ptr_or_err(key.py(), ffi::PyUnicode_FromObject(text.as_ptr()))? };
-        return keys::short(exact.cast::<PyString>()?);
+        return Ok(exact.cast_into::<PyString>()?);
     }
     Err(errors::key_type(key.py(), format!("key must be a str, not {}; write the parts into one name", shown(key))))
 }
@@ -255,8 +274,8 @@ impl CacheCore {
                 };
                 let recipe = Recipe::new(policy, name)?;
                 let weigher = memory.weigher.as_ref().map(|own| own.clone().unbind());
-                let (bound, eviction) = (memory.bound(), memory.eviction.parse()?);
-                let tier = Tier::new(state.get().0, recipe, bound, eviction, weigher, clock::shared().clone());
+                let (bound, eviction, apart) = (memory.bound(), memory.eviction.parse()?, memory.apart()?);
+                let tier = Tier::new(state.get().0, recipe, (bound, eviction, apart), weigher, clock::shared().clone());
                 (tier.clone(), Py::new(py, TierOwner { tier })?)
             }
         };
@@ -608,8 +627,8 @@ impl CacheCore {
 
     /// Other options for the memory tier, in force at once; the weigher stays.
     fn _resize(&self, memory: MemoryOptions<'_>) -> PyResult<()> {
-        let eviction = memory.eviction.parse()?;
-        self.tier.resize(memory.bound());
+        let (eviction, apart) = (memory.eviction.parse()?, memory.apart()?);
+        self.tier.resize(memory.bound(), apart);
         if eviction != self.tier.memory.lock().entries.eviction(RegionId::default()) {
             self.tier.reorder(eviction);
         }
@@ -622,6 +641,13 @@ impl CacheCore {
         let bound = memory.entries.bound(RegionId::default());
         let bytes = Some(bound.weight).filter(|&weight| weight != u64::MAX);
         (bound.entries, bytes, memory.entries.eviction(RegionId::default()).name())
+    }
+
+    /// The same of what is missing, if it is bounded apart.
+    fn _bounds_of_missing(&self) -> Option<(u32, &'static str)> {
+        let memory = self.tier.memory.lock();
+        let apart = memory.entries.apart(RegionId::default())?;
+        Some((memory.entries.bound(apart).entries, memory.entries.eviction(apart).name()))
     }
 
     /// The order in force and what it knows about itself.

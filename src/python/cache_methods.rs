@@ -13,7 +13,7 @@ use super::options::shown;
 use super::raw;
 use super::recipe::Kept;
 use super::spot::Spot;
-use super::{args, copy, errors, reply};
+use super::{args, copy, errors, reply, single_use};
 use crate::core::memory::mix;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
@@ -199,7 +199,8 @@ unsafe extern "C" fn set_sync(
             let plain = !core.space.is_disabled() && !core.tier.listeners.any() && !core.tier.has_rules();
             let Some(ttl) = ttl.filter(|_| plain) else { return set_spelled(core, &call) };
             let (key, value) = (call.at(py, 0), call.at(py, 1));
-            let stored = copy::isolate(&value, copies).and_then(|(stored, kind)| {
+            let lasting = single_use::refuse(core.tier.state, &value, || "the value".to_owned());
+            let stored = lasting.and_then(|()| copy::isolate(&value, copies)).and_then(|(stored, kind)| {
                 let weight = core.tier.weigh(&stored)?;
                 let kept = Kept { value: stored.unbind(), kind, ttl: Some(ttl), weight, since: 0 };
                 let hash = mix(args::hash_str(key.as_ptr()), core.space.salt());

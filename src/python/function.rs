@@ -331,7 +331,7 @@ impl Function {
 
     /// Answers a call that was no hit on the fast path.
     fn miss(self: &Arc<Self>, py: Python<'_>, state: &'static State, given: Given) -> PyResult<Object> {
-        if self.space.is_disabled() {
+        if self.space.is_disabled() && !self.tier.writings.any() {
             // SAFETY: we are within that call.
             return unsafe { given.call(py, &self.wrapped) };
         }

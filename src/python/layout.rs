@@ -364,8 +364,24 @@ unsafe fn other(
         if kind == addr_of_mut!(ffi::PyByteArray_Type) {
             return rounded(size) + rounded((*object.cast::<ffi::PyByteArrayObject>()).ob_alloc as u64);
         }
-        let items = if (*kind).tp_itemsize > 0 { ffi::Py_SIZE(object).unsigned_abs() as u64 } else { 0 };
+        let items = if has_size(object, kind) { ffi::Py_SIZE(object).unsigned_abs() as u64 } else { 0 };
         rounded(size + items * (*kind).tp_itemsize as u64) + instance(object, kind, flags, attributes, found)
+    }
+}
+
+/// True if an object says how many items it has. Those with a frame of their own have items and say nothing of the kind:
+/// something else lies there.
+///
+/// # Safety
+/// `object` is of type `kind`.
+unsafe fn has_size(object: *mut ffi::PyObject, kind: *mut ffi::PyTypeObject) -> bool {
+    // SAFETY: the caller passes an object and its type.
+    unsafe {
+        (*kind).tp_itemsize > 0
+            && ffi::PyGen_CheckExact(object) == 0
+            && ffi::PyCoro_CheckExact(object) == 0
+            && ffi::PyAsyncGen_CheckExact(object) == 0
+            && ffi::PyFrame_Check(object) == 0
     }
 }
 

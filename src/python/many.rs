@@ -121,14 +121,26 @@ fn answer_all<'py>(
     while !open.is_empty() {
         let (mut own, mut theirs) = (Vec::new(), Vec::new());
         for at in open.drain(..) {
-            match blocking::look(py, state, &requests[at]) {
+            let request = &requests[at];
+            let lease = match blocking::look(py, state, request) {
+                Ok(Found::Lead(lease)) => Some(lease),
+                Ok(Found::Direct) => None,
                 Ok(Found::Answer(value, kind)) => {
-                    answers[at] = Some(blocking::settle(py, state, &requests[at], value, kind));
+                    answers[at] = Some(blocking::settle(py, state, request, value, kind));
+                    continue;
                 }
-                Ok(Found::Lead(lease)) => own.push((at, Some(lease))),
-                Ok(Found::Direct) => own.push((at, None)),
-                Ok(Found::Flying(awaited)) => theirs.push((at, awaited)),
-                Err(error) => answers[at] = Some(Err(error)),
+                Ok(Found::Flying(awaited)) => {
+                    theirs.push((at, awaited));
+                    continue;
+                }
+                Err(error) => {
+                    answers[at] = Some(Err(error));
+                    continue;
+                }
+            };
+            match request.pending(py, state) {
+                Some(written) => answers[at] = Some(conclude(py, state, request, lease, written.map(Bound::unbind))),
+                None => own.push((at, lease)),
             }
         }
         let mut stop = None;
@@ -139,10 +151,7 @@ fn answer_all<'py>(
             };
             for &(at, lease) in part {
                 let loaded = outcome(py, state, &ids[at], &called);
-                answers[at] = Some(match lease {
-                    Some(lease) => blocking::conclude(py, state, &requests[at], lease, loaded),
-                    None => loaded,
-                });
+                answers[at] = Some(conclude(py, state, &requests[at], lease, loaded));
             }
             stop = stop.or(called.err().filter(|error| !error.is_instance_of::<PyException>(py)));
         }
@@ -160,6 +169,20 @@ fn answer_all<'py>(
     }
     let none = || Err(errors::load_ended(py, "many"));
     Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(none)).collect())
+}
+
+/// What a caller gets of a load, which is the cache's if it has a lease.
+fn conclude(
+    py: Python<'_>,
+    state: &State,
+    request: &Request,
+    lease: Option<Lease>,
+    loaded: PyResult<Object>,
+) -> PyResult<Object> {
+    match lease {
+        Some(lease) => blocking::conclude(py, state, request, lease, loaded),
+        None => loaded,
+    }
 }
 
 /// What one call found, and the error that answers for what it did not.

@@ -3,8 +3,9 @@
 //! - the hit path: `args`, `signature`, `given`, `function`, `method`, `reply`, `pending`, `raw`, `anchor`, `state`
 //! - keys: `keys`, `encode`, `spot`, `asking`, `instances`, `knots`
 //! - loading: `recipe`, `request`, `asyncio`, `task`, `refresher`, `alarm`, `blocking`, `many`, `seat`, `effects`, `lease`
-//! - the cache: `tier`, `guarded`, `owner`, `cache`, `decorate`, `copy`, `options`, `views`, `errors`, `clock`, `process`
+//! - the cache: `tier`, `guarded`, `owner`, `cache`, `decorate`, `copy`, `single_use`, `options`, `views`, `errors`, `clock`, `process`
 //! - sizes: `weigh`, `layout`
+//! - writing behind: `writing`
 //! - listeners: `events`
 //! - loaders that are protected: `resilience`; policies per key: `rulebook`; a ttl that follows the data: `adaptive`
 
@@ -48,12 +49,14 @@ mod resilience;
 mod rulebook;
 mod seat;
 mod signature;
+mod single_use;
 mod spot;
 mod state;
 mod task;
 mod tier;
 mod views;
 mod weigh;
+mod writing;
 
 use pyo3::prelude::*;
 
@@ -102,6 +105,8 @@ mod _core {
     use super::task::LoadDone;
     #[pymodule_export]
     use super::weigh::{_weigh, _weigh_visits};
+    #[pymodule_export]
+    use super::writing::{Turns, WriteQueue};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

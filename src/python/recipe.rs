@@ -6,6 +6,7 @@ use super::copy::{self, Mode};
 use super::guarded::Guarded;
 use super::options;
 use super::rulebook::Ruled;
+use super::single_use;
 use super::state::State;
 use super::tier::{Object, Tier};
 use crate::core::policy::{self, Policy};
@@ -173,6 +174,9 @@ impl Recipe {
             Some(_) => None,
         };
         let stores = wanted && ttl != Some(Duration::ZERO);
+        if stores {
+            single_use::refuse(state, value, || format!("the result of {}", self.name))?;
+        }
         let weight = if stores { tier.weigh(&stored)? } else { 1 };
         Ok(Kept { value: stored.unbind(), kind, ttl: stores.then_some(ttl), weight, since: 0 })
     }

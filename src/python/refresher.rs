@@ -137,24 +137,28 @@ pub fn remember(py: Python<'_>, request: &Request, due: bool) -> PyResult<()> {
     let _anchor = Anchor::hold();
     let before = tier.refresher.lock().as_mut().and_then(|running| running.jobs.insert(hash, job));
     drop(before);
-    if due { wake(py, tier.state, tier) } else { Ok(()) }
+    if due {
+        wake(py, tier.state, tier);
+    }
+    Ok(())
 }
 
 /// It is time for a turn of the refresher, on its own loop.
-pub fn wake(py: Python<'_>, state: &State, tier: &Tier) -> PyResult<()> {
+pub fn wake(py: Python<'_>, state: &State, tier: &Tier) {
     let mut slot = tier.refresher.lock();
-    let Some(running) = slot.as_mut().filter(|running| !running.called) else { return Ok(()) };
+    let Some(running) = slot.as_mut().filter(|running| !running.called) else { return };
     running.called = true;
     let [event_loop, core, context] = [&running.event_loop, running.core.as_any(), &running.context];
     let (event_loop, core, context) = (event_loop.bind(py).clone(), core.clone_ref(py), context.clone_ref(py));
     drop(slot);
     let is_here = state.running_loop(py).is_some_and(|here| here.is(&event_loop));
-    let options = PyDict::new(py);
-    options.set_item(&state.names.context, context)?;
     let how = if is_here { &state.names.call_soon } else { &state.names.call_soon_threadsafe };
-    let called = event_loop.call_method(how, (core,), Some(&options));
+    let options = PyDict::new(py);
+    let called = options
+        .set_item(&state.names.context, context)
+        .and_then(|()| event_loop.call_method(how, (core,), Some(&options)));
     // A closed loop runs nothing any more.
-    if is_here { called.map(drop) } else { Ok(()) }
+    drop(called);
 }
 
 fn forget(tier: &Tier, hash: u64) {

@@ -159,6 +159,19 @@ impl Request {
         memory.take_over(&self.wish(place), ticket, seat.home, seat.clone(), now)
     }
 
+    /// Asks the source: a write that is on its way there answers in the place of the loader.
+    pub fn ask<'py>(&self, py: Python<'py>, state: &State, loader: &Loader) -> PyResult<Bound<'py, PyAny>> {
+        self.pending(py, state).unwrap_or_else(|| loader.call(py))
+    }
+
+    /// What a write on its way to the source answers, the error that there is nothing included; `None` if there is no such.
+    pub fn pending<'py>(&self, py: Python<'py>, state: &State) -> Option<PyResult<Bound<'py, PyAny>>> {
+        if !self.tier.writings.any() {
+            return None;
+        }
+        self.tier.writings.answer(py, state, &self.spot).transpose()
+    }
+
     /// What becomes of a load's result: the value or the exception to be kept, or the exception that nobody keeps.
     fn kept<'py>(
         &self,
@@ -205,9 +218,8 @@ impl Request {
         self.tier.memory.lock().has_old(lease, self.tier.clock.now())
     }
 
-    /// Reports what became of a load: stores the value if it may be stored, and tells everyone who waits. Gives what the
-    /// starter gets instead of an answer of its own: the old value, or the error of one of the user's callables.
-    pub fn finish<'py>(&self, py: Python<'py>, state: &State, ended: Ended<'_, 'py>) -> PyResult<Option<Old>> {
+    /// Reports what became of a load: stores the value if it may be stored, and tells everyone who waits.
+    pub fn finish<'py>(&self, py: Python<'py>, state: &State, ended: Ended<'_, 'py>) -> Finished {
         let Ended { lease, result, starter } = ended;
         let (value, failed) = (result.as_ref().ok().copied(), result.as_ref().err().cloned());
         let kept = self.kept(state, lease, result);
@@ -225,7 +237,7 @@ impl Request {
         drop(memory);
         self.tier.appointment.by(stored.unwrap_or(NEVER));
         if turn {
-            refresher::wake(py, state, &self.tier)?;
+            refresher::wake(py, state, &self.tier);
         }
         let is_starter = |waiter: &Waiter| starter.is_some_and(|starter| Arc::ptr_eq(starter, waiter));
         let old = run(py, state, &self.tier, lease.flight, effects, |waiter| match (&kept, &failed) {
@@ -242,10 +254,8 @@ impl Request {
         } else {
             let_go(py, gone);
         }
-        match kept {
-            Err(error) if failed.is_none() && old.is_none() => Err(PyErr::from_value(error)),
-            _ => Ok(old),
-        }
+        let error = kept.err().filter(|_| failed.is_none()).map(PyErr::from_value);
+        Finished { old, error }
     }
 
     /// Tells of a load that is over, if it `counts`, of what was stored, and of what that displaced.
@@ -311,6 +321,14 @@ impl Request {
     pub fn timed_out(&self, py: Python<'_>) -> PyErr {
         errors::load_timeout(py, &self.recipe.name, self.recipe.policy.timeout)
     }
+}
+
+/// What the end of a load means for whoever ran it.
+pub struct Finished {
+    /// The old value, if that answers.
+    pub old: Option<Old>,
+    /// What one of the user's callables raised about a value that was loaded.
+    pub error: Option<PyErr>,
 }
 
 /// A load that is over.

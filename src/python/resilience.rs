@@ -50,6 +50,13 @@ pub struct RetryCore {
     given_up: AtomicU64,
 }
 
+impl RetryCore {
+    /// What it decides with.
+    pub fn retry(&self) -> Retry {
+        self.retry
+    }
+}
+
 #[pymethods]
 impl RetryCore {
     #[new]

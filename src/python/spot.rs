@@ -101,6 +101,7 @@ impl Spot {
         let Kept { value, kind, weight, .. } = kept;
         let placement = Placement::new(space.group(), deadline, kind).worth(Worth::new(weight, Duration::ZERO));
         if self.asks || copy::is_negative(kind) || tier.listeners.any() {
+            let placement = placement.negative(copy::is_negative(kind));
             return self.put_located(py, tier, space, value, placement, now);
         }
         self.put_plain(py, tier, value, placement, now);

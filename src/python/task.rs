@@ -6,7 +6,7 @@ use super::alarm;
 use super::anchor::Anchor;
 use super::effects;
 use super::lease::{self, Context};
-use super::request::{Ended, Request};
+use super::request::{Ended, Finished, Request};
 use super::seat::{Outcome, Waiter, Wake};
 use super::state::State;
 use super::tier::{Object, PyMemory, Tier, is_below};
@@ -157,7 +157,7 @@ fn start<'py>(
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
     let context = lease::context(py, state, request, [lease.flight])?;
     let loader = if starter.is_none() { request.refresher.as_ref() } else { None };
-    let made = context.within(|| loader.unwrap_or(&request.loader).call(py))??;
+    let made = context.within(|| request.ask(py, state, loader.unwrap_or(&request.loader)))??;
     let task = if is_future_of(state, &made, here)? {
         // It is waited for as it is: a task that does nothing but await it would cost more than it.
         made
@@ -212,11 +212,13 @@ fn report<'py>(
 ) {
     let behind = request.tier.memory.lock().flights.is_unattended(lease);
     let result = result.as_ref().map_err(Clone::clone);
-    let failed = result.clone().err().filter(|error| behind && !lease::is_cancellation(py, state, error));
+    let is_answer = |error: &Bound<'py, PyAny>| state.not_found(py).and_then(|class| error.is_instance(class));
+    let failed = result.clone().err().filter(|error| !lease::is_cancellation(py, state, error));
+    let failed = failed.filter(|error| !is_answer(error).unwrap_or(false));
     // An error of the user's callables has been laid into the starter's seat.
-    let told = request.finish(py, state, Ended { lease, result, starter });
-    let failed = failed.or_else(|| told.err().filter(|_| behind).map(|error| error.value(py).clone().into_any()));
-    if let Some(error) = failed {
+    let Finished { error, .. } = request.finish(py, state, Ended { lease, result, starter });
+    let failed = failed.or_else(|| error.map(|error| error.into_value(py).into_bound(py).into_any()));
+    if let Some(error) = failed.filter(|_| behind) {
         let reported = state
             .asyncio(py)
             .and_then(|used| used.refresh_failed.bind(py).call1((&request.recipe.name, &error)).map(drop));

@@ -12,6 +12,7 @@ use super::refresher::Running as Refreshing;
 use super::rulebook::Rulebook;
 use super::seat::Waiter;
 use super::state::State;
+use super::writing::Writings;
 use crate::core::clock::{Clock, Millis};
 use crate::core::draw;
 use crate::core::flight::Due;
@@ -136,6 +137,8 @@ pub struct Tier {
     pub clock: Clock,
     /// Who is told what happens.
     pub listeners: Listeners,
+    /// Writes that the source has not got yet.
+    pub writings: Writings,
     /// The module's state.
     pub state: &'static State,
     /// When the sweeper comes.
@@ -175,21 +178,25 @@ fn new_seed() -> u64 {
 static TIERS: Mutex<Vec<Weak<Tier>>> = Mutex::new(Vec::new());
 
 impl Tier {
-    /// A tier bounded so; known to the sweeper and the fork hooks from now on.
+    /// A tier bounded so, and negative entries `apart` if that is given; known to the sweeper and the fork hooks from now on.
     pub fn new(
         state: &'static State,
         recipe: Recipe,
-        bound: Capacity,
-        eviction: Eviction,
+        (bound, eviction, apart): (Capacity, Eviction, Option<(Capacity, Eviction)>),
         weigher: Option<Object>,
         clock: Clock,
     ) -> Arc<Tier> {
         let seed = new_seed();
+        let mut memory = PyMemory::new(bound, eviction);
+        if let Some((bound, eviction)) = apart {
+            memory.entries.set_apart(RegionId::default(), bound, eviction);
+        }
         let tier = Arc::new(Tier {
             name: recipe.name.clone(),
-            memory: Guarded::new(PyMemory::new(bound, eviction)),
+            memory: Guarded::new(memory),
             clock,
             listeners: Listeners::default(),
+            writings: Writings::default(),
             state,
             appointment: Appointment::default(),
             refresher: Guarded::default(),
@@ -285,11 +292,13 @@ impl Tier {
     }
 
     /// Changes the bound, now; what is beyond it leaves a few entries at a time.
-    pub fn resize(&self, bound: Capacity) {
+    pub fn resize(&self, bound: Capacity, apart: Option<(Capacity, Eviction)>) {
         self.weighs.store(bound.weight != u64::MAX, Relaxed);
         let mut memory = self.memory.lock();
         memory.entries.resize(RegionId::default(), bound);
-        let is_over = memory.entries.is_over(RegionId::default());
+        let apart = apart.map(|(bound, eviction)| memory.entries.set_apart(RegionId::default(), bound, eviction));
+        let mut regions = [Some(RegionId::default()), apart].into_iter().flatten();
+        let is_over = regions.any(|region| memory.entries.is_over(region));
         drop(memory);
         self.shrinking.store(is_over, Relaxed);
         if is_over {
@@ -498,7 +507,11 @@ impl Tier {
     pub fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
         let refresher =
             |visit: &mut dyn FnMut(&Object) -> bool| self.refresher.lock().iter().all(|one| one.visit(visit));
-        if !self.weigher.lock().iter().all(&mut *visit) || !self.recipe.lock().visit(visit) || !refresher(visit) {
+        if !self.weigher.lock().iter().all(&mut *visit)
+            || !self.recipe.lock().visit(visit)
+            || !self.writings.visit(visit)
+            || !refresher(visit)
+        {
             return false;
         }
         if !self.listeners.visit(visit) || self.rules().is_some_and(|book| !book.objects().all(&mut *visit)) {
@@ -546,6 +559,7 @@ impl Tier {
         drop(weigher);
         self.end_refresher();
         self.listeners.clear();
+        self.writings.forget();
         self.set_rules(None);
         let spaces: Vec<Arc<Space>> = self.names.lock().values().chain(self.adopted.lock().iter()).cloned().collect();
         for space in spaces {
@@ -641,5 +655,6 @@ pub fn forget_motion() {
         tier.memory.lock().refresher = None;
         std::mem::forget(tier.refresher.lock().take());
         std::mem::forget(std::mem::take(&mut *tier.tasks.lock()));
+        tier.writings.forget();
     }
 }

@@ -137,7 +137,7 @@ pub fn explain(
         (Answer::Serve { how: Served::Negative, .. }, _) => "answer that there is nothing",
         (Answer::Serve { .. }, _) => "answer",
         (Answer::Load, Some(_)) => "wait for the load under way",
-        (Answer::Load, None) => "load",
+        (Answer::Load, None) => tier.writings.would(py, spot)?.unwrap_or("load"),
     };
     let span = sight.as_ref().map(|sight| sight.span).unwrap_or_default();
     let facts = PyDict::new(py);

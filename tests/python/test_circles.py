@@ -2,15 +2,15 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from origin import Origin, turns
 from samovar import Cache, LoadCycle
-
-pytestmark = pytest.mark.usefixtures("nothing_left_behind")
+from samovar.testing import CacheClock
+from watching import settled
 
 
 def crossed(caches: list[Cache]) -> list[Callable[[], Any]]:
@@ -167,3 +167,75 @@ def test_the_lead_is_not_handed_to_a_waiter_whose_loop_is_gone(cache: Cache) -> 
         task.cancel()
     gone.run_until_complete(turns())
     gone.close()
+
+
+@pytest.mark.parametrize("waiter", ["on a loop", "blocked"])
+def test_a_loop_that_closes_with_a_load_running_leaves_it_to_who_waits_elsewhere(cache: Cache, waiter: str) -> None:
+    begun, joined = threading.Event(), threading.Event()
+    calls: list[str] = []
+
+    async def later() -> str:
+        calls.append(threading.current_thread().name)
+        if len(calls) == 1:
+            begun.set()
+            await asyncio.Event().wait()
+        return "loaded"
+
+    async def closes() -> None:
+        callers = [asyncio.ensure_future(cache.get_or_set("key", later)) for _ in range(2)]
+        await asyncio.to_thread(joined.wait, 10)
+        assert not any(caller.done() for caller in callers)
+
+    closing = threading.Thread(target=lambda: asyncio.run(closes()), name="closing")
+    closing.start()
+    assert begun.wait(10)
+    coalesced = cache.stats().coalesced
+
+    async def main() -> str:
+        waiting = asyncio.ensure_future(cache.get_or_set("key", later))
+        await turns()
+        joined.set()
+        return await asyncio.wait_for(waiting, 10)
+
+    def blocks() -> str:
+        watch = threading.Thread(target=lambda: (settled(lambda: cache.stats().coalesced > coalesced), joined.set()))
+        watch.start()
+        answer = cache.sync.get_or_set("key", lambda: calls.append("blocked") or "loaded")
+        watch.join(10)
+        return answer
+
+    assert (asyncio.run(main()) if waiter == "on a loop" else blocks()) == "loaded"
+    closing.join(10)
+    assert calls == ["closing", "MainThread" if waiter == "on a loop" else "blocked"]
+    assert cache.sync.get("key") == "loaded"
+
+
+def test_a_loop_that_closes_with_a_load_running_ends_it_in_silence_and_the_next_loop_loads(
+    cache: Cache, cache_clock: CacheClock
+) -> None:
+    origin = Origin()
+    load = cache.cached("1m", stale_while_revalidate="1h")(origin.load)
+    asyncio.run(awaited(load()))
+    cache_clock.advance("61s")
+    origin.gate = asyncio.Event()
+
+    async def closes() -> None:
+        assert await load() == 1  # a refresh runs behind
+        other = asyncio.ensure_future(load(2))  # and somebody waits for a load
+        await turns()
+        assert not other.done()
+
+    asyncio.run(closes())
+    assert (origin.calls, origin.cancelled) == (3, 2)
+    origin.gate = None
+
+    async def main() -> None:
+        assert await load() == 1, "the old value is still of use"
+        await turns()
+        assert [await load(2), await load()] == [5, 4]
+
+    asyncio.run(main())
+
+
+async def awaited(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable

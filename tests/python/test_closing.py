@@ -70,6 +70,23 @@ def test_a_refresh_that_nobody_waits_for_is_cancelled(cache: Cache, cache_clock:
     asyncio.run(main())
 
 
+def test_the_blocking_face_ends_it_and_waits_for_nothing(cache: Cache, cache_clock: CacheClock) -> None:
+    async def main() -> None:
+        origin = gated()
+        gate_of(origin).set()
+        load = cache.cached("1m", stale_while_revalidate="1h")(origin.load)
+        assert await load(7) == 1
+        cache_clock.advance("2m")
+        gate_of(origin).clear()
+        assert await load(7) == 1
+        await turns()
+        cache.sync.close()
+        await turns()
+        assert (origin.cancelled, works(cache), others()) == (1, (0, 0, 0), set())
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("grace", [0, 0.01, "10ms"])
 def test_a_load_that_takes_too_long_is_cancelled_and_its_waiters_are_told(cache: Cache, grace: float | str) -> None:
     async def main() -> None:

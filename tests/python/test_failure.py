@@ -12,8 +12,6 @@ from samovar import Cache, CircuitOpen, ConfigError, KeyTypeError, LoadTimeout, 
 from samovar.resilience import Breaker, Retry
 from samovar.testing import CacheClock
 
-pytestmark = pytest.mark.usefixtures("nothing_left_behind")
-
 
 def run(main: Callable[[], Any]) -> None:
     asyncio.run(main())
@@ -376,6 +374,28 @@ def test_not_found_ends_an_old_value_whatever_its_window(cache: Cache, cache_clo
         assert origin.calls == 2
 
     run(main)
+
+
+@pytest.mark.parametrize("negative_ttl", [None, "1m"])
+def test_not_found_behind_is_no_failure_and_not_said_in_the_log(
+    cache: Cache, cache_clock: CacheClock, caplog: pytest.LogCaptureFixture, negative_ttl: str | None
+) -> None:
+    origin = Origin()
+    load = cache.cached("1m", stale_while_revalidate="1h", negative_ttl=negative_ttl)(origin.load)
+
+    async def main() -> None:
+        await load()
+        cache_clock.advance("61s")
+        origin.error = NotFound("gone")
+        assert await load() == 1
+        await turns()
+        with pytest.raises(NotFound, match="gone"):
+            await load()
+
+    _bridge._quiet_until.clear()
+    with caplog.at_level(logging.DEBUG, "samovar"):
+        run(main)
+    assert caplog.messages == []
 
 
 def test_names_of_what_is_not_there_are_not_listed_and_get_gives_the_default(cache: Cache) -> None:

@@ -510,7 +510,7 @@ def test_a_sync_call_on_the_thread_of_the_loading_loop_does_not_hang(cache: Cach
 
 
 def test_a_sync_call_does_not_wait_for_a_load_that_was_handed_to_the_loop_it_blocks(cache: Cache) -> None:
-    """It waits for a load on another loop, where it is ended; who is to take it over lives on the loop that is blocked."""
+    """It waits for a load on another loop, where it is ended; who is to take it over lives on the blocked loop."""
     elsewhere = Elsewhere()
     running: list[asyncio.Task[Any] | None] = []
 
@@ -523,7 +523,7 @@ def test_a_sync_call_does_not_wait_for_a_load_that_was_handed_to_the_loop_it_blo
         return 2
 
     async def end_it_when_both_wait() -> None:
-        while cache.stats().coalesced < 2:
+        while cache.stats().coalesced < 2:  # noqa: ASYNC110 - other threads bring it about
             await asyncio.sleep(0)
         assert running[0] is not None
         running[0].cancel()

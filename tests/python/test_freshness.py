@@ -1,6 +1,7 @@
 """What a value is good for after its ttl: early, stale, a last resort, gone."""
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -9,8 +10,6 @@ import pytest
 from origin import Origin, turns
 from samovar import Cache, ConfigError, Policy
 from samovar.testing import CacheClock
-
-pytestmark = pytest.mark.usefixtures("nothing_left_behind")
 
 
 def run(main: Callable[[], Any]) -> None:
@@ -289,7 +288,38 @@ def test_get_takes_a_value_that_may_be_refreshed_early_as_it_is(cache: Cache, ca
     assert (cache.stats().hits, cache.stats().misses) == (2, 1)
 
 
+@pytest.mark.parametrize(("beta", "ahead"), [(1.0, 1), (1.0, 4), (2.0, 4), (0.5, 0.5)])
+def test_of_many_values_as_many_are_refreshed_early_as_the_law_says(
+    cache: Cache, cache_clock: CacheClock, beta: float, ahead: float
+) -> None:
+    count, source = 1500, Origin()
+    load = cache.cached("1m", early=beta)(source.load)
+
+    async def main() -> None:
+        source.gate = asyncio.Event()
+        loading = asyncio.gather(*(load(n) for n in range(count)))
+        await turns()
+        cache_clock.advance("2s")  # what each load takes
+        source.gate.set()
+        await loading
+        cache_clock.advance(60 - ahead)
+        for n in range(count):
+            await load(n)
+        await turns()
+
+    run(main)
+    # XFetch: -2 s x beta x ln(u) >= ahead, u uniform in (0, 1].
+    share = math.exp(-ahead / (2 * beta))
+    error = math.sqrt(share * (1 - share) / count)
+    assert abs(load.stats().refreshes / count - share) < 5 * error  # by chance alone: once in two million runs
+
+
 # --- bad input --------------------------------------------------------------------------------------------------------
+
+
+async def with_a_session(n: int, session: object) -> int:
+    return n
+
 
 BAD: dict[str, tuple[Callable[[Cache], Any], str]] = {
     "soft above hard": (
@@ -306,6 +336,10 @@ BAD: dict[str, tuple[Callable[[Cache], Any], str]] = {
     ),
     "early without ttl": (lambda cache: cache.cached(early=True)(Origin().load), r"early: 1.0; add a ttl="),
     "early on sync": (lambda cache: cache.cached("1m", early=True)(lambda: 1), r"early: True; leave it out"),
+    "early with a session": (
+        lambda cache: cache.cached("1m", early=True, ignore=["session"])(with_a_session),
+        r"early: True; its load uses its caller's session, .* add refresh= or self_contained=True",
+    ),
     "timeout zero": (lambda cache: cache.cached("1m", timeout=0)(Origin().load), r"timeout: 0; give"),
     "drop what": (lambda cache: cache.cached("1m", on_refresh_error="x")(Origin().load), r"give 'keep' or 'drop'"),
     "errors": (

@@ -21,8 +21,6 @@ from samovar import (
 )
 from samovar.testing import CacheClock
 
-pytestmark = pytest.mark.usefixtures("nothing_left_behind")
-
 
 def run(main: Callable[[], Any]) -> None:
     asyncio.run(main())

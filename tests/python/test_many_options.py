@@ -8,8 +8,6 @@ import pytest
 from origin import Table, turns
 from samovar import AsyncCachedMany, Cache, ConfigError, KeyTypeError, SyncCachedMany
 
-pytestmark = pytest.mark.usefixtures("nothing_left_behind")
-
 
 def run(main: Callable[[], Any]) -> None:
     asyncio.run(main())

@@ -12,8 +12,6 @@ from origin import Table, turns
 from samovar import Cache, ConfigError, KeyTypeError, LoadCycle, LoadError, NotFound
 from samovar.testing import CacheClock
 
-pytestmark = pytest.mark.usefixtures("nothing_left_behind")
-
 
 def run(main: Callable[[], Any]) -> None:
     asyncio.run(main())

@@ -14,6 +14,7 @@ from samovar import (
     Entry,
     Event,
     Insight,
+    LostWrite,
     Memory,
     Policy,
     RateLimited,
@@ -22,6 +23,8 @@ from samovar import (
     Rule,
     Stats,
     Subscription,
+    WriteBehind,
+    WritesLost,
     cached,
     cached_many,
     default_cache,
@@ -282,6 +285,52 @@ async def load_user(user_id: int, *, deep: bool = False) -> str:
 @Concurrency(10, queue=5)
 def load_now(user_id: int) -> bytes:
     return b""
+
+
+async def load_row(key: str) -> bytes:
+    return key.encode()
+
+
+def save_row(key: str, value: bytes) -> None: ...
+
+
+async def save_rows(items: dict[str, int]) -> int:
+    return len(items)
+
+
+def remove_rows(keys: Sequence[str]) -> None: ...
+
+
+def log_lost(write: LostWrite) -> None:
+    assert_type(write.key, str)
+    assert_type(write.deleted, bool)
+    assert_type(write.attempts, int)
+    assert_type(write.error, BaseException | None)
+
+
+async def use_sources() -> None:
+    through = Cache(name="rows", loader=load_row, writer=save_row, deleter=lambda key: None)
+    assert_type(through, Cache)
+    assert_type(through.namespace("users", loader=load_row), Cache)
+    behind = WriteBehind(save_rows, remove_rows, delay=timedelta(seconds=1), retry=Retry(5), on_lost=log_lost)
+    counts = Cache(loader=load_row, writer=behind)
+    await counts.set("a", 1)
+    assert_type(await counts.flush(timeout="5s"), None)
+    assert_type(counts.pending(), int)
+    assert_type(counts.sync.flush(), None)
+    await counts.invalidate("a")
+    counts.sync.invalidate("a")
+    try:
+        await counts.close()
+    except WritesLost as error:
+        assert_type(error.lost, tuple[LostWrite, ...])
+
+
+def wrong_sources() -> None:
+    Cache(loader=save_row)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Cache(writer=save_rows)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    WriteBehind(save_row)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    WriteBehind(save_rows, on_lost=save_row)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 class Repository:

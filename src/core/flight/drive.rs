@@ -283,7 +283,7 @@ impl<K, V, W> Memory<K, V, W> {
             (span, plain_until, Served::Fresh)
         };
         let worth = Worth::new(weight, Duration::from_millis(now.saturating_sub(fill.began)));
-        let placement = Placement::new(fill.group, span.expires, tag).worth(worth);
+        let placement = Placement::new(fill.group, span.expires, tag).worth(worth).negative(negative);
         let stored = self.fill(fill, value(), placement, now, out);
         if let Some(id) = stored.filter(|_| plain_until != span.expires || adapted.is_some()) {
             self.entries.set_span(id, span, plain_until, how);

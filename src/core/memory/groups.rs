@@ -1,5 +1,6 @@
 //! Who entries belong to. A group is what can be counted, listed and cleared as one: the names of a namespace, the calls
-//! of one function, the calls on one instance. A region is what has one bound and one eviction order.
+//! of one function, the calls on one instance. A region is what has one bound and one eviction order. It may have another
+//! beside it for the negative entries of its groups, so that what is not there displaces nothing that is.
 //!
 //! Clearing a group is O(1): the group is marked dead, its successor gets its counters, and every lookup compares one
 //! flag. The dead group's entries are reclaimed a few at a time.
@@ -56,6 +57,10 @@ pub(super) struct Region {
     pub eviction: Eviction,
     pub bound: Capacity,
     pub load: Load,
+    /// Where negative entries are, if they have a bound of their own.
+    pub apart: Option<RegionId>,
+    /// Whose negative entries it holds, if it holds no others.
+    pub of: Option<RegionId>,
 }
 
 impl Region {
@@ -78,8 +83,16 @@ pub(super) struct Groups {
 impl Groups {
     pub fn add_region(&mut self, bound: Capacity, eviction: Eviction) -> RegionId {
         let (order, load) = (eviction.order(bound), Load::default());
-        self.regions.push(Region { order, eviction, bound, load });
+        self.regions.push(Region { order, eviction, bound, load, apart: None, of: None });
         RegionId(self.regions.len() as u32 - 1)
+    }
+
+    /// Gives the negative entries of a region a bound and an order of their own; those that are there stay where they are.
+    pub fn add_apart(&mut self, of: RegionId, bound: Capacity, eviction: Eviction) -> RegionId {
+        let apart = self.add_region(bound, eviction);
+        self.regions[apart.0 as usize].of = Some(of);
+        self.regions[of.0 as usize].apart = Some(apart);
+        apart
     }
 
     pub fn add(&mut self, region: RegionId) -> GroupId {
@@ -87,7 +100,7 @@ impl Groups {
             self.peers.add();
             assert!(
                 self.groups.len() < GROUPS as usize,
-                "a cache cannot have more than 16 million instances of methods"
+                "a cache cannot have more than 8 million instances of methods"
             );
             self.groups.push(Group::default());
             self.groups.len() as u32 - 1
@@ -112,29 +125,43 @@ impl Groups {
         &mut self.groups[slot as usize]
     }
 
+    /// The region that holds the entries of a group, or those that are apart.
     #[inline]
-    pub fn region_of(&mut self, slot: u32) -> &mut Region {
-        let region = self.groups[slot as usize].region;
+    pub fn region(&self, group: u32, apart: bool) -> RegionId {
+        let region = self.get(group).region;
+        if apart { self.regions[region.0 as usize].apart.unwrap_or(region) } else { region }
+    }
+
+    /// The region that a slot's entry is in.
+    #[inline]
+    pub fn region_of(&mut self, nodes: &Nodes, slot: u32) -> &mut Region {
+        let region = self.region(nodes.group(slot), nodes.is_apart(slot));
         &mut self.regions[region.0 as usize]
     }
 
-    /// True if an entry alone would weigh more than a group's region may hold, or nothing may be in it.
+    /// True if such an entry of a group would be apart.
     #[inline]
-    pub fn is_too_heavy(&self, group: u32, worth: Worth) -> bool {
-        let bound = &self.regions[self.get(group).region.0 as usize].bound;
+    pub fn sets_apart(&self, group: u32, negative: bool) -> bool {
+        negative && self.regions[self.get(group).region.0 as usize].apart.is_some()
+    }
+
+    /// True if an entry alone would weigh more than a region may hold, or nothing may be in it.
+    #[inline]
+    pub fn is_too_heavy(&self, region: RegionId, worth: Worth) -> bool {
+        let bound = &self.regions[region.0 as usize].bound;
         bound.entries == 0 || worth.weight() > bound.weight
     }
 
     /// A slot comes to a group, and to its region's order.
     #[inline]
-    pub fn enter(&mut self, nodes: &mut Nodes, group: u32, slot: u32, new: Arrival) {
-        nodes.set_group(slot, group);
+    pub fn enter(&mut self, nodes: &mut Nodes, (group, apart): (u32, bool), slot: u32, new: Arrival) {
+        nodes.set_group(slot, group, apart);
         nodes.set_worth(slot, new.worth);
         self.peers.push_back(nodes, group, slot);
         let owner = self.get_mut(group);
         owner.len += 1;
         owner.weight += new.worth.weight();
-        let region = self.region_of(group);
+        let region = self.region_of(nodes, slot);
         region.load.add(new.worth);
         region.order.insert(nodes, slot, new);
     }
@@ -145,7 +172,7 @@ impl Groups {
         let id = nodes.group(slot);
         self.peers.remove(nodes, slot);
         let worth = nodes.worth(slot);
-        let region = self.region_of(id);
+        let region = self.region_of(nodes, slot);
         region.load.sub(worth);
         match chosen {
             Some(hash) => region.order.evicted(nodes, slot, hash),
@@ -166,8 +193,7 @@ impl Groups {
         let group = self.get_mut(nodes.group(slot));
         group.stats.evictions += 1;
         group.weight = group.weight - nodes.worth(slot).weight() + new.worth.weight();
-        let region = group.region;
-        let region = &mut self.regions[region.0 as usize];
+        let region = self.region_of(nodes, slot);
         region.load.sub(nodes.worth(slot));
         region.order.evicted(nodes, slot, old);
         nodes.set_worth(slot, new.worth);
@@ -180,7 +206,7 @@ impl Groups {
     pub fn change(&mut self, nodes: &mut Nodes, slot: u32, new: Arrival) {
         let group = self.get_mut(nodes.group(slot));
         group.weight = group.weight - nodes.worth(slot).weight() + new.worth.weight();
-        let region = self.region_of(nodes.group(slot));
+        let region = self.region_of(nodes, slot);
         region.load.sub(nodes.worth(slot));
         region.load.add(new.worth);
         region.order.changed(nodes, slot, new.deadline, new.worth);
@@ -190,8 +216,10 @@ impl Groups {
     /// Who leaves a region for an arrival.
     #[inline]
     pub fn choose(&mut self, nodes: &mut Nodes, region: RegionId, new: &Arrival) -> Option<Choice> {
-        let groups = &self.groups;
-        let is_mine = |nodes: &Nodes, id: u32| groups[nodes.group(id) as usize].region == region;
+        let (groups, apart) = (&self.groups, self.regions[region.0 as usize].of);
+        let is_mine = |nodes: &Nodes, id: u32| {
+            groups[nodes.group(id) as usize].region == apart.unwrap_or(region) && nodes.is_apart(id) == apart.is_some()
+        };
         self.regions[region.0 as usize].order.choose(nodes, new, &is_mine)
     }
 

@@ -54,19 +54,27 @@ pub struct Placement {
     pub terms: Terms,
     /// What it is worth keeping for.
     pub worth: Worth,
+    /// True if it says that there is nothing, or why: such entries may have a bound of their own.
+    pub negative: bool,
 }
 
 impl Placement {
     /// In a group, served until `deadline`; `tag` is seventeen bits of the owner's, kept beside the value.
     #[inline]
     pub fn new(group: GroupId, deadline: Millis, tag: u32) -> Self {
-        Placement { group, terms: Terms::new(deadline, tag), worth: Worth::default() }
+        Placement { group, terms: Terms::new(deadline, tag), worth: Worth::default(), negative: false }
     }
 
     /// Worth so much.
     #[inline]
     pub fn worth(self, worth: Worth) -> Self {
         Placement { worth, ..self }
+    }
+
+    /// For an entry that may say that there is nothing.
+    #[inline]
+    pub fn negative(self, negative: bool) -> Self {
+        Placement { negative, ..self }
     }
 }
 

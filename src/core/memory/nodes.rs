@@ -13,14 +13,18 @@ use crate::core::clock::{Millis, NEVER};
 #[derive(Debug, Default)]
 pub struct Nodes {
     links: [Chunks<Links>; 3],
-    /// The group's slot in 24 bits, which is not used again as long as an entry is in it, and the mark in 8.
+    /// The group's slot in 23 bits, which is not used again as long as an entry is in it, whether the entry is apart (see
+    /// [`Nodes::is_apart`]), and the mark in 8.
     owner: Chunks<u32>,
     worth: Chunks<Worth>,
     stamp: Chunks<Stamp>,
 }
 
 /// The most groups a table can have at once.
-pub const GROUPS: u32 = 1 << 24;
+pub const GROUPS: u32 = 1 << 23;
+/// Beside the group.
+const APART: u32 = GROUPS;
+const OWNER: u32 = (GROUPS - 1) | APART;
 
 impl Nodes {
     /// One more, in no list.
@@ -39,10 +43,16 @@ impl Nodes {
         self.owner[id] & (GROUPS - 1)
     }
 
+    /// True if it is under the bound that its group's region has for negative entries.
+    #[inline]
+    pub fn is_apart(&self, id: u32) -> bool {
+        self.owner[id] & APART != 0
+    }
+
     /// Gives it to a group, unmarked.
     #[inline]
-    pub fn set_group(&mut self, id: u32, group: u32) {
-        self.owner[id] = group;
+    pub fn set_group(&mut self, id: u32, group: u32, apart: bool) {
+        self.owner[id] = if apart { group | APART } else { group };
     }
 
     /// Sets what it is worth.
@@ -96,7 +106,7 @@ impl Ranked for Nodes {
     #[inline]
     fn set_mark(&mut self, id: u32, mark: Mark) {
         let owner = &mut self.owner[id];
-        *owner = *owner & (GROUPS - 1) | u32::from(mark.0) << 24;
+        *owner = *owner & OWNER | u32::from(mark.0) << 24;
     }
 
     #[inline]

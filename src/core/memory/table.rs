@@ -18,6 +18,9 @@ use crate::core::clock::{Millis, NEVER};
 use crate::core::flight::Sight;
 use crate::core::stats::Stats;
 
+mod members;
+mod validate;
+
 /// Crafted keys may share a full hash; more than this many never do at once.
 pub const SAME_HASH: usize = 32;
 /// An insert evicts at most so many; what is over the bound then leaves with the next operations.
@@ -123,6 +126,27 @@ impl<K, V> Table<K, V> {
     /// Makes a further region with a bound and an order of its own.
     pub fn add_region(&mut self, bound: Capacity, eviction: Eviction) -> RegionId {
         self.groups.add_region(bound, eviction)
+    }
+
+    /// Has the negative entries of a region bounded apart from the others, from now on. Those that are there stay where they
+    /// are.
+    pub fn set_apart(&mut self, region: RegionId, bound: Capacity, eviction: Eviction) -> RegionId {
+        self.settle();
+        match self.apart(region) {
+            None => self.groups.add_apart(region, bound, eviction),
+            Some(apart) => {
+                self.resize(apart, bound);
+                if self.eviction(apart) != eviction {
+                    self.reorder(apart, eviction);
+                }
+                apart
+            }
+        }
+    }
+
+    /// The region of a region's negative entries, if they have one.
+    pub fn apart(&self, region: RegionId) -> Option<RegionId> {
+        self.groups.regions[region.0 as usize].apart
     }
 
     /// Changes a region's bound; entries beyond it leave with the next inserts and sweeps, a few each.
@@ -305,6 +329,8 @@ impl<K, V> Table<K, V> {
         for run in self.uses.noted().chunk_by(|a, b| a == b) {
             let group = self.groups.get_mut(self.nodes.group(run[0]));
             let stale = self.slots[run[0]].terms.is_stale();
+            // What is apart is never a plain hit.
+            debug_assert!(!self.nodes.is_apart(run[0]));
             *(if stale { &mut group.stats.stale_hits } else { &mut group.stats.hits }) += run.len() as u64;
             let region = group.region;
             let Region { order, eviction, .. } = &mut self.groups.regions[region.0 as usize];
@@ -334,7 +360,7 @@ impl<K, V> Table<K, V> {
             Served::Negative => &mut group.stats.negative_hits,
         }) += 1;
         let hash = self.slots[id].hash;
-        self.groups.region_of(self.nodes.group(id)).order.hit(&mut self.nodes, id, hash);
+        self.groups.region_of(&self.nodes, id).order.hit(&mut self.nodes, id, hash);
         self.peek(id)
     }
 
@@ -443,13 +469,13 @@ impl<K, V> Table<K, V> {
     #[inline(always)]
     fn place(&mut self, new: New<K, V>, now: Millis, out: &mut Discard<K, V>) -> Option<u32> {
         let (arrival, group) = (new.arrival(), new.placement.group.slot);
-        let region = self.groups.get(group).region;
+        let region = self.groups.region(group, self.groups.sets_apart(group, new.placement.negative));
         for _ in 0..EVICTIONS {
             let Region { load, bound, .. } = self.groups.regions[region.0 as usize];
             if load.leaves_room(bound, arrival.worth.weight()) {
                 break;
             }
-            if self.groups.is_too_heavy(group, arrival.worth) {
+            if self.groups.is_too_heavy(region, arrival.worth) {
                 return self.refuse(new, out);
             }
             match self.groups.choose(&mut self.nodes, region, &arrival) {
@@ -483,7 +509,9 @@ impl<K, V> Table<K, V> {
             self.nodes.push();
             self.slots.push(Slot::default())
         });
-        self.groups.enter(&mut self.nodes, new.placement.group.slot, id, arrival);
+        let group = new.placement.group.slot;
+        let apart = self.groups.sets_apart(group, new.placement.negative);
+        self.groups.enter(&mut self.nodes, (group, apart), id, arrival);
         self.fill(id, new, now);
         id
     }
@@ -546,7 +574,9 @@ impl<K, V> Table<K, V> {
         now: Millis,
         out: &mut Discard<K, V>,
     ) -> bool {
-        if self.groups.is_too_heavy(placement.group.slot, placement.worth) {
+        let whose = (placement.group.slot, self.groups.sets_apart(placement.group.slot, placement.negative));
+        let region = self.groups.region(whose.0, whose.1);
+        if self.groups.is_too_heavy(region, placement.worth) {
             self.groups.get_mut(placement.group.slot).stats.refused += 1;
             out.keep(key, Some(value));
             self.remove(id, Reason::Removed, out);
@@ -559,17 +589,16 @@ impl<K, V> Table<K, V> {
         out.push(Left { key, value, hash: *hash, end, tag: terms.tag(), group, reason: Reason::Replaced });
         *terms = placement.terms;
         let arrival = Arrival { hash: *hash, deadline: terms.deadline(), worth: placement.worth };
-        if group == placement.group.slot {
-            let order = &mut self.groups.region_of(placement.group.slot).order;
+        if (group, self.nodes.is_apart(id)) == whose {
+            let order = &mut self.groups.region_of(&self.nodes, id).order;
             order.hit(&mut self.nodes, id, arrival.hash);
             self.groups.change(&mut self.nodes, id, arrival);
         } else {
             self.groups.leave(&mut self.nodes, id, None);
-            self.groups.enter(&mut self.nodes, placement.group.slot, id, arrival);
+            self.groups.enter(&mut self.nodes, whose, id, arrival);
         }
         self.wheel.schedule(&mut self.nodes, id, arrival.deadline);
         self.restamp(id, now);
-        let region = self.groups.get(placement.group.slot).region;
         self.trim(region, 8, out);
         true
     }
@@ -707,45 +736,6 @@ impl<K, V> Table<K, V> {
         self.len() == 0
     }
 
-    /// The slots of a group, oldest first, from `after` on (the beginning if `None`), at most `limit` of them.
-    pub fn members(&self, group: GroupId, after: Option<Target>, limit: usize) -> Vec<u32> {
-        let mut at = match after {
-            None => self.groups.first(group),
-            Some(target) => match self.resolve(target) {
-                Some(id) if self.nodes.group(id) == group.slot => self.groups.next(&self.nodes, id),
-                _ => self.groups.first(group),
-            },
-        };
-        let mut out = Vec::new();
-        while let Some(id) = at.filter(|_| out.len() < limit) {
-            out.push(id);
-            at = self.groups.next(&self.nodes, id);
-        }
-        out
-    }
-
-    /// Calls `visit` with every key and value of a group. For the cycle collector, which must not allocate.
-    pub fn visit(&self, group: GroupId, mut visit: impl FnMut(&K, &V) -> bool) -> bool {
-        let mut at = self.groups.first(group);
-        while let Some(id) = at {
-            let slot = &self.slots[id];
-            if let (Some(key), Some(value)) = (&slot.key, &slot.value)
-                && !visit(key, value)
-            {
-                return false;
-            }
-            at = self.groups.next(&self.nodes, id);
-        }
-        true
-    }
-
-    /// Takes all entries of a group out at once, whatever their number: for an owner that goes away.
-    pub fn drain(&mut self, group: GroupId, out: &mut Discard<K, V>) {
-        while let Some(id) = self.groups.first(group) {
-            self.remove(id, Reason::Removed, out);
-        }
-    }
-
     /// What single operations have touched so far.
     pub fn work(&self) -> Work {
         self.work
@@ -760,40 +750,5 @@ impl<K, V> Table<K, V> {
             + self.spans.allocated()
             + self.free.capacity() * 4
             + orders
-    }
-
-    /// Recounts the structure. For tests.
-    pub fn validate(&self) -> Result<(), String> {
-        let used: Vec<u32> = (0..self.slots.len()).filter(|&id| self.slots[id].key.is_some()).collect();
-        if used.len() + self.free.len() != self.slots.len() as usize {
-            return Err(format!("{} used and {} free of {}", used.len(), self.free.len(), self.slots.len()));
-        }
-        if self.index.len() != used.len() {
-            return Err(format!("{} indexed, {} used", self.index.len(), used.len()));
-        }
-        for &id in &used {
-            if self.index.find(self.slots[id].hash, |other| other == id).is_none() {
-                return Err(format!("slot {id} is not indexed"));
-            }
-        }
-        for region in &self.groups.regions {
-            region.order.validate(&self.nodes, region.load)?;
-        }
-        let in_regions: u32 = self.groups.regions.iter().map(|region| region.load.entries).sum();
-        let weight: u64 = used.iter().map(|&id| self.nodes.worth(id).weight()).sum();
-        if weight != self.groups.regions.iter().map(|region| region.load.weight).sum::<u64>() {
-            return Err(format!("the entries weigh {weight}"));
-        }
-        let in_groups: u32 = self.groups.alive().map(|(_, group)| group.len).sum::<u32>() + self.groups.buried();
-        if in_regions as usize != used.len() || in_groups as usize != used.len() {
-            return Err(format!("{in_regions} in regions, {in_groups} in groups, {} used", used.len()));
-        }
-        for (id, group) in self.groups.alive() {
-            let listed = self.members(id, None, usize::MAX).len();
-            if listed != group.len as usize {
-                return Err(format!("group {id:?} lists {listed}, counts {}", group.len));
-            }
-        }
-        Ok(())
     }
 }

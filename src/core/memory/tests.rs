@@ -228,6 +228,54 @@ fn a_region_of_its_own_has_a_bound_of_its_own() {
 }
 
 #[test]
+fn what_is_not_there_displaces_nothing_where_it_has_a_bound_of_its_own() {
+    let mut table = Small::new(Capacity::entries(20), Eviction::Lru);
+    let apart = table.set_apart(RegionId(0), Capacity::entries(10), Eviction::Lru);
+    let group = table.add_group(RegionId(0));
+    (0..20).for_each(|key| put(&mut table, group, key, 0, NEVER, 1));
+    let none = Placement::new(group, NEVER, 0).negative(true);
+    (100..100_100).for_each(|key| put_weighed(&mut table, none, key, 0, 1));
+    assert!((0..20).all(|key| find(&table, key).is_some()));
+    assert_eq!(
+        (100..100_100).filter(|&key| find(&table, key).is_some()).collect::<Vec<_>>(),
+        Vec::from_iter(100_090..100_100)
+    );
+    table.validate().unwrap();
+
+    // A key may change sides.
+    let there = Placement::new(group, NEVER, 0);
+    put_weighed(&mut table, there, 100_099, 7, 1);
+    put_weighed(&mut table, none, 19, 0, 1);
+    assert_eq!((table.len(), find(&table, 0)), (29, None));
+    table.validate().unwrap();
+
+    // Bounds apart move apart, and clearing a group clears both sides.
+    table.set_apart(RegionId(0), Capacity::entries(3), Eviction::Fifo);
+    assert_eq!(table.apart(RegionId(0)), Some(apart));
+    let mut out = Discard::default();
+    while table.tidy(2, 64, &mut out) {}
+    assert_eq!(
+        (100..100_099).filter(|&key| find(&table, key).is_some()).count() + usize::from(find(&table, 19).is_some()),
+        3
+    );
+    assert_eq!(table.eviction(apart), Eviction::Fifo);
+    table.renew_group(group);
+    while table.tidy(2, 64, &mut out) {}
+    assert!(table.is_empty());
+    table.validate().unwrap();
+}
+
+#[test]
+fn negative_entries_share_the_bound_where_they_have_none() {
+    let mut table = Small::new(Capacity::entries(20), Eviction::Lru);
+    let group = table.add_group(RegionId(0));
+    (0..20).for_each(|key| put(&mut table, group, key, 0, NEVER, 1));
+    (100..110).for_each(|key| put_weighed(&mut table, Placement::new(group, NEVER, 0).negative(true), key, 0, 1));
+    assert_eq!((0..20).filter(|&key| find(&table, key).is_some()).count(), 10);
+    table.validate().unwrap();
+}
+
+#[test]
 fn clearing_a_group_is_one_step_and_its_memory_follows() {
     let mut table = Small::new(Capacity::entries(10_000), Eviction::Lru);
     let group = table.add_group(RegionId(0));

@@ -32,6 +32,11 @@ impl Retry {
         Ok(Retry { attempts, base, cap })
     }
 
+    /// At most so many attempts, the first one included.
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
     /// The longest pause after `failed` failed attempts.
     pub fn ceiling(&self, failed: u32) -> Duration {
         let doublings = failed.saturating_sub(1);

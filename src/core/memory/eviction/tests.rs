@@ -35,7 +35,7 @@ impl Region {
         let mut nodes = Nodes::default();
         for id in 0..FOREIGN {
             nodes.push();
-            nodes.set_group(id, 1);
+            nodes.set_group(id, 1, false);
             nodes.set_mark(id, Mark::new(1, 0, 0));
         }
         let (slots, hashes, free) = (HashMap::new(), HashMap::new(), Vec::new());
@@ -118,7 +118,7 @@ impl Region {
                 self.nodes.push();
                 self.nodes.count() - 1
             });
-            self.nodes.set_group(id, 0);
+            self.nodes.set_group(id, 0, false);
             self.enter(key, id, new);
         }
         has_room

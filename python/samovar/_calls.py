@@ -1,0 +1,72 @@
+"""What a call by name says beside the name: a ttl and options, checked and laid over what its cache says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from samovar import _core
+from samovar._loaders import Slot
+from samovar._many import chain_of
+from samovar._options import refuse, unknown
+from samovar._policy import OPTIONS, Policy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from samovar._cache import PolicyTtl
+    from samovar._loaders import Loaders
+    from samovar._many import ManyPolicyOptions
+    from samovar._policy import PolicyOptions
+
+#: The options of a call for many that are no policy's.
+CHAIN = ("max_batch", "loaders", "chain_error")
+#: Where a factory of many gets its keys.
+SLOT = Slot("keys", 0)
+
+
+def loading_many(
+    core: _core.CacheCore, factory: Any, ttl: PolicyTtl, options: ManyPolicyOptions, awaits: bool
+) -> tuple[Loaders, int | None, Policy]:
+    """Who loads in a call for many, how many at once, and how the values are kept."""
+    if not callable(factory):
+        raise TypeError(f"factory must be a function that takes a list of keys and returns a mapping, not {factory!r}")
+    others: Any = {name: value for name, value in options.items() if name not in CHAIN}
+    policy = policy_of(core._policy, ttl, others, (*OPTIONS, *CHAIN), "get_or_set_many")
+    loaders, limit = chain_of(factory, options, awaits, core._count_unasked)
+    return loaders, limit, policy
+
+
+def policy_of(
+    below: Policy,
+    ttl: PolicyTtl,
+    options: PolicyOptions,
+    known: tuple[str, ...] = OPTIONS,
+    where: str = "get_or_set",
+) -> Policy:
+    """What a call says, over what its cache says."""
+    if ttl is ... and not options:
+        return below
+    for name in options:
+        if name not in OPTIONS:
+            raise unknown([name], known, where)
+    given: dict[str, Any] = {"ttl": ttl if keeps(ttl) else not_kept, **options}
+    return Policy(**given).over(below)
+
+
+def keeps(ttl: PolicyTtl) -> bool:
+    """False for the ttl that says: do not store."""
+    if ttl is ... or ttl is None or isinstance(ttl, _core.Adaptive):
+        return True
+    _core._check_span(ttl, "ttl", True)
+    return _core._seconds(ttl) > 0
+
+
+def not_kept(*_: object) -> int:
+    """A policy has no ttl of 0, but what its ttl function returns may be 0."""
+    return 0
+
+
+def no_tags(tags: Iterable[str]) -> None:
+    """Tags are a promise that this version cannot keep."""
+    if tuple(tags):
+        raise refuse("tags", tuple(tags), "leave them out: this version has no tags yet")
