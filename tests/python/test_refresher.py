@@ -14,8 +14,6 @@ from origin import Origin, Table, turns
 from samovar import Cache, ConfigError, NoCacheKey, NotFound, Policy, Refresher, RefresherStats
 from samovar.testing import CacheClock
 
-pytestmark = pytest.mark.usefixtures("nothing_left_behind")
-
 
 def run(main: Callable[[], Any]) -> None:
     asyncio.run(main())
