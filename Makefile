@@ -57,6 +57,11 @@ bench: ## figures against peers, as ratios in one run
 	@build/venv-bench/bin/python -P tools/check_import.py
 	@build/venv-bench/bin/python -P benches/run.py
 
+.PHONY: features
+features: ## what each feature costs a hit while it has nothing to do, in instructions; needs valgrind
+	@tools/env.sh bench "$(PYTHON)" release tools/requirements/bench.txt
+	@build/venv-bench/bin/python -P benches/features.py
+
 .PHONY: bench-rust
 bench-rust: ## a get and an insert from Rust, by one thread and by two, beside peers, as ratios in one run
 	@cargo run --quiet --release --manifest-path benches/threads/Cargo.toml --target-dir "$${CARGO_TARGET_DIR:-target}" \

@@ -2,6 +2,8 @@
 //!
 //! A loader's own error is never wrapped here: it reaches whoever started the load unchanged.
 
+use std::time::Duration;
+
 /// What can go wrong in the cache itself.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -23,6 +25,31 @@ pub enum Error {
         /// What ended the load.
         reason: String,
     },
+    /// A load took longer than its policy allows, and was stopped. Nothing was stored.
+    #[error(
+        "the load of {key} took longer than its timeout{} and was stopped; give it more time with timeout, or \
+         have the old value answer with stale_if_error", shown(.limit)
+    )]
+    LoadTimeout {
+        /// The key that was loading.
+        key: String,
+        /// How long a load has under the policy of whoever is told this; `None` if only another's ends it.
+        limit: Option<Duration>,
+    },
+    /// Loads that would wait for each other for ever. Nobody waits: the load that would have closed the circle gets this.
+    #[error("{} wait for each other; break the circle by loading one of them without the cache", circle(.path))]
+    LoadCycle {
+        /// Who would wait for whom: the first waits for the second, the last for the first.
+        path: Vec<String>,
+    },
+}
+
+fn shown(limit: &Option<Duration>) -> String {
+    limit.map_or(String::new(), |limit| format!(" {limit:?}"))
+}
+
+fn circle(path: &[String]) -> String {
+    path.iter().chain(path.first()).map(String::as_str).collect::<Vec<_>>().join(" -> ")
 }
 
 impl Error {

@@ -17,6 +17,26 @@
 //! assert_eq!(answer.unwrap(), 42);
 //! # });
 //! ```
+//!
+//! A [`Policy`] says what a value is good for before and after the end of its ttl, so that neither a slow origin nor one that is
+//! down is seen by callers. Tests own the time:
+//!
+#![cfg_attr(feature = "tokio", doc = "```")]
+#![cfg_attr(not(feature = "tokio"), doc = "```ignore")]
+//! use samovar::{Cache, Clock, Policy, minutes};
+//! use std::io;
+//!
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! let clock = Clock::system();
+//! clock.freeze();
+//! let cache: Cache<String, u64> = Cache::builder().clock(clock.clone()).build();
+//! let policy = Policy { stale_if_error: minutes(60), ..Policy::ttl(minutes(5)) };
+//! cache.insert("six by seven".into(), 42, policy);
+//! clock.advance(minutes(30));
+//! let answer = cache.get_or_load("six by seven", policy, |_| async { Err(io::Error::other("down")) }).await;
+//! assert_eq!(answer.unwrap(), 42);
+//! # });
+//! ```
 
 #[cfg(feature = "tokio")]
 pub mod cache;
@@ -27,9 +47,10 @@ mod python;
 pub mod work;
 
 #[cfg(feature = "tokio")]
-pub use cache::{Cache, CacheBuilder, Insight, LoadContext, LoadFailed, Memory, minutes};
+pub use cache::{Cache, CacheBuilder, Entry, Insight, LoadContext, LoadFailed, Memory, minutes};
 pub use core::clock::Clock;
+pub use core::flight::{Explanation, Standing, Would};
 pub use core::memory::{Eviction, Reason};
-pub use core::policy::Policy;
+pub use core::policy::{OnRefreshError, Policy};
 pub use core::stats::Stats;
 pub use error::{Error, Result};

@@ -88,6 +88,46 @@ fn add_stores_only_where_nothing_could_be_served() {
 }
 
 #[test]
+fn replace_stores_only_where_something_could_be_served() {
+    let clock = frozen();
+    let cache = cache(&clock);
+    assert!(!cache.replace("a".into(), 1, Policy::ttl(TTL)));
+    cache.insert("a".into(), 1, Policy::ttl(TTL));
+    assert!(cache.replace("a".into(), 2, Policy::ttl(TTL)));
+    assert_eq!(cache.get("a"), Some(2));
+    assert!(cache.replace("a".into(), 3, Policy::ttl(Duration::ZERO)), "what must not be stored removes what is there");
+    assert_eq!((cache.get("a"), cache.len()), (None, 0));
+    cache.insert("a".into(), 1, Policy { stale_if_error: TTL, ..Policy::ttl(TTL) });
+    clock.advance(TTL);
+    assert!(!cache.replace("a".into(), 2, Policy::ttl(TTL)), "it is stale");
+    cache.validate().unwrap();
+}
+
+#[test]
+fn adding_nothing_does_nothing() {
+    let cache = cache(&frozen());
+    assert!(!cache.add("a".into(), 1, Policy::ttl(Duration::ZERO)));
+    cache.insert("a".into(), 1, Policy::ttl(TTL));
+    assert!(!cache.add("a".into(), 2, Policy::ttl(Duration::ZERO)));
+    assert_eq!(cache.get("a"), Some(1));
+}
+
+#[test]
+fn what_is_noted_missing_is_an_entry_without_a_value() {
+    let clock = frozen();
+    let cache = cache(&clock);
+    cache.insert("a".into(), 1, Policy::forever());
+    cache.set_missing("a".into(), TTL);
+    assert_eq!((cache.get("a"), cache.contains("a"), cache.len()), (None, false, 1));
+    assert_eq!((cache.stats().negative_hits, cache.stats().misses), (1, 0));
+    assert!(!cache.remove("a"), "there was no value");
+    cache.insert("a".into(), 2, Policy::forever());
+    cache.set_missing("a".into(), Duration::ZERO);
+    assert_eq!(cache.len(), 0);
+    cache.validate().unwrap();
+}
+
+#[test]
 fn remove_tells_whether_there_was_a_value() {
     let clock = frozen();
     let cache = cache(&clock);

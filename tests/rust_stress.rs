@@ -2,7 +2,7 @@
 //! invalidation has returned never gets a value that was loaded before it.
 #![cfg(feature = "tokio")]
 
-use samovar::{Cache, Clock, LoadFailed, Policy};
+use samovar::{Cache, Clock, Error, LoadFailed, Policy};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
@@ -37,6 +37,27 @@ impl Random {
     }
 }
 
+/// A ttl alone, or all that a policy can ask for at once.
+fn policy(random: &mut Random) -> Policy {
+    let millis = Duration::from_millis;
+    match random.below(5) {
+        0 => Policy::forever(),
+        1 => Policy::ttl(millis(200)),
+        2 => Policy::ttl(Duration::ZERO),
+        kind => Policy {
+            stale_while_revalidate: millis(300),
+            stale_if_error: millis(900),
+            retry_after: millis(100),
+            soft_timeout: Some(millis(50)),
+            timeout: (kind == 3).then_some(millis(120)),
+            early: 2.0,
+            jitter: 0.5,
+            min_refresh_interval: millis(50),
+            ..Policy::ttl(millis(200))
+        },
+    }
+}
+
 impl World {
     /// Changes the source, then tells the cache; what was changed counts once that has returned.
     fn change(&self, key: u64, tell: impl FnOnce()) {
@@ -60,12 +81,12 @@ impl World {
 
     async fn ask(self: &Arc<Self>, key: u64, random: &mut Random) -> Option<u64> {
         let (world, luck) = (Arc::clone(self), random.below(12));
-        let policy = match random.below(3) {
-            0 => Policy::forever(),
-            1 => Policy::ttl(Duration::from_millis(200)),
-            _ => Policy::ttl(Duration::ZERO),
-        };
-        let asking = self.cache.get_or_load(&key, policy, move |_| world.load(key, luck));
+        let policy = policy(random);
+        let load = move |_| world.load(key, luck);
+        if random.below(8) == 0 {
+            return checked(self.cache.refresh(&key, policy, load).await);
+        }
+        let asking = self.cache.get_or_load(&key, policy, load);
         if random.below(4) == 0 {
             // A caller who gives up soon.
             tokio::select! {
@@ -111,6 +132,8 @@ fn checked(answer: Result<u64, LoadFailed<String>>) -> Option<u64> {
     answer
         .inspect_err(|error| match error {
             LoadFailed::Loader(error) => assert_eq!(**error, "bad luck"),
+            LoadFailed::NotFound => panic!("nobody said so"),
+            LoadFailed::Cache(Error::LoadTimeout { .. }) => {}
             LoadFailed::Cache(error) => assert!(error.to_string().contains("worse luck"), "{error}"),
         })
         .ok()
@@ -157,6 +180,7 @@ fn nobody_is_left_behind_and_nothing_old_is_served_under_random_operations() {
         world.cache.validate().unwrap();
         let stats = world.cache.stats();
         assert!(stats.coalesced > 0 && stats.hits > 0 && stats.load_errors > 0, "too tame: {stats:?}");
+        assert!(stats.stale_hits > 0 && stats.refreshes > 0, "too tame: {stats:?}");
         // No load was left standing: a new runtime gets every key.
         let last = tokio::runtime::Builder::new_current_thread().build().unwrap();
         for key in 0..KEYS {

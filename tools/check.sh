@@ -49,6 +49,7 @@ check_python() {
 check_lint() {
     local bin=build/venv-lint/bin features
     step "layers" "$PYTHON" -I tools/check_layers.py . || true
+    step "behaviours" "$PYTHON" -I tools/check_behaviours.py . || true
     step "rustfmt" cargo fmt --check || true
     step "rustfmt: hit ratios" cargo fmt --check --manifest-path benches/hit_ratio/Cargo.toml || true
     step "rustfmt: threads" cargo fmt --check --manifest-path benches/threads/Cargo.toml || true

@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from samovar import _core
+from samovar._cache_options import check_later, check_namespace, check_option
 from samovar._cached import Decorator, decorate, replanned
 from samovar._calls import SLOT, loading_many, no_tags, policy_of
 from samovar._events import Subscription
 from samovar._loaders import several
 from samovar._many import OneById, decorate_many
-from samovar._options import Memory, check_later, check_namespace, check_option, refuse
+from samovar._options import Memory, refuse
 from samovar._policy import Policy, Rule, check_policy, check_rules, pause
 from samovar._supervisor import Supervisor, Work, is_below
 
@@ -113,6 +114,10 @@ class SyncCache(_core.SyncCore):
         self, key: str, factory: Callable[[], T], ttl: PolicyTtl = ..., **options: Unpack[PolicyOptions]
     ) -> T:
         """As :meth:`Cache.get_or_set`, with a factory that is not async."""
+        there = self._there(key, False)
+        if there is not None:
+            known: T = there[0]
+            return known
         policy = policy_of(self._policy_of(key), ttl, options)
         value: T = self._get_or_set(key, policy.protects(factory, self._tell_breaker), policy, False)
         return value
@@ -371,6 +376,9 @@ class Cache(_core.CacheCore):
 
         Cancelling one caller leaves the load to the others; with the last one it is cancelled.
         """
+        there: Awaitable[Any] | None = self._there(key, True)
+        if there is not None:
+            return there
         policy = policy_of(self._policy_of(key), ttl, options)
         load = policy.protects(factory, self._tell_breaker, awaits=True)
         reply: Awaitable[Any] = self._get_or_set(key, load, policy, True)
@@ -428,10 +436,11 @@ class Cache(_core.CacheCore):
 
             start = functools.partial(self._supervisor.start, self.path)
             batches = Batches(loaders, SLOT, limit=limit, start=start)
+            prepared = self._prepared(policy)
             await load_into(
                 found,
                 missing,
-                lambda key: self._get_or_set(key, functools.partial(batches, key), policy, True),
+                lambda key: self._get_or_set(key, functools.partial(batches, key), prepared, True),
             )
         return found
 
@@ -679,20 +688,16 @@ class Cache(_core.CacheCore):
     ) -> Refresher:
         """Keep the hottest keys of the whole cache fresh, on the running event loop: nobody waits for their loads.
 
-        Which keys those are, and what is never among them, is said at :class:`Refresher`. Loads run in a copy of this
-        caller's context, and are those of the whole cache.
+        Which keys those are is said at :class:`Refresher`. Loads run in a copy of this caller's context.
 
         Args:
             top: The most keys kept fresh.
-            rate: The most loads: a number a second, or a text such as ``"100/m"``. In any stretch of time t at most
-                ``burst + rate × t`` begin (GCRA, ITU-T I.371).
-            burst: How many may begin at once. Left out: ten, or as many as `rate` brings in its time if those are
-                fewer; above a thousand a second what ten milliseconds bring.
-            idle: A key left unread for so long is not kept fresh any more: seconds, a timedelta or a text. It may be
-                kept for half as long again: not every read is seen.
-            ahead: The share of the ttl, at its end, in which a value is loaded anew: above 0 and below 1. More is
-                safer and costs loads: a key that is always refreshed in time takes ``1 / (1 - ahead)`` loads a ttl.
-                What takes long to load is begun earlier, twice its load time before the end, at most half of the ttl.
+            rate: The most loads: a number a second, or a text such as ``"100/m"``; in any time t at most
+                ``burst + rate × t`` begin.
+            burst: How many may begin at once; left out: as of :class:`samovar.resilience.Rate`.
+            idle: A key left unread for so long, or half as long again, is kept fresh no more: seconds or a text.
+            ahead: The share of the ttl, at its end, in which a value is loaded anew, above 0 and below 1; sooner if a
+                load takes half of that time or more. More is safer and costs loads, ``1 / (1 - ahead)`` a ttl.
 
         Raises:
             ConfigError: An option cannot be, or the cache has a refresher already.

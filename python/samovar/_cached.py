@@ -12,7 +12,6 @@ from typing import (
     TYPE_CHECKING,
     Annotated,
     Any,
-    NamedTuple,
     ParamSpec,
     Protocol,
     TypeVar,
@@ -22,7 +21,7 @@ from typing import (
 )
 
 from samovar import _core
-from samovar._options import at, check_namespace, is_name, is_neutral, positive, refuse, unknown
+from samovar._options import at, is_name, is_neutral, positive, refuse, unknown
 from samovar._policy import OPTIONS as POLICY_OPTIONS
 from samovar._policy import Policy
 
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from samovar._cache import Cache
     from samovar._core import Adaptive
     from samovar._policy import PolicyOptions
+    from samovar._protect import Tell
     from samovar._views import CacheInfo, Entry, Explanation, Stats
     from samovar._warm import WarmJob
 
@@ -364,6 +364,8 @@ def build(
         raise refuse("early", options["early"], cure)
     load: Callable[[Any], Any] = as_loader or (lambda function: function)
     tell = cache._tell_breaker  # pyright: ignore[reportPrivateUsage]
+    protects = functools.partial(loaders_under, function, refresh, load, tell)
+    loader, refresher = protects(policy)
     decoration = _core._decorate(
         cache,
         load(function),
@@ -378,8 +380,9 @@ def build(
             key=options.get("key"),
             key_takes=takes,
             policy=policy,
-            loader=load(policy.protects(function, tell)),
-            refresh=refresh and load(policy.protects(refresh, tell)),
+            loader=loader,
+            refresh=refresher,
+            protects=protects,
             cache_if=check_callable("cache_if", options.get("cache_if")),
             max_entries=own_bound(options),
             bound=bool(injected) and not options.get("self_contained", False),
@@ -394,7 +397,7 @@ def build(
         decoration.__name__ = name_of(function).rpartition(".")[2]
     decoration.cache = cache
     decoration.policy = policy
-    decoration._origin = Origin(own, function, refresh, load)
+    decoration._origin = (own, protects)
     cache._functions[id(decoration)] = decoration  # pyright: ignore[reportPrivateUsage]
     if cache.policy is not below:
         # It was changed by another thread before it could know of this function.
@@ -410,13 +413,11 @@ class CachedClassMethod(classmethod):  # type: ignore[type-arg]  # pyright: igno
         return function.__get__(type(instance) if owner is None else owner)
 
 
-class Origin(NamedTuple):
-    """What a cached function was made of: it is laid anew over its cache's policy when that changes."""
-
-    own: Policy
-    function: Callable[..., Any]
-    refresh: Callable[..., Any] | None
-    as_loader: Callable[[Any], Any]
+def loaders_under(
+    function: Any, refresh: Any, load: Callable[[Any], Any], tell: Tell, policy: Policy
+) -> tuple[Any, Any]:
+    """What loads a function's values under a policy, and what refreshes behind in its place, if anything does."""
+    return load(policy.protects(function, tell)), refresh and load(policy.protects(refresh, tell))
 
 
 def replanned(decoration: Any, below: Policy) -> Callable[[], None]:
@@ -425,14 +426,11 @@ def replanned(decoration: Any, below: Policy) -> Callable[[], None]:
     Raises:
         ConfigError: The function's own options contradict that policy.
     """
-    own, function, refresh, load = decoration._origin
-    with at(name_of(function)):
+    own, protects = decoration._origin
+    with at(name_of(decoration)):
         policy = own.over(below)
     before: Policy = decoration.policy
-    tell = decoration.cache._tell_breaker
-    loaders = None
-    if not policy.protects_as(before):
-        loaders = (load(policy.protects(function, tell)), refresh and load(policy.protects(refresh, tell)))
+    loaders = None if policy.protects_as(before) else protects(policy)
 
     def replan() -> None:
         decoration._replan(policy, loaders)
@@ -737,5 +735,7 @@ def own_bound(options: dict[str, Any]) -> int | None:
 
 def join(path: str, namespace: str) -> str:
     """A namespace below another."""
+    from samovar._cache_options import check_namespace
+
     namespace = check_namespace(namespace)
     return f"{path}:{namespace}" if path and namespace else path or namespace

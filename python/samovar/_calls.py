@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from samovar import _core
 from samovar._loaders import Slot
 from samovar._many import chain_of
-from samovar._options import refuse, unknown
+from samovar._options import is_neutral, refuse, unknown
 from samovar._policy import OPTIONS, Policy
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: The options of a call for many that are no policy's.
 CHAIN = ("max_batch", "loaders", "chain_error")
+#: What one call alone cannot have.
+KINDS = {"breaker": "Breaker(...)", "rate": "Rate(...)", "concurrency": "Concurrency(...)"}
 #: Where a factory of many gets its keys.
 SLOT = Slot("keys", 0)
 
@@ -45,12 +47,15 @@ def policy_of(
 ) -> Policy:
     """What a call says, over what its cache says."""
     if ttl is ... and not options:
-        return below
-    for name in options:
+        return below.shared()
+    for name, value in options.items():
         if name not in OPTIONS:
             raise unknown([name], known, where)
+        if name in KINDS and not is_neutral(value, (None, False)) and isinstance(value, bool | int | str):
+            cure = f"make a {KINDS[name]} once and give it to each call: one of a call's own limits nothing"
+            raise refuse(name, value, cure)
     given: dict[str, Any] = {"ttl": ttl if keeps(ttl) else not_kept, **options}
-    return Policy(**given).over(below)
+    return Policy(**given).over(below).shared()
 
 
 def keeps(ttl: PolicyTtl) -> bool:

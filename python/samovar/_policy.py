@@ -106,7 +106,7 @@ class Policy:
         ConfigError: Naming the option, its value and the cure.
     """
 
-    __slots__ = ("_given",)
+    __slots__ = ("_given", "_made")
 
     def __init__(
         self,
@@ -135,6 +135,8 @@ class Policy:
             raise unknown(others, OPTIONS, "Policy")
         given = {name: value for name, value in locals().items() if name in DEFAULTS and value is not ...}
         self._given = {name: checked(name, value) for name, value in given.items()}
+        #: The guards that calls by name share, by option and what it says.
+        self._made: dict[tuple[str, Any], Any] = {}
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Policy:
@@ -145,6 +147,7 @@ class Policy:
         """This policy where it says something, and elsewhere the one below it."""
         both = Policy()
         both._given = {**below._given, **self._given}
+        both._made = below._made
         return both.consistent()
 
     def consistent(self) -> Policy:
@@ -192,6 +195,18 @@ class Policy:
         loader = awaited(loader) if awaits else loader
         return protect_and_tell(loader, (retry, breaker, rate, concurrency), self.timeout, tell)
 
+    def shared(self) -> Policy:
+        """The same policy for calls by name: they share the limits and the breaker that it says how to make."""
+        if all(self._given.get(name) is None for name in GUARDS):
+            return self
+        same = Policy()
+        same._given, same._made = dict(self._given), self._made
+        for name, guard in self.with_own_guards()._given.items():
+            if name in GUARDS and guard is not None:
+                given = self._given[name]
+                same._given[name] = guard if guard is given else self._made.setdefault((name, given), guard)
+        return same
+
     def with_own_guards(self) -> Policy:
         """The same policy, but what it protects from now on shares its retries and limits: one of each, made here."""
         if all(self._given.get(name) is None for name in GUARDS):
@@ -222,7 +237,8 @@ class Rule:
     Args:
         match: A pattern that fits a whole canonical key: ``*`` is any text, ``?`` one character, a backslash takes the
             meaning of the next one. ``"product:*"``, or ``"shop.views.price:*"`` for a function without ``key=``.
-        **options: Those of `Policy`, except how a loader is protected.
+        **options: Those of `Policy`. All that fits shares the rule's limits and its breaker: ``rate="10/s"`` is for all
+            of it together.
 
     Raises:
         ConfigError: Naming the option, its value and the cure.
@@ -234,18 +250,13 @@ class Rule:
         if not is_name(match) or not match:
             raise refuse("rule", match, "give a pattern such as 'product:*'")
         _core._check_pattern(match)
-        guards = [name for name in GUARDS if options.get(name) is not None]
-        if guards:
-            raise refuse(
-                guards[0], options[guards[0]], "give it to the function or the cache: a rule cannot protect loaders"
-            )
         for name in options:
             if name not in OPTIONS:
                 raise unknown([name], OPTIONS, "Rule")
         if callable(ttl):
             raise refuse("ttl", ttl, "give a duration: a rule knows no function's arguments")
         self.match = match
-        self.policy = Policy(ttl, **options)
+        self.policy = Policy(ttl, **options).with_own_guards()
 
     def __repr__(self) -> str:
         return f"Rule({self.match!r}, {self.policy!r})"

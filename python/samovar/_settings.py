@@ -11,9 +11,11 @@ import math
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from samovar._cache_options import OPTIONS as CACHE_OPTIONS
+from samovar._cache_options import check_option
 from samovar._core import Adaptive
 from samovar._exceptions import ConfigError
-from samovar._options import CACHE_OPTIONS, Memory, at, check_option, refuse
+from samovar._options import Memory, at, refuse
 from samovar._policy import GUARDS, Policy, Rule
 from samovar._policy import OPTIONS as POLICY_OPTIONS
 

@@ -5,11 +5,13 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
-/// A load that gave no value. Nothing was stored; the next call loads anew.
+/// A load that gave no value. The next call loads anew, unless the answer is one to be remembered.
 #[derive(Debug)]
 pub enum LoadFailed<E> {
     /// The loader's own error: the same object for whoever started the load and for everyone who waited for it.
     Loader(Arc<E>),
+    /// There is nothing under this key: a loader found none, or somebody [said so](super::Cache::set_missing).
+    NotFound,
     /// The load ended without a result of its own.
     Cache(Error),
 }
@@ -19,7 +21,7 @@ impl<E> LoadFailed<E> {
     pub fn loader(&self) -> Option<&E> {
         match self {
             LoadFailed::Loader(error) => Some(error),
-            LoadFailed::Cache(_) => None,
+            LoadFailed::NotFound | LoadFailed::Cache(_) => None,
         }
     }
 
@@ -36,6 +38,7 @@ impl<E> Clone for LoadFailed<E> {
     fn clone(&self) -> Self {
         match self {
             LoadFailed::Loader(error) => LoadFailed::Loader(Arc::clone(error)),
+            LoadFailed::NotFound => LoadFailed::NotFound,
             LoadFailed::Cache(error) => LoadFailed::Cache(error.clone()),
         }
     }
@@ -52,6 +55,7 @@ impl<E: fmt::Display> fmt::Display for LoadFailed<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LoadFailed::Loader(error) => error.fmt(f),
+            LoadFailed::NotFound => f.write_str("there is nothing under this key"),
             LoadFailed::Cache(error) => error.fmt(f),
         }
     }
@@ -61,6 +65,7 @@ impl<E: StdError> StdError for LoadFailed<E> {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
             LoadFailed::Loader(error) => error.source(),
+            LoadFailed::NotFound => None,
             LoadFailed::Cache(error) => error.source(),
         }
     }

@@ -4,6 +4,7 @@
 //! A listener may use the cache, which may let more go: that waits until its call is over, so calls never nest, however
 //! long a chain they make.
 
+use super::held::Held;
 use crate::core::memory::{Discard, Left, Reason};
 use parking_lot::Mutex;
 use std::cell::RefCell;
@@ -13,7 +14,7 @@ use std::thread::{self, ThreadId};
 
 type Call<K, V> = dyn Fn(&K, &V, Reason) + Send + Sync;
 /// What calls have let go, in order, and on which thread.
-type Waiting<K, V> = Vec<(ThreadId, Discard<K, Arc<V>>)>;
+type Waiting<K, V> = Vec<(ThreadId, Discard<K, Arc<Held<V>>>)>;
 
 /// See the module.
 pub(super) struct Listener<K, V> {
@@ -37,7 +38,7 @@ impl<K, V> Listener<K, V> {
     }
 
     #[inline(never)]
-    fn tell(&self, left: Discard<K, Arc<V>>) {
+    fn tell(&self, left: Discard<K, Arc<Held<V>>>) {
         if !left.iter().any(was_here) {
             return;
         }
@@ -73,14 +74,16 @@ impl<K, V> Listener<K, V> {
         let _ = CALLING.try_with(|calling| calling.borrow_mut().retain(|&other| other != me));
     }
 
-    fn call(&self, left: &Left<K, Arc<V>>) {
-        if let (Left { key: Some(key), value: Some(value), reason, .. }, true) = (left, was_here(left)) {
+    fn call(&self, left: &Left<K, Arc<Held<V>>>) {
+        if let (Left { key: Some(key), value: Some(held), reason, .. }, true) = (left, was_here(left))
+            && let Some(value) = held.value()
+        {
             // The panic hook has reported it. What let the entry go is done, and the others have to be told too.
             drop(catch_unwind(AssertUnwindSafe(|| (self.call)(key, value, *reason))));
         }
     }
 
-    fn next_of(&self, thread: ThreadId) -> Option<Discard<K, Arc<V>>> {
+    fn next_of(&self, thread: ThreadId) -> Option<Discard<K, Arc<Held<V>>>> {
         let mut waiting = self.waiting.lock();
         let at = waiting.iter().position(|(owner, _)| *owner == thread)?;
         Some(waiting.remove(at).1)
@@ -89,7 +92,7 @@ impl<K, V> Listener<K, V> {
 
 /// What left. To be declared before a shard is locked: it is told, and freed, when it is dropped.
 pub(super) struct Gone<'a, K, V> {
-    pub left: Discard<K, Arc<V>>,
+    pub left: Discard<K, Arc<Held<V>>>,
     listener: Option<&'a Listener<K, V>>,
 }
 

@@ -1,144 +1,151 @@
 //! The way of a miss on tokio: look again under the lock, take a seat or the lease, load on a task of the runtime.
 //!
-//! The task belongs to the cache and holds no caller: callers come and go. Who is told what about it is in `waiting`.
-//! Same-key recursion is found by a task-local line of the loads that code runs for: flights are never numbered twice,
-//! so a line that outlives its load means nothing.
+//! The task belongs to the cache and holds no caller: callers come and go. Who is told what about it is in `waiting`, on
+//! whose behalf a caller asks in `context`. What to do is decided by `core::flight` alone.
 
+use super::alarm::Alarm;
+use super::context::{Circle, Here, LOADING, LoadContext, Loading, load_of};
 use super::failed::LoadFailed;
+use super::held::Held;
+use super::shard::State;
 use super::shared::Shared;
-use super::waiting::{Cancelled, Report, Seat, Signal};
-use crate::core::clock::NEVER;
-use crate::core::flight::{Begin, Bounds, FlightId, Home, Life};
+use super::waiting::{Cancel, Cancelled, Report, Seat, Signal};
+use crate::core::clock::Millis;
+use crate::core::flight::{FlightId, Lease, Load, Lookup, Newer, Wish};
+use crate::core::memory::GroupId;
 use crate::core::policy::Policy;
 use crate::error::Error;
-use parking_lot::Mutex;
-use std::any::{Any, type_name};
+use std::any::Any;
 use std::borrow::Borrow;
-use std::collections::hash_map::DefaultHasher;
 use std::future::poll_fn;
-use std::hash::{Hash, Hasher};
+use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-/// What a loader may say about its load while it runs.
-#[derive(Clone, Debug)]
-pub struct LoadContext {
-    policy: Arc<Mutex<Policy>>,
-}
-
-impl LoadContext {
-    fn new(policy: Policy) -> Self {
-        LoadContext { policy: Arc::new(Mutex::new(policy)) }
-    }
-
-    /// Has the loaded value kept under another policy than the caller's: for values that bring their own lifetime.
-    pub fn keep(&self, policy: Policy) {
-        *self.policy.lock() = policy;
-    }
-
-    /// The policy the loaded value will be kept under.
-    pub fn policy(&self) -> Policy {
-        *self.policy.lock()
-    }
-}
-
-tokio::task_local! {
-    /// The loads this code runs for, innermost first.
-    static LINEAGE: Arc<Ancestor>;
-}
-
-struct Ancestor {
-    /// The shard by address, for flights are numbered by shard; the load keeps it alive.
-    shard: usize,
-    flight: FlightId,
-    parent: Option<Arc<Ancestor>>,
-}
-
-/// Where and on whose behalf a caller asks.
-struct Here {
-    runtime: Option<Handle>,
-    home: Home,
-    lineage: Option<Arc<Ancestor>>,
-}
-
-impl Here {
-    fn now() -> Self {
-        let runtime = Handle::try_current().ok();
-        // The tasks of one runtime wander between its threads: only without a runtime a thread is a home.
-        let home = match &runtime {
-            Some(runtime) => Home { thread: 0, event_loop: number(runtime.id()) },
-            None => Home { thread: number(std::thread::current().id()), event_loop: 0 },
-        };
-        Here { runtime, home, lineage: LINEAGE.try_with(Arc::clone).ok() }
-    }
-
-    /// True if `flight` waits for this caller, so that this caller must not wait for it.
-    fn is_within(&self, shard: usize, flight: FlightId) -> bool {
-        let mut line = std::iter::successors(self.lineage.as_ref(), |ancestor| ancestor.parent.as_ref());
-        line.any(|ancestor| ancestor.shard == shard && ancestor.flight == flight)
-    }
-}
-
-fn number(id: impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    id.hash(&mut hasher);
-    hasher.finish()
-}
-
-/// A load about to start: its report, and what tells its task to stop.
+/// A load about to start: its report, what tells its task to stop, and when its time is up.
 pub(super) struct Grant<K, V> {
-    pub report: Report<K, V>,
-    pub cancelled: Cancelled,
+    report: Report<K, V>,
+    cancelled: Option<Cancelled>,
+    ends: Millis,
 }
 
-impl<K, V> Grant<K, V>
+impl<K, V> Grant<K, V> {
+    /// The load of a lease that was just taken; `stop` is what its task will be stopped by.
+    pub fn new(
+        shared: &Arc<Shared<K, V>>,
+        state: &mut State<K, V>,
+        (hash, lease): (u64, Lease),
+        stop: (Cancel, Cancelled),
+        policy: Policy,
+    ) -> Self {
+        let (cancel, cancelled) = stop;
+        // A cancel of an earlier attempt stops nothing any more, and runs no foreign code when it is dropped.
+        state.loads.insert(lease.flight, cancel);
+        let ends = state.flights().ends(lease);
+        Grant { report: Report::new(shared, hash, lease, policy), cancelled: Some(cancelled), ends }
+    }
+
+    /// Loads on a task of its own.
+    pub fn start<L, F, T, E>(self, here: &Here, policy: Policy, load: L)
+    where
+        K: Send + Sync + 'static,
+        V: Send + Sync + 'static,
+        L: FnOnce(LoadContext) -> F + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Into<Option<V>>,
+        E: Send + Sync + 'static,
+    {
+        Grants(vec![self]).start(here, policy, |context| {
+            let loading = load(context);
+            async move { vec![Held::of(loading.await.map(Into::into))] }
+        });
+    }
+
+    fn is_stopped(&mut self, context: &mut Context<'_>) -> bool {
+        let stopped = self.cancelled.as_mut().is_none_or(|cancelled| Pin::new(cancelled).poll(context).is_ready());
+        if stopped {
+            self.cancelled = None;
+        }
+        stopped
+    }
+}
+
+/// Leases that one task loads for.
+pub(super) struct Grants<K, V>(pub Vec<Grant<K, V>>);
+
+impl<K, V> Grants<K, V>
 where
     K: Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
-    /// Loads on a task of the caller's runtime. Without one, or if it is shutting down, the report tells at once.
-    fn start<L, F, E>(self, here: Here, policy: Policy, load: L)
+    /// Loads on a task of the caller's runtime. Without one, or if it is shutting down, the reports tell at once. `load` brings
+    /// what is held of each lease, in their order.
+    pub fn start<L, F>(mut self, here: &Here, policy: Policy, load: L)
     where
         L: FnOnce(LoadContext) -> F + Send + 'static,
-        F: Future<Output = Result<V, E>> + Send + 'static,
-        E: Send + Sync + 'static,
+        F: Future<Output = Vec<Held<V>>> + Send + 'static,
     {
-        let Grant { report, cancelled } = self;
-        let Here { runtime: Some(runtime), lineage: parent, .. } = here else { return };
-        let line = Ancestor { shard: report.shard(), flight: report.lease.flight, parent };
-        runtime.spawn(LINEAGE.scope(Arc::new(line), async move {
-            let context = LoadContext::new(policy);
+        let Here { runtime: Some(runtime), .. } = here else { return };
+        let loads = self.0.iter().map(|grant| load_of(grant.report.shard(), grant.report.lease.flight));
+        let loading: Loading = loads.collect();
+        let context = LoadContext::new(policy, Some(Arc::clone(&loading)));
+        runtime.spawn(LOADING.scope(loading, async move {
             let given = context.clone();
-            // `None`: stopped, nobody waits for the report any more.
-            if let Some(ending) = run(cancelled, async move { load(given).await }).await {
-                report.tell(ending, context.policy());
+            if let Some(endings) = self.run(async move { load(given).await }).await {
+                for (grant, ending) in self.0.into_iter().zip(endings) {
+                    grant.report.tell(ending, context.said());
+                }
             }
         }));
     }
-}
 
-/// Polls a load to its end, panic or not; `None` if it was stopped.
-async fn run<V, E>(mut cancelled: Cancelled, load: impl Future<Output = Result<V, E>>) -> Option<Signal<V>>
-where
-    E: Send + Sync + 'static,
-{
-    let mut load = pin!(load);
-    poll_fn(|context| {
-        if Pin::new(&mut cancelled).poll(context).is_ready() {
-            return Poll::Ready(None);
-        }
-        match catch_unwind(AssertUnwindSafe(|| load.as_mut().poll(context))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(Ok(value))) => Poll::Ready(Some(Signal::Loaded(Arc::new(value)))),
-            Ok(Poll::Ready(Err(error))) => Poll::Ready(Some(Signal::Failed(Arc::new(error), type_name::<E>()))),
-            Err(panic) => Poll::Ready(Some(Signal::Panicked(message(&*panic)))),
-        }
-    })
-    .await
+    /// Polls a load to its end, panic or not; `None` if all of it was stopped, and nobody waits for a report any more.
+    async fn run(&mut self, load: impl Future<Output = Vec<Held<V>>>) -> Option<Vec<Signal<V>>> {
+        let mut alarm = self.alarm();
+        let mut load = pin!(load);
+        poll_fn(|context| {
+            loop {
+                if self.are_stopped(context) {
+                    return Poll::Ready(None);
+                }
+                match catch_unwind(AssertUnwindSafe(|| load.as_mut().poll(context))) {
+                    Ok(Poll::Pending) => {}
+                    Ok(Poll::Ready(brought)) => {
+                        return Poll::Ready(Some(
+                            brought.into_iter().map(|held| Signal::Answer(held.into())).collect(),
+                        ));
+                    }
+                    Err(panic) => {
+                        let message = message(&*panic);
+                        return Poll::Ready(Some(vec![Signal::Panicked(message); self.0.len()]));
+                    }
+                }
+                let Some(ringing) = &mut alarm else { return Poll::Pending };
+                if ringing.poll(context).is_pending() {
+                    return Poll::Pending;
+                }
+                self.0.iter_mut().for_each(|grant| grant.ends = grant.report.expire());
+                alarm = self.alarm();
+            }
+        })
+        .await
+    }
+
+    /// When the first of them takes too long.
+    fn alarm(&self) -> Option<Box<Alarm>> {
+        let first = self.0.iter().min_by_key(|grant| grant.ends)?;
+        Alarm::at(first.report.shared.clock(), first.ends)
+    }
+
+    fn are_stopped(&mut self, context: &mut Context<'_>) -> bool {
+        // The first that is not wakes this task when it is.
+        self.0.iter_mut().all(|grant| grant.is_stopped(context))
+    }
 }
 
 fn message(panic: &(dyn Any + Send)) -> Arc<str> {
@@ -146,11 +153,30 @@ fn message(panic: &(dyn Any + Send)) -> Arc<str> {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message").into()
 }
 
+/// What a caller wants of a key.
+pub(super) struct Wanted<'a, Q: ?Sized> {
+    pub hash: u64,
+    pub key: &'a Q,
+    pub policy: Policy,
+    /// True for a load that is wanted even though a value is there.
+    pub anew: bool,
+}
+
+impl<Q: ?Sized> Wanted<'_, Q> {
+    pub fn wish(&self, group: GroupId, here: &Here) -> Wish<'_> {
+        Wish { policy: &self.policy, group, place: here.place(), anew: self.anew }
+    }
+}
+
 /// What a caller finds when it looks a second time, ready to wait.
-enum Place<'a, K, V> {
-    Ready(Arc<V>),
+pub(super) enum Found<'a, K, V> {
+    Ready(Arc<Held<V>>),
+    /// The same, and this caller has it loaded anew, behind.
+    Refreshes(Arc<Held<V>>, Box<Grant<K, V>>),
     /// The caller is part of the load it asks for.
     Nested,
+    /// It would wait in a circle.
+    Circle(Vec<String>),
     Waits(Seat<'a, K, V>),
     Leads(Seat<'a, K, V>, Box<Grant<K, V>>),
     /// Nobody loads, and there is no runtime to load on.
@@ -160,34 +186,43 @@ enum Place<'a, K, V> {
 impl<K, V> Shared<K, V>
 where
     K: Eq + Hash + Send + Sync + 'static,
-    V: Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
 {
-    /// The way of a miss; see [`Cache::get_or_load`](super::Cache::get_or_load).
-    pub async fn get_or_load<Q, L, F, E>(
+    /// The way of a miss; see [`Cache::get_or_load`](super::Cache::get_or_load). `None` if there is known to be nothing.
+    pub async fn load<Q, L, F, T, E>(
         self: &Arc<Self>,
-        hash: u64,
-        key: &Q,
-        policy: Policy,
+        wanted: Wanted<'_, Q>,
         load: L,
-    ) -> Result<Arc<V>, LoadFailed<E>>
+    ) -> Result<Option<V>, LoadFailed<E>>
     where
         K: Borrow<Q>,
         Q: ToOwned<Owned: Into<K>> + ?Sized,
         L: FnOnce(LoadContext) -> F + Send + 'static,
-        F: Future<Output = Result<V, E>> + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Into<Option<V>>,
         E: Send + Sync + 'static,
     {
+        let policy = wanted.policy;
+        policy.check()?;
+        self.check_timer(&policy)?;
         loop {
             let here = Here::now();
-            let mut seat = match self.take_place(hash, key.to_owned().into(), &here) {
-                Place::Ready(value) => return Ok(value),
-                Place::Homeless => return Err(homeless().into()),
-                Place::Nested => return self.load_directly(hash, policy, load).await,
-                Place::Leads(seat, grant) => {
-                    grant.start(here, policy, load);
-                    return seat.answer().await;
+            let mut seat = match self.find::<_, L>(&wanted, wanted.key.to_owned().into(), &here) {
+                Found::Ready(held) => return self.outcome(Signal::Answer(held), &policy),
+                Found::Refreshes(held, grant) => {
+                    grant.start(&here, policy, load);
+                    return self.outcome(Signal::Answer(held), &policy);
                 }
-                Place::Waits(seat) => seat,
+                Found::Homeless => return Err(homeless().into()),
+                Found::Nested => {
+                    return self.load_directly(wanted.hash, here.context(policy), load).await;
+                }
+                Found::Circle(path) => return Err(Error::LoadCycle { path }.into()),
+                Found::Leads(mut seat, grant) => {
+                    grant.start(&here, policy, load);
+                    return self.outcome(seat.news().await, &policy);
+                }
+                Found::Waits(seat) => seat,
             };
             match seat.news().await {
                 Signal::Lead => {
@@ -195,67 +230,100 @@ where
                     if here.runtime.is_none() {
                         return Err(homeless().into());
                     }
-                    if let Some(grant) = seat.lead(here.home) {
-                        grant.start(here, policy, load);
-                        return seat.answer().await;
+                    if let Some(grant) = seat.lead(&wanted, &here) {
+                        grant.start(&here, policy, load);
+                        return self.outcome(seat.news().await, &policy);
                     }
                 }
                 Signal::Again => {}
-                answer => return self.outcome(answer),
+                answer => return self.outcome(answer, &policy),
             }
         }
     }
 
-    /// Decides again, under the lock, what a caller who found nothing does about it.
-    fn take_place(self: &Arc<Self>, hash: u64, key: K, here: &Here) -> Place<'_, K, V> {
-        let ((wake, news), (cancel, cancelled)) = (oneshot::channel(), oneshot::channel());
+    /// Refuses time limits where nothing can tell the time.
+    pub fn check_timer(&self, policy: &Policy) -> Result<(), Error> {
+        let limit = policy.timeout.or(policy.soft_timeout);
+        match limit {
+            Some(limit) if !self.clock().is_frozen() && Handle::try_current().is_ok() && !has_timer() => {
+                let cure = "build the tokio runtime with enable_time(), or leave it out";
+                Err(Error::config("timeout or soft_timeout", format!("{limit:?}"), cure))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Decides again, under the lock, what a caller who found nothing does about it. `L` is its loader.
+    pub fn find<Q: ?Sized, L>(self: &Arc<Self>, wanted: &Wanted<'_, Q>, key: K, here: &Here) -> Found<'_, K, V> {
+        let ((wake, news), stop) = (oneshot::channel(), oneshot::channel());
+        let &Wanted { hash, policy, .. } = wanted;
+        // Declared before the lock is taken: what is not used of it is dropped after unlocking.
+        let mut spare = Some(key);
         let mut state = self.lock(hash);
-        if let Some(value) = state.read(hash, &key, self.clock()) {
-            return Place::Ready(value);
+        let located = spare.as_ref().map_or((None, None), |key| state.locate(hash, key));
+        let (wish, now) = (wanted.wish(state.group, here), self.clock().now());
+        let key = || spare.take().expect("a lookup takes one lease at most");
+        match state.memory.look_up(&wish, (hash, key), located, now, || self.draws.draw()) {
+            Lookup::Hit(id, newer) => {
+                let held = Arc::clone(state.memory.entries.peek(id).expect("it has just been served").value);
+                match newer {
+                    Newer::Lead(lease) => {
+                        Found::Refreshes(held, Box::new(Grant::new(self, &mut state, (hash, lease), stop, policy)))
+                    }
+                    Newer::Flying(_) | Newer::No => Found::Ready(held),
+                }
+            }
+            Lookup::Flying(flight, _) => match here.wait_for::<L>(self.name_load(hash, flight)) {
+                Err(Circle::Own) => {
+                    state.stats().loads += 1;
+                    Found::Nested
+                }
+                Err(Circle::Others(path)) => Found::Circle(path),
+                Ok(wait) => {
+                    let ticket = state.memory.wait(&wish, flight, here.home, now, wake);
+                    Found::Waits(Seat::new(self, &mut state, (hash, ticket), news, wait))
+                }
+            },
+            Lookup::Lead(lease) => {
+                let led = state.memory.wait_for_own(&policy, lease, here.home, now, wake);
+                // Nobody waits for a load that has just begun, so this closes no circle.
+                let wait = here.wait_for::<L>(self.name_load(hash, lease.flight)).unwrap_or_default();
+                let seat = Seat::new(self, &mut state, (hash, led.map(|(ticket, _)| ticket)), news, wait);
+                Found::Leads(seat, Box::new(Grant::new(self, &mut state, (hash, lease), stop, policy)))
+            }
+            Lookup::Nowhere => Found::Homeless,
         }
-        let (entry, flight) = (state.find(hash, &key), state.flight(hash, &key));
-        state.stats().misses += 1;
-        match flight {
-            Some(flight) if here.is_within(self.shard(hash).address(), flight) => {
-                state.stats().loads += 1;
-                Place::Nested
-            }
-            Some(flight) => {
-                state.stats().coalesced += 1;
-                let ticket = state.flights().join(flight, here.home, NEVER, wake);
-                Place::Waits(Seat { shared: self, hash, ticket, news })
-            }
-            None if here.runtime.is_none() => Place::Homeless,
-            None => {
-                state.stats().loads += 1;
-                let seen = entry.map(|id| state.memory.entries.target(id));
-                let (group, home, began) = (state.group, here.home, self.clock().now());
-                let (life, bounds) = (Life::Shared, Bounds::default());
-                let lease = state.flights().begin(Begin { hash, key, group, seen, home, life, bounds, began });
-                state.loads.insert(lease.flight, cancel);
-                let ticket = state.flights().join(lease.flight, home, NEVER, wake);
-                let lease = ticket.and_then(|ticket| state.flights().lead(ticket, home, None, began)).unwrap_or(lease);
-                let seat = Seat { shared: self, hash, ticket, news };
-                Place::Leads(seat, Box::new(Grant { report: self.report(hash, lease), cancelled }))
-            }
-        }
+    }
+
+    fn name_load(&self, hash: u64, flight: FlightId) -> (&str, Load) {
+        (self.name(), load_of(self.shard(hash).address(), flight))
     }
 
     /// For a loader that asks for the key it is loading: without a lease, and nothing is stored.
-    async fn load_directly<L, F, E>(&self, hash: u64, policy: Policy, load: L) -> Result<Arc<V>, LoadFailed<E>>
+    async fn load_directly<L, F, T, E>(
+        &self,
+        hash: u64,
+        context: LoadContext,
+        load: L,
+    ) -> Result<Option<V>, LoadFailed<E>>
     where
         L: FnOnce(LoadContext) -> F,
-        F: Future<Output = Result<V, E>>,
+        F: Future<Output = Result<T, E>>,
+        T: Into<Option<V>>,
     {
         // Boxed, so that every other caller's future need not have room for it.
-        let loaded = Box::pin(load(LoadContext::new(policy))).await;
-        loaded.map(Arc::new).map_err(|error| {
+        Box::pin(load(context)).await.map(Into::into).map_err(|error| {
             self.lock(hash).stats().load_errors += 1;
             LoadFailed::Loader(Arc::new(error))
         })
     }
 }
 
-fn homeless() -> Error {
+/// A runtime does not tell whether its time is enabled; a timer of one that is not panics when it is made.
+fn has_timer() -> bool {
+    catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))).is_ok()
+}
+
+pub(super) fn homeless() -> Error {
     Error::config("get_or_load", "called outside a tokio runtime", "await a miss inside one; hits need none")
 }

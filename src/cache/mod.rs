@@ -11,32 +11,46 @@
 //! - `shard` is what one lock guards, and what is done under it; `split` says whose a key is, and each shard's share.
 //! - `resizing` changes bounds and order while the cache works; `insight` says what it knows about itself.
 //! - `listener` hears of what left.
-//! - `loading` is the way of a miss, and the task that loads.
-//! - `waiting` is who waits for that task, and what they are told.
+//! - `loading` is the way of a miss, and the task that loads; `context` is on whose behalf a caller asks.
+//! - `many` is that for many keys by one call.
+//! - `waiting` is who waits for that task, and what they are told; `alarm` when they have waited long enough.
+//! - `held` is what is kept under a key, `views` what users see of it.
 
+mod alarm;
+mod context;
 mod failed;
+mod held;
 mod insight;
 mod listener;
 mod loading;
+mod many;
 mod options;
 mod resizing;
 mod shard;
 mod shared;
 mod split;
+mod views;
 mod waiting;
 
+pub use context::LoadContext;
 pub use failed::LoadFailed;
 pub use insight::Insight;
-pub use loading::LoadContext;
 pub use options::{CacheBuilder, Memory, minutes};
+pub use views::Entry;
 
+use crate::core::flight::Explanation;
 use crate::core::policy::Policy;
 use crate::core::stats::Stats;
-use shared::Shared;
+use held::Held;
+use loading::Wanted;
+use many::Bulk;
+use shared::{Over, Shared};
 use std::borrow::Borrow;
+use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A named cache. Cloning gives another handle to the same entries.
 ///
@@ -80,13 +94,23 @@ where
         self.0.name()
     }
 
-    /// A copy of the value of `key`, if it is there and its time is not over. Counts as a use.
+    /// A copy of the value of `key`, if it is there and fresh: past its ttl nobody would load it anew here, so it takes a
+    /// [`get_or_load`](Self::get_or_load) to be given it. Counts as a use.
     pub fn get<Q>(&self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
-        self.0.get(key).map(Arc::unwrap_or_clone)
+        self.0.get(key)?.value().cloned()
+    }
+
+    /// As many [`get`](Self::get)s, in the order of the keys.
+    pub fn get_many<'a, Q>(&self, keys: impl IntoIterator<Item = &'a Q>) -> Vec<Option<V>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized + 'a,
+    {
+        keys.into_iter().map(|key| self.get(key)).collect()
     }
 
     /// Returns the value of `key`, or loads it once and shares it with everyone who is waiting.
@@ -96,18 +120,26 @@ where
     /// [`LoadContext::keep`] says; with a ttl of zero those who wait share it and it is not kept. A hit neither calls
     /// `load` nor needs a runtime.
     ///
-    /// Dropping the returned future gives up this caller's place only: the load goes on for the others, and is aborted
-    /// when the last of them has gone. An explicit write or removal of the key meanwhile lets the load answer those who
-    /// wait and store nothing; whoever asks after it starts anew.
+    /// What a value is good for after its ttl, and before it ends, `policy` says: answered at once while one caller's `load`
+    /// runs behind (`stale_while_revalidate`, `early`), or in the place of a load that fails or takes too long
+    /// (`stale_if_error`, `soft_timeout`, `timeout`). Time-outs need a runtime whose time is enabled. Loads that run
+    /// behind fail in silence, but for [`Stats::load_errors`].
     ///
-    /// A loader that asks for its own key again, directly or through other loads, loads it directly instead of waiting
-    /// for itself. A task it spawns is not known to be part of it: such a task must not ask for the same key.
+    /// Dropping the returned future gives up this caller's place only: the load goes on for the others, and is aborted
+    /// when the last of them has gone; one that runs behind goes on. An explicit write or removal of the key meanwhile lets
+    /// the load answer those who wait and store nothing; whoever asks after it starts anew.
+    ///
+    /// A loader that asks for its own key again loads it directly instead of waiting for itself; loads that would wait for
+    /// each other in a circle are told so. A task that a loader spawns is known to be part of it only
+    /// [within its context](LoadContext::within).
     ///
     /// # Errors
     ///
-    /// [`LoadFailed::Loader`] is the loader's own error, one object for all who waited. [`LoadFailed::Cache`] says that
-    /// the load panicked, that its runtime was shut down, that the load this caller joined failed with an error of
-    /// another type, or that there is no runtime here. Nothing is stored then, and the next call loads anew.
+    /// [`LoadFailed::Loader`] is the loader's own error, one object for all who waited. [`LoadFailed::NotFound`] says that
+    /// there is known to be nothing. [`LoadFailed::Cache`] says that the load panicked or took too long, that its runtime was
+    /// shut down, that it would wait in a circle, that the load this caller joined failed with an error of another type, that
+    /// the policy contradicts itself, or that there is no runtime here. Nothing is stored then, and the next call loads anew,
+    /// except that "not found" and [errors to be kept](LoadContext::keep_error) are remembered.
     ///
     /// ```
     /// # use samovar::{Cache, LoadFailed, Policy, minutes};
@@ -132,23 +164,144 @@ where
         E: Send + Sync + 'static,
     {
         let hash = self.0.hash(key);
-        match self.0.hit(hash, key) {
-            Some(value) => Ok(value),
-            None => self.0.get_or_load(hash, key, policy, load).await,
+        if let Some(held) = self.0.hit(hash, key)
+            && let Some(value) = held.value()
+        {
+            return Ok(value.clone());
         }
-        .map(Arc::unwrap_or_clone)
+        let wanted = Wanted { hash, key, policy, anew: false };
+        self.0.load(wanted, load).await?.ok_or(LoadFailed::NotFound)
+    }
+
+    /// As [`get_or_load`](Self::get_or_load), for a source that may have nothing under `key`: a loader says so with `None`,
+    /// which is remembered for [`Policy::negative_ttl`] and shared as a value is. Without that it is not remembered.
+    ///
+    /// Nothing found ends an old value, whatever its windows.
+    ///
+    /// # Errors
+    ///
+    /// As `get_or_load`, but never [`LoadFailed::NotFound`]: that is what `None` says here.
+    ///
+    /// ```
+    /// # use samovar::{Cache, Policy, minutes};
+    /// # use std::convert::Infallible;
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// # runtime.block_on(async {
+    /// let users: Cache<u64, String> = Cache::builder().build();
+    /// let policy = Policy { negative_ttl: Some(minutes(1)), ..Policy::ttl(minutes(5)) };
+    /// for _ in 0..3 {
+    ///     let nobody = users.get_or_find(&7, policy, |_| async { Ok::<_, Infallible>(None) }).await;
+    ///     assert_eq!(nobody.unwrap(), None);
+    /// }
+    /// assert_eq!((users.stats().loads, users.stats().negative_hits), (1, 2));
+    /// # });
+    /// ```
+    pub async fn get_or_find<Q, L, F, E>(&self, key: &Q, policy: Policy, load: L) -> Result<Option<V>, LoadFailed<E>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ToOwned<Owned: Into<K>> + ?Sized,
+        L: FnOnce(LoadContext) -> F + Send + 'static,
+        F: Future<Output = Result<Option<V>, E>> + Send + 'static,
+        E: Send + Sync + 'static,
+    {
+        let hash = self.0.hash(key);
+        if let Some(held) = self.0.hit(hash, key)
+            && let Some(value) = held.value()
+        {
+            return Ok(Some(value.clone()));
+        }
+        self.0.load(Wanted { hash, key, policy, anew: false }, load).await
+    }
+
+    /// The values of many keys: those that are there, and what one call of `load` finds of the others. Each key has a lease of
+    /// its own, so callers who ask for some of the same keys at once share what they have in common; what somebody else
+    /// loads is waited for and not asked for again.
+    ///
+    /// `load` is told the missing keys and gives a map: one that is not in it is "not found", left out of the answer and
+    /// remembered for [`Policy::negative_ttl`]; keys that were not asked for are ignored. It runs on a task of the cache's, as
+    /// in [`get_or_load`](Self::get_or_load), and is stopped when nobody waits for any of its keys. It may be called again for
+    /// a key whose load another runtime took with it.
+    ///
+    /// # Errors
+    ///
+    /// As `get_or_load`, of the first key that fails; an error of `load` is that of all keys it was called for. Where old values
+    /// answer in the place of a load, they answer key by key.
+    ///
+    /// ```
+    /// # use samovar::{Cache, Policy, minutes};
+    /// # use std::collections::HashMap;
+    /// # use std::convert::Infallible;
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// # runtime.block_on(async {
+    /// let cache: Cache<u64, u64> = Cache::builder().build();
+    /// let policy = Policy::ttl(minutes(5));
+    /// cache.insert(2, 4, policy);
+    /// let squares = cache.get_or_load_many([1, 2, 3], policy, |_, keys| async move {
+    ///     assert_eq!(keys, [1, 3]);
+    ///     Ok::<_, Infallible>(keys.into_iter().map(|key| (key, key * key)).collect())
+    /// });
+    /// assert_eq!(squares.await.unwrap(), HashMap::from([(1, 1), (2, 4), (3, 9)]));
+    /// # });
+    /// ```
+    pub async fn get_or_load_many<L, F, E>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        policy: Policy,
+        load: L,
+    ) -> Result<HashMap<K, V>, LoadFailed<E>>
+    where
+        K: Clone,
+        L: Fn(LoadContext, Vec<K>) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<HashMap<K, V>, E>> + Send + 'static,
+        E: Send + Sync + 'static,
+    {
+        self.0.load_many(keys, &Bulk { policy, load: Arc::new(load) }).await
+    }
+
+    /// Loads `key` anew although a value is there, stores and returns it. Until it is there, others get the old one. An older
+    /// load of the key answers those who wait for it and stores nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_or_load`](Self::get_or_load). The value that is there stays then; it does not answer in the place of the
+    /// load.
+    pub async fn refresh<Q, L, F, E>(&self, key: &Q, policy: Policy, load: L) -> Result<V, LoadFailed<E>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ToOwned<Owned: Into<K>> + ?Sized,
+        L: FnOnce(LoadContext) -> F + Send + 'static,
+        F: Future<Output = Result<V, E>> + Send + 'static,
+        E: Send + Sync + 'static,
+    {
+        let wanted = Wanted { hash: self.0.hash(key), key, policy, anew: true };
+        self.0.load(wanted, load).await?.ok_or(LoadFailed::NotFound)
     }
 
     /// Stores a value, whatever was there before. A load of the key that is under way will store nothing.
     ///
-    /// With a ttl of zero the key is removed.
+    /// Its windows after the ttl are those of `policy`; it is never jittered. With a ttl of zero the key is removed.
     pub fn insert(&self, key: K, value: V, policy: Policy) {
-        self.0.insert(key, value, policy);
+        self.0.write(key, Held::Value(value), &policy, Over::Anything);
     }
 
-    /// Stores a value if the key has none that could be served; tells whether it did.
+    /// Stores a value if the key has none that [`get`](Self::get) would give; tells whether it did. With a ttl of zero it
+    /// does nothing.
     pub fn add(&self, key: K, value: V, policy: Policy) -> bool {
-        self.0.add(key, value, policy)
+        self.0.write(key, Held::Value(value), &policy, Over::Nothing)
+    }
+
+    /// Stores a value if the key has one that [`get`](Self::get) would give; tells whether it had. With a ttl of zero that
+    /// one is removed.
+    pub fn replace(&self, key: K, value: V, policy: Policy) -> bool {
+        self.0.write(key, Held::Value(value), &policy, Over::Value)
+    }
+
+    /// Notes for so long that there is nothing under `key`: [`get`](Self::get) gives `None`,
+    /// [`get_or_load`](Self::get_or_load) [`LoadFailed::NotFound`], and nothing is loaded. A load of the key that is under way
+    /// will store nothing. With a ttl of zero the key is removed.
+    pub fn set_missing(&self, key: K, ttl: Duration) {
+        let policy = Policy { negative_ttl: Some(ttl), ..Policy::forever() };
+        self.0.write(key, Held::Nothing, &policy, Over::Anything);
     }
 
     /// Forgets a key and tells whether it had a value. A load of it that is under way will store nothing, and
@@ -168,6 +321,46 @@ where
         Q: Eq + Hash + ?Sized,
     {
         self.0.remove(key);
+    }
+
+    /// What is there, fresh, stale or known to be missing, and since when and for how long. Not a use, and not counted.
+    ///
+    /// ```
+    /// # use samovar::{Cache, Policy, Standing, minutes};
+    /// # use std::time::Duration;
+    /// let cache: Cache<u64, u64> = Cache::builder().build();
+    /// cache.insert(7, 49, Policy { stale_if_error: minutes(60), ..Policy::ttl(minutes(5)) });
+    /// let entry = cache.peek(&7).unwrap();
+    /// assert_eq!((entry.value, entry.state), (Some(49), Standing::Fresh));
+    /// assert_eq!(entry.expires.unwrap().duration_since(entry.created).unwrap(), minutes(65));
+    /// ```
+    pub fn peek<Q>(&self, key: &Q) -> Option<Entry<V>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        let (state, sight, held) = self.0.peek(key)?;
+        Some(Entry::of(state, &sight, held.value().cloned(), self.0.clock()))
+    }
+
+    /// Why a [`get_or_load`](Self::get_or_load) under `policy` would do what it does now: what the entry is good for, who
+    /// loads it, what would happen. Not a use, and not counted. Moments are in milliseconds of the cache's
+    /// [clock](CacheBuilder::clock).
+    ///
+    /// ```
+    /// # use samovar::{Cache, Policy, minutes};
+    /// let cache: Cache<u64, u64> = Cache::builder().build();
+    /// let policy = Policy::ttl(minutes(5));
+    /// assert_eq!(cache.explain(&7, &policy).to_string(), "is absent: a lookup would load");
+    /// cache.insert(7, 49, policy);
+    /// assert_eq!(cache.explain(&7, &policy).to_string(), "is fresh: a lookup would answer");
+    /// ```
+    pub fn explain<Q>(&self, key: &Q, policy: &Policy) -> Explanation
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        self.0.explain(key, policy)
     }
 
     /// True if [`get`](Self::get) would give a value. Not a use, and not counted.

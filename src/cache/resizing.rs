@@ -3,6 +3,7 @@
 //! Nothing is dropped but what no longer fits. Where entries were counted and now are weighed, those that are there are
 //! weighed now, outside the locks, a few at a time: whoever arrives after its shard was changed is weighed already.
 
+use super::held::Held;
 use super::options::Memory;
 use super::shard::{REGION, Shard};
 use super::shared::Shared;
@@ -56,14 +57,14 @@ where
     fn reweigh(&self, shard: &Shard<K, V>) {
         let slots = shard.lock().memory.entries.slots();
         for first in (0..slots).step_by(SLICE) {
-            let (weighs, held): (bool, Vec<(Target, Arc<V>)>) = {
+            let (weighs, held) = {
                 let state = shard.lock();
                 let entries = &state.memory.entries;
                 let ids = first..slots.min(first + SLICE as u32);
                 let held = ids.filter_map(|id| Some((entries.target(id), Arc::clone(entries.peek(id)?.value))));
-                (state.weighs, held.collect())
+                (state.weighs, held.collect::<Vec<(Target, Arc<Held<V>>)>>())
             };
-            let weights: Vec<u64> = held.iter().map(|(_, value)| if weighs { self.weigh(value) } else { 1 }).collect();
+            let weights: Vec<u64> = held.iter().map(|(_, held)| if weighs { self.weigh(held) } else { 1 }).collect();
             let mut state = shard.lock();
             if state.weighs != weighs {
                 // Somebody resizes anew, and weighs all of them again.

@@ -2,20 +2,18 @@
 //!
 //! All its keys live in one group of one table; clearing renews the group.
 
+use super::held::Held;
 use super::waiting::{Cancel, Waiter};
 use crate::core::clock::{Clock, Millis};
-use crate::core::flight::{Fill, FlightId, Flights};
-use crate::core::memory::{
-    self, Capacity, Discard, Eviction, GroupId, New, Placement, Reason, RegionId, Steering, Worth,
-};
+use crate::core::flight::{FlightId, Flights, Located};
+use crate::core::memory::{self, Capacity, Eviction, GroupId, RegionId, Steering};
 use crate::core::stats::Stats;
 use parking_lot::{Mutex, MutexGuard};
 use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-type Memory<K, V> = memory::Memory<K, Arc<V>, Waiter<V>>;
+type Memory<K, V> = memory::Memory<K, Arc<Held<V>>, Waiter<V>>;
 
 /// The one region of a shard's table.
 pub(super) const REGION: RegionId = RegionId(0);
@@ -53,21 +51,6 @@ pub(super) struct State<K, V> {
     pub loads: HashMap<FlightId, Cancel>,
 }
 
-/// A value that arrives: when it does, and when it ends, `None` if it is not to be stored.
-pub(super) struct Arrival<V> {
-    pub value: Arc<V>,
-    pub now: Millis,
-    pub deadline: Option<Millis>,
-    /// In bytes; `None` where entries are counted.
-    pub weight: Option<u64>,
-}
-
-impl<V> Arrival<V> {
-    fn worth(&self, load: Duration) -> Worth {
-        Worth::new(self.weight.unwrap_or(1), load)
-    }
-}
-
 impl<K, V> State<K, V> {
     pub fn stats(&mut self) -> &mut Stats {
         self.memory.entries.stats_mut(self.group)
@@ -86,39 +69,9 @@ impl<K, V> State<K, V> {
         }
     }
 
-    /// An explicit write. `found` is the slot of the key, served or not.
-    pub fn put(&mut self, found: Option<u32>, hash: u64, key: K, arrival: Arrival<V>, out: &mut Discard<K, Arc<V>>) {
-        let worth = arrival.worth(Duration::ZERO);
-        let Arrival { value, now, deadline, .. } = arrival;
-        let placement = deadline.map(|deadline| Placement::new(self.group, deadline, 0).worth(worth));
-        let entries = &mut self.memory.entries;
-        match (found, placement) {
-            (Some(id), Some(placement)) => {
-                entries.replace(id, Some(key), value, placement, now, out);
-            }
-            (None, Some(placement)) => {
-                entries.insert(New { hash, key, value, placement }, now, out);
-            }
-            (found, None) => {
-                if let Some(id) = found {
-                    entries.remove(id, Reason::Removed, out);
-                }
-                out.keep(Some(key), Some(value));
-            }
-        }
-    }
-
-    /// What a load has brought.
-    pub fn fill(&mut self, fill: Fill<K>, arrival: Arrival<V>, out: &mut Discard<K, Arc<V>>) {
-        let worth = arrival.worth(Duration::from_millis(arrival.now.saturating_sub(fill.began)));
-        let Arrival { value, now, deadline, .. } = arrival;
-        match deadline {
-            Some(deadline) => {
-                let placement = Placement::new(self.group, deadline, 0).worth(worth);
-                self.memory.fill(fill, value, placement, now, out);
-            }
-            None => out.keep(Some(fill.key), Some(value)),
-        }
+    /// True if the entry in a slot is a value that could be served.
+    pub fn serves(&self, slot: Option<u32>, clock: &Clock) -> bool {
+        slot.is_some_and(|id| self.memory.entries.is_served(id, |end| clock.has_come(end)))
     }
 
     pub fn validate(&self) -> Result<(), String> {
@@ -138,8 +91,17 @@ impl<K: Eq, V> State<K, V> {
         self.memory.entries.find(hash, |other| other.borrow() == key)
     }
 
-    /// The value of a key if it may be served, counted as a hit.
-    pub fn read<Q: Eq + ?Sized>(&mut self, hash: u64, key: &Q, clock: &Clock) -> Option<Arc<V>>
+    /// The entry and the flight of a key.
+    pub fn locate<Q: Eq + ?Sized>(&self, hash: u64, key: &Q) -> Located
+    where
+        K: Borrow<Q>,
+    {
+        let entry = self.find(hash, key).map(|id| self.memory.entries.target(id));
+        (entry, self.memory.flights.find(hash, |other| other.borrow() == key))
+    }
+
+    /// What answers whoever would have a newer value loaded, if that needs no second thought.
+    pub fn hit<Q: Eq + ?Sized>(&mut self, hash: u64, key: &Q, clock: &Clock) -> Option<Arc<Held<V>>>
     where
         K: Borrow<Q>,
     {
@@ -147,10 +109,24 @@ impl<K: Eq, V> State<K, V> {
         Some(Arc::clone(self.memory.entries.read(id, |end| clock.has_come(end))?.value))
     }
 
-    pub fn flight<Q: Eq + ?Sized>(&self, hash: u64, key: &Q) -> Option<FlightId>
+    /// What answers whoever has nothing loaded. Counted, whether there is something or not.
+    pub fn get<Q: Eq + ?Sized>(&mut self, hash: u64, key: &Q, clock: &Clock) -> Option<Arc<Held<V>>>
     where
         K: Borrow<Q>,
     {
-        self.memory.flights.find(hash, |other| other.borrow() == key)
+        let Some(id) = self.find(hash, key) else {
+            self.stats().misses += 1;
+            return None;
+        };
+        if let Some(found) = self.memory.entries.read_fresh(id, |end| clock.has_come(end)) {
+            return Some(Arc::clone(found.value));
+        }
+        self.look_again(id, clock.now())
+    }
+
+    #[cold]
+    fn look_again(&mut self, id: u32, now: Millis) -> Option<Arc<Held<V>>> {
+        let id = self.memory.look_only(self.group, Some(id), now)?;
+        self.memory.entries.peek(id).map(|found| Arc::clone(found.value))
     }
 }

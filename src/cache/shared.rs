@@ -4,12 +4,15 @@
 //! before it locks, so that it is dropped after unlocking, also when `Eq` of a key panics. What concerns all shards visits
 //! one after the other: nobody ever holds two locks of shards.
 
+use super::held::Held;
 use super::listener::{Gone, Listener};
 use super::options::{self, Weigher};
-use super::shard::{Arrival, REGION, Shard, State};
+use super::shard::{REGION, Shard, State};
 use super::split;
 use crate::core::clock::{Clock, Millis};
-use crate::core::memory::{Reason, Steering, mix};
+use crate::core::draw::Draws;
+use crate::core::flight::{Explanation, Refresh, Sight, Standing, Written};
+use crate::core::memory::{New, Placement, Steering, Worth, mix};
 use crate::core::policy::Policy;
 use crate::core::stats::Stats;
 use crate::work::{self, Appointment, Sweep};
@@ -20,6 +23,7 @@ use std::hash::{BuildHasher, Hash};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 /// Entries freed per lock hold of the sweeper, and lock holds per visit: about a tenth of a millisecond in all.
 const SWEEP: u32 = 64;
@@ -49,6 +53,8 @@ pub(super) struct Shared<K, V> {
     weigher: Option<Weigher<V>>,
     listener: Option<Listener<K, V>>,
     appointment: Appointment,
+    /// For jitter and early refreshes.
+    pub draws: Draws,
 }
 
 impl<K, V> Shared<K, V> {
@@ -75,16 +81,17 @@ impl<K, V> Shared<K, V> {
         self.shard(hash).lock()
     }
 
-    /// As [`lock`](Self::lock), for a value that is then weighed, or not, as its shard demands.
-    pub fn lock_for(&self, hash: u64, arrival: &mut Arrival<V>) -> MutexGuard<'_, State<K, V>> {
+    /// As [`lock`](Self::lock), for what is then weighed, or not, as its shard demands.
+    pub fn lock_for(&self, hash: u64, held: &Held<V>, weight: &mut Option<u64>) -> MutexGuard<'_, State<K, V>> {
+        *weight = self.weighs.load(Relaxed).then(|| self.weigh(held));
         loop {
             let state = self.lock(hash);
             let weighs = state.weighs;
-            if weighs == arrival.weight.is_some() {
+            if weighs == weight.is_some() {
                 return state;
             }
             drop(state);
-            arrival.weight = weighs.then(|| self.weigh(&arrival.value));
+            *weight = weighs.then(|| self.weigh(held));
         }
     }
 
@@ -105,13 +112,9 @@ impl<K, V> Shared<K, V> {
         })
     }
 
-    /// A value to be stored now.
-    pub fn arrival(&self, value: Arc<V>, policy: Policy) -> Arrival<V> {
-        let (now, weight) = (self.clock.now(), self.weighs.load(Relaxed).then(|| self.weigh(&value)));
-        Arrival { value, now, deadline: policy.stores().then(|| policy.deadline(now)), weight }
-    }
-
-    pub fn weigh(&self, value: &V) -> u64 {
+    /// What it weighs in bytes: a note that there is nothing next to nothing.
+    pub fn weigh(&self, held: &Held<V>) -> u64 {
+        let Some(value) = held.value() else { return 1 };
         self.weigher.as_ref().map_or(size_of::<V>() as u64, |weigher| weigher(value))
     }
 
@@ -119,6 +122,13 @@ impl<K, V> Shared<K, V> {
     pub fn expect(&self, due: Option<Millis>) {
         if let Some(due) = due {
             self.appointment.by(due);
+        }
+    }
+
+    /// A loader of many brought values that nobody had asked for.
+    pub fn count_unasked(&self, number: usize) {
+        if number > 0 {
+            self.shards[0].lock().stats().unasked += number as u64;
         }
     }
 
@@ -175,7 +185,8 @@ where
         let shards = shares.map(|(share, steering)| Shard::new(share, memory.order(), steering)).collect();
         let (hasher, appointment) = (RandomState::new(), Appointment::default());
         let (weighs, memory) = (AtomicBool::new(memory.weighs()), Mutex::new(memory));
-        Shared { name, clock, hasher, shards, memory, weighs, weigher, listener, appointment }
+        let draws = Draws::new(hasher.hash_one(&name));
+        Shared { name, clock, hasher, shards, memory, weighs, weigher, listener, appointment, draws }
     }
 
     pub fn have_swept(this: &Arc<Self>) {
@@ -187,24 +198,21 @@ where
         mix(self.hasher.hash_one(key), 0)
     }
 
-    pub fn hit<Q>(&self, hash: u64, key: &Q) -> Option<Arc<V>>
+    pub fn hit<Q>(&self, hash: u64, key: &Q) -> Option<Arc<Held<V>>>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        self.lock(hash).read(hash, key, &self.clock)
+        self.lock(hash).hit(hash, key, &self.clock)
     }
 
-    pub fn get<Q>(&self, key: &Q) -> Option<Arc<V>>
+    pub fn get<Q>(&self, key: &Q) -> Option<Arc<Held<V>>>
     where
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
         let hash = self.hash(key);
-        let mut state = self.lock(hash);
-        let value = state.read(hash, key, &self.clock);
-        state.stats().misses += u64::from(value.is_none());
-        value
+        self.lock(hash).get(hash, key, &self.clock)
     }
 
     pub fn contains<Q>(&self, key: &Q) -> bool
@@ -214,35 +222,34 @@ where
     {
         let hash = self.hash(key);
         let state = self.lock(hash);
-        state.find(hash, key).is_some_and(|id| state.memory.entries.is_served(id, |end| self.clock.has_come(end)))
+        let found = state.find(hash, key);
+        state.serves(found, &self.clock)
     }
 
-    pub fn insert(&self, key: K, value: V, policy: Policy) {
-        self.write(key, value, policy, false);
-    }
-
-    pub fn add(&self, key: K, value: V, policy: Policy) -> bool {
-        self.write(key, value, policy, true)
-    }
-
-    /// Stores a pair, unless it is to be `new` and the key has a value.
-    fn write(&self, key: K, value: V, policy: Policy, new: bool) -> bool {
-        let hash = self.hash(&key);
-        let mut arrival = self.arrival(Arc::new(value), policy);
-        let (now, deadline) = (arrival.now, arrival.deadline);
-        let mut out = self.gone();
+    /// Stores what somebody writes, if what is there is as it should be; tells whether it was. What must not be stored
+    /// removes what is there, so that no older value comes back.
+    pub fn write(&self, key: K, held: Held<V>, policy: &Policy, over: Over) -> bool {
+        let negative = held.value().is_none();
+        let ttl = if negative { policy.negative_ttl } else { policy.ttl };
+        if ttl == Some(Duration::ZERO) {
+            return over != Over::Nothing && (self.remove(&key) || over == Over::Anything);
+        }
+        let (hash, now, held) = (self.hash(&key), self.clock.now_for(ttl), Arc::new(held));
+        let lifetime = policy.lifetime(ttl, negative, (now, now), 0.0);
+        let (mut out, mut weight) = (self.gone(), None);
         {
-            let mut state = self.lock_for(hash, &mut arrival);
-            let (found, flight) = (state.find(hash, &key), state.flight(hash, &key));
-            if new && found.is_some_and(|id| state.memory.entries.is_served(id, |end| now >= end)) {
+            let mut state = self.lock_for(hash, &held, &mut weight);
+            let located = state.locate(hash, &key);
+            let is_there = || state.serves(located.0.map(|target| target.id), &self.clock);
+            if over != Over::Anything && is_there() != (over == Over::Value) {
                 return false;
             }
-            if let Some(flight) = flight {
-                state.flights().detach(flight);
-            }
-            state.put(found, hash, key, arrival, &mut out.left);
+            let worth = Worth::new(weight.unwrap_or(1), Duration::ZERO);
+            let placement = Placement::new(state.group, lifetime.span.expires, 0).worth(worth).negative(negative);
+            let new = New { hash, key, value: held, placement };
+            state.memory.write(Written { new, lifetime }, located, now, &mut out.left);
         }
-        self.expect(deadline);
+        self.appointment.by(lifetime.span.expires);
         true
     }
 
@@ -254,18 +261,42 @@ where
         let hash = self.hash(key);
         let mut out = self.gone();
         let mut state = self.lock(hash);
-        let (found, flight) = (state.find(hash, key), state.flight(hash, key));
-        if let Some(flight) = flight {
-            state.flights().detach(flight);
-        }
-        state.stats().invalidations += 1;
-        let entries = &mut state.memory.entries;
-        let served = found.is_some_and(|id| entries.is_served(id, |end| self.clock.has_come(end)));
-        if let Some(id) = found {
-            entries.remove(id, Reason::Removed, &mut out.left);
-        }
-        served
+        let (located, group) = (state.locate(hash, key), state.group);
+        state.memory.forget(group, located, |end| self.clock.has_come(end), &mut out.left)
     }
+
+    pub fn peek<Q>(&self, key: &Q) -> Option<(Standing, Sight, Arc<Held<V>>)>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        let hash = self.hash(key);
+        let state = self.lock(hash);
+        let id = state.find(hash, key)?;
+        let (state_of_it, sight) = state.memory.inspect(id, self.clock.now())?;
+        Some((state_of_it, sight, Arc::clone(state.memory.entries.peek(id)?.value)))
+    }
+
+    pub fn explain<Q>(&self, key: &Q, policy: &Policy) -> Explanation
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        let hash = self.hash(key);
+        let state = self.lock(hash);
+        state.memory.explain(policy, state.locate(hash, key), Refresh::Behind, self.clock.now())
+    }
+}
+
+/// What an explicit write may take the place of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Over {
+    /// Of whatever is there.
+    Anything,
+    /// Of nothing that could be served.
+    Nothing,
+    /// Of a value that could be served.
+    Value,
 }
 
 impl<K, V> Sweep for Shared<K, V>

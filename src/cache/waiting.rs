@@ -5,16 +5,23 @@
 //! that is gone. (A runtime that exists and is not driven, a current-thread one outside `block_on`, keeps its loads
 //! standing as it keeps all its tasks.)
 
+use super::alarm::Alarm;
+use super::context::{Here, Said, Wait};
 use super::failed::LoadFailed;
-use super::loading::Grant;
+use super::held::Held;
+use super::loading::{Grant, Wanted};
 use super::shard::State;
 use super::shared::Shared;
-use crate::core::flight::{Effect, Effects, FlightId, Home, Input, Lease, Ticket};
+use crate::core::clock::{Millis, NEVER};
+use crate::core::flight::{Done, Due, Effect, Effects, Ended, FlightId, Input, Keep, Lease, Ticket};
 use crate::core::policy::Policy;
 use crate::error::Error;
-use std::any::{Any, type_name};
 use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Where a waiter hears from its load.
@@ -25,11 +32,12 @@ pub(super) type Cancelled = oneshot::Receiver<Infallible>;
 
 /// What a waiter is told.
 pub(super) enum Signal<V> {
-    Loaded(Arc<V>),
-    /// The loader's error and the name of its type.
-    Failed(Arc<dyn Any + Send + Sync>, &'static str),
+    /// What the loader brought, or an old value in the place of it.
+    Answer(Arc<Held<V>>),
     /// The loader panicked, with this message.
     Panicked(Arc<str>),
+    /// It took too long.
+    TimedOut,
     /// The runtime dropped the load.
     Gone,
     /// Load it yourself.
@@ -41,9 +49,9 @@ pub(super) enum Signal<V> {
 impl<V> Clone for Signal<V> {
     fn clone(&self) -> Self {
         match self {
-            Signal::Loaded(value) => Signal::Loaded(Arc::clone(value)),
-            Signal::Failed(error, of) => Signal::Failed(Arc::clone(error), of),
+            Signal::Answer(held) => Signal::Answer(Arc::clone(held)),
             Signal::Panicked(message) => Signal::Panicked(Arc::clone(message)),
+            Signal::TimedOut => Signal::TimedOut,
             Signal::Gone => Signal::Gone,
             Signal::Lead => Signal::Lead,
             Signal::Again => Signal::Again,
@@ -57,62 +65,94 @@ pub(super) struct Report<K, V> {
     hash: u64,
     pub lease: Lease,
     ending: Signal<V>,
-    policy: Policy,
+    said: Said,
 }
 
 impl<K, V> Report<K, V> {
+    pub fn new(shared: &Arc<Shared<K, V>>, hash: u64, lease: Lease, policy: Policy) -> Self {
+        let said = Said { policy, error_ttl: None };
+        Report { shared: Arc::clone(shared), hash, lease, ending: Signal::Gone, said }
+    }
+
     /// The shard of its key, by address.
     pub fn shard(&self) -> usize {
         self.shared.shard(self.hash).address()
     }
 
-    pub fn tell(mut self, ending: Signal<V>, policy: Policy) {
-        (self.ending, self.policy) = (ending, policy);
+    pub fn tell(mut self, ending: Signal<V>, said: Said) {
+        (self.ending, self.said) = (ending, said);
+    }
+
+    /// Its time may be up; when it will be, if it is not.
+    pub fn expire(&self) -> Millis {
+        self.shared.expire(self.hash, Due::Load(self.lease));
+        self.shared.lock(self.hash).flights().ends(self.lease)
     }
 }
 
 impl<K, V> Drop for Report<K, V> {
     fn drop(&mut self) {
-        self.shared.finish(self.hash, self.lease, &self.ending, self.policy);
+        self.shared.finish(self.hash, self.lease, &self.ending, self.said);
     }
 }
 
 /// A caller's place among those who wait for a load. Dropped, it is given up.
 pub(super) struct Seat<'a, K, V> {
-    pub shared: &'a Arc<Shared<K, V>>,
-    pub hash: u64,
+    shared: &'a Arc<Shared<K, V>>,
+    hash: u64,
     /// `None` once the flight has answered.
-    pub ticket: Option<Ticket>,
-    pub news: oneshot::Receiver<Signal<V>>,
+    ticket: Option<Ticket>,
+    news: oneshot::Receiver<Signal<V>>,
+    /// When it is to be told something if the load has not ended before.
+    alarm: Option<Box<Alarm>>,
+    /// Noted while it waits, if a load does.
+    _wait: Option<Wait>,
 }
 
-impl<K, V> Seat<'_, K, V> {
-    pub async fn news(&mut self) -> Signal<V> {
-        let signal = (&mut self.news).await.unwrap_or(Signal::Gone);
-        if !matches!(signal, Signal::Lead) {
-            self.ticket = None;
-        }
-        signal
+impl<'a, K, V> Seat<'a, K, V> {
+    pub fn new(
+        shared: &'a Arc<Shared<K, V>>,
+        state: &mut State<K, V>,
+        (hash, ticket): (u64, Option<Ticket>),
+        news: oneshot::Receiver<Signal<V>>,
+        wait: Option<Wait>,
+    ) -> Self {
+        let due = ticket.map_or(NEVER, |ticket| state.flights().patience(ticket));
+        Seat { shared, hash, ticket, news, alarm: Alarm::at(shared.clock(), due), _wait: wait }
     }
 
-    /// For a caller whose loader is used up: whoever would have to load again gets no value.
-    pub async fn answer<E: Send + Sync + 'static>(mut self) -> Result<Arc<V>, LoadFailed<E>> {
-        let signal = self.news().await;
-        self.shared.outcome(signal)
+    /// What it is told.
+    pub async fn news(&mut self) -> Signal<V> {
+        poll_fn(|context| self.poll_news(context)).await
+    }
+
+    pub fn poll_news(&mut self, context: &mut Context<'_>) -> Poll<Signal<V>> {
+        loop {
+            if let Poll::Ready(signal) = Pin::new(&mut self.news).poll(context) {
+                let signal = signal.unwrap_or(Signal::Gone);
+                self.alarm = None;
+                if !matches!(signal, Signal::Lead) {
+                    self.ticket = None;
+                }
+                return Poll::Ready(signal);
+            }
+            let Some(ringing) = &mut self.alarm else { return Poll::Pending };
+            if ringing.poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            self.alarm = Alarm::at(self.shared.clock(), self.shared.relieve(self.hash, self.ticket));
+        }
     }
 
     /// Takes the lease over, as [`Signal::Lead`] asked for; `None` if the flight is over by now.
-    pub fn lead(&mut self, home: Home) -> Option<Grant<K, V>> {
-        let (ticket, (wake, news), (cancel, cancelled)) = (self.ticket?, oneshot::channel(), oneshot::channel());
-        let (lease, before) = {
-            let mut state = self.shared.lock(self.hash);
-            let lease = state.flights().lead(ticket, home, Some(wake), self.shared.clock().now())?;
-            state.stats().loads += 1;
-            (lease, state.loads.insert(ticket.flight, cancel))
-        };
-        drop(before);
+    pub fn lead<Q: ?Sized>(&mut self, wanted: &Wanted<'_, Q>, here: &Here) -> Option<Grant<K, V>> {
+        let (ticket, (wake, news), stop) = (self.ticket?, oneshot::channel(), oneshot::channel());
+        let mut state = self.shared.lock(self.hash);
+        let (wish, now) = (wanted.wish(state.group, here), self.shared.clock().now());
+        let lease = state.memory.take_over(&wish, ticket, here.home, wake, now)?;
+        self.alarm = Alarm::at(self.shared.clock(), state.flights().patience(ticket));
         self.news = news;
-        Some(Grant { report: self.shared.report(self.hash, lease), cancelled })
+        Some(Grant::new(self.shared, &mut state, (self.hash, lease), stop, wanted.policy))
     }
 }
 
@@ -127,99 +167,146 @@ impl<K, V> Drop for Seat<'_, K, V> {
 }
 
 impl<K, V> Shared<K, V> {
-    pub fn report(self: &Arc<Self>, hash: u64, lease: Lease) -> Report<K, V> {
-        Report { shared: Arc::clone(self), hash, lease, ending: Signal::Gone, policy: Policy::default() }
+    /// A load has ended: stores what it brought if it still may, and tells everyone.
+    fn finish(&self, hash: u64, lease: Lease, ending: &Signal<V>, said: Said) {
+        let mut out = self.gone();
+        let mut weight = None;
+        let mut state = match ending {
+            Signal::Answer(held) => self.lock_for(hash, held, &mut weight),
+            _ => self.lock(hash),
+        };
+        let now = self.clock().now();
+        let (input, keep) = match ending {
+            Signal::Answer(held) => {
+                let ttl = kept_for(held, &said, state.memory.has_old(lease, now));
+                let failed = ttl.is_none() && matches!(**held, Held::Failed(_));
+                let (value, negative) = (|| Arc::clone(held), held.value().is_none());
+                let keep =
+                    ttl.map(|ttl| Keep { value, tag: 0, negative, ttl, weight: weight.unwrap_or(1), adapted: None });
+                (if failed { Input::Failed } else { Input::Loaded }, keep)
+            }
+            Signal::Panicked(_) => (Input::Failed, None),
+            Signal::TimedOut | Signal::Gone | Signal::Lead | Signal::Again => (Input::Aborted, None),
+        };
+        let ended = Ended { lease, input, keep, policy: &said.policy, group: state.group };
+        let done = state.memory.finish(ended, now, || self.draws.draw(), &mut out.left);
+        let stored = done.stored;
+        let told = state.settle(lease.flight, done);
+        drop(state);
+        told.tell(ending);
+        self.expect(stored);
     }
 
-    /// A load has ended: stores its value if it still may, and tells everyone.
-    fn finish(&self, hash: u64, lease: Lease, ending: &Signal<V>, policy: Policy) {
-        let (input, mut arrival) = match ending {
-            Signal::Loaded(value) => (Input::Loaded, Some(self.arrival(Arc::clone(value), policy))),
-            Signal::Failed(..) | Signal::Panicked(_) => (Input::Failed, None),
-            Signal::Gone | Signal::Lead | Signal::Again => (Input::Aborted, None),
+    /// Somebody's time may be up.
+    fn expire(&self, hash: u64, due: Due) {
+        let flight = match due {
+            Due::Load(lease) => lease.flight,
+            Due::Waiter(ticket) => ticket.flight,
         };
-        let (mut out, mut deadline) = (self.gone(), None);
-        let mut rest = Vec::new();
-        let stopped = {
-            let mut state = match &mut arrival {
-                Some(arrival) => self.lock_for(hash, arrival),
-                None => self.lock(hash),
-            };
-            for effect in state.flights().step(lease, input, self.clock().now()) {
-                match effect {
-                    Effect::Store(fill) => {
-                        if let Some(arrival) = arrival.take() {
-                            deadline = arrival.deadline;
-                            state.fill(fill, arrival, &mut out.left);
-                        }
-                    }
-                    effect => rest.push(effect),
-                }
-            }
-            state.stats().load_errors += u64::from(input == Input::Failed && !rest.is_empty());
-            state.unload(lease.flight, &rest)
-        };
-        drop(stopped);
-        tell(rest, ending);
-        self.expect(deadline);
+        let mut out = self.gone();
+        let mut state = self.lock(hash);
+        let done = state.memory.expire(due, self.clock().now(), &mut out.left);
+        let told = state.settle(flight, done);
+        drop(state);
+        told.tell(&Signal::TimedOut);
+    }
+
+    /// A waiter's time may be up; when it will be, if it is not.
+    fn relieve(&self, hash: u64, ticket: Option<Ticket>) -> Millis {
+        let Some(ticket) = ticket else { return NEVER };
+        self.expire(hash, Due::Waiter(ticket));
+        self.lock(hash).flights().patience(ticket)
     }
 
     /// A caller goes away.
     fn leave(&self, hash: u64, ticket: Ticket) {
-        let (effects, stopped) = {
-            let mut state = self.lock(hash);
-            let effects = state.flights().leave(ticket);
-            let stopped = state.unload(ticket.flight, &effects);
-            (effects, stopped)
-        };
-        drop(stopped);
-        tell(effects, &Signal::Gone);
+        let mut state = self.lock(hash);
+        let effects = state.flights().leave(ticket);
+        let told = state.settle(ticket.flight, Done { effects, counts: false, stored: None, turn: false, old: None });
+        drop(state);
+        told.tell(&Signal::Gone);
+    }
+
+    /// A key, as errors name it: keys need not be printable.
+    fn a_key(&self) -> String {
+        format!("a key of the cache '{}'", self.name())
     }
 
     fn failed<E>(&self, reason: String) -> LoadFailed<E> {
-        LoadFailed::Cache(Error::Load { key: format!("a key of the cache '{}'", self.name()), reason })
+        LoadFailed::Cache(Error::Load { key: self.a_key(), reason })
     }
+}
 
+impl<K, V: Clone> Shared<K, V> {
     /// What an answer means to a caller whose loader fails with `E`.
-    pub fn outcome<E: Send + Sync + 'static>(&self, answer: Signal<V>) -> Result<Arc<V>, LoadFailed<E>> {
+    pub fn outcome<E>(&self, answer: Signal<V>, policy: &Policy) -> Result<Option<V>, LoadFailed<E>>
+    where
+        E: Send + Sync + 'static,
+    {
         Err(match answer {
-            Signal::Loaded(value) => return Ok(value),
-            Signal::Failed(error, of) => match error.downcast() {
-                Ok(error) => LoadFailed::Loader(error),
-                Err(_) => {
-                    self.failed(format!("the caller who loaded it got a {of}, this one expects a {}", type_name::<E>()))
-                }
+            Signal::Answer(held) => match held.open() {
+                Ok(opened) => return opened,
+                Err(failure) => self.failed(failure.mismatch::<E>()),
             },
             Signal::Panicked(message) => self.failed(format!("its loader panicked: {message}")),
+            Signal::TimedOut => LoadFailed::Cache(Error::LoadTimeout { key: self.a_key(), limit: policy.timeout }),
             Signal::Gone | Signal::Lead | Signal::Again => self.failed("its runtime was shut down".into()),
         })
     }
 }
 
-impl<K, V> State<K, V> {
-    /// What stops the load of `flight`, if these effects ask for it or the flight is over.
-    fn unload(&mut self, flight: FlightId, effects: &Effects<K, Waiter<V>>) -> Option<Cancel> {
-        let stops = effects.iter().any(|effect| matches!(effect, Effect::CancelLoad));
-        if stops || !self.flights().is_flying(flight) { self.loads.remove(&flight) } else { None }
+/// How long what was loaded is an answer to others; `None` = it is not kept.
+fn kept_for<V>(held: &Held<V>, said: &Said, has_old: bool) -> Option<Option<Duration>> {
+    match held {
+        Held::Value(_) => Some(said.policy.ttl).filter(|_| said.policy.stores()),
+        Held::Nothing => said.policy.negative_ttl.map(Some),
+        Held::Failed(_) => said.error_ttl.filter(|_| !has_old).map(Some),
     }
 }
 
-/// Runs the effects that are for after unlocking. Who has gone away meanwhile needs no answer.
-fn tell<K, V>(effects: Effects<K, Waiter<V>>, ending: &Signal<V>) {
-    let all = |waiters: Vec<Waiter<V>>, signal: &Signal<V>| {
-        for waiter in waiters {
-            drop(waiter.send(signal.clone()));
-        }
-    };
-    for effect in effects {
-        match effect {
-            Effect::Wake(waiters) => all(waiters, ending),
-            Effect::Fail(waiters) => all(waiters, &Signal::Gone),
-            Effect::Lead(waiter) => drop(waiter.send(Signal::Lead)),
-            Effect::Again(waiters) => all(waiters, &Signal::Again),
-            Effect::Store(_) | Effect::Release(_) | Effect::CancelLoad => {}
-            // Nothing here is bounded in time yet.
-            Effect::Relent(_) | Effect::Forget(_) | Effect::TimeOut(_) | Effect::Give(..) => {}
+/// What is left to do after a step, without the lock.
+pub(super) struct Told<K, V> {
+    effects: Effects<K, Waiter<V>>,
+    /// Answers in the place of the load.
+    old: Option<Arc<Held<V>>>,
+    stopped: Option<Cancel>,
+}
+
+impl<K, V> State<K, V> {
+    /// Takes out what the step needs of what the lock guards.
+    fn settle(&mut self, flight: FlightId, done: Done<K, Waiter<V>>) -> Told<K, V> {
+        let Done { effects, old, .. } = done;
+        let old = old.and_then(|id| Some(Arc::clone(self.memory.entries.peek(id)?.value)));
+        let stops = effects.iter().any(|effect| matches!(effect, Effect::CancelLoad));
+        let ends = stops || !self.flights().is_flying(flight);
+        let stopped = if ends { self.loads.remove(&flight) } else { None };
+        Told { effects, old, stopped }
+    }
+}
+
+impl<K, V> Told<K, V> {
+    /// Stops the load that is to be stopped, and tells everyone; who has gone away meanwhile needs no answer.
+    fn tell(self, ending: &Signal<V>) {
+        let Told { effects, old, stopped } = self;
+        drop(stopped);
+        let instead = |signal: &Signal<V>| old.clone().map_or_else(|| signal.clone(), Signal::Answer);
+        let all = |waiters: Vec<Waiter<V>>, signal: &Signal<V>| {
+            for waiter in waiters {
+                drop(waiter.send(instead(signal)));
+            }
+        };
+        for effect in effects {
+            match effect {
+                Effect::Wake(waiters) => all(waiters, ending),
+                Effect::TimeOut(waiters) => all(waiters, &Signal::TimedOut),
+                Effect::Fail(waiters) => all(waiters, &Signal::Gone),
+                Effect::Again(waiters) => all(waiters, &Signal::Again),
+                Effect::Give(_, waiter) => all(vec![waiter], &Signal::TimedOut),
+                Effect::Lead(waiter) => drop(waiter.send(Signal::Lead)),
+                Effect::CancelLoad | Effect::Release(_) => {}
+                // Done by then.
+                Effect::Store(_) | Effect::Relent(_) | Effect::Forget(_) => {}
+            }
         }
     }
 }

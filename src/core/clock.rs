@@ -3,9 +3,12 @@
 //! A [`Clock`] is handed to the drivers, which pass plain [`Millis`] to every decision. A frozen clock stands still until
 //! [`Clock::advance`] moves it, so tests own the time and never sleep.
 
+use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::Waker;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Milliseconds on the monotonic line of this process; meaningless elsewhere.
@@ -23,6 +26,36 @@ struct Frozen {
     /// 0 while the system's time is used.
     now: AtomicU64,
     wall_at_zero: AtomicU64,
+    watchers: Mutex<Watchers>,
+}
+
+/// Who is to be woken when the clock is touched.
+#[derive(Debug, Default)]
+struct Watchers {
+    begun: u64,
+    wakers: HashMap<u64, Waker>,
+}
+
+/// Somebody who waits for a moment of a clock, and has to look anew when that is stopped, moved or let go.
+#[derive(Debug)]
+pub struct Watch {
+    clock: Clock,
+    number: u64,
+}
+
+impl Watch {
+    /// Has `waker` woken, in the place of the one before, each time somebody touches the clock.
+    pub fn wake(&self, waker: &Waker) {
+        let before = self.clock.0.watchers.lock().wakers.insert(self.number, waker.clone());
+        drop(before);
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let waker = self.clock.0.watchers.lock().wakers.remove(&self.number);
+        drop(waker);
+    }
 }
 
 impl Clock {
@@ -36,11 +69,26 @@ impl Clock {
         let now = self.now();
         self.0.wall_at_zero.store(wall_now().saturating_sub(now), Relaxed);
         self.0.now.store(now, Relaxed);
+        self.tell_watchers();
     }
 
     /// Lets a frozen clock follow the system's time again.
     pub fn thaw(&self) {
         self.0.now.store(0, Relaxed);
+        self.tell_watchers();
+    }
+
+    /// For whoever waits for a moment of this clock.
+    pub fn watch(&self) -> Watch {
+        let mut watchers = self.0.watchers.lock();
+        watchers.begun += 1;
+        Watch { clock: self.clone(), number: watchers.begun }
+    }
+
+    /// Wakers run foreign code: outside the lock.
+    fn tell_watchers(&self) {
+        let wakers: Vec<Waker> = self.0.watchers.lock().wakers.values().cloned().collect();
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// True between [`freeze`](Self::freeze) and [`thaw`](Self::thaw).
@@ -53,6 +101,7 @@ impl Clock {
         if self.is_frozen() {
             let by = u64::try_from(by.as_millis()).unwrap_or(NEVER).min(NEVER);
             self.0.now.fetch_add(by, Relaxed);
+            self.tell_watchers();
         }
     }
 
@@ -175,6 +224,29 @@ mod tests {
         assert_eq!(clock.wall(clock.now()) - clock.wall(before), 300_000);
         clock.thaw();
         assert!(clock.now() < before + 300_000);
+    }
+
+    #[test]
+    fn whoever_watches_a_clock_is_woken_when_it_is_touched_and_not_after() {
+        struct Count(AtomicU64);
+        impl std::task::Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Relaxed);
+            }
+        }
+        let (clock, count) = (Clock::system(), Arc::new(Count(AtomicU64::new(0))));
+        let watch = clock.clone().watch();
+        watch.wake(&Waker::from(Arc::clone(&count)));
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(count.0.load(Relaxed), 0, "a running clock cannot be moved");
+        clock.freeze();
+        clock.advance(Duration::from_secs(1));
+        clock.thaw();
+        assert_eq!(count.0.load(Relaxed), 3);
+        drop(watch);
+        clock.freeze();
+        assert_eq!(count.0.load(Relaxed), 3);
+        assert_eq!(Arc::strong_count(&count), 1, "its waker is gone");
     }
 
     #[test]

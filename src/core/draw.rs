@@ -2,10 +2,34 @@
 //!
 //! The core has no generator of its own: a decision is a function of what it is given, so a test gives what it likes.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 /// The number in `[0, 1)` that 64 random bits stand for, in steps of 2^-53.
 #[inline]
 pub fn unit(bits: u64) -> f64 {
     (bits >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// A source of draws, shared by reference. Not for secrets.
+#[derive(Debug)]
+pub struct Draws(AtomicU64);
+
+impl Draws {
+    /// The draws of a seed, which are always the same.
+    pub fn new(seed: u64) -> Self {
+        Draws(AtomicU64::new(seed))
+    }
+
+    /// The next one.
+    #[inline]
+    pub fn draw(&self) -> f64 {
+        mixed(self.0.fetch_add(STEP, Relaxed))
+    }
+
+    /// Goes on with others: parent and child of a fork must not draw the same.
+    pub fn disturb(&self, seed: u64) {
+        self.0.fetch_xor(seed, Relaxed);
+    }
 }
 
 /// By how much the counter behind [`mixed`] moves with each draw.

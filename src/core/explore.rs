@@ -4,7 +4,8 @@
 //! world to say: all that can matter later.
 
 use std::collections::HashMap;
-use std::fmt::Debug;
+use std::fmt::{self, Debug, Write};
+use std::hash::{DefaultHasher, Hasher};
 
 /// A world with choices.
 pub trait World: Sized {
@@ -85,5 +86,24 @@ impl<C: Copy + Debug> Explorer<C> {
             self.example.get_or_insert_with(|| format!("{story}\nafter {:#?}", self.path));
         }
         verdict.is_ok()
+    }
+}
+
+/// What is written into it comes to one number.
+pub struct Sum(DefaultHasher);
+
+impl Sum {
+    /// Of all that is written here.
+    pub fn of(write: impl FnOnce(&mut Sum) -> fmt::Result) -> u64 {
+        let mut sum = Sum(DefaultHasher::new());
+        write(&mut sum).expect("a sum takes everything");
+        sum.0.finish()
+    }
+}
+
+impl Write for Sum {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.write(text.as_bytes());
+        Ok(())
     }
 }

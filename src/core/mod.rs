@@ -10,10 +10,13 @@ pub mod draw;
 #[cfg(test)]
 mod explore;
 pub mod flight;
+#[cfg(test)]
+mod history;
 pub mod key;
 pub mod memory;
 pub mod policy;
 pub mod refresher;
+pub mod remote;
 pub mod resilience;
 pub mod stats;
 pub mod turns;

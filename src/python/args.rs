@@ -112,24 +112,22 @@ pub fn chain(hash: u64, next: u64) -> u64 {
 /// # Safety
 /// As [`hash_plain`], for each argument.
 #[inline(always)]
-pub unsafe fn hash_call(state: &State, arguments: &[*mut ffi::PyObject]) -> Option<u64> {
+pub unsafe fn hash_call(
+    state: &State,
+    mut arguments: impl ExactSizeIterator<Item = *mut ffi::PyObject>,
+) -> Option<u64> {
     // SAFETY: passed on to the caller.
-    unsafe {
-        if let [only] = arguments {
-            return hash_plain(state, *only);
-        }
-        hash_row(state, arguments)
-    }
+    unsafe { if arguments.len() == 1 { hash_plain(state, arguments.next()?) } else { hash_row(state, arguments) } }
 }
 
 #[inline(never)]
-unsafe fn hash_row(state: &State, arguments: &[*mut ffi::PyObject]) -> Option<u64> {
-    let mut hash = 5;
-    for &argument in arguments {
+unsafe fn hash_row(state: &State, arguments: impl ExactSizeIterator<Item = *mut ffi::PyObject>) -> Option<u64> {
+    let (mut hash, count) = (5, arguments.len());
+    for argument in arguments {
         // SAFETY: as in `hash_call`.
         hash = chain(hash, unsafe { hash_plain(state, argument) }?);
     }
-    Some(chain(hash, arguments.len() as u64))
+    Some(chain(hash, count as u64))
 }
 
 /// Whether two plain objects have the same type and value. Neither need be plain: then only identity counts.

@@ -30,7 +30,7 @@ struct Waiting {
     seat: Waiter,
     /// When it has waited long enough.
     timer: Option<Object>,
-    _wait: Option<Wait>,
+    _wait: Option<Box<Wait>>,
 }
 
 /// One awaited call.
@@ -158,7 +158,7 @@ impl Call {
     ) -> PyResult<Step> {
         let timer = alarm::set(self.state, &self.request.tier, here, Due::Waiter(ticket))?;
         let wait = awaited.map(|awaited| Wait::of_load(py, self.state, awaited)).transpose()?.flatten();
-        self.wait(py, Waiting { ticket, seat, timer, _wait: wait })
+        self.wait(py, Waiting { ticket, seat, timer, _wait: wait.map(Box::new) })
     }
 
     /// Suspends on the seat's future.
@@ -293,7 +293,7 @@ impl Pending for Call {
             Stage::Waiting(Waiting { ticket, timer, .. }) => {
                 alarm::cancel(py, self.state, timer);
                 let effects = self.request.tier.memory.lock().flights.leave(ticket);
-                effects::run(py, self.state, &self.request.tier, ticket.flight, effects, |_| Outcome::Ended);
+                effects::run(py, self.state, &self.request.tier, (ticket.flight, effects, None), |_| Outcome::Ended);
             }
             Stage::Through(coroutine) => {
                 if let Err(error) = coroutine.bind(py).call_method0("close") {

@@ -183,7 +183,7 @@ fn rest(
 ) -> PyResult<Outcome> {
     let leave = || {
         let effects = request.tier.memory.lock().flights.leave(ticket);
-        effects::run(py, state, &request.tier, ticket.flight, effects, |_| Outcome::Ended);
+        effects::run(py, state, &request.tier, (ticket.flight, effects, None), |_| Outcome::Ended);
     };
     let mut awaited = awaited.clone();
     loop {

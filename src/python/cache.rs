@@ -11,7 +11,7 @@ use super::keys;
 use super::many::{Bulk, Hits, handed_out};
 use super::options::{self, shown};
 use super::owner::TierOwner;
-use super::pending;
+use super::pending::{self, Todo};
 use super::recipe::{Kept, Loader, Recipe};
 use super::refresher::{self, RefresherCore};
 use super::request::Request;
@@ -20,14 +20,14 @@ use super::single_use;
 use super::spot::{Current, Spot};
 use super::state::State;
 use super::tier::{Object, Space, Tier};
-use super::{blocking, clock, errors, task, views};
+use super::{blocking, clock, errors, reply, task, views};
 use crate::core::clock::{NEVER, deadline};
 use crate::core::flight::{Life, Refresh};
 use crate::core::memory::{Capacity, Eviction, RegionId, Target, mix};
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyEllipsis, PyInt, PyList, PyString};
+use pyo3::types::{PyDict, PyEllipsis, PyInt, PyList, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 use std::ptr::null_mut;
 use std::sync::Arc;
@@ -206,7 +206,12 @@ impl CacheCore {
             )));
         }
         let name = key_name(key)?.to_str()?.to_owned();
-        let recipe = Recipe::new(policy, name)?;
+        let own = self.tier.recipe();
+        let recipe = match policy.cast::<Prepared>() {
+            Ok(prepared) => prepared.get().0.named(key.py(), name),
+            Err(_) if policy.is(&own.source) => own.named(key.py(), name),
+            Err(_) => Recipe::new(policy, name)?,
+        };
         Ok(Request {
             tier: self.tier.clone(),
             spot: self.spot(key)?,
@@ -504,10 +509,30 @@ impl CacheCore {
     ) -> PyResult<Object> {
         let request = self.request(key, factory, policy)?;
         if waits {
-            pending::pending(py, self.state, Call::new(self.state, request))
+            pending::pending(py, self.state, Todo::Call(Call::new(self.state, request)))
         } else {
             blocking::answer(py, self.state, &request)
         }
+    }
+
+    /// What is there under a name and needs no second thought, as an awaitable of it (`waits`) or as a tuple of one; None if
+    /// nothing is.
+    fn _there(&self, py: Python<'_>, key: &Bound<'_, PyAny>, waits: bool) -> PyResult<Option<Object>> {
+        let (value, kind) = self.hit(key_name(key)?.as_ptr());
+        // SAFETY: the hit gave us a reference, or null, and a ready reply takes one.
+        unsafe {
+            let Some(value) = handed_out(py, value, kind)? else { return Ok(None) };
+            if !waits {
+                return Ok(Some(PyTuple::new(py, [value])?.into_any().unbind()));
+            }
+            Bound::from_owned_ptr_or_err(py, reply::ready(self.state, value.into_ptr()))
+                .map(|ready| Some(ready.unbind()))
+        }
+    }
+
+    /// A policy as calls for many use it again and again.
+    fn _prepared(&self, policy: &Bound<'_, PyAny>) -> PyResult<Prepared> {
+        Ok(Prepared(Recipe::new(policy, self.tier.name.clone())?))
     }
 
     /// The hits of many names that need no second thought, and the names of the others. Counts no misses.
@@ -526,8 +551,9 @@ impl CacheCore {
         one: &Bound<'_, PyAny>,
         policy: &Bound<'_, PyAny>,
     ) -> PyResult<Object> {
+        let prepared = Bound::new(py, self._prepared(policy)?)?.into_any();
         self.hits(py, keys)?.complete(self.state, &Bulk { load, limit }, |key| {
-            let mut request = self.request(key, one, policy)?;
+            let mut request = self.request(key, one, &prepared)?;
             request.loader.args.push(key.clone().unbind());
             Ok(request)
         })
@@ -694,6 +720,17 @@ impl CacheCore {
         report.set_item("moved_at_most", work.moved_at_most)?;
         report.set_item("fault", valid.err())?;
         Ok(report)
+    }
+}
+
+/// See [`CacheCore::_prepared`].
+#[pyclass(frozen, module = "samovar._core")]
+pub struct Prepared(Recipe);
+
+#[pymethods]
+impl Prepared {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.0.objects().try_for_each(|object| visit.call(object))
     }
 }
 

@@ -33,6 +33,7 @@ pub struct Decoration<'py> {
     policy: Bound<'py, PyAny>,
     loader: Object,
     refresh: Option<Object>,
+    protects: Object,
     cache_if: Option<Bound<'py, PyAny>>,
     max_entries: Option<u32>,
     bound: bool,
@@ -55,6 +56,7 @@ pub fn _decorate(
     let tier = core.tier.clone();
     let recipe = Recipe {
         cache_if: decoration.cache_if.map(Bound::unbind),
+        protects: Some(decoration.protects),
         ..Recipe::new(&decoration.policy, decoration.id.clone())?
     };
     let takes_one = decoration.parameters.iter().filter(|(.., in_key)| *in_key).count() == 1;

@@ -3,9 +3,8 @@
 use super::seat::{Outcome, Waiter};
 use super::state::State;
 use super::task;
-use super::tier::{Gone, Object, Tier, let_go};
-use crate::core::flight::{Due, Effect, Effects, Fallback, FlightId};
-use crate::core::memory::Reason;
+use super::tier::{Gone, Object, PyMemory, Tier, let_go};
+use crate::core::flight::{Due, Effect, Effects, FlightId};
 use pyo3::prelude::*;
 use std::collections::VecDeque;
 
@@ -16,27 +15,36 @@ pub fn expire(py: Python<'_>, state: &State, tier: &Tier, due: Due) {
         Due::Load(lease) => lease.flight,
         Due::Waiter(ticket) => ticket.flight,
     };
-    let effects = tier.memory.lock().expire(due, now);
-    run(py, state, tier, flight, effects, |_| Outcome::TimedOut);
+    let mut gone = Gone::default();
+    let mut memory = tier.memory.lock();
+    let done = memory.expire(due, now, &mut gone);
+    let old = old(py, &memory, done.old);
+    drop(memory);
+    run(py, state, tier, (flight, done.effects, old), |_| Outcome::TimedOut);
+    let_go(py, gone);
 }
 
 /// An old value that answers in the place of a load, and how readers get it.
 pub type Old = (Object, u32);
 
+/// The old value in a slot, as [`Done::old`](crate::core::flight::Done) tells of it.
+pub fn old(py: Python<'_>, memory: &PyMemory, slot: Option<u32>) -> Option<Old> {
+    let found = memory.entries.peek(slot?)?;
+    Some((found.value.clone_ref(py), found.tag))
+}
+
 /// The outcome that all of them get, if it does not differ.
 type Common = Option<fn() -> Outcome>;
 
-/// Runs the effects that reach beyond memory. `outcome` tells each waiter's. Gives the old value, if that answers.
+/// Runs the effects of a flight that reach beyond memory. `outcome` tells each waiter's, if the old value does not answer.
 pub fn run(
     py: Python<'_>,
     state: &State,
     tier: &Tier,
-    flight: FlightId,
-    effects: Effects<Object, Waiter>,
+    (flight, effects, old): (FlightId, Effects<Object, Waiter>, Option<Old>),
     outcome: impl Fn(&Waiter) -> Outcome,
-) -> Option<Old> {
+) {
     let here = if effects.is_empty() { None } else { state.running_loop(py) };
-    let mut old: Option<Old> = None;
     let mut effects = VecDeque::from(effects);
     while let Some(effect) = effects.pop_front() {
         let (waiters, common): (Vec<Waiter>, Common) = match effect {
@@ -61,32 +69,13 @@ pub fn run(
                 task::cancel(py, state, tier, flight, here.as_ref());
                 continue;
             }
-            Effect::Relent(fallback) => {
-                old = relent(py, tier, &fallback);
-                continue;
-            }
-            Effect::Forget(target) => {
-                let mut gone = Gone::default();
-                let mut memory = tier.memory.lock();
-                if let Some(id) = memory.entries.resolve(target) {
-                    memory.entries.remove(id, Reason::Removed, &mut gone);
-                }
-                drop(memory);
-                let_go(py, gone);
-                continue;
-            }
-            Effect::Give(fallback, waiter) => {
-                let given =
-                    give(py, tier, &fallback).map_or(Outcome::TimedOut, |(value, kind)| Outcome::Value(value, kind));
-                waiter.tell(py, state, given, here.as_ref());
-                continue;
-            }
+            Effect::Give(_, waiter) => (vec![waiter], Some(|| Outcome::TimedOut)),
             Effect::Release(_) => {
                 let expected = tier.tasks.lock().remove(&flight.to_bits());
                 drop(expected);
                 continue;
             }
-            Effect::Store(_) => continue,
+            Effect::Store(_) | Effect::Relent(_) | Effect::Forget(_) => continue,
         };
         for waiter in waiters {
             let told = match (&old, common) {
@@ -97,19 +86,4 @@ pub fn run(
             waiter.tell(py, state, told, here.as_ref());
         }
     }
-    old
-}
-
-/// The old value stays in use after a load that failed.
-fn relent(py: Python<'_>, tier: &Tier, fallback: &Fallback) -> Option<Old> {
-    let mut memory = tier.memory.lock();
-    let found = memory.relent_and_serve(fallback, tier.clock.now())?;
-    Some((found.value.clone_ref(py), found.tag))
-}
-
-/// The old value answers one who has waited long enough.
-fn give(py: Python<'_>, tier: &Tier, fallback: &Fallback) -> Option<Old> {
-    let mut memory = tier.memory.lock();
-    let found = memory.give(fallback, tier.clock.now())?;
-    Some((found.value.clone_ref(py), found.tag))
 }

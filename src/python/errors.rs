@@ -115,6 +115,8 @@ impl From<Error> for PyErr {
         Python::attach(|py| match &error {
             Error::Config { .. } => config(py, error.to_string()),
             Error::Load { .. } => raise(py, "LoadError", error.to_string()),
+            Error::LoadTimeout { .. } => raise(py, "LoadTimeout", error.to_string()),
+            Error::LoadCycle { .. } => raise(py, "LoadCycle", error.to_string()),
         })
     }
 }

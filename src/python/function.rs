@@ -10,26 +10,23 @@
 //! the type they belong to, valid arguments for as long as the call lasts, and the interpreter held.
 
 use super::anchor::Anchor;
-use super::blocking;
-use super::copy;
-use super::errors;
+use super::asyncio::Call;
 use super::events::{Details, Kind as Event};
 use super::given::Given;
 use super::guarded::Guarded;
 use super::instances::Instances;
 use super::keys::{KeyRule, Made, Naming};
-use super::method;
 use super::owner::TierOwner;
-use super::pending;
+use super::pending::{self, Todo};
 use super::raw::{self, protect};
 use super::recipe::{Loader, Recipe, Told};
 use super::reply;
 use super::request::Request;
-use super::signature::{Kind, Parameter, Signature};
+use super::signature::{Kind, Signature};
 use super::spot::{Alias, Spot};
 use super::state::State;
 use super::tier::{Object, Space, Tier};
-use super::{args, asyncio, rulebook};
+use super::{args, blocking, copy, errors, method, rulebook};
 use crate::core::flight::Life;
 use crate::core::memory::mix;
 use crate::core::stats::Stats;
@@ -153,7 +150,7 @@ impl Function {
     unsafe fn look(&self, state: &State, values: &[*mut ffi::PyObject], salt: u64) -> *mut ffi::PyObject {
         // SAFETY: a value is taken over before the lock is given back; comparing plain values runs no Python.
         unsafe {
-            let Some(hash) = args::hash_call(state, values) else { return null_mut() };
+            let Some(hash) = args::hash_call(state, values.iter().copied()) else { return null_mut() };
             let hash = mix(hash, salt);
             let is_over = |end| self.tier.clock.has_come(end);
             let same = |key: &Object| args::same_call(key.as_ptr(), values);
@@ -197,12 +194,11 @@ impl Function {
         values: &[Bound<'_, PyAny>],
     ) -> PyResult<(Spot, Arc<Space>, Option<Alias>)> {
         let parameters = self.signature.parameters.iter();
-        let mut row: Vec<(&Parameter, Bound<'_, PyAny>)> =
-            parameters.zip(values).filter(|(p, _)| p.in_key).map(|(p, value)| (p, value.clone())).collect();
+        let mut row: Vec<_> = parameters.zip(values).filter(|(parameter, _)| parameter.in_key).collect();
         let mut space = self.space.clone();
         if self.is_method.load(Relaxed)
             && !row.is_empty()
-            && let Some(own) = Instances::space(self, py, state, &row[0].1)?
+            && let Some(own) = Instances::space(self, py, state, row[0].1)?
         {
             space = own;
             row.remove(0);
@@ -222,7 +218,8 @@ impl Function {
 
     /// Everything a driver needs to answer this call.
     pub fn request(self: &Arc<Self>, py: Python<'_>, state: &'static State, given: Given) -> PyResult<Request> {
-        let values = self.bind(py, given)?;
+        let (all, names) = given.owned(py);
+        let values = self.signature.bind(py, &all, names.as_ref())?;
         let placed = self.place(py, state, &values);
         let (spot, space, alias) = placed.map_err(|error| errors::not_stop(py, error))?;
         let plan = self.plan();
@@ -230,26 +227,26 @@ impl Function {
         let (args, names) = if self.canonical {
             self.told(py, &values, true)?
         } else {
-            let (all, names) = given.owned(py);
             (all.into_iter().map(Bound::unbind).collect(), names.map(Bound::unbind))
         };
-        let refresher = plan.refresher.as_ref().map(|refresher| self.refresh(py, refresher, &values)).transpose()?;
+        let (callable, refresher) = match &recipe.loaders {
+            Some((loader, refresher)) => (loader, refresher),
+            None => (&plan.loader, &plan.refresher),
+        };
+        let refresher = refresher.as_ref().map(|refresher| self.refresh(py, refresher, &values)).transpose()?;
         let bound = if recipe.ttl.is_some() { self.told(py, &values, false)? } else { Default::default() };
-        // What was injected is its caller's. A ttl callable is told of it.
-        let alone = self.life == Life::Shared || (refresher.is_some() && recipe.ttl.is_none());
-        let repeatable = self.is_async && alone;
-        let loader = Loader { callable: plan.loader.clone_ref(py), args, names, bound };
+        let loader = Loader { callable: callable.clone_ref(py), args, names, bound };
         Ok(Request {
             tier: self.tier.clone(),
             spot,
             space,
             alias,
             loader,
-            refresher,
+            refresher: refresher.map(Box::new),
             recipe,
             life: self.life,
             refresh: false,
-            repeatable,
+            repeatable: self.is_async,
             began: Default::default(),
             behind: Default::default(),
         })
@@ -344,7 +341,7 @@ impl Function {
             other => other?,
         };
         if self.is_async {
-            pending::pending(py, state, asyncio::Call::new(state, request))
+            pending::pending(py, state, Todo::Call(Call::new(state, request)))
         } else {
             blocking::answer(py, state, &request)
         }

@@ -12,7 +12,7 @@ use super::copy;
 use super::function::{Plan, This, new_object};
 use super::given::Given;
 use super::many::{Bulk, Hits, handed_out};
-use super::pending::{self, Deed, Holds};
+use super::pending::{self, Deed, Holds, Todo};
 use super::raw;
 use super::request::Request;
 use super::tier::Object;
@@ -82,7 +82,8 @@ fn deed<T: Holds + 'static>(
     if !this.function.is_async {
         return run(this.py, needs);
     }
-    pending::pending(this.py, this.state, Deed::new(this.function.plan().recipe.clone(), what, needs, run))
+    let deed = Deed::new(this.function.plan().recipe.clone(), what, needs, run);
+    pending::pending(this.py, this.state, Todo::Deed(Box::new(deed)))
 }
 
 fn request(this: &This<'_>, given: Given) -> PyResult<Request> {
@@ -113,7 +114,7 @@ call_method!(explain, |this, given| {
 call_method!(refresh, |this, given| {
     let request = Request { refresh: true, ..request(this, given)? };
     if this.function.is_async {
-        return pending::pending(this.py, this.state, Call::new(this.state, request));
+        return pending::pending(this.py, this.state, Todo::Call(Call::new(this.state, request)));
     }
     blocking::answer(this.py, this.state, &request)
 });

@@ -270,11 +270,9 @@ impl Naming {
         py: Python<'_>,
         state: &State,
         space: &Space,
-        row: &[(&Parameter, Bound<'_, PyAny>)],
+        row: &[(&Parameter, &Bound<'_, PyAny>)],
     ) -> PyResult<Option<Alias>> {
-        let pointers: Vec<_> = row.iter().map(|(_, value)| value.as_ptr()).collect();
-        // SAFETY: the row keeps its values alive.
-        let Some(hash) = (unsafe { args::hash_call(state, &pointers) }) else { return Ok(None) };
+        let Some(hash) = hash_row(state, row) else { return Ok(None) };
         Ok(Some(Alias { hash: mix(hash, space.salt()), key: row_key(py, row)? }))
     }
 
@@ -284,11 +282,9 @@ impl Naming {
         py: Python<'_>,
         state: &State,
         space: &Space,
-        row: &[(&Parameter, Bound<'_, PyAny>)],
+        row: &[(&Parameter, &Bound<'_, PyAny>)],
     ) -> PyResult<Spot> {
-        let pointers: Vec<_> = row.iter().map(|(_, value)| value.as_ptr()).collect();
-        // SAFETY: the row keeps its values alive.
-        if let Some(hash) = unsafe { args::hash_call(state, &pointers) } {
+        if let Some(hash) = hash_row(state, row) {
             return Ok(Spot { hash: mix(hash, space.salt()), key: row_key(py, row)?, asks: false });
         }
         let (mut bytes, mut asked) = (Vec::new(), Vec::new());
@@ -350,10 +346,16 @@ impl Naming {
     }
 }
 
+/// The hash of a row of plain values.
+fn hash_row(state: &State, row: &[(&Parameter, &Bound<'_, PyAny>)]) -> Option<u64> {
+    // SAFETY: the values are alive as long as the row.
+    unsafe { args::hash_call(state, row.iter().map(|(_, value)| value.as_ptr())) }
+}
+
 /// A row as a key: its only value, or the tuple of all.
-fn row_key(py: Python<'_>, row: &[(&Parameter, Bound<'_, PyAny>)]) -> PyResult<Py<PyAny>> {
+fn row_key(py: Python<'_>, row: &[(&Parameter, &Bound<'_, PyAny>)]) -> PyResult<Py<PyAny>> {
     match row {
-        [(_, only)] => Ok(only.clone().unbind()),
+        [(_, only)] => Ok((*only).clone().unbind()),
         _ => Ok(PyTuple::new(py, row.iter().map(|(_, value)| value))?.into_any().unbind()),
     }
 }

@@ -9,6 +9,7 @@
 //! as long as the call lasts, and the interpreter held.
 
 use super::anchor::Anchor;
+use super::asyncio::Call;
 use super::errors;
 use super::raw::{self, protect};
 use super::recipe::Recipe;
@@ -108,13 +109,39 @@ impl<T: Holds> Pending for Deed<T> {
     }
 }
 
+/// What a reply will do. A call lies within it: there may be thousands that wait for one load.
+pub enum Todo {
+    /// Finds the answer, and waits for it if need be.
+    Call(Call),
+    /// Something else.
+    Deed(Box<dyn Pending>),
+}
+
+impl Todo {
+    fn as_pending(&mut self) -> &mut dyn Pending {
+        match self {
+            Todo::Call(call) => call,
+            Todo::Deed(deed) => &mut **deed,
+        }
+    }
+}
+
+impl Holds for Todo {
+    fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+        match self {
+            Todo::Call(call) => call.visit(visit),
+            Todo::Deed(deed) => deed.visit(visit),
+        }
+    }
+}
+
 /// See the module.
 #[repr(C)]
 struct PendingReply {
     ob_base: ffi::PyObject,
     state: *const State,
     /// None while it runs, and once it is over.
-    call: Option<Box<dyn Pending>>,
+    todo: Option<Todo>,
 }
 
 /// Makes the type.
@@ -134,15 +161,15 @@ pub fn make_type(py: Python<'_>) -> PyResult<*mut ffi::PyTypeObject> {
 }
 
 /// A reply that will look for its answer when it is first awaited.
-pub fn pending(py: Python<'_>, state: &State, call: impl Pending + 'static) -> PyResult<Object> {
-    // SAFETY: the type is ours; the collector is told of the object while its call is none, and runs nothing in between.
+pub fn pending(py: Python<'_>, state: &State, todo: Todo) -> PyResult<Object> {
+    // SAFETY: the type is ours; the collector is told of the object while it has nothing to do, and runs nothing in between.
     unsafe {
         let object: *mut PendingReply = ffi::PyType_GenericAlloc(state.pending_type, 0).cast();
         if object.is_null() {
             return Err(PyErr::fetch(py));
         }
         (&raw mut (*object).state).write(state);
-        (&raw mut (*object).call).write(Some(Box::new(call)));
+        (&raw mut (*object).todo).write(Some(todo));
         Ok(Bound::from_owned_ptr(py, object.cast()).unbind())
     }
 }
@@ -156,17 +183,18 @@ impl Awaitable for PendingReply {
         let _anchor = Anchor::hold();
         protect(ffi::PySendResult::PYGEN_ERROR, || {
             Python::attach(|py| {
-                // SAFETY: the reply is alive; its call is taken out while it runs, so a re-entrant use finds it empty.
-                let step = match unsafe { (*object.cast::<Self>()).call.take() } {
+                // SAFETY: the reply is alive; what it does is taken out while it runs, so a re-entrant use finds it empty.
+                let step = match unsafe { (*object.cast::<Self>()).todo.take() } {
                     None => Err(thrown.unwrap_or_else(reply::second_time)),
-                    Some(mut call) => {
+                    Some(mut todo) => {
+                        let pending = todo.as_pending();
                         let step = match thrown {
-                            None => call.resume(py),
-                            Some(error) => call.throw(py, error),
+                            None => pending.resume(py),
+                            Some(error) => pending.throw(py, error),
                         };
                         if let Ok(Step::Yield(_)) = step {
                             // SAFETY: as above.
-                            unsafe { (*object.cast::<Self>()).call = Some(call) };
+                            unsafe { (*object.cast::<Self>()).todo = Some(todo) };
                         }
                         step.map_err(|error| errors::not_stop(py, error))
                     }
@@ -188,9 +216,9 @@ impl Awaitable for PendingReply {
 
     unsafe fn give_up(py: Python<'_>, object: *mut ffi::PyObject) {
         // SAFETY: a pending reply.
-        if let Some(mut call) = unsafe { (*object.cast::<Self>()).call.take() } {
+        if let Some(mut todo) = unsafe { (*object.cast::<Self>()).todo.take() } {
             let _anchor = Anchor::hold();
-            call.abandon(py);
+            todo.as_pending().abandon(py);
         }
     }
 
@@ -208,11 +236,12 @@ unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
             // SAFETY: the reply is still whole, and the interpreter is held.
             unsafe {
                 raw::aside(|| {
-                    let Some(mut call) = (*object.cast::<PendingReply>()).call.take() else { return };
-                    if call.is_untouched() {
-                        reply::warn(py, &call.name());
+                    let Some(mut todo) = (*object.cast::<PendingReply>()).todo.take() else { return };
+                    let pending = todo.as_pending();
+                    if pending.is_untouched() {
+                        reply::warn(py, &pending.name());
                     }
-                    call.abandon(py);
+                    pending.abandon(py);
                 });
             }
         });
@@ -223,8 +252,8 @@ unsafe extern "C" fn traverse(object: *mut ffi::PyObject, visit: ffi::visitproc,
     // SAFETY: the collector calls with a pending reply; `visit` runs no Python.
     unsafe {
         let mut result = visit(ffi::Py_TYPE(object).cast(), arg);
-        if let (0, Some(call)) = (result, &(*object.cast::<PendingReply>()).call) {
-            call.visit(&mut |object| {
+        if let (0, Some(todo)) = (result, &(*object.cast::<PendingReply>()).todo) {
+            todo.visit(&mut |object| {
                 result = visit(object.as_ptr(), arg);
                 result == 0
             });
@@ -235,9 +264,9 @@ unsafe extern "C" fn traverse(object: *mut ffi::PyObject, visit: ffi::visitproc,
 
 unsafe extern "C" fn clear(object: *mut ffi::PyObject) -> c_int {
     // SAFETY: the collector calls with a pending reply that nobody can reach any more.
-    if let Some(call) = unsafe { (*object.cast::<PendingReply>()).call.take() } {
+    if let Some(todo) = unsafe { (*object.cast::<PendingReply>()).todo.take() } {
         let _anchor = Anchor::hold();
-        protect((), || Python::attach(|_| drop(call)));
+        protect((), || Python::attach(|_| drop(todo)));
     }
     0
 }
@@ -246,7 +275,7 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
     // SAFETY: at reference count zero; the collector must not see a half-dead object.
     unsafe {
         // An object that its own finalizer brought back to life stays.
-        if (*object.cast::<PendingReply>()).call.is_some() && ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {
+        if (*object.cast::<PendingReply>()).todo.is_some() && ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {
             return;
         }
         ffi::PyObject_GC_UnTrack(object.cast());

@@ -5,12 +5,14 @@ use super::cache::bad_copy;
 use super::copy::{self, Mode};
 use super::guarded::Guarded;
 use super::options;
+use super::pending::Holds;
 use super::rulebook::Ruled;
 use super::single_use;
 use super::state::State;
 use super::tier::{Object, Tier};
 use crate::core::policy::{self, Policy};
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use std::time::Duration;
@@ -29,6 +31,16 @@ pub struct Loader {
 
 /// Positional values, then those of `**kwargs`, and the names of the latter.
 pub type Told = (Vec<Object>, Option<Py<PyTuple>>);
+
+impl Holds for Loader {
+    fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+        let Loader { callable, args, names, bound } = self;
+        visit(callable)
+            && args.iter().all(&mut *visit)
+            && bound.0.iter().all(&mut *visit)
+            && [names, &bound.1].into_iter().flatten().all(|names| visit(names.as_any()))
+    }
+}
 
 impl Loader {
     /// Calls it.
@@ -57,6 +69,9 @@ pub fn call_with<'py>(
     }
 }
 
+/// What loads, and what refreshes behind in its place, as a policy protects them.
+pub type Loaders = (Object, Option<Object>);
+
 /// How loaded values are kept.
 pub struct Recipe {
     /// Everything that is plain data.
@@ -75,6 +90,10 @@ pub struct Recipe {
     pub copy: Mode,
     /// The `samovar.Policy` it was made of.
     pub source: Object,
+    /// Gives the [`Loaders`] of a function under a policy.
+    pub protects: Option<Object>,
+    /// What loads where a rule protects the function in another way than its own policy does.
+    pub loaders: Option<Loaders>,
     /// What the cache's rules make of it.
     pub ruled: Guarded<Ruled>,
     /// For messages.
@@ -122,9 +141,40 @@ impl Recipe {
             fallback: fallback.into_iter().next(),
             copy: Mode::parse(&copy).ok_or_else(|| bad_copy(&copy))?,
             source: policy.clone().unbind(),
+            protects: None,
+            loaders: None,
             ruled: Default::default(),
             name,
         })
+    }
+
+    /// The same for values of another name.
+    pub fn named(&self, py: Python<'_>, name: String) -> Recipe {
+        let same = |own: &Option<Object>| own.as_ref().map(|own| own.clone_ref(py));
+        Recipe {
+            policy: self.policy,
+            ttl: same(&self.ttl),
+            adaptive: self.adaptive,
+            cache_if: same(&self.cache_if),
+            errors: self.errors.iter().map(|(class, ttl)| (class.clone_ref(py), *ttl)).collect(),
+            fallback: same(&self.fallback),
+            copy: self.copy,
+            source: self.source.clone_ref(py),
+            protects: same(&self.protects),
+            loaders: None,
+            ruled: Default::default(),
+            name,
+        }
+    }
+
+    /// What loads under another policy, where that protects it in another way.
+    pub fn loaders_under(&self, policy: &Bound<'_, PyAny>) -> PyResult<Option<Loaders>> {
+        let Some(protects) = &self.protects else { return Ok(None) };
+        let py = policy.py();
+        if policy.call_method1(intern!(py, "protects_as"), (&self.source,))?.is_truthy()? {
+            return Ok(None);
+        }
+        protects.call1(py, (policy,))?.extract(py).map(Some)
     }
 
     /// Calls `visit` with every object it holds, under rules too; for the collector.
@@ -134,14 +184,21 @@ impl Recipe {
 
     /// All objects it holds itself.
     pub fn objects(&self) -> impl Iterator<Item = &Object> {
-        let optional = [&self.ttl, &self.cache_if, &self.fallback];
-        optional.into_iter().flatten().chain(self.errors.iter().map(|(class, _)| class)).chain([&self.source])
+        let optional = [&self.ttl, &self.cache_if, &self.fallback, &self.protects];
+        let loaders = self.loaders.iter().flat_map(|(loader, refresher)| [loader].into_iter().chain(refresher));
+        optional
+            .into_iter()
+            .flatten()
+            .chain(loaders)
+            .chain(self.errors.iter().map(|(class, _)| class))
+            .chain([&self.source])
     }
 
     /// The same function's or cache's under another policy.
     pub fn under(&self, policy: &Bound<'_, PyAny>) -> PyResult<Recipe> {
-        let cache_if = self.cache_if.as_ref().map(|own| own.clone_ref(policy.py()));
-        Ok(Recipe { cache_if, ..Recipe::new(policy, self.name.clone())? })
+        let same = |own: &Option<Object>| own.as_ref().map(|own| own.clone_ref(policy.py()));
+        let (cache_if, protects) = (same(&self.cache_if), same(&self.protects));
+        Ok(Recipe { cache_if, protects, ..Recipe::new(policy, self.name.clone())? })
     }
 
     /// How long an exception of a class to be kept is.

@@ -101,7 +101,7 @@ impl Job {
 
 /// The same wish once more, by nobody in particular, with other objects in its calls.
 fn repeated(py: Python<'_>, request: &Request, put: impl Fn(&Object) -> Object) -> Request {
-    let by = request.refresher.as_ref().unwrap_or(&request.loader);
+    let by = request.refresher.as_deref().unwrap_or(&request.loader);
     let names = |names: &Option<_>| names.as_ref().map(|names: &Py<pyo3::types::PyTuple>| names.clone_ref(py));
     let (told, told_names) = &request.loader.bound;
     let loader = Loader {
@@ -252,7 +252,7 @@ pub fn stop(py: Python<'_>, state: &'static State, tier: &Arc<Tier>, path: &str)
         let task = tier.tasks.lock().get(&lease.flight.to_bits()).and_then(|running| running.task(py));
         let effects = tier.memory.lock().flights.abandon(lease);
         let ends = !effects.is_empty();
-        effects::run(py, state, tier, lease.flight, effects, |_| super::seat::Outcome::Ended);
+        effects::run(py, state, tier, (lease.flight, effects, None), |_| super::seat::Outcome::Ended);
         tasks.extend(task.filter(|_| ends));
     }
     if let Some(refresher) = refresher {

@@ -4,7 +4,7 @@
 //! loads: that is `core::flight`.
 
 use super::copy::{self, Mode};
-use super::effects::{Old, run};
+use super::effects::{self, Old};
 use super::errors;
 use super::events::{Details, Kind, Stored};
 use super::pending::Holds;
@@ -35,14 +35,14 @@ pub struct Request {
     /// Who loads.
     pub loader: Loader,
     /// Who refreshes behind, if not the loader.
-    pub refresher: Option<Loader>,
+    pub refresher: Option<Box<Loader>>,
     /// How the value is kept.
     pub recipe: Arc<Recipe>,
     /// How long the load lives.
     pub life: Life,
     /// True for a load that is wanted even though a value is there.
     pub refresh: bool,
-    /// True if the call may be made again later, without its caller.
+    /// True if the call may be made again later, by itself, but for what was injected.
     pub repeatable: bool,
     /// When its load began.
     pub began: AtomicU64,
@@ -64,12 +64,10 @@ pub enum Lookup {
 
 impl Holds for Request {
     fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
-        let Loader { callable, args, names, bound } = &self.loader;
-        let own = [Some(&self.spot.key), self.alias.as_ref().map(|alias| &alias.key), Some(callable)];
-        let names = [names, &bound.1].into_iter().flatten().map(Py::as_any);
-        let refresh =
-            self.refresher.iter().flat_map(|refresher| [&refresher.callable].into_iter().chain(&refresher.args));
-        own.into_iter().flatten().chain(args).chain(&bound.0).chain(names).chain(refresh).all(visit)
+        visit(&self.spot.key)
+            && self.alias.as_ref().is_none_or(|alias| visit(&alias.key))
+            && self.loader.visit(visit)
+            && self.refresher.as_ref().is_none_or(|refresher| refresher.visit(visit))
     }
 }
 
@@ -89,7 +87,7 @@ impl Request {
                     self.behind.store(true, Relaxed);
                 }
                 let stale = now >= memory.entries.span(id).fresh_until;
-                let seen = memory.note_read(&self.wish(place), id, self.repeatable, now);
+                let seen = memory.note_read(&self.wish(place), id, self.is_repeatable(), now);
                 let gone = self.alias(py, &mut memory, id);
                 let found = memory.entries.peek(id).map(|found| (found.value.clone_ref(py), found.tag));
                 drop(memory);
@@ -122,6 +120,12 @@ impl Request {
     /// What a caller here wants, as the core knows it. Under the lock: a clear changes the group.
     pub fn wish(&self, place: Place) -> Wish<'_> {
         Wish { policy: &self.recipe.policy, group: self.space.group(), place, anew: self.refresh }
+    }
+
+    /// Whether the call may be made again later. What was injected is its caller's; a ttl callable is told of it.
+    fn is_repeatable(&self) -> bool {
+        let alone = self.life == Life::Shared || (self.refresher.is_some() && self.recipe.ttl.is_none());
+        self.repeatable && alone
     }
 
     /// Leads from this call's arguments to the entry; what it displaces is returned, to be dropped after unlocking.
@@ -233,14 +237,17 @@ impl Request {
         let mut gone = Gone::default();
         let mut memory = self.tier.memory.lock();
         let ended = flight::Ended { lease, input, keep, policy: &self.recipe.policy, group: self.space.group() };
-        let flight::Done { effects, counts, stored, turn } = memory.finish(ended, now, || self.tier.draw(), &mut gone);
+        let done = memory.finish(ended, now, || self.tier.draw(), &mut gone);
+        let flight::Done { effects, counts, stored, turn, old: slot } = done;
+        let old = effects::old(py, &memory, slot);
         drop(memory);
         self.tier.appointment.by(stored.unwrap_or(NEVER));
         if turn {
             refresher::wake(py, state, &self.tier);
         }
         let is_starter = |waiter: &Waiter| starter.is_some_and(|starter| Arc::ptr_eq(starter, waiter));
-        let old = run(py, state, &self.tier, lease.flight, effects, |waiter| match (&kept, &failed) {
+        let given = old.as_ref().map(|(value, kind)| (value.clone_ref(py), *kind));
+        effects::run(py, state, &self.tier, (lease.flight, effects, given), |waiter| match (&kept, &failed) {
             (Ok(_), Some(error)) | (Err(error), _) if is_starter(waiter) => Outcome::Error(error.clone().unbind()),
             (Ok(_), Some(error)) | (Err(error), _) => Outcome::Error(errors::copy_for_waiter(error).unbind()),
             (Ok(kept), None) => match value.filter(|_| is_starter(waiter)) {

@@ -76,7 +76,7 @@ pub fn recipe_for(py: Python<'_>, tier: &Tier, own: &Arc<Recipe>, key: &str) -> 
     }
     let _anchor = Anchor::hold();
     let policy = rule.bind(py).call_method1("over", (&own.source,))?;
-    let recipe = Arc::new(own.under(&policy)?);
+    let recipe = Arc::new(Recipe { loaders: own.loaders_under(&policy)?, ..own.under(&policy)? });
     let mut ruled = own.ruled.lock();
     let outdated = if ruled.edition == book.edition {
         HashMap::new()

@@ -185,13 +185,13 @@ impl Signature {
             }
         }
         self.rest(py, more, &mut values)?;
-        let mut bound = Vec::with_capacity(values.len());
-        for (parameter, value) in self.parameters.iter().zip(values) {
+        let bound = values.into_iter().zip(&self.parameters).map(|(value, parameter)| {
             let value = value.or_else(|| parameter.default.as_ref().map(|default| default.bind(py).clone()));
-            let missing = || PyTypeError::new_err(format!("missing a required argument: {}", parameter.name.bind(py)));
-            bound.push(value.ok_or_else(missing)?);
-        }
-        Ok((bound, simple.then_some(from)))
+            value.ok_or_else(|| {
+                PyTypeError::new_err(format!("missing a required argument: {}", parameter.name.bind(py)))
+            })
+        });
+        Ok((bound.collect::<PyResult<_>>()?, simple.then_some(from)))
     }
 
     /// Keywords without a parameter go to `**kwargs`, sorted by name, or are too many.

@@ -7,8 +7,9 @@ use super::recipe::Kept;
 use super::tier::{Gone, Object, PyMemory, Space, Tier, let_go};
 use super::{args, copy};
 use crate::core::clock::{Millis, deadline};
-use crate::core::flight::FlightId;
-use crate::core::memory::{New, Placement, Reason, Served, Span, Target, Worth};
+use crate::core::flight::{FlightId, Written};
+use crate::core::memory::{New, Placement, Target, Worth};
+use crate::core::policy::Lifetime;
 use pyo3::prelude::*;
 use std::time::Duration;
 
@@ -76,32 +77,36 @@ impl Spot {
     /// Stores a value as an explicit write: whatever loads this key now will not replace it.
     #[inline]
     pub fn put(self, py: Python<'_>, tier: &Tier, space: &Space, kept: Kept) -> PyResult<()> {
-        let Some(ttl) = kept.ttl else {
+        let Kept { value, kind, ttl: Some(ttl), weight, .. } = kept else {
             self.delete(py, tier, space)?;
             return Ok(());
         };
         let now = tier.clock.now_for(ttl);
-        self.put_from(py, tier, space, kept, (now, deadline(now, ttl)))
+        let worth = Worth::new(weight, Duration::ZERO);
+        let placement = Placement::new(space.group(), deadline(now, ttl), kind).worth(worth);
+        self.put_placed(py, tier, space, value, placement, now)
     }
 
     /// As [`put`](Self::put), for a value that ends when another would have ended.
     pub fn put_until(self, py: Python<'_>, tier: &Tier, space: &Space, kept: Kept, deadline: Millis) -> PyResult<()> {
-        self.put_from(py, tier, space, kept, (tier.clock.now(), deadline))
+        let worth = Worth::new(kept.weight, Duration::ZERO);
+        let placement = Placement::new(space.group(), deadline, kept.kind).worth(worth);
+        self.put_placed(py, tier, space, kept.value, placement, tier.clock.now())
     }
 
     #[inline(always)]
-    fn put_from(
+    fn put_placed(
         self,
         py: Python<'_>,
         tier: &Tier,
         space: &Space,
-        kept: Kept,
-        (now, deadline): (Millis, Millis),
+        value: Object,
+        placement: Placement,
+        now: Millis,
     ) -> PyResult<()> {
-        let Kept { value, kind, weight, .. } = kept;
-        let placement = Placement::new(space.group(), deadline, kind).worth(Worth::new(weight, Duration::ZERO));
-        if self.asks || copy::is_negative(kind) || tier.listeners.any() {
-            let placement = placement.negative(copy::is_negative(kind));
+        let negative = copy::is_negative(placement.terms.tag());
+        if self.asks || negative || tier.listeners.any() {
+            let placement = placement.negative(negative);
             return self.put_located(py, tier, space, value, placement, now);
         }
         self.put_plain(py, tier, value, placement, now);
@@ -137,19 +142,13 @@ impl Spot {
         placement: Placement,
         now: Millis,
     ) -> PyResult<()> {
-        let (entry, flight) = self.locate(py, tier)?;
+        let located = self.locate(py, tier)?;
         let (hash, terms, mut gone) = (self.hash, placement.terms, Gone::default());
+        let negative = copy::is_negative(terms.tag());
+        let lifetime = if negative { Lifetime::negative(terms.deadline()) } else { Lifetime::plain(terms.deadline()) };
+        let new = New { hash, key: self.key, value, placement };
         let mut memory = tier.memory.lock();
-        if let Some(flight) = flight {
-            memory.flights.detach(flight);
-        }
-        let slot = match entry.and_then(|entry| memory.entries.resolve(entry)) {
-            Some(id) => memory.entries.replace(id, Some(self.key), value, placement, now, &mut gone).then_some(id),
-            None => memory.entries.insert(New { hash, key: self.key, value, placement }, now, &mut gone),
-        };
-        if let Some(id) = slot.filter(|_| copy::is_negative(terms.tag())) {
-            memory.entries.set_span(id, Span::until(terms.deadline()), 0, Served::Negative);
-        }
+        let slot = memory.write(Written { new, lifetime }, located, now, &mut gone);
         drop(memory);
         tier.appointment.by(terms.deadline());
         tier.release(py, gone, || slot.and_then(|id| Stored::at(py, tier, space, hash, id)));
@@ -158,18 +157,10 @@ impl Spot {
 
     /// Removes the entry and detaches its flight. True if a value was there that could have been served.
     pub fn delete(&self, py: Python<'_>, tier: &Tier, space: &Space) -> PyResult<bool> {
-        let (entry, flight) = self.locate(py, tier)?;
+        let located = self.locate(py, tier)?;
         let mut gone = Gone::default();
         let mut memory = tier.memory.lock();
-        if let Some(flight) = flight {
-            memory.flights.detach(flight);
-        }
-        let found = entry.and_then(|entry| memory.entries.resolve(entry));
-        let served = found.is_some_and(|id| memory.entries.is_served(id, |end| tier.clock.has_come(end)));
-        if let Some(id) = found {
-            memory.entries.remove(id, Reason::Removed, &mut gone);
-        }
-        memory.entries.stats_mut(space.group()).invalidations += 1;
+        let served = memory.forget(space.group(), located, |end| tier.clock.has_come(end), &mut gone);
         drop(memory);
         if tier.listeners.any() {
             tier.tell_deleted(py, space, self, gone)

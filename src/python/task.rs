@@ -122,7 +122,7 @@ pub fn supersede_if_stranded(py: Python<'_>, state: &State, tier: &Tier, flight:
     let effects = tier.memory.lock().flights.supersede(flight);
     let running = tier.tasks.lock().remove(&flight.to_bits());
     drop(running);
-    effects::run(py, state, tier, flight, effects, |_| Outcome::Again);
+    effects::run(py, state, tier, (flight, effects, None), |_| Outcome::Again);
     true
 }
 
@@ -156,7 +156,7 @@ fn start<'py>(
     starter: Option<&Waiter>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
     let context = lease::context(py, state, request, [lease.flight])?;
-    let loader = if starter.is_none() { request.refresher.as_ref() } else { None };
+    let loader = if starter.is_none() { request.refresher.as_deref() } else { None };
     let made = context.within(|| request.ask(py, state, loader.unwrap_or(&request.loader)))??;
     let task = if is_future_of(state, &made, here)? {
         // It is waited for as it is: a task that does nothing but await it would cost more than it.

@@ -14,7 +14,7 @@ use super::seat::Waiter;
 use super::state::State;
 use super::writing::Writings;
 use crate::core::clock::{Clock, Millis};
-use crate::core::draw;
+use crate::core::draw::Draws;
 use crate::core::flight::Due;
 use crate::core::memory::{Capacity, Discard, Eviction, GroupId, Left, Memory, RegionId, mix};
 use crate::core::stats::Stats;
@@ -39,14 +39,15 @@ pub type Gone = Discard<Object, Object>;
 #[inline(always)]
 pub fn let_go(py: Python<'_>, mut gone: Gone) {
     while let Some(Left { key, value, .. }) = gone.take() {
-        let anchors = [&key, &value].map(|object| object.as_ref().is_some_and(may_run_python).then(Anchor::hold));
+        let runs_python = [&key, &value].into_iter().flatten().any(may_run_python);
+        let _anchor = runs_python.then(Anchor::hold);
         drop(key.map(|key| key.into_bound(py)));
         drop(value.map(|value| value.into_bound(py)));
-        drop(anchors);
     }
 }
 
 /// Whether freeing an object may run a finalizer, its own or that of something in it.
+#[inline]
 fn may_run_python(object: &Object) -> bool {
     let object = object.as_ptr();
     // SAFETY: a look at a valid object and its type.
@@ -167,7 +168,7 @@ pub struct Tier {
     shrinking: AtomicBool,
     salts: AtomicU64,
     void_salt: u64,
-    draws: AtomicU64,
+    draws: Draws,
 }
 
 fn new_seed() -> u64 {
@@ -215,7 +216,7 @@ impl Tier {
             shrinking: AtomicBool::new(false),
             salts: AtomicU64::new(seed),
             void_salt: mix(seed, 0x5EED),
-            draws: AtomicU64::new(new_seed()),
+            draws: Draws::new(new_seed()),
         });
         let mut tiers = TIERS.lock();
         tiers.retain(|tier| tier.strong_count() > 0);
@@ -227,7 +228,7 @@ impl Tier {
 
     /// A random draw in `[0, 1)`. Not for secrets.
     pub fn draw(&self) -> f64 {
-        draw::mixed(self.draws.fetch_add(draw::STEP, Relaxed))
+        self.draws.draw()
     }
 
     /// What a value on its way in weighs: bytes, or 1 where only entries are counted. May run Python.
@@ -650,7 +651,7 @@ pub fn overdue() -> Vec<(Arc<Tier>, Due)> {
 pub fn forget_motion() {
     for tier in &all() {
         // Parent and child must not draw the same jitter.
-        tier.draws.store(tier.draws.load(Relaxed) ^ mix(new_seed(), 0), Relaxed);
+        tier.draws.disturb(mix(new_seed(), 0));
         std::mem::forget(std::mem::take(&mut tier.memory.lock().flights));
         tier.memory.lock().refresher = None;
         std::mem::forget(tier.refresher.lock().take());

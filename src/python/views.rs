@@ -7,9 +7,8 @@ use super::spot::Spot;
 use super::state::State;
 use super::tier::{Object, Space, Tier};
 use crate::core::clock::{Millis, NEVER};
-use crate::core::flight::{self, Answer, Refresh, Sight};
-use crate::core::memory::{RegionId, Served, Span};
-use crate::core::policy;
+use crate::core::flight::{Refresh, Sight, Standing, Would};
+use crate::core::memory::{RegionId, Span};
 use crate::core::stats::Stats;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -20,14 +19,10 @@ pub fn entry(py: Python<'_>, tier: &Tier, space: &Space, spot: &Spot) -> PyResul
     let now = tier.clock.now();
     let memory = tier.memory.lock();
     let id = found.filter(|_| !space.is_disabled()).and_then(|found| memory.entries.resolve(found));
-    let sight = id.and_then(|id| Some((id, memory.entries.sight(id)?)));
-    let Some((id, Sight { span, created, negative, .. })) = sight else { return Ok(py.None()) };
-    let state = match (now < span.fresh_until, negative) {
-        (true, false) => "fresh",
-        (true, true) => "missing",
-        (false, false) if now < span.expires => "stale",
-        _ => return Ok(py.None()),
+    let Some((id, (state, sight))) = id.and_then(|id| Some((id, memory.inspect(id, now)?))) else {
+        return Ok(py.None());
     };
+    let Sight { span, created, negative, .. } = sight;
     let Some(found) = memory.entries.peek(id).filter(|_| !negative) else {
         drop(memory);
         return make_entry(py, tier, (py.None(), state), created, &span);
@@ -40,7 +35,7 @@ pub fn entry(py: Python<'_>, tier: &Tier, space: &Space, spot: &Spot) -> PyResul
 fn make_entry(
     py: Python<'_>,
     tier: &Tier,
-    (value, state): (Object, &str),
+    (value, state): (Object, Standing),
     created: Millis,
     span: &Span,
 ) -> PyResult<Object> {
@@ -48,7 +43,7 @@ fn make_entry(
     let seconds = |moment| tier.clock.wall(moment) as f64 / 1000.0;
     let ends = |moment| (moment < NEVER).then(|| seconds(moment));
     let class = &tier.state.views(py)?.entry;
-    class.call1(py, (value, state, seconds(created), ends(span.fresh_until), ends(span.expires)))
+    class.call1(py, (value, state.to_string(), seconds(created), ends(span.fresh_until), ends(span.expires)))
 }
 
 /// The counters, and the insight into a region.
@@ -111,47 +106,26 @@ pub fn explain(
     refresh: Refresh,
 ) -> PyResult<Object> {
     let _anchor = Anchor::hold();
-    let (found, flight) = spot.locate(py, tier)?;
-    let now = tier.clock.now();
-    let memory = tier.memory.lock();
-    let sight = found.and_then(|found| memory.entries.sight(memory.entries.resolve(found)?));
-    let flight = flight.filter(|&flight| memory.flights.is_flying(flight));
-    let waiting = flight.map(|flight| memory.flights.waiting(flight));
-    drop(memory);
-    let seconds = |moment: Millis| (0 < moment && moment < NEVER).then(|| tier.clock.wall(moment) as f64 / 1000.0);
-    let rules = &recipe.policy;
-    let state = match &sight {
-        None => "absent",
-        Some(sight) if sight.negative && now < sight.span.fresh_until => "missing",
-        Some(sight) => match rules.state(&sight.span, sight.created, now, || 0.0) {
-            policy::State::Fresh | policy::State::Early => "fresh",
-            policy::State::Stale => "stale",
-            policy::State::Grace if !sight.negative => "grace",
-            policy::State::Grace | policy::State::Dead => "dead",
-        },
+    let located = spot.locate(py, tier)?;
+    let explained = tier.memory.lock().explain(&recipe.policy, located, refresh, tier.clock.now());
+    let would = match explained.would {
+        // A write that is pending answers in the place of a load.
+        Would::Load => tier.writings.would(py, spot)?.map(str::to_owned),
+        _ => None,
     };
-    let sight = sight.map(|sight| Sight { flying: flight.is_some(), ..sight });
-    let answer = sight.as_ref().map_or(Answer::Load, |sight| flight::answer(rules, sight, refresh, now, || 0.0));
-    let would = match (answer, flight) {
-        (Answer::Serve { refresh: true, .. }, _) => "answer, and refresh behind",
-        (Answer::Serve { how: Served::Negative, .. }, _) => "answer that there is nothing",
-        (Answer::Serve { .. }, _) => "answer",
-        (Answer::Load, Some(_)) => "wait for the load under way",
-        (Answer::Load, None) => tier.writings.would(py, spot)?.unwrap_or("load"),
-    };
-    let span = sight.as_ref().map(|sight| sight.span).unwrap_or_default();
+    let seconds = |moment: Millis| tier.clock.wall(moment) as f64 / 1000.0;
     let facts = PyDict::new(py);
     facts.set_item("key", key)?;
-    facts.set_item("state", state)?;
-    facts.set_item("would", would)?;
-    facts.set_item("created", sight.as_ref().and_then(|sight| seconds(sight.created)))?;
-    facts.set_item("fresh_until", seconds(span.fresh_until))?;
-    facts.set_item("useful_until", seconds(rules.useful_until(span.fresh_until).min(span.expires)))?;
-    facts.set_item("expires", seconds(span.expires))?;
-    facts.set_item("retry_at", seconds(span.retry_at).filter(|_| now < span.retry_at))?;
-    facts.set_item("load_time", f64::from(span.load) / 1000.0)?;
-    facts.set_item("waiting", waiting)?;
-    facts.set_item("now", seconds(now))?;
+    facts.set_item("state", explained.state.to_string())?;
+    facts.set_item("would", would.unwrap_or_else(|| explained.would.to_string()))?;
+    facts.set_item("created", explained.created.map(seconds))?;
+    facts.set_item("fresh_until", explained.fresh_until.map(seconds))?;
+    facts.set_item("useful_until", explained.useful_until.map(seconds))?;
+    facts.set_item("expires", explained.expires.map(seconds))?;
+    facts.set_item("retry_at", explained.retry_at.map(seconds))?;
+    facts.set_item("load_time", explained.load_time as f64 / 1000.0)?;
+    facts.set_item("waiting", explained.waiting)?;
+    facts.set_item("now", seconds(explained.now))?;
     let class = py.import("samovar._views")?.getattr("Explanation")?;
     Ok(class.call((), Some(&facts))?.unbind())
 }

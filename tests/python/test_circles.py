@@ -67,9 +67,11 @@ def test_two_that_ask_for_a_third_are_no_circle(cache: Cache) -> None:
 
 
 def test_a_caller_that_was_cancelled_waits_for_nobody_any_more(cache: Cache) -> None:
-    origin = Origin()
-    slow = cache.cached("5m")(origin.load)
-    impatient: list[Any] = []
+    origin, impatient = Origin(), Origin()
+
+    @cache.cached("5m")
+    async def slow() -> int:
+        return await origin.load() + await first()
 
     @cache.cached("5m")
     async def first() -> int:
@@ -77,19 +79,17 @@ def test_a_caller_that_was_cancelled_waits_for_nobody_any_more(cache: Cache) -> 
         await turns()
         task.cancel()
         await turns()
-        impatient.append(1)
-        assert origin.gate is not None
-        await origin.gate.wait()
-        return 1
+        return await impatient.load()
 
     async def main() -> None:
-        origin.gate = asyncio.Event()
-        other = asyncio.ensure_future(slow())
-        asking = asyncio.ensure_future(first())
+        origin.gate, impatient.gate = asyncio.Event(), asyncio.Event()
+        asking = [asyncio.ensure_future(slow()), asyncio.ensure_future(first())]
         await turns(40)
-        assert impatient == [1]
+        assert (origin.calls, impatient.calls) == (1, 1)
         origin.gate.set()
-        assert await asyncio.gather(other, asking) == [1, 1]
+        await turns()
+        impatient.gate.set()
+        assert await asyncio.gather(*asking) == [2, 1], "had it still been waiting, this would have been a circle"
 
     asyncio.run(main())
 

@@ -142,7 +142,7 @@ def test_an_explicit_refresh_that_fails_raises_and_leaves_the_value(cache: Cache
     run(main)
 
 
-def test_a_refresh_that_is_refused_by_cache_if_ends_the_old_value(cache: Cache, cache_clock: CacheClock) -> None:
+def test_a_refresh_that_is_not_to_be_kept_ends_the_old_value(cache: Cache, cache_clock: CacheClock) -> None:
     origin = Origin()
     load = cache.cached("1m", stale_while_revalidate="1h", cache_if=lambda value: value == 1)(origin.load)
 
@@ -198,6 +198,28 @@ def test_patience_without_an_old_value_is_of_no_use(cache: Cache, cache_clock: C
     run(main)
 
 
+def test_patience_for_an_old_value_that_was_removed_meanwhile_is_of_no_use(
+    cache: Cache, cache_clock: CacheClock
+) -> None:
+    origin = Origin()
+    load = cache.cached("1m", stale_if_error="1h", soft_timeout="1s")(origin.load)
+
+    async def main() -> None:
+        await load()
+        cache_clock.advance("61s")
+        origin.gate = asyncio.Event()
+        waiting = asyncio.ensure_future(load())
+        await turns()
+        await load.invalidate()
+        cache_clock.advance("10s")
+        await turns()
+        assert not waiting.done()
+        origin.gate.set()
+        assert (await waiting, await load.peek()) == (2, None)
+
+    run(main)
+
+
 def test_what_uses_its_callers_session_ends_when_the_caller_is_answered(cache: Cache, cache_clock: CacheClock) -> None:
     origin = Origin()
 
@@ -243,6 +265,26 @@ def test_a_load_that_takes_too_long_is_cancelled_and_everyone_answered(
             assert all(isinstance(answer, LoadTimeout) for answer in answers)
             assert "timeout 5 s" in str(answers[0])
             assert "Origin.load" in str(answers[0])
+
+    run(main)
+
+
+def test_a_refresh_that_takes_too_long_is_stopped_though_nobody_waits_for_it(
+    cache: Cache, cache_clock: CacheClock
+) -> None:
+    origin = Origin()
+    load = cache.cached("1m", stale_while_revalidate="1h", timeout="5s")(origin.load)
+
+    async def main() -> None:
+        await load()
+        cache_clock.advance("61s")
+        origin.gate = asyncio.Event()
+        assert await load() == 1
+        await turns()
+        cache_clock.advance("5s")
+        await turns()
+        assert (origin.cancelled, load.explain().waiting) == (1, None)
+        assert (await load(), origin.calls) == (1, 2)
 
     run(main)
 

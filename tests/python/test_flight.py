@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from samovar import Cache, LoadCycle, LoadError
+from samovar.testing import CacheClock
 
 
 async def turns(count: int = 10) -> None:
@@ -359,6 +360,52 @@ def test_an_invalidation_during_a_load_stores_nothing_and_a_later_call_starts_an
     asyncio.run(main())
 
 
+def test_a_loaded_value_is_fresh_for_its_ttl_and_then_loaded_again(cache: Cache, cache_clock: CacheClock) -> None:
+    load = counting(cache)
+
+    async def main() -> None:
+        assert await load() == 1
+        cache_clock.advance(299.999)
+        assert await load() == 1
+        cache_clock.advance(0.001)
+        assert await load() == 2
+
+    asyncio.run(main())
+    assert (load.stats().hits, load.stats().misses, load.stats().loads) == (1, 2, 2)
+
+
+def test_an_explicit_write_outlives_an_older_load(cache: Cache) -> None:
+    async def main() -> None:
+        gate = Gate()
+        for write in (cache.set, cache.add):
+            old = asyncio.ensure_future(cache.get_or_set("k", lambda: gate.pass_through(1)))
+            await turns()
+            await write("k", 7)
+            gate.open.set()
+            assert [await old, await cache.get("k")] == [1, 7]
+            await cache.delete("k")
+            gate.open.clear()
+
+    asyncio.run(main())
+
+
+def test_a_key_asked_for_again_after_an_invalidation_by_its_own_loader_is_a_load_of_its_own(cache: Cache) -> None:
+    calls: list[int] = []
+
+    @cache.cached("5m")
+    async def load() -> int:
+        calls.append(1)
+        if len(calls) == 2:
+            return 2
+        await load.invalidate()
+        return await load()
+
+    async def main() -> None:
+        assert [await load(), await load(), len(calls)] == [2, 2, 2]
+
+    asyncio.run(main())
+
+
 def test_a_call_that_is_never_awaited_warns_and_takes_no_lease(cache: Cache) -> None:
     @cache.cached("5m")
     async def load() -> int:
@@ -403,7 +450,7 @@ def test_a_loader_sees_the_context_of_its_starter(cache: Cache) -> None:
     asyncio.run(main())
 
 
-def test_a_refresh_loads_anew_and_a_disabled_cache_always(cache: Cache) -> None:
+def counting(cache: Cache) -> Any:
     calls = 0
 
     @cache.cached("5m")
@@ -412,10 +459,25 @@ def test_a_refresh_loads_anew_and_a_disabled_cache_always(cache: Cache) -> None:
         calls += 1
         return calls
 
+    return load
+
+
+def test_a_refresh_loads_anew(cache: Cache) -> None:
+    load = counting(cache)
+
     async def main() -> None:
         assert [await load(), await load.refresh(), await load()] == [1, 2, 2]
+
+    asyncio.run(main())
+
+
+def test_a_disabled_cache_loads_always(cache: Cache) -> None:
+    load = counting(cache)
+
+    async def main() -> None:
+        await load()
         with cache.disabled():
-            assert [await load(), await load()] == [3, 4]
+            assert [await load(), await load()] == [2, 3]
 
     asyncio.run(main())
 

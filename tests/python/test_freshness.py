@@ -190,6 +190,24 @@ def test_an_invalidation_during_a_refresh_is_not_undone_by_it(cache: Cache, cach
     run(main)
 
 
+def test_a_refresh_goes_on_when_whoever_started_it_is_gone(cache: Cache, cache_clock: CacheClock) -> None:
+    origin = Origin()
+    load = cache.cached("1m", stale_while_revalidate="1m")(origin.load)
+
+    async def main() -> None:
+        await load()
+        cache_clock.advance("61s")
+        origin.gate = asyncio.Event()
+        assert await asyncio.ensure_future(load()) == 1
+        await turns()
+        assert (origin.calls, origin.cancelled, load.explain().waiting) == (2, 0, 0)
+        origin.gate.set()
+        await turns()
+        assert await load() == 2
+
+    run(main)
+
+
 def test_a_refresh_on_a_closed_loop_does_not_keep_the_value_stale_for_ever(
     cache: Cache, cache_clock: CacheClock
 ) -> None:
@@ -286,6 +304,24 @@ def test_get_takes_a_value_that_may_be_refreshed_early_as_it_is(cache: Cache, ca
     cache_clock.advance("30s")
     assert (cache.sync.get("user"), cache.sync.get_many(["user"])) == (1, {"user": 1})
     assert (cache.stats().hits, cache.stats().misses) == (2, 1)
+
+
+def test_no_refresh_begins_so_soon_after_a_load(cache: Cache, cache_clock: CacheClock) -> None:
+    origin = Origin()
+    load = cache.cached("1m", stale_while_revalidate="1h", min_refresh_interval="10m")(origin.load)
+
+    async def main() -> None:
+        await load()
+        cache_clock.advance("61s")
+        assert await load() == 1
+        await turns()
+        assert origin.calls == 1
+        cache_clock.advance("9m")
+        assert await load() == 1
+        await turns()
+        assert (await load(), origin.calls) == (2, 2)
+
+    run(main)
 
 
 @pytest.mark.parametrize(("beta", "ahead"), [(1.0, 1), (1.0, 4), (2.0, 4), (0.5, 0.5)])

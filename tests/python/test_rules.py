@@ -3,11 +3,13 @@
 import asyncio
 import gc
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from origin import Origin, turns
-from samovar import Cache, ConfigError, NotFound, Policy, Rule
+from samovar import Cache, ConfigError, NotFound, Policy, RateLimited, Rule
+from samovar.resilience import Retry
 from samovar.testing import CacheClock
 
 
@@ -145,7 +147,7 @@ def test_a_refresh_and_an_explanation_follow_the_rule(cache: Cache, cache_clock:
         (lambda: Rule(""), "rule: ''; give a pattern"),
         (lambda: Rule("a*", tll=5), "did you mean ttl="),
         (lambda: Rule("a*", ttl=-1), "ttl: -1; give"),
-        (lambda: Rule("a*", breaker=True), "breaker: True; give it to the function"),
+        (lambda: Rule("a*", breaker=5), "breaker: 5; give Breaker"),
         (lambda: Rule("a*", ttl=lambda value: 5), "ttl: .*give a duration"),
         (lambda: Cache(name="x", rules=["a*"]), "rules: 'a.*give a list of rules"),
         (lambda: Cache(name="x", rules=[Rule("a[0-9]")]), r"rule: .*a\[0-9\]"),
@@ -195,3 +197,93 @@ def test_rules_and_what_they_made_of_policies_are_freed_with_their_cache() -> No
     gone = scene()
     gc.collect()
     assert gone() is None
+
+
+# --- Rules that protect loaders ---------------------------------------------------------------------------------------
+
+
+def outcome(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except RateLimited:
+        return "limited"
+
+
+def test_what_fits_a_rule_shares_its_limit(cache: Cache) -> None:
+    cache.configure(rules=[Rule("tight:*", rate="2/m")])
+    load = cache.cached(key="tight:{n}")(lambda n: n)
+    beside = cache.cached(key="other:{n}")(lambda n: n)
+    assert [outcome(lambda n=n: load(n)) for n in range(2)] == [0, 1]  # type: ignore[misc]
+    assert outcome(lambda: load(2)) == "limited"
+    assert outcome(lambda: cache.sync.get_or_set("tight:by name", lambda: 1)) == "limited"
+    assert [beside(n) for n in range(5)] == list(range(5))
+
+
+def test_a_rule_protects_instead_of_the_function_and_no_longer_than_it_is_in_force(cache: Cache) -> None:
+    tries: list[int] = []
+
+    @cache.cached(key="a:{n}", rate="1/h")
+    def load(n: int) -> int:
+        tries.append(n)
+        if len(tries) < 3:
+            raise OSError("down")
+        return n
+
+    cache.configure(rules=[Rule("a:*", rate=None, retry=Retry(3, base=0.001, sleep=lambda seconds: None))])
+    assert (load(1), tries) == (1, [1, 1, 1])
+    assert [load(n) for n in range(2, 5)] == [2, 3, 4]
+    cache.configure(rules=[])
+    assert [outcome(lambda n=n: load(n)) for n in range(5, 7)] == [5, "limited"]  # type: ignore[misc]
+
+
+def test_a_rule_protects_what_refreshes_behind(cache: Cache, cache_clock: CacheClock) -> None:
+    tries: list[str] = []
+
+    @cache.cached(key="a:{n}", ttl="1m", stale_while_revalidate="1h")
+    async def load(n: int) -> int:
+        tries.append("load")
+        if len(tries) == 2:
+            raise OSError("down")
+        return len(tries)
+
+    async def main() -> None:
+        cache.configure(rules=[Rule("a:*", retry=Retry(2, base=0.001, sleep=lambda seconds: None))])
+        assert await load(1) == 1
+        cache_clock.advance("2m")
+        assert await load(1) == 1
+        await turns()
+        assert (await load(1), tries) == (3, ["load"] * 3)
+
+    asyncio.run(main())
+
+
+def test_calls_by_name_share_the_limit_of_their_cache() -> None:
+    cache = Cache(name="shared", policy=Policy(rate="2/m"))
+    by_name = [outcome(lambda n=n: cache.sync.get_or_set(f"k{n}", lambda: n)) for n in range(3)]  # type: ignore[misc]
+    assert by_name == [0, 1, "limited"]
+    assert outcome(lambda: cache.sync.get_or_set("k4", lambda: 4, ttl=9)) == "limited"
+    assert outcome(lambda: cache.sync.get_or_set("k5", lambda: 5, rate=None)) == 5
+    # A function has a limit of its own.
+    assert [outcome(lambda n=n: cache.cached(lambda n: n)(n)) for n in range(2)] == [0, 1]  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("option", [{"rate": "1/s"}, {"concurrency": 1}, {"breaker": True}])
+def test_a_limit_that_one_call_would_have_alone_is_refused(cache: Cache, option: Any) -> None:
+    with pytest.raises(ConfigError, match=r"make a \w+\(\.\.\.\) once"):
+        cache.sync.get_or_set("a", lambda: 1, **option)
+
+
+def test_a_hit_by_name_needs_no_second_thought(cache: Cache) -> None:
+    assert cache.sync.get_or_set("a", lambda: None) is None
+    assert cache.sync.get_or_set("a", lambda: 5, ttl=9) is None
+
+    async def main() -> None:
+        assert await cache.get_or_set("a", lambda: 5) is None
+        assert await cache.get_or_set("b", lambda: [1]) == [1]
+        got = await cache.get_or_set("b", lambda: [2])
+        got.append(2)
+        assert await cache.get_or_set("b", lambda: [2]) == [1]
+
+    asyncio.run(main())
+    stats = cache.stats()
+    assert (stats.hits, stats.misses, stats.loads) == (4, 2, 2)

@@ -161,7 +161,7 @@ WRONG_FILES: dict[str, tuple[str, str, str]] = {
     "match": ("[[caches.a.rules]]\nttl = 5", ": caches.a.rules[0]: match is missing", "give a pattern"),
     "pattern": ("[[caches.a.rules]]\nmatch = 'a['", ": caches.a.rules[0].match: invalid rule: ", "classes"),
     "rule's option": ("[[caches.a.rules]]\nmatch = 'a'\nttl = -1", ": caches.a.rules[0].ttl: invalid ttl: -1", "give"),
-    "guard": ("[[caches.a.rules]]\nmatch = 'a'\nretry = 2", ": caches.a.rules[0]: invalid retry: 2", "give it to"),
+    "guard": ("[[caches.a.rules]]\nmatch = 'a'\nretry = -2", ": caches.a.rules[0].retry: invalid", "give"),
     "namespace": ("[caches.a]\nnamespace = 'a::b'", ": caches.a.namespace: invalid namespace: 'a::b'", "give"),
     "url": ("[caches.a]\nurl = 'redis://a'", ": caches.a.url: invalid url: 'redis://a'", "give 'memory://'"),
     "later": ("[caches.a]\ncodec = 'json'", ": caches.a.codec: invalid codec: 'json'", "leave it out"),

@@ -6,8 +6,8 @@
 use super::lookup::{Answer, Refresh, answer};
 use super::{Begin, Bounds, Due, Effect, Effects, Fallback, Fill, FlightId, Home, Input, Lease, Life, Ticket};
 use crate::core::broken::{Rule, broken};
-use crate::core::clock::{Millis, NEVER, deadline, later};
-use crate::core::memory::{Discard, Found, GroupId, Memory, Placement, Reason, Served, Span, Target, Worth};
+use crate::core::clock::{Millis, NEVER, later};
+use crate::core::memory::{Discard, GroupId, Memory, Placement, Reason, Served, Target, Worth};
 use crate::core::policy::{OnRefreshError, Policy};
 use std::time::Duration;
 
@@ -103,17 +103,19 @@ pub struct Ended<'a, F> {
     pub group: GroupId,
 }
 
-/// What a load's end leads to.
+/// What the end of a load, or of somebody's time, leads to.
 #[derive(Debug)]
 pub struct Done<K, W> {
     /// What else is to be done.
     pub effects: Effects<K, W>,
-    /// False for a lease that was void: nothing has ended.
+    /// False if nothing has ended: the lease was void, or it was not time.
     pub counts: bool,
     /// When what was stored ends, if anything was.
     pub stored: Option<Millis>,
     /// True for a load of the refresher's, which wants to be asked what is next.
     pub turn: bool,
+    /// The old value that answers in the place of the load: its slot, before anything else is done.
+    pub old: Option<u32>,
 }
 
 impl<K, V, W> Memory<K, V, W> {
@@ -255,8 +257,31 @@ impl<K, V, W> Memory<K, V, W> {
                 None => self.forgo(fill, out),
             }
         }
+        let old = self.settle_old(&effects, now, out);
         let turn = self.note_end(lease, (input, stored.is_some()), policy, now);
-        Done { effects, counts, stored, turn }
+        Done { effects, counts, stored, turn, old }
+    }
+
+    /// Does what effects say about an old value, in the same step, so that nobody finds it half settled; gives its slot if
+    /// it answers.
+    fn settle_old(&mut self, effects: &Effects<K, W>, now: Millis, out: &mut Discard<K, V>) -> Option<u32> {
+        let mut old = None;
+        for effect in effects {
+            match effect {
+                Effect::Relent(fallback) => old = self.relent(fallback, now),
+                Effect::Give(fallback, _) => old = self.old(fallback, now),
+                Effect::Forget(target) => {
+                    if let Some(id) = self.entries.resolve(*target) {
+                        self.entries.remove(id, Reason::Removed, out);
+                    }
+                }
+                _ => {}
+            }
+        }
+        if let Some(id) = old {
+            self.entries.serve(id, Served::Stale);
+        }
+        old
     }
 
     /// Puts what was loaded into the table; tells when it ends there, if it was let in.
@@ -270,28 +295,20 @@ impl<K, V, W> Memory<K, V, W> {
         out: &mut Discard<K, V>,
     ) -> Option<Millis> {
         let Keep { value, tag, negative, ttl, weight, adapted } = keep;
-        let (span, plain_until, how) = if negative {
-            let end = deadline(now, ttl);
-            (Span::until(end), if broken(Rule::NegativeIsNotPlain) { end } else { 0 }, Served::Negative)
-        } else {
-            let draw = if policy.jitter > 0.0 { draw() } else { 0.0 };
-            let (mut span, plain_until) = policy.span(ttl, fill.began, now, draw);
-            if let Some(Adapted { since, until_compared }) = adapted {
-                span.since = since;
-                span.expires = span.expires.max(later(now, until_compared));
-            }
-            (span, plain_until, Served::Fresh)
-        };
+        let draw = if policy.jitter > 0.0 && !negative { draw() } else { 0.0 };
+        let mut lifetime = policy.lifetime(ttl, negative, (fill.began, now), draw);
+        if let Some(Adapted { since, until_compared }) = adapted.filter(|_| !negative) {
+            lifetime.span.since = since;
+            lifetime.span.expires = lifetime.span.expires.max(later(now, until_compared));
+        }
         let worth = Worth::new(weight, Duration::from_millis(now.saturating_sub(fill.began)));
-        let placement = Placement::new(fill.group, span.expires, tag).worth(worth).negative(negative);
+        let placement = Placement::new(fill.group, lifetime.span.expires, tag).worth(worth).negative(negative);
         let stored = self.fill(fill, value(), placement, now, out);
-        if let Some(id) = stored.filter(|_| plain_until != span.expires || adapted.is_some()) {
-            self.entries.set_span(id, span, plain_until, how);
-        }
         if let Some(id) = stored {
-            self.note_stored(id, span, negative, now);
+            self.give_lifetime(id, lifetime);
+            self.note_stored(id, lifetime.span, negative, now);
         }
-        stored.map(|_| span.expires)
+        stored.map(|_| lifetime.span.expires)
     }
 
     /// A value is answered and not kept: one that is past its time must not come back either.
@@ -311,25 +328,16 @@ impl<K, V, W> Memory<K, V, W> {
     }
 
     /// Somebody's time may be up: a waiter's, or a load's own.
-    pub fn expire(&mut self, due: Due, now: Millis) -> Effects<K, W> {
+    pub fn expire(&mut self, due: Due, now: Millis, out: &mut Discard<K, V>) -> Done<K, W> {
         if let Due::Waiter(ticket) = due
             && let Some(fallback) = self.flights.fallback(ticket.flight, now)
             && self.old(&fallback, now).is_none()
         {
             self.flights.resign(ticket);
         }
-        self.flights.expire(due, now)
-    }
-
-    /// As [`Effect::Relent`] says; gives the old value, if it is still there.
-    pub fn relent_and_serve(&mut self, fallback: &Fallback, now: Millis) -> Option<Found<'_, V>> {
-        let id = self.relent(fallback, now)?;
-        self.entries.serve(id, Served::Stale)
-    }
-
-    /// As [`Effect::Give`] says; gives the old value, if it is still there.
-    pub fn give(&mut self, fallback: &Fallback, now: Millis) -> Option<Found<'_, V>> {
-        let id = self.old(fallback, now)?;
-        self.entries.serve(id, Served::Stale)
+        let effects = self.flights.expire(due, now);
+        let counts = !effects.is_empty();
+        let old = self.settle_old(&effects, now, out);
+        Done { effects, counts, stored: None, turn: false, old }
     }
 }

@@ -11,6 +11,7 @@
 mod ahead;
 mod by_hand;
 mod drive;
+mod explain;
 mod lookup;
 #[cfg(test)]
 mod sim;
@@ -18,7 +19,9 @@ mod sim;
 mod tests;
 mod waits;
 
+pub use by_hand::Written;
 pub use drive::{Adapted, Done, Ended, Keep, Located, Lookup, Newer, Place, Wish};
+pub use explain::{Explanation, Standing, Would};
 pub use lookup::{Answer, Refresh, Sight, answer};
 pub use waits::{Awaited, Load, Waits, Who};
 
@@ -167,10 +170,10 @@ pub enum Effect<K, W> {
     Store(Fill<K>),
     /// Nobody stores the value; the key is to be dropped after unlocking.
     Release(K),
-    /// The load has failed, or was stopped: the old value stays in use. Told before [`Effect::Wake`], whose waiters get
-    /// that value, if it is still there.
+    /// The load has failed, or was stopped: the old value stays in use, if it is still there, and answers all who wait.
+    /// The memory tier has done it in the same step.
     Relent(Fallback),
-    /// The load has failed, or was stopped, and the old value goes.
+    /// The load has failed, or was stopped, and the old value goes. As above.
     Forget(Target),
     /// Stop the load that is running.
     CancelLoad,
@@ -222,9 +225,18 @@ struct Flight<K, W> {
 }
 
 impl<K, W> Flight<K, W> {
-    /// Where a waiter stands: they are in the order of their numbers.
+    /// Where a waiter stands: they are in the order of their numbers, and whoever has just come is the last.
     fn seat(&self, ticket: Ticket) -> Option<usize> {
+        let last = self.waiters.len().checked_sub(1)?;
+        if self.waiters[last].number == ticket.number {
+            return Some(last);
+        }
         self.waiters.binary_search_by_key(&ticket.number, |waiter| waiter.number).ok()
+    }
+
+    /// When a waiter is to be told something, if the load has not ended before.
+    fn patience(&self, waiter: &Waiter<W>) -> Millis {
+        waiter.patience.min(self.ends)
     }
 
     /// What a failure does to the old value.
@@ -411,7 +423,7 @@ impl<K, W> Flights<K, W> {
     /// When a waiter is to be told something, if the load has not ended before.
     pub fn patience(&self, ticket: Ticket) -> Millis {
         let Some(flight) = self.get(ticket.flight) else { return NEVER };
-        flight.seat(ticket).map_or(NEVER, |at| flight.waiters[at].patience.min(flight.ends))
+        flight.seat(ticket).map_or(NEVER, |at| flight.patience(&flight.waiters[at]))
     }
 
     /// When somebody's alarm is to go off, or again after it has: [`NEVER`] once there is nothing to wait for. Who waits for
@@ -421,12 +433,13 @@ impl<K, W> Flights<K, W> {
             Due::Load(lease) if self.is_current(lease) => self.ends(lease),
             Due::Load(_) => NEVER,
             Due::Waiter(ticket) => {
-                let waiter = self.get(ticket.flight).and_then(|flight| Some((flight, flight.seat(ticket)?)));
-                let Some((flight, at)) = waiter else { return NEVER };
-                let elsewhere = flight.home.event_loop != flight.waiters[at].home.event_loop
-                    && !broken(Rule::WaitersLookAfterLoads);
+                let found = self.get(ticket.flight).and_then(|flight| Some((flight, flight.seat(ticket)?)));
+                let Some((flight, at)) = found else { return NEVER };
+                let waiter = &flight.waiters[at];
+                let elsewhere =
+                    flight.home.event_loop != waiter.home.event_loop && !broken(Rule::WaitersLookAfterLoads);
                 let look = if elsewhere { later(now, RECHECK) } else { NEVER };
-                self.patience(ticket).min(look)
+                flight.patience(waiter).min(look)
             }
         }
     }

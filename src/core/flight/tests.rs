@@ -295,9 +295,10 @@ fn who_hoped_for_an_old_value_that_is_gone_waits_for_the_load_and_no_longer_than
     let ticket = memory.flights.join(lease.flight, thread, 10, 7).unwrap();
     assert_eq!(memory.flights.alarm(Due::Waiter(ticket), 0), 10);
     memory.entries.remove(old, Reason::Evicted, &mut Discard::default());
-    assert!(memory.expire(Due::Waiter(ticket), 10).is_empty());
+    let mut out = Discard::default();
+    assert!(memory.expire(Due::Waiter(ticket), 10, &mut out).effects.is_empty());
     assert_eq!(memory.flights.alarm(Due::Waiter(ticket), 10), 500, "the alarm is set again");
-    let effects = memory.expire(Due::Waiter(ticket), 500);
+    let effects = memory.expire(Due::Waiter(ticket), 500, &mut out).effects;
     assert!(effects.iter().any(|effect| matches!(effect, Effect::TimeOut(who) if who == &[7])));
     assert_eq!(memory.flights.alarm(Due::Waiter(ticket), 500), NEVER);
 }

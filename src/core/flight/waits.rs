@@ -48,6 +48,16 @@ impl Waits {
         self.0.entry(who).or_default().push(awaited);
     }
 
+    /// The code of all these loads begins to wait; or, if that would close a circle, [its path](Self::circle), and nobody waits.
+    /// One step, so that of two who ask at once only one waits.
+    pub fn begin_loads(&mut self, loads: &[Load], awaited: &Awaited) -> Result<(), Vec<String>> {
+        if let Some(path) = loads.iter().find_map(|&load| self.circle(load, awaited)) {
+            return Err(path);
+        }
+        loads.iter().for_each(|&load| self.begin(Who::Load(load), awaited.clone()));
+        Ok(())
+    }
+
     /// It waits no longer for that.
     pub fn end(&mut self, who: Who, load: Load) {
         let Some(edges) = self.0.get_mut(&who) else { return };
@@ -128,6 +138,17 @@ mod tests {
         assert_eq!(waits.circle(load(4), &awaited(4, 1)), Some(vec!["4".into()]));
         waits.end(Who::Load(load(2)), load(3));
         assert_eq!(waits.circle(load(3), &awaited(1, 1)), None);
+    }
+
+    #[test]
+    fn who_does_the_work_of_several_loads_waits_for_all_of_them_or_for_none() {
+        let mut waits = Waits::default();
+        waits.begin(Who::Load(load(3)), awaited(2, 1));
+        assert_eq!(waits.begin_loads(&[load(1), load(2)], &awaited(3, 1)), Err(vec!["3".into(), "2".into()]));
+        waits.end(Who::Load(load(3)), load(2));
+        assert!(waits.is_empty(), "nobody else was noted");
+        assert_eq!(waits.begin_loads(&[load(1), load(2)], &awaited(3, 1)), Ok(()));
+        assert!(waits.circle(load(3), &awaited(1, 1)).is_some() && waits.circle(load(3), &awaited(2, 1)).is_some());
     }
 
     #[test]

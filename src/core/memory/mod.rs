@@ -34,6 +34,7 @@ pub use worth::Worth;
 use super::broken::{Rule, broken};
 use super::clock::{Millis, NEVER, later};
 use super::flight::{Fallback, Fill, Flights};
+use super::policy::Lifetime;
 use super::refresher::Refresher;
 
 /// A slot number together with the stamp it had: a weak pointer to an entry.
@@ -183,6 +184,14 @@ impl<K, V, W> Memory<K, V, W> {
         match seen.and_then(|seen| self.entries.resolve(seen)).filter(|_| !broken(Rule::LoadedReplaces)) {
             Some(id) => self.entries.replace(id, Some(key), value, placement, now, out).then_some(id),
             None => self.entries.insert(New { hash, key, value, placement }, now, out),
+        }
+    }
+
+    /// Gives an entry that was just stored a life beyond what its slot's deadline says, if it has one.
+    pub fn give_lifetime(&mut self, id: u32, lifetime: Lifetime) {
+        let Lifetime { span, plain_until, how } = lifetime;
+        if plain_until != span.expires || span.since > 0 {
+            self.entries.set_span(id, span, plain_until, how);
         }
     }
 

@@ -309,6 +309,12 @@ impl<K, V> Table<K, V> {
         is_over: impl FnOnce(Millis) -> bool,
     ) -> Option<Found<'_, V>> {
         let id = self.find(hash, is_it)?;
+        self.read_fresh(id, is_over)
+    }
+
+    /// As [`read`](Self::read), for them.
+    #[inline(always)]
+    pub fn read_fresh(&mut self, id: u32, is_over: impl FnOnce(Millis) -> bool) -> Option<Found<'_, V>> {
         if self.slots[id].terms.is_stale() { None } else { self.read(id, is_over) }
     }
 
@@ -338,7 +344,9 @@ impl<K, V> Table<K, V> {
             for &id in &run[..uses] {
                 order.hit(&mut self.nodes, id, self.slots[id].hash);
             }
-            order.repeated((run.len() - uses) as u64);
+            if uses < run.len() {
+                order.repeated((run.len() - uses) as u64);
+            }
         }
         self.uses.clear();
     }

@@ -490,17 +490,14 @@ fn an_old_value_that_was_cleared_or_is_past_its_use_answers_for_no_load() {
     put(&mut memory.entries, group, 2, 1, 900, 1);
     let target = memory.entries.target(find(&memory.entries, 2).unwrap());
     let fallback = Fallback { target, until: 400, retry_after: Duration::from_millis(50) };
-    assert!(memory.give(&fallback, 399).is_some() && memory.relent(&fallback, 399).is_some());
-    assert!(memory.give(&fallback, 400).is_none() && memory.relent(&fallback, 400).is_none(), "it is of no use");
+    assert!(memory.old(&fallback, 399).is_some() && memory.relent(&fallback, 399).is_some());
+    assert!(memory.old(&fallback, 400).is_none() && memory.relent(&fallback, 400).is_none(), "it is of no use");
     memory.entries.touch(target.id, 200);
-    assert!(
-        memory.give(&fallback, 200).is_none() && memory.relent(&fallback, 200).is_none(),
-        "its life is shorter now"
-    );
+    assert!(memory.old(&fallback, 200).is_none() && memory.relent(&fallback, 200).is_none(), "its life is shorter now");
     memory.relent(&fallback, 199);
     assert!(memory.entries.read(target.id, |end| 200 >= end).is_none(), "no failure makes it longer");
     memory.entries.touch(target.id, 900);
-    assert!(memory.give(&fallback, 300).is_some());
+    assert!(memory.old(&fallback, 300).is_some());
     memory.entries.renew_group(group);
-    assert!(memory.give(&fallback, 300).is_none() && memory.relent(&fallback, 300).is_none(), "it was cleared");
+    assert!(memory.old(&fallback, 300).is_none() && memory.relent(&fallback, 300).is_none(), "it was cleared");
 }

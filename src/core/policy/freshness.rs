@@ -9,6 +9,9 @@ use std::time::Duration;
 
 /// `ttl × [1 − jitter, 1]`, uniform. Jitter only shortens, so a value is never fresh longer than it was told.
 pub fn jittered(ttl: Duration, jitter: f64, draw: f64) -> Duration {
+    if jitter <= 0.0 {
+        return ttl;
+    }
     let share = jitter.clamp(0.0, 1.0) * draw;
     ttl.mul_f64(if broken(Rule::JitterShortens) { 1.0 + share } else { 1.0 - share })
 }
@@ -19,8 +22,8 @@ const REACH: f64 = 14.0;
 
 /// From when on [`is_early`] is worth asking; before, a hit pays nothing for early refresh.
 pub fn early_from(fresh_until: Millis, load: Duration, beta: f64) -> Millis {
-    if fresh_until == NEVER {
-        return NEVER;
+    if fresh_until == NEVER || beta <= 0.0 {
+        return fresh_until;
     }
     // A float beyond what an integer holds becomes the largest one.
     fresh_until.saturating_sub((REACH * gap(load, beta)) as Millis)

@@ -17,7 +17,8 @@ pub use rules::Rules;
 
 use super::broken::{Rule, broken};
 use super::clock::{Millis, deadline, later};
-use super::memory::Span;
+use super::memory::{Served, Span};
+use crate::error::{Error, Result};
 use std::time::Duration;
 
 /// How a value is kept. Cheap to copy.
@@ -60,6 +61,30 @@ pub enum OnRefreshError {
 impl Default for Policy {
     fn default() -> Self {
         Policy::forever()
+    }
+}
+
+/// The borders of an entry's life, and how it is served within them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetime {
+    /// The borders.
+    pub span: Span,
+    /// Hits need no second thought until then.
+    pub plain_until: Millis,
+    /// What they count as.
+    pub how: Served,
+}
+
+impl Lifetime {
+    /// Of a value that is fresh to its end.
+    pub const fn plain(end: Millis) -> Self {
+        Lifetime { span: Span::until(end), plain_until: end, how: Served::Fresh }
+    }
+
+    /// Of a note that there is nothing.
+    pub fn negative(end: Millis) -> Self {
+        let plain_until = if broken(Rule::NegativeIsNotPlain) { end } else { 0 };
+        Lifetime { span: Span::until(end), plain_until, how: Served::Negative }
     }
 }
 
@@ -120,9 +145,55 @@ impl Policy {
     /// what this value says; `draw` is in `[0, 1)`.
     pub fn span(&self, ttl: Option<Duration>, began: Millis, now: Millis, draw: f64) -> (Span, Millis) {
         let fresh_until = deadline(now, ttl.map(|ttl| jittered(ttl, self.jitter, draw)));
-        let load = u32::try_from(now.saturating_sub(began)).unwrap_or(u32::MAX);
-        let span = Span { fresh_until, expires: self.useful_until(fresh_until), retry_at: 0, load, since: 0 };
+        let (expires, load) = (self.useful_until(fresh_until), millis_between(began, now));
+        let span = Span { fresh_until, expires, retry_at: 0, load, since: 0 };
         (span, self.early_from(&span))
+    }
+
+    /// The life of what is stored now: of a value that was loaded `from` .. `to`, or of a note that there is nothing.
+    pub fn lifetime(&self, ttl: Option<Duration>, negative: bool, (from, to): (Millis, Millis), draw: f64) -> Lifetime {
+        if negative {
+            return Lifetime::negative(deadline(to, ttl));
+        }
+        if self.use_after().is_zero() && self.jitter <= 0.0 && self.early <= 0.0 {
+            // What all of the below comes to, for most policies there are.
+            let lifetime = Lifetime::plain(deadline(to, ttl));
+            return Lifetime { span: Span { load: millis_between(from, to), ..lifetime.span }, ..lifetime };
+        }
+        let (span, plain_until) = self.span(ttl, from, to, draw);
+        Lifetime { span, plain_until, how: Served::Fresh }
+    }
+
+    /// Refuses what contradicts itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] with the option, its value and the cure.
+    pub fn check(&self) -> Result<()> {
+        let refuse = |option: &str, value: String, cure: &str| Err(Error::config(option, value, cure));
+        let shown = |limit: Option<Duration>| limit.map_or("none".into(), |limit| format!("{limit:?}"));
+        let (soft, hard) = (self.soft_timeout, self.timeout);
+        for (option, limit) in [("soft_timeout", soft), ("timeout", hard), ("negative_ttl", self.negative_ttl)] {
+            if limit == Some(Duration::ZERO) {
+                return refuse(option, shown(limit), "give more than zero, or None");
+            }
+        }
+        if soft.is_some() && hard.is_some() && soft >= hard {
+            return refuse("soft_timeout", shown(soft), "give less than timeout, which ends the load");
+        }
+        if soft.is_some() && self.use_after().is_zero() {
+            return refuse("soft_timeout", shown(soft), "add stale_if_error: there is no old value to answer with");
+        }
+        if !(0.0..=1.0).contains(&self.jitter) {
+            return refuse("jitter", self.jitter.to_string(), "give the share of the ttl to take away, 0 to 1");
+        }
+        if !(self.early >= 0.0 && self.early.is_finite()) {
+            return refuse("early", self.early.to_string(), "give 0 for none, or about 1");
+        }
+        if self.early > 0.0 && self.ttl.is_none() {
+            return refuse("early", self.early.to_string(), "add a ttl: a value without expiry needs no refresh");
+        }
+        Ok(())
     }
 
     /// Until when a value that was fresh until then is of any use.
@@ -157,6 +228,10 @@ impl Policy {
     }
 }
 
+fn millis_between(from: Millis, to: Millis) -> u32 {
+    u32::try_from(to.saturating_sub(from)).unwrap_or(u32::MAX)
+}
+
 fn load_of(span: &Span) -> Duration {
     Duration::from_millis(span.load.into())
 }
@@ -189,6 +264,28 @@ mod tests {
         let plain = Policy::ttl(Duration::from_secs(60));
         assert_eq!((state(&plain, 59 * SECOND), state(&plain, 60 * SECOND)), (Fresh, Dead));
         assert_eq!(state(&Policy { ttl: None, ..policy() }, NEVER - 1), Fresh);
+    }
+
+    #[test]
+    fn options_that_cannot_be_are_refused_by_name() {
+        let (second, ttl) = (Some(Duration::from_secs(1)), Policy::ttl(Duration::from_secs(60)));
+        let bad = [
+            (Policy { soft_timeout: second, timeout: second, ..policy() }, "soft_timeout: 1s; give less than timeout"),
+            (Policy { soft_timeout: second, ..ttl }, "soft_timeout: 1s; add stale_if_error"),
+            (Policy { timeout: Some(Duration::ZERO), ..ttl }, "timeout: 0ns; give more"),
+            (Policy { negative_ttl: Some(Duration::ZERO), ..ttl }, "negative_ttl: 0ns; give more"),
+            (Policy { jitter: 1.5, ..ttl }, "jitter: 1.5; give"),
+            (Policy { jitter: f64::NAN, ..ttl }, "jitter: NaN; give"),
+            (Policy { early: -1.0, ..ttl }, "early: -1; give"),
+            (Policy { early: f64::INFINITY, ..ttl }, "early: inf; give"),
+            (Policy { early: 1.0, ..Policy::forever() }, "early: 1; add a ttl"),
+        ];
+        for (policy, expected) in bad {
+            let text = policy.check().unwrap_err().to_string();
+            assert!(text.contains(expected), "{text}");
+        }
+        let good = Policy { soft_timeout: second, timeout: Some(Duration::from_secs(2)), early: 1.0, ..policy() };
+        assert_eq!((good.check(), ttl.check(), Policy::forever().check()), (Ok(()), Ok(()), Ok(())));
     }
 
     #[test]

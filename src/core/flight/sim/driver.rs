@@ -321,8 +321,7 @@ impl World {
         }
         let due = self.flights().patience(ticket) <= self.now;
         if due {
-            let effects = self.memory.expire(Due::Waiter(ticket), self.now);
-            self.run(place, ticket.flight, effects, Outcome::TimedOut, None)?;
+            self.expire(place, ticket.flight, Due::Waiter(ticket))?;
         }
         let moved = due || self.supersede_if_stranded(caller, ticket.flight)?;
         self.go_to(caller, phase);

@@ -1,11 +1,11 @@
 //! How the simulated driver runs effects, one at a time, and sets alarms.
 
-use super::super::{Due, Effect, Effects, Fallback, FlightId};
+use super::super::{Done, Due, Effect, Effects, Fallback, FlightId};
 use super::driver::Doing;
-use super::oracle::{Fault, Promise, Value, Verdict, Via, check};
+use super::oracle::{Promise, Value, Verdict, Via, check};
 use super::world::{Outcome, World};
 use crate::core::clock::{Millis, NEVER, later};
-use crate::core::memory::{Discard, Reason, Target};
+use crate::core::memory::Discard;
 use std::collections::VecDeque;
 
 /// Effects that are still to be run.
@@ -45,18 +45,27 @@ impl World {
         Ok(())
     }
 
-    /// The same, at the end of a load.
-    pub fn run_for(
+    /// The same, after a step that may have settled an old value: one that answers is in the slot `old`.
+    pub fn run_settled(
         &mut self,
-        loader: Option<usize>,
         place: usize,
         flight: FlightId,
-        effects: Effects<u8, u32>,
+        (effects, old): (Effects<u8, u32>, Option<u32>),
         outcome: Outcome,
+        loader: Option<usize>,
     ) -> Verdict {
+        let old = old.and_then(|id| Some(*self.memory.entries.peek(id)?.value));
+        for effect in &effects {
+            match effect {
+                Effect::Relent(fallback) => self.relented(flight, fallback, old)?,
+                Effect::Give(..) => self.given(flight, old)?,
+                Effect::Forget(_) => self.forgotten(flight),
+                _ => {}
+            }
+        }
         self.run(place, flight, effects, outcome, None)?;
         if let Some(Doing::Effects(chore)) = self.sites[place].stack.last_mut() {
-            chore.loader = loader;
+            (chore.old, chore.loader) = (old, loader);
         }
         Ok(())
     }
@@ -77,14 +86,10 @@ impl World {
             Effect::Again(who) => self.tell(&who, Outcome::Again)?,
             Effect::Lead(who) => self.tell_to_lead(place, &mut chore, who)?,
             Effect::CancelLoad => self.cancel_load(chore.flight)?,
-            Effect::Relent(fallback) => chore.old = self.relent(chore.flight, &fallback)?,
-            Effect::Forget(target) => self.forget(target),
-            Effect::Give(fallback, who) => {
-                let given = self.give(chore.flight, &fallback)?;
-                self.tell(&[who], given.map_or(Outcome::TimedOut, Outcome::Value))?;
-            }
+            Effect::Give(_, who) => self.tell(&[who], old.unwrap_or(Outcome::TimedOut))?,
             Effect::Release(_) => drop(self.tasks.remove(&chore.flight.to_bits())),
-            Effect::Store(_) => {}
+            // Done by then.
+            Effect::Store(_) | Effect::Relent(_) | Effect::Forget(_) => {}
         }
         self.sites[place].stack.push(Doing::Effects(chore));
         Ok(())
@@ -114,43 +119,43 @@ impl World {
         self.tell(&[seat], Outcome::Again)
     }
 
-    /// The old value stays in use, if it is there.
-    fn relent(&mut self, flight: FlightId, fallback: &Fallback) -> Result<Option<Value>, Fault> {
-        let relented = self.memory.relent_and_serve(fallback, self.now).map(|found| *found.value);
-        let Some(known) = self.known(flight).copied() else { return Ok(relented) };
-        let Some(value) = relented else {
+    /// The old value stays in use, if it was there.
+    fn relented(&mut self, flight: FlightId, fallback: &Fallback, old: Option<Value>) -> Verdict {
+        let Some(known) = self.known(flight).copied() else { return Ok(()) };
+        let Some(value) = old else {
             let old = known.old.filter(|&old| self.oracle.is_of_use(old, &known.policy, self.now));
             let there = old.filter(|&old| self.entry(old.key).is_some_and(|(_, entry)| entry == old));
-            check(there.is_none(), Promise::OldValueAnswers, || format!("{there:?} is there"))?;
-            return Ok(None);
+            return check(there.is_none(), Promise::OldValueAnswers, || format!("{there:?} is there"));
         };
         self.counts(value.key).stale_hits += 1;
         self.oracle.serve(value, Via::Old(&known.policy), self.now)?;
         let retry_at = later(self.now, fallback.retry_after);
         let origin = self.oracle.origin_mut(value);
         (origin.span.retry_at, origin.plain) = (retry_at, known.policy);
-        Ok(Some(value))
+        Ok(())
     }
 
-    /// The old value answers who has waited for long enough, if it is there.
-    fn give(&mut self, flight: FlightId, fallback: &Fallback) -> Result<Option<Value>, Fault> {
-        let given = self.memory.give(fallback, self.now).map(|found| *found.value);
-        if let (Some(value), Some(known)) = (given, self.known(flight).copied()) {
+    /// The old value answers who has waited for long enough, if it was there.
+    fn given(&mut self, flight: FlightId, old: Option<Value>) -> Verdict {
+        if let (Some(value), Some(known)) = (old, self.known(flight).copied()) {
             self.counts(value.key).stale_hits += 1;
             self.oracle.serve(value, Via::Old(&known.policy), self.now)?;
         }
-        Ok(given)
+        Ok(())
     }
 
-    /// The old value goes, if it is there.
-    fn forget(&mut self, target: Target) {
-        let Some(id) = self.memory.entries.resolve(target) else { return };
-        let value = self.memory.entries.peek(id).map(|found| *found.value);
-        self.memory.entries.remove(id, Reason::Removed, &mut Discard::default());
-        if let Some(value) = value {
+    /// The old value goes, if it was there.
+    fn forgotten(&mut self, flight: FlightId) {
+        if let Some(value) = self.known(flight).and_then(|known| known.forget) {
             let current = &mut self.oracle.current[usize::from(value.key)];
             *current = current.filter(|&number| number != value.number);
         }
+    }
+
+    /// Somebody's time may be up.
+    pub fn expire(&mut self, place: usize, flight: FlightId, due: Due) -> Verdict {
+        let Done { effects, old, .. } = self.memory.expire(due, self.now, &mut Discard::default());
+        self.run_settled(place, flight, (effects, old), Outcome::TimedOut, None)
     }
 
     /// An alarm goes off, and is set again for what comes next.
@@ -162,8 +167,7 @@ impl World {
         };
         let here = self.sites[place].home.event_loop;
         if !waits || !self.supersede_from(place, here, flight)? {
-            let effects = self.memory.expire(due, self.now);
-            self.run(place, flight, effects, Outcome::TimedOut, None)?;
+            self.expire(place, flight, due)?;
         }
         self.arm(place, due);
         Ok(())

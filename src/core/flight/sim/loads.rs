@@ -68,7 +68,7 @@ impl World {
         let group = self.group(key);
         let (refused, draw) = (self.memory.entries.stats_mut(group).refused, self.dice.share());
         let ended = Ended { lease, input, keep, policy: &policy, group };
-        let Done { effects, counts, .. } = self.memory.finish(ended, self.now, || draw, &mut Discard::default());
+        let Done { effects, counts, old, .. } = self.memory.finish(ended, self.now, || draw, &mut Discard::default());
         check(void != counts, Promise::LateLoadsAreVoid, || {
             format!("load {number} is void: {void}, and its end counts: {counts}")
         })?;
@@ -77,7 +77,7 @@ impl World {
         self.check_stored(number, input, keeps, refused)?;
         self.check_failed(lease.flight, input, &effects)?;
         let outcome = if input == Input::Loaded { Outcome::Value(value) } else { Outcome::Error };
-        self.run_for(loader, place, lease.flight, effects, outcome)
+        self.run_settled(place, lease.flight, (effects, old), outcome, loader)
     }
 
     /// What a load brought is there, if it may be, and for as long as it may.

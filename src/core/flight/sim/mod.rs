@@ -14,9 +14,9 @@ mod watch;
 mod world;
 
 use crate::core::broken::{Rule, while_broken};
+use crate::core::history::{Dice, seeds, shrunk};
 use oracle::{Fault, Promise};
-use plan::{Dice, Setup, Step};
-use std::ops::Range;
+use plan::{Setup, Step};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use world::World;
 
@@ -49,7 +49,7 @@ fn drawn(seed: u64) -> (Setup, Vec<Step>) {
 fn explain(seed: u64, fault: &Fault) -> String {
     let (setup, steps) = drawn(seed);
     let same = |steps: &[Step]| play(&setup, steps).is_err_and(|other| other.promise == fault.promise);
-    let steps = plan::shrunk(steps, same);
+    let steps = shrunk(steps, same);
     let last = play(&setup, &steps).expect_err("it failed when it was longer");
     let lines: Vec<String> = steps.iter().map(|step| format!("    {step:?},")).collect();
     let Setup { keys, capacity, eviction } = &setup;
@@ -58,26 +58,17 @@ fn explain(seed: u64, fault: &Fault) -> String {
     format!("seed {seed} breaks {last}\n{capacity} entries, {eviction}, keys\n{keys}\nsteps\n{lines}")
 }
 
-/// `SAMOVAR_SIM_SEED` plays one history, `SAMOVAR_SIM_SEEDS` so many.
-fn seeds() -> Range<u64> {
-    let number = |name: &str| std::env::var(name).ok().and_then(|number| number.parse::<u64>().ok());
-    match number("SAMOVAR_SIM_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SAMOVAR_SIM_SEEDS").unwrap_or(SEEDS),
-    }
-}
-
 #[test]
 fn no_history_breaks_a_promise() {
     let mut steps = 0;
-    for seed in seeds() {
+    for seed in seeds(SEEDS) {
         let (setup, history) = drawn(seed);
         match play(&setup, &history) {
             Ok(played) => steps += played,
             Err(fault) => panic!("{}", explain(seed, &fault)),
         }
     }
-    println!("{} histories, {steps} steps", seeds().count());
+    println!("{} histories, {steps} steps", seeds(SEEDS).count());
 }
 
 /// What is missed first, or next, where a rule does not hold.
@@ -145,7 +136,7 @@ fn every_broken_rule_is_found_out() {
             let (setup, history) = drawn(*seed);
             play(&setup, &history).is_err_and(|fault| fault.promise == promise)
         };
-        let seed = while_broken(rule, || (0..ENOUGH).find(breaks));
+        let seed = while_broken(&[rule], || (0..ENOUGH).find(breaks));
         assert!(seed.is_some(), "nobody misses {rule:?} in {ENOUGH} histories");
         println!("{rule:?} is missed in history {}", seed.unwrap_or(ENOUGH));
     }

@@ -5,7 +5,7 @@
 
 use super::super::Life;
 use crate::core::clock::Millis;
-use crate::core::draw::{STEP, mixed};
+use crate::core::history::Dice;
 use crate::core::memory::Eviction;
 use crate::core::policy::{OnRefreshError, Policy};
 use std::time::Duration;
@@ -18,37 +18,6 @@ pub const SPACES: usize = 2;
 pub const LOOPS: usize = 2;
 /// Loops and threads.
 pub const PLACES: usize = 4;
-
-/// Random choices, all from one number.
-#[derive(Clone, Copy, Debug)]
-pub struct Dice(pub u64);
-
-impl Dice {
-    /// In `[0, 1)`.
-    pub fn share(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(STEP);
-        mixed(self.0)
-    }
-
-    /// Less than `sides`.
-    pub fn below(&mut self, sides: usize) -> usize {
-        (self.share() * sides as f64) as usize
-    }
-
-    pub fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[self.below(choices.len())]
-    }
-
-    /// True once in so many throws.
-    pub fn once_in(&mut self, throws: usize) -> bool {
-        self.below(throws) == 0
-    }
-
-    /// Dice of their own for something.
-    pub fn another(&mut self) -> Dice {
-        Dice((self.share() * (1_u64 << 53) as f64) as u64)
-    }
-}
 
 /// How one key is kept, and who asks for it.
 #[derive(Clone, Copy, Debug)]
@@ -315,26 +284,4 @@ fn wait(dice: &mut Dice) -> Millis {
     let limits = [20, 20, 60, 60, 500, 500, 2_000, 2_000, 10_000, 10_000, 3_600_000];
     let limit = dice.one_of(&limits);
     1 + dice.below(limit) as Millis
-}
-
-/// The shortest history found by leaving out steps of a failing one, ever fewer at a time, that still fails.
-pub fn shrunk(mut steps: Vec<Step>, fails: impl Fn(&[Step]) -> bool) -> Vec<Step> {
-    let mut size = steps.len().div_ceil(2);
-    while size > 0 {
-        let mut at = 0;
-        let mut left_out = false;
-        while at < steps.len() {
-            let end = (at + size).min(steps.len());
-            let rest: Vec<Step> = steps[..at].iter().chain(&steps[end..]).copied().collect();
-            if fails(&rest) {
-                (steps, left_out) = (rest, true);
-            } else {
-                at = end;
-            }
-        }
-        if !left_out || size > 1 {
-            size /= 2;
-        }
-    }
-    steps
 }

@@ -1,14 +1,15 @@
 //! The world of a history: loops and threads, callers, loads and a clock, around one memory tier. What happens from
 //! outside is here; what the driver does about it is in `driver`, `loads` and `effects`.
 
-use super::super::{FlightId, Flights, Home, Lease, Located, Ticket, Waits};
+use super::super::{FlightId, Flights, Home, Lease, Located, Ticket, Waits, Written};
 use super::driver::Doing;
 use super::effects::Timer;
 use super::oracle::{Fault, Oracle, Value, Verdict, Via};
-use super::plan::{Act, Dice, How, Keeping, LOOPS, PLACES, SPACES, Setup, Step, policy};
+use super::plan::{Act, How, Keeping, LOOPS, PLACES, SPACES, Setup, Step, policy};
 use crate::core::clock::{Millis, NEVER, deadline, later};
+use crate::core::history::Dice;
 use crate::core::memory::{Capacity, Discard, GroupId, Memory, New, Placement, Reason, RegionId, Span, mix};
-use crate::core::policy::Policy;
+use crate::core::policy::{Lifetime, Policy};
 use crate::core::stats::Stats;
 use std::collections::BTreeMap;
 
@@ -390,10 +391,12 @@ impl World {
         let value = self.oracle.value(key, self.moment, policy);
         let end = deadline(self.now, policy.ttl);
         let placement = Placement::new(self.group(key), end, 0);
-        self.detach(key);
+        let located = self.locate(key);
+        self.detached(key);
         self.oracle.invalidate(key, self.moment);
         let new = New { hash: hash(key), key, value, placement };
-        let stored = self.memory.entries.put(new, |other| *other == key, self.now, &mut Discard::default());
+        let written = Written { new, lifetime: Lifetime::plain(end) };
+        let stored = self.memory.write(written, located, self.now, &mut Discard::default());
         if stored.is_some() { self.oracle.store(value, Span::until(end), self.now) } else { Ok(()) }
     }
 
@@ -409,12 +412,9 @@ impl World {
     }
 
     pub fn delete(&mut self, key: u8) {
-        self.detach(key);
-        if let Some(id) = self.memory.entries.find(hash(key), |other| *other == key) {
-            self.memory.entries.remove(id, Reason::Removed, &mut Discard::default());
-        }
-        let group = self.group(key);
-        self.memory.entries.stats_mut(group).invalidations += 1;
+        let (located, group, now) = (self.locate(key), self.group(key), self.now);
+        self.detached(key);
+        self.memory.forget(group, located, |end| now >= end, &mut Discard::default());
         self.counts(key).invalidations += 1;
         self.oracle.invalidate(key, self.moment);
     }

@@ -131,9 +131,19 @@ impl Segmented {
         mark.frequency_at(self.age)
     }
 
+    /// From the segment it is in to the front of another. What `unlink` and `link` would do, with less work.
+    fn shift(&mut self, nodes: &mut impl Ranked, id: u32, to: u8, frequency: u8) {
+        let (from, worth) = (nodes.mark(id).segment(), nodes.worth(id));
+        self.lists.remove(nodes, id);
+        self.lists.push_front(nodes, u32::from(to), id);
+        nodes.set_mark(id, Mark::new(to, frequency, self.age));
+        self.loads[usize::from(from)].sub(worth);
+        self.loads[usize::from(to)].add(worth);
+    }
+
     fn advance(&mut self, nodes: &mut impl Ranked, id: u32) {
-        let frequency = self.unlink(nodes, id);
-        self.link(nodes, id, PROBATION, frequency);
+        let frequency = nodes.mark(id).frequency_at(self.age);
+        self.shift(nodes, id, PROBATION, frequency);
     }
 
     /// A new entry.
@@ -164,16 +174,20 @@ impl Segmented {
         self.count_use();
         let mark = nodes.mark(id);
         let frequency = (mark.frequency_at(self.age) + 1).min(Mark::MOST);
-        let (from, to) = (mark.segment(), if mark.segment() == WINDOW { WINDOW } else { PROTECTED });
-        if from == to {
-            nodes.set_mark(id, Mark::new(to, frequency, self.age));
-            if self.lists.first(u32::from(to)) != id {
-                self.lists.to_front(nodes, u32::from(to), id);
-            }
-            return;
+        let segment = mark.segment();
+        if segment == PROBATION {
+            return self.promote(nodes, id, frequency);
         }
-        self.unlink(nodes, id);
-        self.link(nodes, id, to, frequency);
+        nodes.set_mark(id, Mark::new(segment, frequency, self.age));
+        if self.lists.first(u32::from(segment)) != id {
+            self.lists.to_front(nodes, u32::from(segment), id);
+        }
+    }
+
+    /// Who is used on probation is protected from then on. Out of line: most hits are of those that are.
+    #[inline(never)]
+    fn promote(&mut self, nodes: &mut impl Ranked, id: u32, frequency: u8) {
+        self.shift(nodes, id, PROTECTED, frequency);
         self.demote(nodes);
     }
 

@@ -1,7 +1,8 @@
-//! What a Rust user is promised about loads: one per key, shared, nobody left behind, nothing old stored.
+//! One load per key, whoever asks, leaves, fails or invalidates meanwhile. What holds from Python too has the names of
+//! `test_flight.py`.
 #![cfg(feature = "tokio")]
 
-use samovar::{Cache, Clock, Error, LoadFailed, Policy, minutes};
+use samovar::{Cache, Clock, Error, LoadContext, LoadFailed, Policy, Stats, minutes};
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
@@ -99,7 +100,7 @@ impl Drop for Dropped {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_thousand_concurrent_callers_share_one_load() {
+async fn a_thousand_awaits_of_a_cold_key_are_one_load() {
     let (cache, door, start) = (names(), Door::closed(), Arc::new(Barrier::new(1_001)));
     let callers: Vec<_> = (0..1_000)
         .map(|caller| {
@@ -129,7 +130,7 @@ async fn a_thousand_concurrent_callers_share_one_load() {
 }
 
 #[tokio::test]
-async fn a_dropped_leader_leaves_the_load_to_the_others() {
+async fn a_caller_that_is_cancelled_leaves_the_load_to_the_others() {
     let (cache, door) = (names(), Door::closed());
     let leader = ask(&cache, "a", 1, &door);
     door.has_seen(1).await;
@@ -156,7 +157,7 @@ async fn a_dropped_waiter_changes_nothing_for_the_others() {
 }
 
 #[tokio::test]
-async fn a_load_whose_last_caller_has_gone_is_aborted() {
+async fn a_load_that_everybody_left_is_cancelled() {
     let cache = names();
     let (dropped, aborted) = Dropped::pair();
     let (begun, has_begun) = oneshot::channel();
@@ -186,15 +187,16 @@ async fn a_load_whose_last_caller_has_gone_is_aborted() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_never_awaited_does_nothing() {
+async fn a_call_that_is_never_awaited_warns_and_takes_no_lease() {
     let cache = names();
     drop(cache.get_or_load("a", TTL, |_| async { Ok::<_, Infallible>(1) }));
+    // The warning is the compiler's: a future does nothing unless it is awaited.
     assert_eq!(cache.stats(), Default::default());
     cache.validate().unwrap();
 }
 
 #[tokio::test]
-async fn a_loaders_error_reaches_everyone_who_waited_as_one_object_and_is_not_kept() {
+async fn a_loader_that_raises_reaches_everyone_and_the_next_call_loads_again() {
     let (cache, door) = (names(), Door::closed());
     let asking: Vec<JoinHandle<Answer<io::Error>>> = (0..3)
         .map(|_| {
@@ -287,7 +289,7 @@ async fn a_loader_that_panics_fails_its_callers_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn a_load_that_was_invalidated_answers_its_callers_and_stores_nothing() {
+async fn an_invalidation_during_a_load_stores_nothing_and_a_later_call_starts_anew() {
     let (cache, door, later) = (names(), Door::closed(), Door::closed());
     let old = ask(&cache, "a", 1, &door);
     door.has_seen(1).await;
@@ -397,20 +399,84 @@ async fn a_loader_may_say_how_long_its_value_is_kept() {
 }
 
 #[tokio::test]
-async fn a_loader_that_asks_for_its_own_key_loads_it_directly() {
+async fn a_load_that_asks_for_its_own_key_loads_directly() {
     let cache = names();
-    let (outer, inner) = (cache.clone(), cache.clone());
-    let load = move |_| async move {
+    let outer = cache.clone();
+    let load = move |ctx: LoadContext| async move {
         let nested = outer.get_or_load("a", TTL, |_| async { Ok::<_, Infallible>(40) }).await?;
-        // And through the load of another key.
-        let far = outer.get_or_load("b", TTL, |_| async move {
-            inner.get_or_load("a", TTL, |_| async { Ok::<_, Infallible>(1) }).await
-        });
-        Ok::<_, LoadFailed<Infallible>>(nested + far.await.unwrap() + 1)
+        // A task of its own is part of the load where it says so.
+        let part = outer.clone();
+        let spawned =
+            tokio::spawn(
+                async move { ctx.within(part.get_or_load("a", TTL, |_| async { Ok::<_, Infallible>(1) })).await },
+            );
+        Ok::<_, LoadFailed<Infallible>>(nested + spawned.await.unwrap()? + 1)
     };
     assert_eq!(soon(cache.get_or_load("a", TTL, load)).await.unwrap(), 42);
-    assert_eq!((cache.get("a"), cache.get("b")), (Some(42), Some(1)), "what was loaded directly is not stored");
-    assert_eq!(cache.stats().loads, 4);
+    assert_eq!((cache.get("a"), cache.stats().loads), (Some(42), 3), "what was loaded directly is not stored");
+    cache.validate().unwrap();
+}
+
+#[tokio::test]
+async fn loads_that_wait_for_each_other_raise_load_cycle() {
+    let cache = names();
+    let (second, first) = (cache.clone(), cache.clone());
+    let load = move |_| async move {
+        let far = second.get_or_load("b", TTL, |_| async move {
+            first.get_or_load("a", TTL, |_| async { Ok::<_, Infallible>(1) }).await
+        });
+        far.await
+    };
+    let failed = soon(cache.get_or_load("a", TTL, load)).await.unwrap_err();
+    let text = failed.to_string();
+    assert!(text.contains("'names' in rust_flight::") && text.contains("wait for each other"), "{text}");
+    let inner = failed.loader().and_then(LoadFailed::loader).expect("it is the error of the innermost load");
+    assert!(matches!(inner, LoadFailed::Cache(Error::LoadCycle { path }) if path.len() == 2), "{inner}");
+    assert_eq!((cache.len(), cache.stats().loads), (0, 2));
+    cache.validate().unwrap();
+}
+
+#[tokio::test]
+async fn a_refresh_loads_anew() {
+    let (cache, door) = (names(), Door::closed());
+    let load = |value| move |_| async move { Ok::<_, Infallible>(value) };
+    assert_eq!(cache.get_or_load("a", TTL, load(1)).await.unwrap(), 1);
+    assert_eq!(cache.refresh("a", TTL, load(2)).await.unwrap(), 2);
+    assert_eq!(cache.get_or_load("a", TTL, load(3)).await.unwrap(), 2);
+    let refreshing = tokio::spawn({
+        let (cache, door) = (cache.clone(), door.clone());
+        let load = move |_| async move {
+            door.pass().await;
+            Ok::<_, Infallible>(4)
+        };
+        async move { cache.refresh("a", TTL, load).await }
+    });
+    door.has_seen(1).await;
+    assert_eq!(cache.get_or_load("a", TTL, load(5)).await.unwrap(), 2, "until it is there others get the old one");
+    door.open();
+    assert_eq!((refreshing.await.unwrap().unwrap(), cache.get("a")), (4, Some(4)));
+    cache.validate().unwrap();
+}
+
+#[test]
+fn a_load_that_is_taken_over_counts_and_a_refresh_is_no_miss() {
+    let (cache, door) = (names(), Door::closed());
+    let first = runtime();
+    let starter = started(&first, &cache, &door);
+    runtime().block_on(async {
+        let waiting = ask(&cache, "a", 2, &door);
+        until(|| cache.stats().coalesced == 1).await;
+        first.shutdown_background();
+        door.has_seen(2).await;
+        door.open();
+        assert_eq!(soon(waiting).await.unwrap().unwrap(), 2);
+        assert!(starter.await.is_err());
+        let Stats { loads, misses, .. } = cache.stats();
+        assert_eq!((loads, misses), (2, 2));
+        assert_eq!(cache.refresh("a", TTL, |_| async { Ok::<_, Infallible>(3) }).await.unwrap(), 3);
+    });
+    let stats = cache.stats();
+    assert_eq!((stats.loads, stats.refreshes, stats.misses), (3, 1, 2));
     cache.validate().unwrap();
 }
 
@@ -463,7 +529,7 @@ fn started(runtime: &Runtime, cache: &Names, door: &Door) -> JoinHandle<Answer> 
 }
 
 #[test]
-fn two_runtimes_in_two_threads_share_one_load() {
+fn one_function_serves_two_loops_in_two_threads() {
     let (cache, door) = (names(), Door::closed());
     let one = std::thread::spawn({
         let (cache, door) = (cache.clone(), door.clone());
@@ -486,7 +552,7 @@ fn two_runtimes_in_two_threads_share_one_load() {
 }
 
 #[test]
-fn a_load_whose_runtime_is_shut_down_passes_to_a_waiter_elsewhere() {
+fn a_load_on_a_loop_that_stops_keeps_nobody_elsewhere_waiting() {
     let (cache, door, second) = (names(), Door::closed(), Door::closed());
     let first = runtime();
     let starter = started(&first, &cache, &door);
@@ -505,7 +571,7 @@ fn a_load_whose_runtime_is_shut_down_passes_to_a_waiter_elsewhere() {
 }
 
 #[test]
-fn a_waiter_who_is_to_load_and_goes_away_passes_it_on() {
+fn a_waiter_that_is_to_load_on_a_loop_that_stopped_keeps_nobody_from_loading() {
     let (cache, door) = (names(), Door::closed());
     let (first, second) = (runtime(), runtime());
     let starter = started(&first, &cache, &door);
@@ -539,7 +605,7 @@ fn a_runtime_that_took_load_and_callers_with_it_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_caller_outlives_the_runtime_its_load_ran_on_and_is_told() {
+fn a_load_cancelled_by_others_is_a_load_error() {
     let cache = names();
     let first = runtime();
     let mut asking = Box::pin(cache.get_or_load("a", TTL, |_| std::future::pending::<Result<u64, Infallible>>()));

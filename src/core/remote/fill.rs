@@ -1,0 +1,287 @@
+//! How a key is filled that the memory does not have: from the store if it is there, else by a load that the store is told of
+//! before it starts and that it takes a value from only if nothing has happened to the key since.
+//!
+//! Who only wants what is there takes a lease too, so that many ask the store once; nothing is claimed and nothing loaded then.
+//!
+//! One machine a lease. It says what is next; the driver does that, and says what came of it. What ends it decides what goes into
+//! memory, where the lease's flight must still be attached, and what the callers get, who are always answered.
+
+use super::{CLAIM_LIFE, Filled, Found, Frame, RENEW_EVERY, Token, Version};
+use crate::core::broken::{Rule, broken};
+use crate::core::clock::{Millis, later};
+
+/// What is to be done next.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Next<V> {
+    /// Ask the store for a fresh frame newer than this version, and leave a claim there if it has none.
+    Claim {
+        /// The claim's name, should none be alive there.
+        token: Token,
+        /// The version of what is in memory.
+        newer_than: Option<Version>,
+    },
+    /// Ask the store for a fresh frame, and leave it at that.
+    Read,
+    /// Call the loader, whether or not the store could be asked.
+    Load,
+    /// Offer the value to the store, that takes it if its claim is the one it was loaded under.
+    Write {
+        /// That claim; `None` while a test breaks the rule.
+        claim: Option<Token>,
+        /// The value; `None` says that there is none.
+        value: Option<V>,
+    },
+    /// It is over.
+    End(End<V>),
+}
+
+/// How it ends.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum End<V> {
+    /// The store had it. It goes into memory, for as long as the frame says, and answers.
+    Found(Frame<V>),
+    /// Somebody else was first: the store's frame goes into memory and answers, so that nobody sees the two in turn.
+    Lost(Frame<V>),
+    /// It was loaded. It goes into memory and answers; the version is `None` if the store does not have it.
+    Loaded(Option<V>, Option<Version>),
+    /// It was loaded and answers, and is stored nowhere: something happened to the key meanwhile, or may have.
+    Forgone(Option<V>),
+    /// There is none, as far as the store can tell, and nobody was to load it.
+    Absent,
+    /// The load failed, and an old frame answers.
+    Old(Frame<V>),
+    /// The load failed.
+    Failed,
+}
+
+/// What came of what was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input<V> {
+    /// The store has answered a claim.
+    Claimed(Found<V>),
+    /// The store has answered a read.
+    Read(Option<Frame<V>>),
+    /// The load has brought this; `None` says that there is no value.
+    Loaded(Option<V>),
+    /// The load has failed.
+    Failed,
+    /// The store has answered a write.
+    Filled(Filled<V>),
+    /// The store was not asked, or never answered in time: it is not known what it did.
+    Unknown,
+}
+
+/// Under what a value is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Claim {
+    /// It has not been asked for.
+    Wanted,
+    /// It will not be: there is nothing to load.
+    Needless,
+    /// The store knows of the load under this name.
+    Held(Token),
+    /// The store does not know of it.
+    None,
+    /// It was held, and is gone.
+    Gone,
+}
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Fill<V> {
+    claim: Claim,
+    /// When the claim is renewed.
+    renew_at: Millis,
+    old: Option<Frame<V>>,
+    /// What was loaded and offered to the store.
+    offered: Option<Option<V>>,
+}
+
+impl<V: Clone> Fill<V> {
+    /// A lease was taken, by a caller who knows what is in memory. `token` is new.
+    pub fn begin(token: Token, newer_than: Option<Version>) -> (Self, Next<V>) {
+        let fill = Fill { claim: Claim::Wanted, renew_at: Millis::MAX, old: None, offered: None };
+        (fill, Next::Claim { token, newer_than })
+    }
+
+    /// The same, where nothing is to be loaded.
+    pub fn read() -> (Self, Next<V>) {
+        (Fill { claim: Claim::Needless, renew_at: Millis::MAX, old: None, offered: None }, Next::Read)
+    }
+
+    /// What came of the last thing that was to be done, and what is next. What makes no sense any more changes nothing.
+    pub fn step(&mut self, input: Input<V>, now: Millis) -> Option<Next<V>> {
+        match (self.claim, self.offered.take(), input) {
+            (Claim::Wanted, None, Input::Claimed(found)) => Some(self.claimed(found, now)),
+            (Claim::Wanted, None, Input::Unknown) => {
+                self.claim = Claim::None;
+                Some(Next::Load)
+            }
+            (Claim::Needless, _, Input::Read(frame)) => Some(Next::End(frame.map_or(End::Absent, End::Found))),
+            (Claim::Needless, _, Input::Unknown) => Some(Next::End(End::Absent)),
+            (Claim::Wanted | Claim::Needless, ..) => None,
+            (_, None, Input::Loaded(value)) => Some(self.loaded(value)),
+            (_, None, Input::Failed) => Some(Next::End(self.failed(now))),
+            (_, Some(value), Input::Filled(filled)) => Some(Next::End(end_of(filled, value))),
+            // The store may have refused it: then something has happened to the key that this process has not heard of yet.
+            (_, Some(value), Input::Unknown) => Some(Next::End(End::Forgone(value))),
+            (_, offered, _) => {
+                self.offered = offered;
+                None
+            }
+        }
+    }
+
+    fn claimed(&mut self, found: Found<V>, now: Millis) -> Next<V> {
+        match found {
+            Found::Fresh(frame) => Next::End(End::Found(frame)),
+            Found::Claimed(token, old) => {
+                (self.claim, self.old) = (Claim::Held(token), old);
+                self.renew_at = later(now, RENEW_EVERY);
+                Next::Load
+            }
+        }
+    }
+
+    fn loaded(&mut self, value: Option<V>) -> Next<V> {
+        let claim = match self.claim {
+            Claim::Held(token) => Some(token).filter(|_| !broken(Rule::FillsAreConditional)),
+            // Nobody is told what the store does not know of: it is for this process, until the store is back.
+            Claim::None | Claim::Wanted | Claim::Needless => return Next::End(End::Loaded(value, None)),
+            Claim::Gone => return Next::End(End::Forgone(value)),
+        };
+        self.offered = Some(value.clone());
+        Next::Write { claim, value }
+    }
+
+    fn failed(&mut self, now: Millis) -> End<V> {
+        self.old.take().filter(|old| now < old.expires).map_or(End::Failed, End::Old)
+    }
+
+    /// The claim that is to be renewed for [`CLAIM_LIFE`], if one is.
+    pub fn renew(&mut self, now: Millis) -> Option<Token> {
+        let Claim::Held(token) = self.claim else { return None };
+        if now < self.renew_at || self.offered.is_some() {
+            return None;
+        }
+        self.renew_at = later(now, RENEW_EVERY);
+        Some(token)
+    }
+
+    /// When there is something to renew.
+    pub fn renew_at(&self) -> Millis {
+        self.renew_at
+    }
+
+    /// The store knows the claim no more: what is being loaded will be stored nowhere.
+    pub fn claim_is_gone(&mut self, token: Token) {
+        if self.claim == Claim::Held(token) {
+            (self.claim, self.renew_at) = (Claim::Gone, Millis::MAX);
+        }
+    }
+}
+
+fn end_of<V>(filled: Filled<V>, value: Option<V>) -> End<V> {
+    match filled {
+        Filled::Written(version) => End::Loaded(value, Some(version)),
+        Filled::Lost(frame) if broken(Rule::WinnersAreTaken) => End::Loaded(value, Some(frame.version)),
+        Filled::Lost(frame) => End::Lost(frame),
+        Filled::Gone => End::Forgone(value),
+    }
+}
+
+const _: () = assert!(RENEW_EVERY.as_millis() * 3 < CLAIM_LIFE.as_millis());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: Token = Token(7);
+    const LATE: Millis = 20_000;
+
+    fn frame(value: u32) -> Frame<u32> {
+        Frame { version: Version(5), value: Some(value), fresh_until: 10_000, expires: LATE }
+    }
+
+    /// A fill whose load runs, under a claim unless the store could not be reached.
+    fn loading(claimed: Option<Found<u32>>) -> Fill<u32> {
+        let (mut fill, next) = Fill::begin(TOKEN, None);
+        assert_eq!(next, Next::Claim { token: TOKEN, newer_than: None });
+        assert_eq!(fill.step(claimed.map_or(Input::Unknown, Input::Claimed), 0), Some(Next::Load));
+        fill
+    }
+
+    #[test]
+    fn what_the_store_has_is_not_loaded() {
+        let (mut fill, _) = Fill::begin(TOKEN, None);
+        let next = fill.step(Input::Claimed(Found::Fresh(frame(1))), 0);
+        assert_eq!(next, Some(Next::End(End::Found(frame(1)))));
+    }
+
+    #[test]
+    fn who_only_reads_claims_and_loads_nothing() {
+        let ends = [
+            (Input::Read(Some(frame(1))), Some(Next::End(End::Found(frame(1))))),
+            (Input::Read(None), Some(Next::End(End::Absent))),
+            (Input::Unknown, Some(Next::End(End::Absent))),
+            (Input::Loaded(Some(1)), None),
+        ];
+        for (input, end) in ends {
+            let (mut fill, next) = Fill::read();
+            assert_eq!((next, fill.step(input, 0)), (Next::Read, end));
+        }
+    }
+
+    #[test]
+    fn a_value_is_offered_under_the_claim_it_was_loaded_under_and_kept_as_the_store_says() {
+        let adopted = Token(8);
+        let ends = [
+            (Input::Filled(Filled::Written(Version(6))), End::Loaded(Some(1), Some(Version(6)))),
+            (Input::Filled(Filled::Lost(frame(2))), End::Lost(frame(2))),
+            (Input::Filled(Filled::Gone), End::Forgone(Some(1))),
+            (Input::Unknown, End::Forgone(Some(1))),
+        ];
+        for (input, end) in ends {
+            let mut fill = loading(Some(Found::Claimed(adopted, None)));
+            let offer = Next::Write { claim: Some(adopted), value: Some(1) };
+            assert_eq!(fill.step(Input::Loaded(Some(1)), 0), Some(offer));
+            assert_eq!(fill.step(input, 0), Some(Next::End(end)));
+        }
+    }
+
+    #[test]
+    fn without_the_store_the_loader_is_called_and_the_memory_alone_keeps_what_it_brings() {
+        let mut fill = loading(None);
+        assert_eq!(fill.step(Input::Loaded(None), 0), Some(Next::End(End::Loaded(None, None))));
+    }
+
+    #[test]
+    fn an_old_frame_answers_for_a_load_that_failed_while_it_is_of_use() {
+        for (now, end) in [(LATE - 1, End::Old(frame(1))), (LATE, End::Failed)] {
+            let mut fill = loading(Some(Found::Claimed(TOKEN, Some(frame(1)))));
+            assert_eq!(fill.step(Input::Failed, now), Some(Next::End(end)));
+        }
+        assert_eq!(loading(None).step(Input::Failed, 0), Some(Next::End(End::Failed)));
+    }
+
+    #[test]
+    fn a_claim_is_renewed_while_the_load_runs_and_its_loss_forgoes_the_value() {
+        let mut fill = loading(Some(Found::Claimed(TOKEN, None)));
+        let due = fill.renew_at();
+        assert_eq!((fill.renew(due - 1), fill.renew(due), fill.renew(due)), (None, Some(TOKEN), None));
+        fill.claim_is_gone(Token(8));
+        assert_eq!(fill.renew(fill.renew_at()), Some(TOKEN), "it was another claim");
+        fill.claim_is_gone(TOKEN);
+        assert_eq!(fill.renew(Millis::MAX), None);
+        assert_eq!(fill.step(Input::Loaded(Some(1)), 0), Some(Next::End(End::Forgone(Some(1)))));
+    }
+
+    #[test]
+    fn answers_that_nobody_waits_for_change_nothing() {
+        let mut fill = loading(Some(Found::Claimed(TOKEN, None)));
+        let before = fill.clone();
+        for input in [Input::Claimed(Found::Fresh(frame(1))), Input::Filled(Filled::Gone), Input::Unknown] {
+            assert_eq!((fill.step(input, 0), &fill), (None, &before));
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! A key that is kept behind the memory too, in a store that other processes share: what is asked of the store, in which
+//! order, and what becomes of the answer.
+//!
+//! Pure, as all of the core: [`fill`] and [`write`](mod@write) are state machines whose effects a driver runs, one request at a time. The
+//! memory's own rules stay where they are: a fill has a lease of [`flight`](super::flight) and stores nothing there once that was detached.
+//!
+//! Without a remote tier nothing here is asked.
+
+pub mod fill;
+#[cfg(test)]
+mod sim;
+pub mod write;
+
+use super::broken::{Rule, broken};
+use super::clock::Millis;
+use std::time::Duration;
+
+/// How long a claim lives unless it is renewed: long enough for a slow round trip, short enough to be forgotten soon after its
+/// process has died.
+pub const CLAIM_LIFE: Duration = Duration::from_secs(10);
+
+/// A claim is renewed this often while its load runs: two renewals may fail.
+pub const RENEW_EVERY: Duration = Duration::from_secs(3);
+
+/// The order of what was written under a key, given by the store: `max(last + 1, its time in µs)`, so that it grows even when
+/// the store has lost everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version(pub u64);
+
+impl Version {
+    /// True if what has this version takes the place of what is in memory, which has one too if the store gave it one.
+    pub fn replaces(self, there: Option<Version>) -> bool {
+        there.is_none_or(|there| there < self)
+    }
+}
+
+/// The name of a claim: random, so that no claim is taken for an earlier one of the same key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Token(u128);
+
+impl Token {
+    /// Of 128 random bits from the operating system.
+    pub fn new(bits: u128) -> Self {
+        Token(if broken(Rule::TokensDiffer) { 0 } else { bits })
+    }
+}
+
+/// What a store keeps of a value, or of its absence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Frame<V> {
+    /// When it was written, in the store's order.
+    pub version: Version,
+    /// The value; `None` says that there is none.
+    pub value: Option<V>,
+    /// Fresh before this moment.
+    pub fresh_until: Millis,
+    /// Of some use, should a load fail, before this one.
+    pub expires: Millis,
+}
+
+/// What the store found where a value is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Found<V> {
+    /// A frame that is fresh, and newer than what is known.
+    Fresh(Frame<V>),
+    /// No such frame. The key is claimed under this token: the caller's own, or that of somebody who loads it already. An old
+    /// frame may still be of use if the load fails.
+    Claimed(Token, Option<Frame<V>>),
+}
+
+/// What the store did with a loaded value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Filled<V> {
+    /// Wrote it; the claim is gone with that.
+    Written(Version),
+    /// Nothing: somebody else was first, with this.
+    Lost(Frame<V>),
+    /// Nothing: the claim is gone, and nothing has come in its place.
+    Gone,
+}

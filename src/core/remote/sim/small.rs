@@ -1,0 +1,186 @@
+//! All histories of a few readers and a writer with two tiers: what each of them does is given, in which order is not.
+
+use super::world::{Act, Event, World};
+use crate::core::broken::{Rule, while_broken};
+use crate::core::explore::{self, Histories, Sum, explore};
+use std::fmt::Write as _;
+use std::rc::Rc;
+
+/// Who does what, each in this order, and what may go wrong.
+#[derive(Clone, Debug)]
+struct Case {
+    nodes: usize,
+    players: &'static [&'static [Act]],
+    /// How many requests may get lost.
+    losses: usize,
+    /// How many loads may fail.
+    failures: usize,
+}
+
+/// Something that can happen next.
+#[derive(Clone, Copy, Debug)]
+enum Choice {
+    /// A player acts.
+    Act(usize),
+    /// Something happens by itself.
+    Event(Event),
+}
+
+/// A world in which a case is played.
+struct Game {
+    case: Rc<Case>,
+    world: World,
+    /// How many of its acts each player has done.
+    done: Vec<usize>,
+    lost: usize,
+    failed: usize,
+}
+
+impl Game {
+    fn new(case: Rc<Case>) -> Self {
+        let world = World::new(case.nodes);
+        Game { done: vec![0; case.players.len()], case, world, lost: 0, failed: 0 }
+    }
+
+    fn happen(&mut self, choice: Choice) -> Result<(), String> {
+        match choice {
+            Choice::Act(player) => {
+                let act = self.case.players[player][self.done[player]];
+                self.done[player] += 1;
+                return self.world.act(act);
+            }
+            Choice::Event(event) => {
+                self.lost += usize::from(matches!(event, Event::Lose(..)));
+                self.failed += usize::from(matches!(event, Event::Load(_, _, false)));
+                self.world.happen(event);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl explore::World for Game {
+    type Choice = Choice;
+
+    fn choices(&self) -> Vec<Choice> {
+        let Case { players, losses, failures, .. } = *self.case;
+        let acts = (0..players.len()).filter(|&player| self.done[player] < players[player].len());
+        let events = self.world.events(self.failed < failures, self.lost < losses);
+        acts.map(Choice::Act).chain(events.into_iter().map(Choice::Event)).collect()
+    }
+
+    fn take(&mut self, choice: Choice) -> Result<(), String> {
+        self.happen(choice)?;
+        self.world.check()
+    }
+
+    fn end(&mut self) -> Result<(), String> {
+        self.world.check_end()
+    }
+
+    fn another(&self, path: &[Choice]) -> Self {
+        let mut game = Game::new(self.case.clone());
+        path.iter().for_each(|&choice| drop(game.happen(choice)));
+        game
+    }
+
+    fn state(&self) -> u64 {
+        Sum::of(|out| {
+            write!(out, "{:?} {} {}", self.done, self.lost, self.failed)?;
+            self.world.sum(out)
+        })
+    }
+}
+
+const ASK: Act = Act::Ask { node: 0, key: 0, anew: false };
+const ANEW: Act = Act::Ask { node: 0, key: 0, anew: true };
+const ASK_THERE: Act = Act::Ask { node: 1, key: 0, anew: false };
+const GET: Act = Act::Get { node: 0, key: 0 };
+const INVALIDATE: Act = Act::Invalidate { node: 0, key: 0 };
+const SET: Act = Act::Set { node: 0, key: 0 };
+const SET_THERE: Act = Act::Set { node: 1, key: 0 };
+const EVICT: Act = Act::Evict { key: 0 };
+const FORGET: Act = Act::Forget { node: 0, key: 0 };
+const HALF_A_MINUTE: Act = Act::Wait(30_000);
+
+const CASE: Case = Case { nodes: 2, players: &[], losses: 0, failures: 0 };
+
+fn cases() -> Vec<(&'static str, Case)> {
+    let alone = Case { nodes: 1, ..CASE };
+    let lossy = Case { losses: 1, ..CASE };
+    vec![
+        ("readers and a writer", Case { players: &[&[ASK], &[ASK_THERE], &[INVALIDATE]], ..CASE }),
+        ("eviction", Case { players: &[&[ASK, FORGET, ASK], &[INVALIDATE], &[EVICT]], ..alone }),
+        ("expiry", Case { players: &[&[ASK, ASK], &[INVALIDATE, HALF_A_MINUTE]], ..alone }),
+        ("flush", Case { players: &[&[ASK_THERE], &[INVALIDATE, GET], &[Act::Flush]], ..CASE }),
+        ("a refresh by force", Case { players: &[&[ASK, ANEW], &[INVALIDATE]], ..alone }),
+        ("lost requests", Case { players: &[&[ASK_THERE], &[INVALIDATE]], failures: 1, ..lossy }),
+        ("writers", Case { players: &[&[SET], &[SET_THERE]], ..CASE }),
+        ("a lost write", Case { players: &[&[ASK_THERE, ASK_THERE], &[SET]], ..lossy }),
+        ("an outage", Case { players: &[&[ASK, INVALIDATE], &[Act::Gone(true), Act::Gone(false)]], ..alone }),
+    ]
+}
+
+#[test]
+fn no_history_of_a_small_case_ends_stale() {
+    for (name, case) in cases() {
+        let Histories { all, broken, states, example } = explore(Game::new(case.into()));
+        println!("{name}: {all} histories, {states} states");
+        assert_eq!(broken, 0, "{name}: {broken} of {all}, such as\n{}", example.unwrap_or_default());
+        assert!(all > 1_000 && states > 100, "{name}: {all} histories through {states} states are too few");
+    }
+}
+
+/// The memory's own guard.
+const EPOCH: Rule = Rule::DetachedStoresNothing;
+
+/// Where rules that do not hold break a promise in some of the histories.
+const MISSED: &[(&[Rule], &str)] = &[
+    (&[EPOCH], "readers and a writer"),
+    (&[Rule::FillsAreConditional], "readers and a writer"),
+    (&[EPOCH, Rule::FillsAreConditional], "readers and a writer"),
+    (&[Rule::AbsenceIsNoClaim], "expiry"),
+    (&[Rule::AbsenceIsNoClaim], "flush"),
+    (&[Rule::TokensDiffer], "eviction"),
+    (&[Rule::StoreFirst], "eviction"),
+    (&[Rule::UnknownInvalidates], "a lost write"),
+    (&[Rule::OvertakenIsDropped], "writers"),
+];
+
+#[test]
+fn a_broken_rule_ends_stale_in_some_histories_of_a_small_case() {
+    for &(rules, name) in MISSED {
+        let (_, case) = cases().into_iter().find(|(other, _)| *other == name).expect("there is such a case");
+        let Histories { all, broken, .. } = while_broken(rules, || explore(Game::new(case.into())));
+        println!("without {rules:?}, {name}: {:.3} % of {all} histories", 100.0 * broken as f64 / all as f64);
+        assert!(broken > 0, "nobody misses {rules:?} in {name}");
+    }
+}
+
+/// The same with more of everything: minutes without optimisation.
+#[test]
+#[ignore = "for the figures: cargo test --profile fast --lib -- --ignored --nocapture larger"]
+fn either_guard_alone_ends_stale_in_larger_cases_and_both_never() {
+    let cases: &[&'static [&'static [Act]]] = &[
+        &[&[ASK], &[ASK_THERE], &[INVALIDATE], &[EVICT]],
+        &[&[ASK, ASK_THERE], &[INVALIDATE, HALF_A_MINUTE]],
+        &[&[ASK, ASK_THERE], &[INVALIDATE], &[Act::Flush]],
+        &[&[ASK], &[ASK_THERE], &[SET], &[FORGET]],
+    ];
+    let guards = [Rule::FillsAreConditional, EPOCH];
+    for without in [&[][..], &guards[..1], &guards[1..], &guards[..]] {
+        let mut sum = Histories::default();
+        for players in cases {
+            let found = while_broken(without, || explore(Game::new(Case { players, ..CASE }.into())));
+            println!("{:.2} % of {}", 100.0 * found.broken as f64 / found.all as f64, found.all);
+            (sum.all, sum.broken, sum.states) =
+                (sum.all + found.all, sum.broken + found.broken, sum.states + found.states);
+        }
+        let Histories { all, broken, states, .. } = sum;
+        println!(
+            "without {without:?}: {:.2} % of {all} histories, {states} states",
+            100.0 * broken as f64 / all as f64
+        );
+        assert_eq!(broken > 0, !without.is_empty());
+    }
+}

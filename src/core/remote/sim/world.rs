@@ -1,0 +1,648 @@
+//! Several processes with a memory each, one store and a bus between them; requests that take their time or get lost, messages
+//! that arrive late. The memory and its flights are the real ones, and so are the machines; the rest is as simple as can be.
+
+use super::super::fill::{self, End, Fill, Next};
+use super::super::write::{self, Effect, Outcome, What, Write};
+use super::super::{Filled, Found, Frame, Token, Version};
+use super::store::{Store, TTL};
+use crate::core::clock::Millis;
+use crate::core::flight::{self, Ended, Home, Keep, Lease, Life, Lookup, Place, Refresh, Wish};
+use crate::core::memory::{Capacity, Discard, Eviction, GroupId, Memory, New, Placement, Reason, RegionId, mix};
+use crate::core::policy::Policy;
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Duration;
+
+pub const KEYS: usize = 2;
+const HOME: Home = Home { thread: 1, event_loop: 1 };
+const POLICY: Policy = Policy::ttl(TTL);
+
+/// What somebody does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Asks for a key; `anew`: wants a newer value than the one in memory.
+    Ask { node: usize, key: u8, anew: bool },
+    /// Takes what is there, and has nothing loaded.
+    Get { node: usize, key: u8 },
+    /// Writes a key: there is no other source.
+    Set { node: usize, key: u8 },
+    /// Changes the source, and invalidates the key.
+    Invalidate { node: usize, key: u8 },
+    /// The store needs room.
+    Evict { key: u8 },
+    /// The store loses everything.
+    Flush,
+    /// A memory needs room.
+    Forget { node: usize, key: u8 },
+    /// Time passes.
+    Wait(Millis),
+    /// The store cannot be reached, or can be again.
+    Gone(bool),
+}
+
+/// How a request gets lost: before the store has done anything, or after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    Request,
+    Reply,
+}
+
+/// Something that can happen next. A run is a fill or a write that is not over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The store does what was asked.
+    Apply(usize, u64),
+    /// Its answer arrives.
+    Deliver(usize, u64),
+    /// The answer will never arrive.
+    Lose(usize, u64, Loss),
+    /// A claim is renewed.
+    Renew(usize, u64),
+    /// A load ends; `false`: it fails.
+    Load(usize, u64, bool),
+    /// The next effect of a write.
+    Go(usize, u64),
+    /// The next message from another node arrives.
+    Hear(usize, usize),
+    /// What could not be told to the store is told.
+    Recover(usize),
+}
+
+/// A value in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    pub value: u32,
+    pub version: Option<Version>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Request {
+    Read,
+    Claim(Token, Option<Version>),
+    Fill(Option<Token>, Option<u32>),
+    Renew(Token),
+    Write(What<u32>),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Reply {
+    Read(Option<Frame<u32>>),
+    Claim(Found<u32>),
+    Fill(Filled<u32>),
+    Renew(Token, bool),
+    Write(Version),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Wire {
+    Quiet,
+    Asked(Request),
+    Answered(Reply),
+}
+
+#[derive(Clone, Debug)]
+enum Work {
+    Fill(Lease, Fill<u32>),
+    Write { write: Write<u32>, todo: VecDeque<Effect<u32>>, rank: usize },
+}
+
+#[derive(Clone, Debug)]
+struct Run {
+    id: u64,
+    key: u8,
+    work: Work,
+    wire: Wire,
+    /// What its load, which runs, has read from the source.
+    loading: Option<u32>,
+}
+
+/// A message on the bus, and how new what it tells of is.
+#[derive(Clone, Copy, Debug)]
+struct Message {
+    from: usize,
+    key: u8,
+    version: Version,
+    rank: usize,
+}
+
+/// One process.
+#[derive(Debug)]
+struct Node {
+    memory: Memory<u8, Kept, u32>,
+    group: GroupId,
+    runs: Vec<Run>,
+    inbox: Vec<Message>,
+    /// Keys the store is to be told of, with how new what they were invalidated for is.
+    recover: VecDeque<(u8, usize)>,
+    /// What callers may not be behind.
+    floor: [usize; KEYS],
+}
+
+/// Somebody who waits.
+#[derive(Clone, Copy, Debug)]
+struct Caller {
+    key: u8,
+    floor: usize,
+    done: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct World {
+    pub now: Millis,
+    pub store: Store,
+    pub gone: bool,
+    nodes: Vec<Node>,
+    callers: Vec<Caller>,
+    /// All values of a key's source in their order.
+    truth: [Vec<u32>; KEYS],
+    values: u32,
+    serial: u64,
+    /// What somebody was answered and should not have been.
+    fault: Option<String>,
+}
+
+pub type Verdict = Result<(), String>;
+
+fn hash(key: u8) -> u64 {
+    mix(u64::from(key), 0)
+}
+
+impl Node {
+    fn new() -> Self {
+        let mut memory = Memory::new(Capacity::entries(100), Eviction::Lru);
+        let group = memory.entries.add_group(RegionId(0));
+        Node { memory, group, runs: Vec::new(), inbox: Vec::new(), recover: VecDeque::new(), floor: [0; KEYS] }
+    }
+
+    fn entry(&self, key: u8) -> Option<(u32, Kept)> {
+        let id = self.memory.entries.find(hash(key), |other| *other == key)?;
+        Some((id, *self.memory.entries.peek(id)?.value))
+    }
+
+    fn run(&mut self, id: u64) -> Option<&mut Run> {
+        self.runs.iter_mut().find(|run| run.id == id)
+    }
+
+    fn detach(&mut self, key: u8) {
+        if let Some(flight) = self.memory.flights.find(hash(key), |other| *other == key) {
+            self.memory.flights.detach(flight);
+        }
+    }
+
+    fn forget(&mut self, key: u8) {
+        if let Some((id, _)) = self.entry(key) {
+            self.memory.entries.remove(id, Reason::Removed, &mut Discard::default());
+        }
+    }
+
+    /// Something of this version took the place of what was under the key.
+    fn drop_older(&mut self, key: u8, version: Option<Version>) {
+        self.detach(key);
+        let there = self.entry(key).and_then(|(_, kept)| kept.version);
+        if version.is_none_or(|version| version.replaces(there)) {
+            self.forget(key);
+        }
+    }
+
+    fn put(&mut self, key: u8, kept: Kept, now: Millis) {
+        self.detach(key);
+        let there = self.entry(key).and_then(|(_, there)| there.version);
+        if kept.version.is_none_or(|version| version.replaces(there)) {
+            let placement = Placement::new(self.group, now + TTL.as_millis() as Millis, 0);
+            let new = New { hash: hash(key), key, value: kept, placement };
+            self.memory.entries.put(new, |other| *other == key, now, &mut Discard::default());
+        }
+    }
+
+    /// Callers from now on may not be behind this.
+    fn knows(&mut self, key: u8, rank: usize) {
+        let floor = &mut self.floor[usize::from(key)];
+        *floor = rank.max(*floor);
+    }
+
+    /// Writes that are under way here learn of another.
+    fn overtake(&mut self, key: u8, version: Version, but: u64) {
+        for run in self.runs.iter_mut().filter(|run| run.key == key && run.id != but) {
+            if let Work::Write { write, .. } = &mut run.work {
+                write.step(write::Input::Overtaken(version));
+            }
+        }
+    }
+}
+
+impl World {
+    pub fn new(nodes: usize) -> Self {
+        World {
+            now: 1_000_000,
+            store: Store::default(),
+            gone: false,
+            nodes: (0..nodes).map(|_| Node::new()).collect(),
+            callers: Vec::new(),
+            truth: [const { Vec::new() }; KEYS].map(|_: Vec<u32>| vec![0]),
+            values: 0,
+            serial: 0,
+            fault: None,
+        }
+    }
+
+    /// How new a value is; one that nobody's source has ever been, or not yet, is newer than all.
+    fn rank(&self, key: u8, value: u32) -> usize {
+        self.truth[usize::from(key)].iter().position(|&other| other == value).unwrap_or(usize::MAX)
+    }
+
+    fn newest(&self, key: u8) -> usize {
+        self.truth[usize::from(key)].len() - 1
+    }
+
+    pub fn act(&mut self, act: Act) -> Verdict {
+        match act {
+            Act::Ask { node, key, anew } => return self.ask(node, key, anew, true),
+            Act::Get { node, key } => return self.ask(node, key, false, false),
+            Act::Set { node, key } => {
+                self.values += 1;
+                self.begin_write(node, key, What::Value(self.values), usize::MAX);
+            }
+            Act::Invalidate { node, key } => {
+                self.values += 1;
+                self.truth[usize::from(key)].push(self.values);
+                self.begin_write(node, key, What::Tombstone, self.newest(key));
+            }
+            Act::Evict { key } => self.store.evict(key),
+            Act::Flush => self.store.flush(),
+            Act::Forget { node, key } => self.nodes[node].forget(key),
+            Act::Wait(by) => self.now += by,
+            Act::Gone(gone) => self.gone = gone,
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, at: usize, key: u8, anew: bool, loads: bool) -> Verdict {
+        let (now, node) = (self.now, &mut self.nodes[at]);
+        let floor = node.floor[usize::from(key)];
+        let place = Place { home: Some(HOME), refresh: Refresh::Behind, life: Life::Steady };
+        let wish = Wish { policy: &POLICY, group: node.group, place, anew };
+        let entry = node.entry(key);
+        let located = (
+            entry.map(|(id, _)| node.memory.entries.target(id)),
+            node.memory.flights.find(hash(key), |other| *other == key),
+        );
+        let caller = self.callers.len() as u32;
+        self.callers.push(Caller { key, floor, done: false });
+        match node.memory.look_up(&wish, (hash(key), || key), located, now, || 0.5) {
+            Lookup::Hit(id, _) => {
+                self.callers[caller as usize].done = true;
+                let kept = node.memory.entries.peek(id).map(|found| *found.value);
+                return kept.map_or(Ok(()), |kept| self.answered(key, floor, kept.value));
+            }
+            Lookup::Flying(flight, _) => drop(node.memory.wait(&wish, flight, HOME, now, caller)),
+            Lookup::Lead(lease) => {
+                node.memory.wait_for_own(&POLICY, lease, HOME, now, caller);
+                let known = entry.filter(|_| anew).and_then(|(_, kept)| kept.version);
+                let fill = if loads { Fill::begin(self.token(), known) } else { Fill::read() };
+                self.begin_fill(at, key, lease, fill);
+            }
+            Lookup::Nowhere => return Err("there is a place to load on".into()),
+        }
+        Ok(())
+    }
+
+    fn answered(&self, key: u8, floor: usize, value: u32) -> Verdict {
+        let rank = self.rank(key, value);
+        if rank >= floor { Ok(()) } else { Err(format!("{value} of {key} is {rank}, and {floor} was known")) }
+    }
+
+    fn token(&mut self) -> Token {
+        self.serial += 1;
+        Token::new(u128::from(self.serial))
+    }
+
+    fn begin_fill(&mut self, node: usize, key: u8, lease: Lease, (fill, next): (Fill<u32>, Next<u32>)) {
+        self.serial += 1;
+        let (id, wire) = (self.serial, Wire::Quiet);
+        self.nodes[node].runs.push(Run { id, key, work: Work::Fill(lease, fill), wire, loading: None });
+        self.next(node, id, next);
+    }
+
+    fn begin_write(&mut self, node: usize, key: u8, what: What<u32>, rank: usize) {
+        self.serial += 1;
+        let (write, todo) = Write::begin(what);
+        let work = Work::Write { write, todo: todo.into(), rank };
+        let (id, wire) = (self.serial, Wire::Quiet);
+        self.nodes[node].runs.push(Run { id, key, work, wire, loading: None });
+        self.go(node, id);
+    }
+
+    /// A request is sent, if the store can be reached.
+    fn send(&mut self, node: usize, id: u64, request: Request) {
+        let gone = self.gone;
+        let Some(run) = self.nodes[node].run(id) else { return };
+        if !gone {
+            run.wire = Wire::Asked(request);
+            return;
+        }
+        match (&mut run.work, request) {
+            (Work::Fill(..), Request::Renew(_)) => {}
+            (Work::Fill(_, fill), _) => {
+                let next = fill.step(fill::Input::Unknown, self.now);
+                next.into_iter().for_each(|next| self.next(node, id, next));
+            }
+            (Work::Write { write, todo, .. }, _) => {
+                todo.extend(write.step(write::Input::Unreachable));
+                self.go(node, id);
+            }
+        }
+    }
+
+    fn next(&mut self, node: usize, id: u64, next: Next<u32>) {
+        match next {
+            Next::Claim { token, newer_than } => self.send(node, id, Request::Claim(token, newer_than)),
+            Next::Read => self.send(node, id, Request::Read),
+            Next::Write { claim, value } => self.send(node, id, Request::Fill(claim, value)),
+            Next::Load => {
+                let Some(run) = self.nodes[node].run(id) else { return };
+                run.loading = self.truth[usize::from(run.key)].last().copied();
+            }
+            Next::End(end) => self.end(node, id, end),
+        }
+    }
+
+    /// A fill is over: into memory what may go there, and the callers are answered.
+    fn end(&mut self, at: usize, id: u64, end: End<u32>) {
+        let (now, node) = (self.now, &mut self.nodes[at]);
+        let Some(place) = node.runs.iter().position(|run| run.id == id) else { return };
+        let Run { work: Work::Fill(lease, _), .. } = node.runs.remove(place) else { return };
+        let left = |frame: &Frame<u32>| Some(Duration::from_millis(frame.fresh_until.saturating_sub(now)));
+        let (input, value, kept, ttl) = match end {
+            End::Found(frame) | End::Lost(frame) => {
+                (flight::Input::Loaded, frame.value, Some(Some(frame.version)), left(&frame))
+            }
+            End::Loaded(value, version) => (flight::Input::Loaded, value, Some(version), Some(TTL)),
+            End::Forgone(value) => (flight::Input::Loaded, value, None, None),
+            End::Old(frame) => (flight::Input::Failed, frame.value, None, None),
+            End::Failed | End::Absent => (flight::Input::Failed, None, None, None),
+        };
+        let keep = kept.zip(value).map(|(version, value)| {
+            let value = move || Kept { value, version };
+            Keep { value, tag: 0, negative: false, ttl, weight: 1, adapted: None }
+        });
+        let ended = Ended { lease, input, keep, policy: &POLICY, group: node.group };
+        let done = node.memory.finish(ended, now, || 0.5, &mut Discard::default());
+        for effect in done.effects {
+            if let flight::Effect::Wake(callers) = effect {
+                self.wake(&callers, value);
+            }
+        }
+    }
+
+    fn wake(&mut self, callers: &[u32], value: Option<u32>) {
+        for &caller in callers {
+            let Caller { key, floor, .. } = self.callers[caller as usize];
+            self.callers[caller as usize].done = true;
+            if let Some(Err(story)) = value.map(|value| self.answered(key, floor, value)) {
+                self.fault.get_or_insert(story);
+            }
+        }
+    }
+
+    /// The next effect of a write.
+    fn go(&mut self, at: usize, id: u64) {
+        let (now, node) = (self.now, &mut self.nodes[at]);
+        let Some(run) = node.run(id) else { return };
+        let key = run.key;
+        let Work::Write { todo, rank, .. } = &mut run.work else { return };
+        let rank = *rank;
+        match todo.pop_front() {
+            Some(Effect::WriteTier(what)) => self.send(at, id, Request::Write(what)),
+            Some(Effect::PutMemory(value, version)) => {
+                node.put(key, Kept { value, version }, now);
+                version.into_iter().for_each(|version| node.overtake(key, version, id));
+            }
+            Some(Effect::DropMemory(version)) => {
+                node.drop_older(key, version);
+                version.into_iter().for_each(|version| node.overtake(key, version, id));
+            }
+            Some(Effect::Publish(version)) => {
+                let message = Message { from: at, key, version, rank };
+                let others = self.nodes.iter_mut().enumerate().filter(|(other, _)| *other != at);
+                others.for_each(|(_, other)| other.inbox.push(message));
+            }
+            // A value that never came to the store is nothing that anybody could be behind.
+            Some(Effect::Recover) => node.recover.push_back((key, if rank == usize::MAX { 0 } else { rank })),
+            Some(Effect::Done(outcome)) => {
+                if outcome == Outcome::Applied {
+                    node.knows(key, rank);
+                }
+                node.runs.retain(|run| run.id != id);
+            }
+            None => {}
+        }
+    }
+
+    /// Something happens.
+    pub fn happen(&mut self, event: Event) {
+        match event {
+            Event::Apply(node, id) => self.apply(node, id),
+            Event::Deliver(node, id) => self.deliver(node, id),
+            Event::Lose(node, id, loss) => {
+                if loss == Loss::Reply {
+                    self.apply(node, id);
+                }
+                self.lose(node, id);
+            }
+            Event::Load(node, id, succeeds) => {
+                let now = self.now;
+                let Some(run) = self.nodes[node].run(id) else { return };
+                let Some(value) = run.loading.take() else { return };
+                let input = if succeeds { fill::Input::Loaded(Some(value)) } else { fill::Input::Failed };
+                let Work::Fill(_, fill) = &mut run.work else { return };
+                let next = fill.step(input, now);
+                next.into_iter().for_each(|next| self.next(node, id, next));
+            }
+            Event::Renew(node, id) => {
+                let now = self.now;
+                let Some(Run { work: Work::Fill(_, fill), .. }) = self.nodes[node].run(id) else { return };
+                let token = fill.renew(now);
+                token.into_iter().for_each(|token| self.send(node, id, Request::Renew(token)));
+            }
+            Event::Go(node, id) => self.go(node, id),
+            Event::Hear(node, from) => self.hear(node, from),
+            Event::Recover(node) => {
+                if let Some((key, rank)) = self.nodes[node].recover.pop_front() {
+                    self.begin_write(node, key, What::Tombstone, rank);
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, node: usize, id: u64) {
+        let now = self.now;
+        let Some(run) = self.nodes[node].runs.iter_mut().find(|run| run.id == id) else { return };
+        let key = run.key;
+        let Wire::Asked(request) = run.wire else { return };
+        let reply = match request {
+            Request::Read => Reply::Read(self.store.frame(key, now)),
+            Request::Claim(token, newer_than) => Reply::Claim(self.store.claim(key, token, newer_than, now)),
+            Request::Fill(claim, value) => Reply::Fill(self.store.fill(key, claim, value, now)),
+            Request::Renew(token) => Reply::Renew(token, self.store.renew(key, token, now)),
+            Request::Write(what) => {
+                if let (What::Value(value), Work::Write { rank, .. }) = (what, &mut run.work) {
+                    let truth = &mut self.truth[usize::from(key)];
+                    truth.push(value);
+                    *rank = truth.len() - 1;
+                }
+                Reply::Write(self.store.write(key, what, now))
+            }
+        };
+        run.wire = Wire::Answered(reply);
+    }
+
+    fn deliver(&mut self, node: usize, id: u64) {
+        let now = self.now;
+        let Some(run) = self.nodes[node].run(id) else { return };
+        let Wire::Answered(reply) = std::mem::replace(&mut run.wire, Wire::Quiet) else { return };
+        let next = match (&mut run.work, reply) {
+            (Work::Fill(_, fill), Reply::Read(frame)) => fill.step(fill::Input::Read(frame), now),
+            (Work::Fill(_, fill), Reply::Claim(found)) => fill.step(fill::Input::Claimed(found), now),
+            (Work::Fill(_, fill), Reply::Fill(filled)) => fill.step(fill::Input::Filled(filled), now),
+            (Work::Fill(_, fill), Reply::Renew(token, there)) => {
+                if !there {
+                    fill.claim_is_gone(token);
+                }
+                None
+            }
+            (Work::Write { write, todo, .. }, Reply::Write(version)) => {
+                todo.extend(write.step(write::Input::Written(version)));
+                return self.go(node, id);
+            }
+            _ => None,
+        };
+        next.into_iter().for_each(|next| self.next(node, id, next));
+    }
+
+    /// Nobody will ever hear what became of a request.
+    fn lose(&mut self, node: usize, id: u64) {
+        let now = self.now;
+        let Some(run) = self.nodes[node].run(id) else { return };
+        let renews = matches!(run.wire, Wire::Asked(Request::Renew(_)) | Wire::Answered(Reply::Renew(..)));
+        run.wire = Wire::Quiet;
+        match &mut run.work {
+            Work::Fill(..) if renews => {}
+            Work::Fill(_, fill) => {
+                let next = fill.step(fill::Input::Unknown, now);
+                next.into_iter().for_each(|next| self.next(node, id, next));
+            }
+            Work::Write { write, todo, .. } => {
+                todo.extend(write.step(write::Input::Unknown));
+                self.go(node, id);
+            }
+        }
+    }
+
+    /// The next message of one of the others.
+    fn hear(&mut self, at: usize, from: usize) {
+        let node = &mut self.nodes[at];
+        let Some(place) = node.inbox.iter().position(|message| message.from == from) else { return };
+        let Message { key, version, rank, .. } = node.inbox.remove(place);
+        node.drop_older(key, Some(version));
+        node.overtake(key, version, 0);
+        node.knows(key, rank);
+    }
+
+    /// All that can happen by itself. `fails`: loads may fail; `losses`: requests may get lost.
+    pub fn events(&self, fails: bool, losses: bool) -> Vec<Event> {
+        let mut events = Vec::new();
+        for (at, node) in self.nodes.iter().enumerate() {
+            for run in &node.runs {
+                self.run_events(at, run, fails, losses, &mut events);
+            }
+            let mut senders: Vec<usize> = node.inbox.iter().map(|message| message.from).collect();
+            senders.sort_unstable();
+            senders.dedup();
+            events.extend(senders.into_iter().map(|from| Event::Hear(at, from)));
+            if !node.recover.is_empty() && !self.gone {
+                events.push(Event::Recover(at));
+            }
+        }
+        events
+    }
+
+    fn run_events(&self, at: usize, run: &Run, fails: bool, losses: bool, events: &mut Vec<Event>) {
+        let id = run.id;
+        match run.wire {
+            Wire::Asked(_) => events.push(Event::Apply(at, id)),
+            Wire::Answered(_) => events.push(Event::Deliver(at, id)),
+            Wire::Quiet => {
+                if run.loading.is_some() {
+                    events.push(Event::Load(at, id, true));
+                    events.extend(fails.then_some(Event::Load(at, id, false)));
+                }
+                match &run.work {
+                    Work::Fill(_, fill) if run.loading.is_some() && fill.renew_at() <= self.now => {
+                        events.push(Event::Renew(at, id));
+                    }
+                    Work::Write { todo, .. } if !todo.is_empty() => events.push(Event::Go(at, id)),
+                    _ => {}
+                }
+            }
+        }
+        if losses && let Wire::Asked(_) = run.wire {
+            events.extend([Loss::Request, Loss::Reply].map(|loss| Event::Lose(at, id, loss)));
+        }
+    }
+
+    /// After each step.
+    pub fn check(&self) -> Verdict {
+        if let Some(story) = &self.fault {
+            return Err(story.clone());
+        }
+        for node in &self.nodes {
+            node.memory.entries.validate()?;
+        }
+        Ok(())
+    }
+
+    /// When nothing is under way: nobody was left behind, and nothing old is anywhere.
+    pub fn check_end(&self) -> Verdict {
+        if let Some(caller) = self.callers.iter().find(|caller| !caller.done) {
+            return Err(format!("{caller:?} was never answered"));
+        }
+        for key in 0..KEYS as u8 {
+            let frame = self.store.frame(key, self.now);
+            let stored = frame.and_then(|frame| frame.value).map(|value| ("the store".to_owned(), value));
+            let served = self.nodes.iter().enumerate().filter_map(|(at, node)| {
+                let (id, kept) = node.entry(key)?;
+                node.memory.entries.is_served(id, |end| self.now >= end).then(|| (format!("node {at}"), kept))
+            });
+            for (place, kept) in served {
+                self.check_value(key, &place, kept.value)?;
+                let twin = frame.filter(|frame| Some(frame.version) == kept.version);
+                if twin.is_some_and(|twin| twin.value != Some(kept.value)) {
+                    return Err(format!("{place} has {kept:?}, and the store {frame:?}"));
+                }
+            }
+            stored.map_or(Ok(()), |(place, value)| self.check_value(key, &place, value))?;
+        }
+        Ok(())
+    }
+
+    fn check_value(&self, key: u8, place: &str, value: u32) -> Verdict {
+        let rank = self.rank(key, value);
+        let fresh = rank == self.newest(key);
+        if fresh { Ok(()) } else { Err(format!("{place} ends with {value} of {key}: {:?}", self.truth)) }
+    }
+
+    /// All that can matter later.
+    pub fn sum(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        write!(out, "{} {} {:?} {:?}", self.now, self.gone, self.store, self.truth)?;
+        for (at, node) in self.nodes.iter().enumerate() {
+            write!(out, "{at} {:?} {:?} {:?} {:?}", node.runs, node.inbox, node.recover, node.floor)?;
+            write!(out, "{:?}", node.memory.flights)?;
+            for (id, kept) in (0..KEYS as u8).filter_map(|key| node.entry(key)) {
+                write!(out, "{:?} {kept:?} {:?}", node.memory.entries.target(id), node.memory.entries.span(id))?;
+            }
+        }
+        let waiting = self.callers.iter().enumerate().filter(|(_, caller)| !caller.done);
+        waiting.into_iter().try_for_each(|caller| write!(out, "{caller:?}"))
+    }
+}
