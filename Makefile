@@ -72,6 +72,11 @@ outage: ## what callers see of an origin that gets slow, fails, hangs and comes 
 	@tools/env.sh bench "$(PYTHON)" release tools/requirements/bench.txt
 	@build/venv-bench/bin/python -m benches.outage
 
+.PHONY: refresher
+refresher: ## what a budget for background refreshes buys: old answers and waits against loader calls, in simulated time
+	@tools/env.sh bench "$(PYTHON)" release tools/requirements/bench.txt
+	@build/venv-bench/bin/python -P benches/refresher.py
+
 # TRACES=dir: a folder of traces in the format of benches/hit_ratio/data; the default is those that come with the project.
 # SEEDS=5: runs of everything that throws dice.
 SEEDS ?= 1

@@ -45,6 +45,7 @@ from samovar._manager import CacheManager, configure, default_cache, default_man
 from samovar._many import AsyncCachedMany, SyncCachedMany, cached_many
 from samovar._options import Memory
 from samovar._policy import Policy, Rule
+from samovar._refresher import Refresher, RefresherStats
 from samovar._views import CacheInfo, Entry, Event, Explanation, Insight, Stats
 from samovar._writing import LostWrite, WriteBehind
 
@@ -79,6 +80,8 @@ __all__ = [
     "NotFound",
     "Policy",
     "RateLimited",
+    "Refresher",
+    "RefresherStats",
     "Rule",
     "Stats",
     "StoreError",

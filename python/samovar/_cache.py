@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from samovar._events import EventName
     from samovar._many import AllManyOptions, ManyDecorator, ManyOptions, ManyPolicyOptions
     from samovar._policy import PolicyOptions
+    from samovar._refresher import Refresher
     from samovar._source import Source
     from samovar._views import Entry, Event, Explanation, Insight, Stats
     from samovar._writing import GivenTime, WriteBehind
@@ -676,6 +677,36 @@ class Cache(_core.CacheCore):
             raise refuse("cache", self, cure)
         return decorate_many(self, ttl, options)  # pyright: ignore[reportArgumentType]
 
+    def refresher(
+        self,
+        top: int = 100,
+        rate: float | str = 10,
+        *,
+        burst: int | None = None,
+        idle: float | timedelta | str = "10m",
+        ahead: float = 0.2,
+    ) -> Refresher:
+        """Keep the hottest keys of the whole cache fresh, on the running event loop: nobody waits for their loads.
+
+        Which keys those are is said at :class:`Refresher`. Loads run in a copy of this caller's context.
+
+        Args:
+            top: The most keys kept fresh.
+            rate: The most loads: a number a second, or a text such as ``"100/m"``; in any time t at most
+                ``burst + rate × t`` begin.
+            burst: How many may begin at once; left out: as of :class:`samovar.resilience.Rate`.
+            idle: A key left unread for so long, or half as long again, is kept fresh no more: seconds or a text.
+            ahead: The share of the ttl, at its end, in which a value is loaded anew, above 0 and below 1; sooner if a
+                load takes half of that time or more. More is safer and costs loads, ``1 / (1 - ahead)`` a ttl.
+
+        Raises:
+            ConfigError: An option cannot be, or the cache has a refresher already.
+            RuntimeError: No event loop runs here.
+        """
+        from samovar._refresher import Refresher
+
+        return Refresher(self, top, rate, burst, idle, ahead)
+
     def pending(self) -> int:
         """How many writes of this namespace and those below it the source has yet to get."""
         return sum(source.writes.count() for source in below(self._sources, self.path))
@@ -723,9 +754,10 @@ class Cache(_core.CacheCore):
             from samovar._ways import AWAITING
 
             lost = await close(sources, AWAITING)
+        refreshing = [Work(task) for task in self._stop_refresher()]
         self._clear()
         self.closed = True
-        works = [*self._supervisor.below(self.path), *(Work(*load) for load in self._loads())]
+        works = [*refreshing, *self._supervisor.below(self.path), *(Work(*load) for load in self._loads())]
         if works:
             from samovar._closing import end
 

@@ -222,7 +222,7 @@ impl<K, V> Shared<K, V> {
     fn leave(&self, hash: u64, ticket: Ticket) {
         let mut state = self.lock(hash);
         let effects = state.flights().leave(ticket);
-        let told = state.settle(ticket.flight, Done { effects, counts: false, stored: None, old: None });
+        let told = state.settle(ticket.flight, Done { effects, counts: false, stored: None, turn: false, old: None });
         drop(state);
         told.tell(&Signal::Gone);
     }

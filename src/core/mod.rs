@@ -15,6 +15,7 @@ mod history;
 pub mod key;
 pub mod memory;
 pub mod policy;
+pub mod refresher;
 pub mod remote;
 pub mod resilience;
 pub mod stats;

@@ -13,6 +13,7 @@ use super::options::{self, shown};
 use super::owner::TierOwner;
 use super::pending::{self, Todo};
 use super::recipe::{Kept, Loader, Recipe};
+use super::refresher::{self, RefresherCore};
 use super::request::Request;
 use super::rulebook::{self, Rulebook};
 use super::single_use;
@@ -226,6 +227,8 @@ impl CacheCore {
             recipe: Arc::new(recipe),
             life: Life::Shared,
             refresh: false,
+            // A factory knows what its caller has, which may be gone when it is called again.
+            repeatable: false,
             began: Default::default(),
             behind: Default::default(),
         })
@@ -676,6 +679,23 @@ impl CacheCore {
     /// The order in force and what it knows about itself.
     fn _insight(&self, py: Python<'_>) -> PyResult<Object> {
         views::insight(py, &self.tier, RegionId::default())
+    }
+
+    /// Starts the refresher of the whole cache; `_stop_refresher` ends it, and gives the tasks to be awaited.
+    fn _refresher<'py>(
+        &self,
+        top: usize,
+        rate: Bound<'py, PyAny>,
+        burst: Option<u32>,
+        idle: Bound<'py, PyAny>,
+        ahead: f64,
+    ) -> PyResult<Bound<'py, RefresherCore>> {
+        let given = refresher::Given { top, rate, burst, idle, ahead };
+        refresher::start(self.state, &self.tier, &self.space.path, &given)
+    }
+
+    fn _stop_refresher(&self, py: Python<'_>) -> Vec<Object> {
+        refresher::stop(py, self.state, &self.tier, &self.space.path)
     }
 
     fn _disable(&self, on: bool) {

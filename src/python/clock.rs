@@ -48,6 +48,7 @@ pub fn _advance_clock(by: &Bound<'_, PyAny>) -> PyResult<()> {
     for (tier, due) in super::tier::overdue() {
         super::effects::expire(by.py(), state.get().0, &tier, due);
     }
+    super::tier::all().iter().for_each(|tier| super::refresher::wake(by.py(), tier.state, tier));
     Ok(())
 }
 

@@ -11,15 +11,11 @@
 
 use super::anchor::Anchor;
 use super::asyncio::Call;
-use super::blocking;
-use super::copy;
-use super::errors;
 use super::events::{Details, Kind as Event};
 use super::given::Given;
 use super::guarded::Guarded;
 use super::instances::Instances;
 use super::keys::{KeyRule, Made, Naming};
-use super::method;
 use super::owner::TierOwner;
 use super::pending::{self, Todo};
 use super::raw::{self, protect};
@@ -30,7 +26,7 @@ use super::signature::{Kind, Signature};
 use super::spot::{Alias, Spot};
 use super::state::State;
 use super::tier::{Object, Space, Tier};
-use super::{args, rulebook};
+use super::{args, blocking, copy, errors, method, rulebook};
 use crate::core::flight::Life;
 use crate::core::memory::mix;
 use crate::core::stats::Stats;
@@ -250,6 +246,7 @@ impl Function {
             recipe,
             life: self.life,
             refresh: false,
+            repeatable: self.is_async,
             began: Default::default(),
             behind: Default::default(),
         })

@@ -2,7 +2,7 @@
 //!
 //! - the hit path: `args`, `signature`, `given`, `function`, `method`, `reply`, `pending`, `raw`, `anchor`, `state`
 //! - keys: `keys`, `encode`, `spot`, `asking`, `instances`, `knots`
-//! - loading: `recipe`, `request`, `asyncio`, `task`, `alarm`, `blocking`, `many`, `seat`, `effects`, `lease`
+//! - loading: `recipe`, `request`, `asyncio`, `task`, `refresher`, `alarm`, `blocking`, `many`, `seat`, `effects`, `lease`
 //! - the cache: `tier`, `guarded`, `owner`, `cache`, `decorate`, `copy`, `single_use`, `options`, `views`, `errors`, `clock`, `process`
 //! - sizes: `weigh`, `layout`
 //! - writing behind: `writing`
@@ -42,6 +42,7 @@ mod pending;
 mod process;
 mod raw;
 mod recipe;
+mod refresher;
 mod reply;
 mod request;
 mod resilience;
@@ -92,6 +93,8 @@ mod _core {
     use super::process::{
         _after_fork_child, _after_fork_parent, _before_fork, _let_sweeper_end, _stop, _sweeper_is_running,
     };
+    #[pymodule_export]
+    use super::refresher::RefresherCore;
     #[pymodule_export]
     use super::resilience::{
         _duration_millis, BreakerCore, CallPermit, CallSlot, CallTicket, ConcurrencyCore, RateCore, RetryCore,

@@ -14,6 +14,13 @@ pub struct TierOwner {
     pub tier: Arc<Tier>,
 }
 
+impl Drop for TierOwner {
+    fn drop(&mut self) {
+        // What it keeps of calls leads back to the tier.
+        self.tier.end_refresher();
+    }
+}
+
 #[pymethods]
 impl TierOwner {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

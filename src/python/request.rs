@@ -13,7 +13,7 @@ use super::seat::{Outcome, Waiter};
 use super::spot::{Alias, Spot};
 use super::state::State;
 use super::tier::{Gone, Object, PyMemory, Space, Tier, let_go};
-use super::{adaptive, args, lease};
+use super::{adaptive, args, lease, refresher};
 use crate::core::clock::NEVER;
 use crate::core::flight::{self, FlightId, Home, Input, Keep, Lease, Life, Newer, Place, Ticket, Wish};
 use crate::core::memory::{Discard, New, Placement, Target};
@@ -42,6 +42,8 @@ pub struct Request {
     pub life: Life,
     /// True for a load that is wanted even though a value is there.
     pub refresh: bool,
+    /// True if the call may be made again later, by itself, but for what was injected.
+    pub repeatable: bool,
     /// When its load began.
     pub began: AtomicU64,
     /// True once the load runs behind.
@@ -85,10 +87,14 @@ impl Request {
                     self.behind.store(true, Relaxed);
                 }
                 let stale = now >= memory.entries.span(id).fresh_until;
+                let seen = memory.note_read(&self.wish(place), id, self.is_repeatable(), now);
                 let gone = self.alias(py, &mut memory, id);
                 let found = memory.entries.peek(id).map(|found| (found.value.clone_ref(py), found.tag));
                 drop(memory);
                 drop(gone);
+                if seen.tracked {
+                    refresher::remember(py, self, seen.due)?;
+                }
                 let hit = found.map_or(Lookup::Nowhere, |(value, kind)| Lookup::Hit(value, kind, newer));
                 (hit, if stale { Kind::Stale } else { Kind::Hit })
             }
@@ -114,6 +120,12 @@ impl Request {
     /// What a caller here wants, as the core knows it. Under the lock: a clear changes the group.
     pub fn wish(&self, place: Place) -> Wish<'_> {
         Wish { policy: &self.recipe.policy, group: self.space.group(), place, anew: self.refresh }
+    }
+
+    /// Whether the call may be made again later. What was injected is its caller's; a ttl callable is told of it.
+    fn is_repeatable(&self) -> bool {
+        let alone = self.life == Life::Shared || (self.refresher.is_some() && self.recipe.ttl.is_none());
+        self.repeatable && alone
     }
 
     /// Leads from this call's arguments to the entry; what it displaces is returned, to be dropped after unlocking.
@@ -226,10 +238,13 @@ impl Request {
         let mut memory = self.tier.memory.lock();
         let ended = flight::Ended { lease, input, keep, policy: &self.recipe.policy, group: self.space.group() };
         let done = memory.finish(ended, now, || self.tier.draw(), &mut gone);
-        let flight::Done { effects, counts, stored, old: slot } = done;
+        let flight::Done { effects, counts, stored, turn, old: slot } = done;
         let old = effects::old(py, &memory, slot);
         drop(memory);
         self.tier.appointment.by(stored.unwrap_or(NEVER));
+        if turn {
+            refresher::wake(py, state, &self.tier);
+        }
         let is_starter = |waiter: &Waiter| starter.is_some_and(|starter| Arc::ptr_eq(starter, waiter));
         let given = old.as_ref().map(|(value, kind)| (value.clone_ref(py), *kind));
         effects::run(py, state, &self.tier, (lease.flight, effects, given), |waiter| match (&kept, &failed) {

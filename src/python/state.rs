@@ -70,6 +70,7 @@ names!(
     _asyncio_future_blocking,
     add_done_callback,
     call_later,
+    call_soon,
     call_soon_threadsafe,
     cancel,
     cancelled,

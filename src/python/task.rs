@@ -31,6 +31,11 @@ impl Running {
         Running { task: None, event_loop, timer: None }
     }
 
+    /// Its task, once it runs.
+    pub fn task(&self, py: Python<'_>) -> Option<Object> {
+        self.task.as_ref().map(|(task, _)| task.clone_ref(py))
+    }
+
     /// True if it runs, and what it brings counts no more.
     fn is_void(&self, memory: &PyMemory) -> bool {
         self.task.as_ref().is_some_and(|(_, lease)| !memory.flights.is_current(*lease))

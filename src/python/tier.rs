@@ -8,6 +8,7 @@ use super::copy::Mode;
 use super::events::Listeners;
 use super::guarded::Guarded;
 use super::recipe::Recipe;
+use super::refresher::Running as Refreshing;
 use super::rulebook::Rulebook;
 use super::seat::Waiter;
 use super::state::State;
@@ -143,6 +144,8 @@ pub struct Tier {
     pub state: &'static State,
     /// When the sweeper comes.
     pub appointment: Appointment,
+    /// Who loads hot keys ahead of time, where somebody asked for that.
+    pub refresher: Guarded<Option<Refreshing>>,
     /// Loads that run as tasks.
     pub tasks: Guarded<HashMap<u64, super::task::Running>>,
     spaces: Guarded<Vec<Weak<Space>>>,
@@ -197,6 +200,7 @@ impl Tier {
             writings: Writings::default(),
             state,
             appointment: Appointment::default(),
+            refresher: Guarded::default(),
             tasks: Guarded::default(),
             spaces: Guarded::default(),
             holders: Guarded::default(),
@@ -502,9 +506,12 @@ impl Tier {
 
     /// Calls `visit` with every object the tier itself owns: entries with names that no living function owns.
     pub fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+        let refresher =
+            |visit: &mut dyn FnMut(&Object) -> bool| self.refresher.lock().iter().all(|one| one.visit(visit));
         if !self.weigher.lock().iter().all(&mut *visit)
             || !self.recipe.lock().visit(visit)
             || !self.writings.visit(visit)
+            || !refresher(visit)
         {
             return false;
         }
@@ -539,10 +546,19 @@ impl Tier {
         drop((gone, gone_aliases));
     }
 
+    /// Drops the refresher and what it keeps, for it has nobody to load for any more.
+    pub fn end_refresher(&self) {
+        let _anchor = Anchor::hold();
+        let core = self.memory.lock().refresher.take();
+        let running = self.refresher.lock().take();
+        drop((core, running));
+    }
+
     /// Drops everything the tier itself owns; for the collector.
     pub fn drain(&self) {
         let weigher = self.weigher.lock().take();
         drop(weigher);
+        self.end_refresher();
         self.listeners.clear();
         self.writings.forget();
         self.set_rules(None);
@@ -616,24 +632,29 @@ impl Tier {
     }
 }
 
+/// All tiers of the process.
+pub fn all() -> Vec<Arc<Tier>> {
+    TIERS.lock().iter().filter_map(Weak::upgrade).collect()
+}
+
 /// Everybody whose time is up by now, for a clock that was moved.
 pub fn overdue() -> Vec<(Arc<Tier>, Due)> {
-    let tiers: Vec<Arc<Tier>> = TIERS.lock().iter().filter_map(Weak::upgrade).collect();
     let due = |tier: Arc<Tier>| {
         let overdue = tier.memory.lock().flights.overdue(tier.clock.now());
         overdue.into_iter().map(move |due| (tier.clone(), due)).collect::<Vec<_>>()
     };
-    tiers.into_iter().flat_map(due).collect()
+    all().into_iter().flat_map(due).collect()
 }
 
 /// In a forked child: everything that was in motion is forgotten, it belongs to the parent's loops. The tables are whole:
 /// only a thread that holds the interpreter changes them, and the thread that forks held it.
 pub fn forget_motion() {
-    let tiers: Vec<Arc<Tier>> = TIERS.lock().iter().filter_map(Weak::upgrade).collect();
-    for tier in &tiers {
+    for tier in &all() {
         // Parent and child must not draw the same jitter.
         tier.draws.disturb(mix(new_seed(), 0));
         std::mem::forget(std::mem::take(&mut tier.memory.lock().flights));
+        tier.memory.lock().refresher = None;
+        std::mem::forget(tier.refresher.lock().take());
         std::mem::forget(std::mem::take(&mut *tier.tasks.lock()));
         tier.writings.forget();
     }

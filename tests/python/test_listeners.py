@@ -4,6 +4,7 @@ import asyncio
 import functools
 import gc
 import os
+import signal
 import sys
 import threading
 import time
@@ -203,8 +204,13 @@ def test_an_interrupt_inside_a_listener_reaches_the_program(cache: Cache, unrais
         for _ in range(1_000):
             time.sleep(0.001)
 
-    with pytest.raises(KeyboardInterrupt):
-        program()
+    # A program that was started in the background may have been told to ignore interrupts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            program()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert cache.sync.get("a") == 1
     assert unraised == []
 

@@ -18,6 +18,8 @@ from samovar import (
     Memory,
     Policy,
     RateLimited,
+    Refresher,
+    RefresherStats,
     Rule,
     Stats,
     Subscription,
@@ -203,6 +205,10 @@ async def use_cache() -> None:
     assert_type(await cache.get_or_set("a", lambda: 1, ttl=Adaptive(10, max=timedelta(hours=1))), int)
     assert_type(await adapted(7), str)
     assert_type(cache.policy, Policy)
+    async with cache.refresher(100, rate="100/m", idle=timedelta(minutes=10)) as refresher:
+        assert_type(refresher, Refresher)
+        assert_type(refresher.stats(), RefresherStats)
+    cache.refresher(top="100")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 @cached(ttl=Adaptive("10s", "1h"))

@@ -24,6 +24,7 @@ impl<K, V, W> Memory<K, V, W> {
             return None;
         };
         self.entries.serve(id, if sight.negative { Served::Negative } else { Served::Fresh });
+        self.note_look(id, now);
         (!sight.negative).then_some(id)
     }
 

@@ -112,6 +112,8 @@ pub struct Done<K, W> {
     pub counts: bool,
     /// When what was stored ends, if anything was.
     pub stored: Option<Millis>,
+    /// True for a load of the refresher's, which wants to be asked what is next.
+    pub turn: bool,
     /// The old value that answers in the place of the load: its slot, before anything else is done.
     pub old: Option<u32>,
 }
@@ -168,7 +170,7 @@ impl<K, V, W> Memory<K, V, W> {
     }
 
     /// Takes the lease of a key that nobody loads.
-    fn begin(
+    pub(super) fn begin(
         &mut self,
         wish: &Wish<'_>,
         (hash, key): (u64, K),
@@ -256,7 +258,8 @@ impl<K, V, W> Memory<K, V, W> {
             }
         }
         let old = self.settle_old(&effects, now, out);
-        Done { effects, counts, stored, old }
+        let turn = self.note_end(lease, (input, stored.is_some()), policy, now);
+        Done { effects, counts, stored, turn, old }
     }
 
     /// Does what effects say about an old value, in the same step, so that nobody finds it half settled; gives its slot if
@@ -303,6 +306,7 @@ impl<K, V, W> Memory<K, V, W> {
         let stored = self.fill(fill, value(), placement, now, out);
         if let Some(id) = stored {
             self.give_lifetime(id, lifetime);
+            self.note_stored(id, lifetime.span, negative, now);
         }
         stored.map(|_| lifetime.span.expires)
     }
@@ -334,6 +338,6 @@ impl<K, V, W> Memory<K, V, W> {
         let effects = self.flights.expire(due, now);
         let counts = !effects.is_empty();
         let old = self.settle_old(&effects, now, out);
-        Done { effects, counts, stored: None, old }
+        Done { effects, counts, stored: None, turn: false, old }
     }
 }

@@ -8,6 +8,7 @@
 //! A waiter is whatever the driver wakes (`W`): a future's handle or a thread's condition variable. The protocol is
 //! written once for all.
 
+mod ahead;
 mod by_hand;
 mod drive;
 mod explain;
@@ -601,6 +602,16 @@ impl<K, W> Flights<K, W> {
             effects.extend(self.hand_over(id));
         }
         effects
+    }
+
+    /// Nobody needs a load any more that runs behind: it ends, or is from now on the affair of those who wait for it.
+    pub fn abandon(&mut self, lease: Lease) -> Effects<K, W> {
+        self.live(lease, Life::Shared);
+        if !self.is_unattended(lease) {
+            return Vec::new();
+        }
+        let released = self.end(lease.flight).key.map(Effect::Release);
+        [Effect::CancelLoad].into_iter().chain(released).collect()
     }
 
     /// Detaches a flight from its key: an explicit write, an invalidation. It answers its waiters and stores nothing.

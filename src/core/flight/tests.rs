@@ -74,6 +74,18 @@ fn a_load_without_waiters_is_cancelled() {
 }
 
 #[test]
+fn a_refresh_that_nobody_needs_any_more_ends_unless_somebody_waits_for_it() {
+    let mut flights = Machine::default();
+    let (ticket, lease) = begin(&mut flights, Life::Steady);
+    assert!(flights.abandon(lease).is_empty(), "somebody waits");
+    assert!(cancels(&flights.leave(ticket)), "from now on it is his alone");
+    let (ticket, lease) = begin(&mut flights, Life::Steady);
+    assert!(flights.leave(ticket).is_empty());
+    assert!(cancels(&flights.abandon(lease)) && flights.is_empty());
+    assert!(flights.abandon(lease).is_empty(), "it is over");
+}
+
+#[test]
 fn an_invalidated_flight_answers_and_stores_nothing() {
     let mut flights = Machine::default();
     let (ticket, lease) = begin(&mut flights, Life::Shared);

@@ -35,6 +35,7 @@ use super::broken::{Rule, broken};
 use super::clock::{Millis, NEVER, later};
 use super::flight::{Fallback, Fill, Flights};
 use super::policy::Lifetime;
+use super::refresher::Refresher;
 
 /// A slot number together with the stamp it had: a weak pointer to an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,13 +148,15 @@ pub struct Memory<K, V, W> {
     pub aliases: Table<K, Target>,
     /// The loads that are under way.
     pub flights: Flights<K, W>,
+    /// Who loads hot keys ahead of time, where somebody asked for that.
+    pub refresher: Option<Box<Refresher>>,
 }
 
 impl<K, V, W> Memory<K, V, W> {
     /// A tier bounded so, where `eviction` chooses who leaves; and as many aliases, the least recently used leaving.
     pub fn new(bound: Capacity, eviction: Eviction) -> Self {
         let aliases = Table::new(Capacity::entries(bound.entries), Eviction::Lru);
-        Memory { entries: Table::new(bound, eviction), aliases, flights: Flights::default() }
+        Memory { entries: Table::new(bound, eviction), aliases, flights: Flights::default(), refresher: None }
     }
 
     /// When there is something to tidy in either table: 0 for at once, `None` for never.

@@ -393,6 +393,11 @@ impl<K, V> Table<K, V> {
         if terms.has_span() { self.spans.get(id) } else { Span::until(terms.deadline()) }
     }
 
+    /// The hash of a slot's key, and until when its hits need no second thought.
+    pub fn plain(&self, id: u32) -> (u64, Millis) {
+        (self.slots[id].hash, self.slots[id].terms.deadline())
+    }
+
     /// Gives an entry's life other borders. Hits are plain before `plain_until`, and count as `how` says.
     pub fn set_span(&mut self, id: u32, span: Span, plain_until: Millis, how: Served) {
         self.settle();

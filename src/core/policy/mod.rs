@@ -202,7 +202,7 @@ impl Policy {
     }
 
     /// The first moment at which an early refresh may be drawn.
-    fn early_from(&self, span: &Span) -> Millis {
+    pub fn early_from(&self, span: &Span) -> Millis {
         early_from(span.fresh_until, load_of(span), self.early)
     }
 
