@@ -385,15 +385,16 @@ class Concurrency(Guard):
 
     async def _around(self, inner: Inner, call: Call) -> Any:
         self._awaited = self._awaited or call.awaits
-        ticket = self._core.try_enter(call.caller())
+        loading = _core._loading(_core._state)
+        ticket = self._core.try_enter(call.caller(), loading)
         if ticket is None:
-            ticket = await self._in_line(call)
+            ticket = await self._in_line(call, loading)
         try:
             return await inner(call)
         finally:
             self._core.leave(ticket)
 
-    async def _in_line(self, call: Call) -> _core.CallTicket:
+    async def _in_line(self, call: Call, loading: _core.Loading | None) -> _core.CallTicket:
         name = self.name or call.name
         if self._awaited and would_block_its_loop(call):
             raise RateLimited(
@@ -401,7 +402,7 @@ class Concurrency(Guard):
                 "which share it may need; nothing was called, call it from another thread or make it async"
             )
         waiter = call.waiter()
-        ticket, runs = self._core.enter(call.caller(), waiter.wake, name)
+        ticket, runs = self._core.enter(_core._state, (call.caller(), loading), waiter.wake, name)
         if not runs:
             try:
                 await waiter.wait()

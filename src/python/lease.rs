@@ -21,6 +21,13 @@ pub struct Loading {
     loads: Vec<Load>,
 }
 
+impl Loading {
+    /// The loads that this stands for.
+    pub fn loads(&self) -> &[Load] {
+        &self.loads
+    }
+}
+
 fn current<'py>(py: Python<'py>, state: &State) -> PyResult<Option<Bound<'py, Loading>>> {
     let mut value = null_mut();
     // SAFETY: `lease_var` is a context variable; the value is a new reference or null if there is none.

@@ -4,10 +4,12 @@
 //! event loops. A forked child starts with no call under way.
 
 use super::guarded::Guarded;
+use super::lease::Loading;
 use super::options::{refuse, time};
 use super::tier::Object;
-use super::{clock, errors};
+use super::{StateHandle, clock, errors};
 use crate::core::draw::unit;
+use crate::core::flight::Load;
 use crate::core::resilience::{
     Breaker, BreakerConfig, BreakerState, Concurrency, Entered, Outcome, Permit, Rate, Retry, Slot, Ticket, parse_rate,
 };
@@ -284,14 +286,26 @@ impl RateCore {
 
 /// How many call at once.
 #[pyclass(frozen, module = "samovar._core")]
-pub struct ConcurrencyCore(Guarded<Guard<Concurrency<Object>>>);
+pub struct ConcurrencyCore(Guarded<Guard<Concurrency<Object, Owner>>>);
+
+/// Who makes a call: a thread or a task, and the loads it works for.
+struct Owner {
+    caller: u64,
+    loads: Vec<Load>,
+}
+
+impl Owner {
+    fn new(caller: u64, loading: Option<&Bound<'_, Loading>>) -> Owner {
+        Owner { caller, loads: loading.map_or(Vec::new(), |loading| loading.get().loads().to_vec()) }
+    }
+}
 
 /// A place among those who run or wait.
 #[pyclass(frozen, module = "samovar._core")]
 pub struct CallTicket(Ticket);
 
 impl ConcurrencyCore {
-    fn with<R>(&self, ask: impl FnOnce(&mut Concurrency<Object>) -> R) -> R {
+    fn with<R>(&self, ask: impl FnOnce(&mut Concurrency<Object, Owner>) -> R) -> R {
         let gone = {
             let mut guard = self.0.lock();
             if guard.is_forked() { guard.machine.forget_calls() } else { Vec::new() }
@@ -309,13 +323,27 @@ impl ConcurrencyCore {
     }
 
     /// The place of a call that runs at once, or None.
-    fn try_enter(&self, owner: u64) -> Option<CallTicket> {
+    fn try_enter(&self, caller: u64, loading: Option<&Bound<'_, Loading>>) -> Option<CallTicket> {
+        let owner = Owner::new(caller, loading);
         self.with(|limit| limit.try_enter(owner)).map(CallTicket)
     }
 
     /// The place of a call, and whether it runs; else `wake` is called, by any thread, once it does.
-    fn enter(&self, py: Python<'_>, owner: u64, wake: Object, name: &str) -> PyResult<(CallTicket, bool)> {
-        let (entered, (limit, queue)) = self.with(|limit| (limit.enter(owner, wake), limit.limits()));
+    fn enter(
+        &self,
+        state: &Bound<'_, StateHandle>,
+        owner: (u64, Option<Bound<'_, Loading>>),
+        wake: Object,
+        name: &str,
+    ) -> PyResult<(CallTicket, bool)> {
+        let (py, waits) = (state.py(), state.get().0.waits.lock());
+        let awaits = |holder: &Owner, asks: &Owner| {
+            holder.caller == asks.caller
+                || holder.loads.first().is_some_and(|&load| waits.is_waiting(load, &asks.loads))
+        };
+        let owner = Owner::new(owner.0, owner.1.as_ref());
+        let (entered, (limit, queue)) = self.with(|limit| (limit.enter(owner, wake, awaits), limit.limits()));
+        drop(waits);
         match entered {
             Entered::Runs(ticket) => Ok((CallTicket(ticket), true)),
             Entered::Waits(ticket) => Ok((CallTicket(ticket), false)),
@@ -329,7 +357,7 @@ impl ConcurrencyCore {
             Entered::Circle(_wake) => {
                 let text = format!(
                     "{name} would wait for itself: the concurrency limit lets {limit} calls run, and all of them are made \
-                     by the caller; raise the limit, or do not call it from within itself"
+                     by the caller, or wait for it; raise the limit, or do not call it from within itself"
                 );
                 Err(errors::waits_for_itself(py, text))
             }

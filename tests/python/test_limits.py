@@ -10,7 +10,7 @@ import weakref
 
 import pytest
 from origin import turns
-from samovar import LoadCycle, LoadTimeout, RateLimited
+from samovar import Cache, LoadCycle, LoadTimeout, RateLimited
 from samovar.resilience import Breaker, Concurrency, Rate, protect
 from samovar.testing import CacheClock
 from scripted import Scripted, both, call, fails, in_threads
@@ -378,3 +378,43 @@ def test_a_forked_child_has_all_permits_and_no_probe_under_way(cache_clock: Cach
     assert limit(breaker(fork))() == "parent"
     assert status == [0]
     assert breaker.state == "closed"
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_a_load_that_needs_itself_through_the_cache_is_told_so_and_hangs_nobody(limit: int, cache: Cache) -> None:
+    guard = Concurrency(limit)
+
+    @cache.cached(concurrency=guard)
+    async def depth(n: int) -> int:
+        return 0 if n == 0 else 1 + await depth(n - 1)
+
+    async def main() -> None:
+        with pytest.raises(LoadCycle, match="made by the caller, or wait for it"):
+            await depth(limit)
+        assert guard.stats()[:2] == (0, 0)
+        assert await depth(0) == 0
+        assert await depth(1) == 1
+
+    asyncio.run(main())
+
+
+def test_loads_that_nobody_in_front_waits_for_stand_in_line(cache: Cache) -> None:
+    guard, gate = Concurrency(1), asyncio.Event()
+
+    @cache.cached(concurrency=guard)
+    async def load(n: int) -> int:
+        await gate.wait()
+        return n
+
+    @cache.cached
+    async def pair() -> list[int]:
+        return list(await asyncio.gather(load(1), load(2)))
+
+    async def main() -> None:
+        waiting = asyncio.create_task(pair())
+        await turns()
+        assert guard.stats()[:2] == (1, 1)
+        gate.set()
+        assert await waiting == [1, 2]
+
+    asyncio.run(main())

@@ -82,6 +82,11 @@ impl Waits {
         (awaited.load == load || self.leads_to(awaited.load, load, &mut path, &mut seen)).then_some(path)
     }
 
+    /// True if `load` waits for one of `others`, or for what waits for it.
+    pub fn is_waiting(&self, load: Load, others: &[Load]) -> bool {
+        others.iter().any(|&other| self.leads_to(load, other, &mut Vec::new(), &mut HashSet::new()))
+    }
+
     fn leads_to(&self, from: Load, to: Load, path: &mut Vec<String>, seen: &mut HashSet<Load>) -> bool {
         for edge in self.0.get(&Who::Load(from)).into_iter().flatten() {
             path.push(edge.name.clone());

@@ -4,14 +4,12 @@
 //! same door, whether it ran, waited or was handed a permit it no longer wants, and leaving twice is leaving once: so a
 //! cancelled caller cannot take a permit with it. The queue is bounded; beyond it callers are refused at once.
 //!
-//! A waiter is whatever the driver wakes (`W`), handed back to be woken, or dropped, after unlocking.
+//! A waiter is whatever the driver wakes (`W`), handed back to be woken, or dropped, after unlocking. An owner (`O`) is what the
+//! driver tells callers apart by: a thread, a task, the load it works for.
 
 use crate::error::{Error, Result};
 use hashbrown::HashMap;
 use std::collections::BTreeMap;
-
-/// Who asks, as the driver tells callers apart: a thread, a task.
-pub type Owner = u64;
 
 /// The place of one call, running or waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,7 +24,7 @@ pub enum Entered<W> {
     Waits(Ticket),
     /// The queue is full.
     Full(W),
-    /// It would wait for itself: all permits are held by the one who asks.
+    /// It would wait for itself: all permits are held by the one who asks, or by those who wait for it.
     Circle(W),
 }
 
@@ -41,16 +39,16 @@ pub struct Left<W> {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Concurrency<W> {
+pub struct Concurrency<W, O = u64> {
     limit: u32,
     room: u32,
-    running: HashMap<Ticket, Owner>,
-    waiting: BTreeMap<Ticket, (Owner, W)>,
+    running: HashMap<Ticket, O>,
+    waiting: BTreeMap<Ticket, (O, W)>,
     tickets: u64,
     refused: u64,
 }
 
-impl<W> Concurrency<W> {
+impl<W, O> Concurrency<W, O> {
     /// At most `limit` calls at once, with room for `room` that wait.
     pub fn new(limit: u32, room: u32) -> Result<Self> {
         if limit == 0 {
@@ -61,7 +59,7 @@ impl<W> Concurrency<W> {
     }
 
     /// Runs if there is a permit; what most calls need.
-    pub fn try_enter(&mut self, owner: Owner) -> Option<Ticket> {
+    pub fn try_enter(&mut self, owner: O) -> Option<Ticket> {
         (self.running.len() < self.limit as usize).then(|| {
             let ticket = self.issue();
             self.running.insert(ticket, owner);
@@ -69,16 +67,19 @@ impl<W> Concurrency<W> {
         })
     }
 
-    /// Runs if there is a permit, else waits if there is room.
-    pub fn enter(&mut self, owner: Owner, wake: W) -> Entered<W> {
-        if let Some(ticket) = self.try_enter(owner) {
+    /// Runs if there is a permit, else waits if there is room; but not where `awaits` says of each who holds a permit that it
+    /// is the one who asks, or waits for that one.
+    pub fn enter(&mut self, owner: O, wake: W, awaits: impl Fn(&O, &O) -> bool) -> Entered<W> {
+        if self.running.len() < self.limit as usize {
+            let ticket = self.issue();
+            self.running.insert(ticket, owner);
             return Entered::Runs(ticket);
         }
         if self.waiting.len() >= self.room as usize {
             self.refused += 1;
             return Entered::Full(wake);
         }
-        if self.running.values().all(|&holder| holder == owner) {
+        if self.running.values().all(|holder| awaits(holder, &owner)) {
             return Entered::Circle(wake);
         }
         let ticket = self.issue();
@@ -141,12 +142,12 @@ mod tests {
         let mut limit = Concurrency::new(1, 2).unwrap();
         let first = limit.try_enter(1).unwrap();
         assert!(limit.try_enter(2).is_none());
-        let second = match limit.enter(2, "second") {
+        let second = match limit.enter(2, "second", u64::eq) {
             Entered::Waits(ticket) => ticket,
             other => panic!("{other:?}"),
         };
-        assert!(matches!(limit.enter(3, "third"), Entered::Waits(_)));
-        assert!(matches!(limit.enter(4, "fourth"), Entered::Full("fourth")));
+        assert!(matches!(limit.enter(3, "third", u64::eq), Entered::Waits(_)));
+        assert!(matches!(limit.enter(4, "fourth", u64::eq), Entered::Full("fourth")));
         assert_eq!(limit.leave(first).next, Some((second, "second")));
         assert!(limit.try_enter(5).is_none(), "handed over, not free");
         assert_eq!((limit.load(), limit.refused()), ((1, 1), 1));
@@ -156,8 +157,8 @@ mod tests {
     fn who_was_handed_a_permit_and_went_away_hands_it_on() {
         let mut limit = Concurrency::new(1, 9).unwrap();
         let first = limit.try_enter(1).unwrap();
-        let Entered::Waits(second) = limit.enter(2, "second") else { panic!() };
-        let Entered::Waits(third) = limit.enter(3, "third") else { panic!() };
+        let Entered::Waits(second) = limit.enter(2, "second", u64::eq) else { panic!() };
+        let Entered::Waits(third) = limit.enter(3, "third", u64::eq) else { panic!() };
         limit.leave(first);
         assert_eq!(limit.leave(second).next, Some((third, "third")));
         assert!(limit.leave(second).next.is_none(), "leaving twice is leaving once");
@@ -169,16 +170,25 @@ mod tests {
         let mut limit = Concurrency::new(2, 9).unwrap();
         limit.try_enter(7).unwrap();
         let other = limit.try_enter(8).unwrap();
-        assert!(matches!(limit.enter(7, ()), Entered::Waits(_)), "the other one will end");
+        assert!(matches!(limit.enter(7, (), u64::eq), Entered::Waits(_)), "the other one will end");
         limit.leave(other);
-        assert!(matches!(limit.enter(7, ()), Entered::Circle(())));
+        assert!(matches!(limit.enter(7, (), u64::eq), Entered::Circle(())));
+    }
+
+    #[test]
+    fn nobody_waits_for_those_who_wait_for_it() {
+        let mut limit = Concurrency::new(2, 9).unwrap();
+        limit.try_enter(7).unwrap();
+        limit.try_enter(8).unwrap();
+        assert!(matches!(limit.enter(9, (), |&holder, &asks| holder == 7 && asks == 9), Entered::Waits(_)));
+        assert!(matches!(limit.enter(9, (), |&holder, &asks| holder >= 7 && asks == 9), Entered::Circle(())));
     }
 
     #[test]
     fn a_forked_child_starts_with_all_permits() {
         let mut limit = Concurrency::new(1, 9).unwrap();
         let parents = limit.try_enter(1).unwrap();
-        limit.enter(2, "waits");
+        limit.enter(2, "waits", u64::eq);
         assert_eq!(limit.forget_calls(), ["waits"]);
         limit.try_enter(3).unwrap();
         assert!(limit.leave(parents).next.is_none());
@@ -200,7 +210,7 @@ mod tests {
             let (mut running, mut waiting) = (Vec::new(), VecDeque::new());
             for (turn, (enters, which)) in steps.into_iter().enumerate() {
                 if enters {
-                    match machine.enter(turn as u64, turn) {
+                    match machine.enter(turn as u64, turn, u64::eq) {
                         Entered::Runs(ticket) => {
                             prop_assert!(running.len() < limit as usize && waiting.is_empty());
                             running.push(ticket);

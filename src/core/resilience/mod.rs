@@ -18,6 +18,6 @@ mod rate;
 mod retry;
 
 pub use breaker::{Breaker, BreakerConfig, BreakerState, Counts, Outcome, Permit};
-pub use concurrency::{Concurrency, Entered, Left, Owner, Ticket};
+pub use concurrency::{Concurrency, Entered, Left, Ticket};
 pub use rate::{Rate, Slot, parse_rate};
 pub use retry::Retry;
