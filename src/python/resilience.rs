@@ -323,6 +323,7 @@ impl ConcurrencyCore {
     }
 
     /// The place of a call that runs at once, or None.
+    #[pyo3(signature = (caller, loading=None))]
     fn try_enter(&self, caller: u64, loading: Option<&Bound<'_, Loading>>) -> Option<CallTicket> {
         let owner = Owner::new(caller, loading);
         self.with(|limit| limit.try_enter(owner)).map(CallTicket)
