@@ -33,6 +33,13 @@ impl<T: Default> Chunks<T> {
         self[id] = value;
         id
     }
+
+    /// Takes the last one out. Its place is kept.
+    pub fn pop(&mut self) -> Option<T> {
+        self.len = self.len.checked_sub(1)?;
+        let last = self.len;
+        Some(std::mem::take(&mut self[last]))
+    }
 }
 
 impl<T> Chunks<T> {
@@ -75,5 +82,9 @@ mod tests {
         }
         assert!((0..5000).all(|n| chunks[n] == n));
         assert_eq!(chunks.len(), 5000);
+        let allocated = chunks.allocated();
+        assert!((0..5000).rev().all(|n| chunks.pop() == Some(n)));
+        assert_eq!((chunks.pop(), chunks.len()), (None, 0));
+        assert_eq!((chunks.push(7), chunks[0], chunks.allocated()), (0, 7, allocated));
     }
 }

@@ -95,7 +95,7 @@ pub struct Table<K, V> {
     index: Index,
     slots: Chunks<Slot<K, V>>,
     nodes: Nodes,
-    free: Vec<u32>,
+    free: Chunks<u32>,
     wheel: Wheel,
     spans: Spans,
     groups: Groups,
@@ -113,7 +113,7 @@ impl<K, V> Table<K, V> {
             index: Index::default(),
             slots: Chunks::default(),
             nodes: Nodes::default(),
-            free: Vec::new(),
+            free: Chunks::default(),
             wheel: Wheel::default(),
             spans: Spans::default(),
             groups,
@@ -736,7 +736,7 @@ impl<K, V> Table<K, V> {
 
     /// Entries held, those of dead groups not counted.
     pub fn len(&self) -> usize {
-        (self.slots.len() as usize - self.free.len()) - self.groups.buried() as usize
+        (self.slots.len() as usize - self.free.len() as usize) - self.groups.buried() as usize
     }
 
     /// True when nothing is held.
@@ -756,7 +756,7 @@ impl<K, V> Table<K, V> {
             + self.nodes.allocated()
             + self.index.allocated()
             + self.spans.allocated()
-            + self.free.capacity() * 4
+            + self.free.allocated()
             + orders
     }
 }

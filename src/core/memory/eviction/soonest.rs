@@ -1,23 +1,23 @@
 //! Soonest to expire first; what never expires leaves last, the oldest of it first. A binary heap, so an operation
-//! touches a logarithm of the entries: 20 of a million.
+//! touches a logarithm of the entries, 20 of a million, and growing moves none.
 
 use super::{Arrival, Choice, Load, Order, validate_count};
 use crate::core::clock::Millis;
-use crate::core::memory::Nodes;
 use crate::core::memory::worth::Worth;
+use crate::core::memory::{Chunks, Nodes};
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Soonest {
     /// Each entry is due no later than the two at twice its place and one and two more.
-    heap: Vec<Due>,
+    heap: Chunks<Due>,
     /// Where an entry is in the heap, by slot.
-    places: Vec<u32>,
+    places: Chunks<u32>,
     arrivals: u64,
 }
 
 /// Ordered by deadline, then by arrival.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Due {
     deadline: Millis,
     arrival: u64,
@@ -25,12 +25,12 @@ struct Due {
 }
 
 impl Soonest {
-    fn put(&mut self, at: usize, due: Due) {
+    fn put(&mut self, at: u32, due: Due) {
         self.heap[at] = due;
-        self.places[due.id as usize] = at as u32;
+        self.places[due.id] = at;
     }
 
-    fn sift_up(&mut self, mut at: usize) -> usize {
+    fn sift_up(&mut self, mut at: u32) -> u32 {
         let due = self.heap[at];
         while at > 0 && due < self.heap[(at - 1) / 2] {
             self.put(at, self.heap[(at - 1) / 2]);
@@ -40,7 +40,7 @@ impl Soonest {
         at
     }
 
-    fn sift_down(&mut self, mut at: usize) {
+    fn sift_down(&mut self, mut at: u32) {
         let due = self.heap[at];
         loop {
             let below = 2 * at + 1..(2 * at + 3).min(self.heap.len());
@@ -57,8 +57,9 @@ impl Soonest {
 
 impl Order for Soonest {
     fn insert(&mut self, _nodes: &mut Nodes, id: u32, new: Arrival) {
-        if self.places.len() <= id as usize {
-            self.places.resize(id as usize + 1, u32::MAX);
+        // Slots are new one by one.
+        while self.places.len() <= id {
+            self.places.push(u32::MAX);
         }
         self.arrivals += 1;
         self.heap.push(Due { deadline: new.deadline, arrival: self.arrivals, id });
@@ -68,27 +69,28 @@ impl Order for Soonest {
     fn hit(&mut self, _nodes: &mut Nodes, _id: u32, _hash: u64) {}
 
     fn remove(&mut self, _nodes: &mut Nodes, id: u32) {
-        let at = self.places[id as usize] as usize;
-        self.heap.swap_remove(at);
+        let at = self.places[id];
+        let Some(last) = self.heap.pop() else { return };
         if at < self.heap.len() {
+            self.heap[at] = last;
             let at = self.sift_up(at);
             self.sift_down(at);
         }
     }
 
     fn choose(&mut self, _: &mut Nodes, _: &Arrival, _: &dyn Fn(&Nodes, u32) -> bool) -> Option<Choice> {
-        self.heap.first().map(|due| Choice::Evict(due.id))
+        (self.heap.len() > 0).then(|| Choice::Evict(self.heap[0].id))
     }
 
     fn changed(&mut self, _nodes: &mut Nodes, id: u32, deadline: Millis, _worth: Worth) {
-        let at = self.places[id as usize] as usize;
+        let at = self.places[id];
         self.heap[at].deadline = deadline;
         let at = self.sift_up(at);
         self.sift_down(at);
     }
 
     fn allocated(&self) -> usize {
-        self.heap.capacity() * size_of::<Due>() + self.places.capacity() * 4
+        self.heap.allocated() + self.places.allocated()
     }
 
     fn validate(&self, nodes: &Nodes, load: Load) -> Result<(), String> {
@@ -97,7 +99,7 @@ impl Order for Soonest {
     }
 
     fn ids(&self, _nodes: &Nodes) -> Vec<u32> {
-        let mut sorted = self.heap.clone();
+        let mut sorted: Vec<Due> = (0..self.heap.len()).map(|at| self.heap[at]).collect();
         sorted.sort_unstable();
         sorted.iter().map(|due| due.id).collect()
     }

@@ -7,7 +7,7 @@ impl<K, V> Table<K, V> {
     /// Recounts the structure. For tests.
     pub fn validate(&self) -> Result<(), String> {
         let used: Vec<u32> = (0..self.slots.len()).filter(|&id| self.slots[id].key.is_some()).collect();
-        if used.len() + self.free.len() != self.slots.len() as usize {
+        if used.len() as u32 + self.free.len() != self.slots.len() {
             return Err(format!("{} used and {} free of {}", used.len(), self.free.len(), self.slots.len()));
         }
         if self.index.len() != used.len() {
