@@ -29,6 +29,13 @@ const BEGIN: f64 = 0.1;
 const PERIOD: u32 = 1_000;
 /// A setting must lead by this much hit ratio.
 const LEAD: f64 = 0.01;
+/// What the live cache hits may be so much less than the shadow of its setting promised; beyond, that shadow is doubted. A loop
+/// just longer than the cache fits it in a sample that has a few of its keys too few.
+const DOUBT: f64 = 0.1;
+/// After so many judgements the live cache has taken the form of its setting,
+const SETTLED: u32 = 2;
+/// and so much of a doubt is left after each judgement under another.
+const DOUBT_MEMORY: f64 = 0.97;
 /// How much of a score is the previous one.
 const MEMORY: f64 = 0.5;
 /// The same for estimates that are only looked at.
@@ -73,6 +80,8 @@ struct Shadows {
     /// Judgements since the setting changed.
     calm: u32,
     scores: [Score; SETTINGS.len()],
+    /// By how much more than the live cache then hit each promised when it was in force.
+    doubts: [f64; SETTINGS.len()],
     points: [Score; CURVE.len()],
 }
 
@@ -122,6 +131,7 @@ impl Shadows {
             owed: 0,
             calm: 0,
             scores: Default::default(),
+            doubts: Default::default(),
             points: Default::default(),
         }
     }
@@ -144,8 +154,14 @@ impl Shadows {
     fn judge(&mut self, current: usize) -> Option<usize> {
         let seen = std::mem::take(&mut self.seen);
         let (asked, missed) = (std::mem::take(&mut self.asked) as f64, std::mem::take(&mut self.missed) as f64);
-        self.live.note(1.0 - missed / asked, LONG_MEMORY);
+        let live = 1.0 - missed / asked;
+        self.live.note(live, LONG_MEMORY);
         let due = asked / (self.mask + 1) as f64;
+        self.doubts.iter_mut().for_each(|doubt| *doubt *= DOUBT_MEMORY);
+        if self.calm >= SETTLED {
+            let missed = seen.entries - self.settings[current].hits().entries;
+            self.doubts[current] = (1.0 - f64::from(missed) / due - live - DOUBT).max(0.0);
+        }
         let all = self.settings.iter_mut().chain(&mut self.curve).zip(self.scores.iter_mut().chain(&mut self.points));
         for (shadow, score) in all {
             let hits = shadow.take_hits();
@@ -156,7 +172,8 @@ impl Shadows {
             let missed = f64::from(seen.entries - hits.entries) / due;
             score.estimate.note((1.0 - missed).max(0.0), LONG_MEMORY);
         }
-        let scores = self.scores.map(Score::merit);
+        let mut scores = self.scores.map(Score::merit);
+        scores.iter_mut().zip(&self.doubts).for_each(|(score, doubt)| *score -= doubt);
         let best = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b]))?;
         (scores[best] > scores[current] + LEAD).then_some(best)
     }

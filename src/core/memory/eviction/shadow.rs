@@ -78,7 +78,12 @@ impl Shadow {
         self.parts.set(setting);
     }
 
-    /// Hits, and what they weighed, since this was asked last.
+    /// Hits, and what they weighed, since they were taken last.
+    pub fn hits(&self) -> Load {
+        self.hits
+    }
+
+    /// The same, taken.
     pub fn take_hits(&mut self) -> Load {
         std::mem::take(&mut self.hits)
     }
