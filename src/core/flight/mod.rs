@@ -29,6 +29,7 @@ use super::broken::{Rule, broken};
 use super::clock::{Millis, NEVER, later};
 use super::memory::{GroupId, Target};
 use hashbrown::HashTable;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// While a refresh runs, hits of its entry are plain for so long; then one looks whether it can still end. So does whoever
@@ -221,7 +222,8 @@ struct Flight<K, W> {
     /// The waiter whose load runs, or who was told to lead and has not begun.
     leader: Option<u64>,
     loading: bool,
-    waiters: Vec<Waiter<W>>,
+    /// Those who came first leave first, mostly: where thousands are cancelled, none moves the others.
+    waiters: VecDeque<Waiter<W>>,
 }
 
 impl<K, W> Flight<K, W> {
@@ -370,7 +372,7 @@ impl<K, W> Flights<K, W> {
             attempt: 0,
             leader: None,
             loading: true,
-            waiters: Vec::new(),
+            waiters: VecDeque::new(),
         });
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { serial: 0, flight: None });
@@ -386,7 +388,7 @@ impl<K, W> Flights<K, W> {
         self.tickets += 1;
         let number = self.tickets;
         let flight = self.get_mut(id)?;
-        flight.waiters.push(Waiter { number, home, patience, wake: Some(wake) });
+        flight.waiters.push_back(Waiter { number, home, patience, wake: Some(wake) });
         Some(Ticket { flight: id, number })
     }
 
@@ -592,8 +594,10 @@ impl<K, W> Flights<K, W> {
     /// Waiters elsewhere carry on, those who live where the load was ended get an error.
     fn abort(&mut self, id: FlightId, home: Home) -> Effects<K, W> {
         let Some(flight) = self.get_mut(id) else { return Vec::new() };
-        let here = flight.waiters.extract_if(.., |waiter| waiter.home == home || broken(Rule::AbortedIsHandedOver));
-        let told = here.filter_map(|waiter| waiter.wake).filter(|_| !broken(Rule::AbortedIsTold));
+        let is_here = |waiter: &Waiter<W>| waiter.home == home || broken(Rule::AbortedIsHandedOver);
+        let (here, elsewhere): (VecDeque<_>, _) = std::mem::take(&mut flight.waiters).into_iter().partition(is_here);
+        flight.waiters = elsewhere;
+        let told = here.into_iter().filter_map(|waiter| waiter.wake).filter(|_| !broken(Rule::AbortedIsTold));
         let failed: Vec<W> = told.collect();
         let mut effects = vec![Effect::Fail(failed)];
         if flight.waiters.is_empty() {
