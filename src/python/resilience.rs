@@ -337,14 +337,13 @@ impl ConcurrencyCore {
         wake: Object,
         name: &str,
     ) -> PyResult<(CallTicket, bool)> {
-        let (py, waits) = (state.py(), state.get().0.waits.lock());
+        let (py, state) = (state.py(), state.get().0);
         let awaits = |holder: &Owner, asks: &Owner| {
             holder.caller == asks.caller
-                || holder.loads.first().is_some_and(|&load| waits.is_waiting(load, &asks.loads))
+                || holder.loads.first().is_some_and(|&load| state.waits.lock().is_waiting(load, &asks.loads))
         };
         let owner = Owner::new(owner.0, owner.1.as_ref());
         let (entered, (limit, queue)) = self.with(|limit| (limit.enter(owner, wake, awaits), limit.limits()));
-        drop(waits);
         match entered {
             Entered::Runs(ticket) => Ok((CallTicket(ticket), true)),
             Entered::Waits(ticket) => Ok((CallTicket(ticket), false)),
