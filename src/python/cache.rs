@@ -531,8 +531,8 @@ impl CacheCore {
     }
 
     /// A policy as calls for many use it again and again.
-    fn _prepared(&self, policy: &Bound<'_, PyAny>) -> PyResult<Prepared> {
-        Ok(Prepared(Recipe::new(policy, self.tier.name.clone())?))
+    fn _prepared<'py>(&self, policy: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Prepared>> {
+        Bound::new(policy.py(), Prepared(Recipe::new(policy, self.tier.name.clone())?))
     }
 
     /// The hits of many names that need no second thought, and the names of the others. Counts no misses.
@@ -551,9 +551,13 @@ impl CacheCore {
         one: &Bound<'_, PyAny>,
         policy: &Bound<'_, PyAny>,
     ) -> PyResult<Object> {
-        let prepared = Bound::new(py, self._prepared(policy)?)?.into_any();
+        // Only if something is missing.
+        let mut prepared = None;
         self.hits(py, keys)?.complete(self.state, &Bulk { load, limit }, |key| {
-            let mut request = self.request(key, one, &prepared)?;
+            if prepared.is_none() {
+                prepared = Some(self._prepared(policy)?);
+            }
+            let mut request = self.request(key, one, prepared.as_ref().map_or(policy, |prepared| prepared.as_any()))?;
             request.loader.args.push(key.clone().unbind());
             Ok(request)
         })
