@@ -13,6 +13,8 @@ working
 16 16
 """
 
+from typing import TYPE_CHECKING
+
 from samovar._cache import Cache, SyncCache
 from samovar._cached import AsyncCached, NoCacheKey, SyncCached, cached
 from samovar._core import Adaptive
@@ -48,6 +50,20 @@ from samovar._policy import Policy, Rule
 from samovar._refresher import Refresher, RefresherStats
 from samovar._views import CacheInfo, Entry, Event, Explanation, Insight, Stats
 from samovar._writing import LostWrite, WriteBehind
+
+if TYPE_CHECKING:
+    from samovar import resilience as resilience
+    from samovar import testing as testing
+else:
+
+    def __getattr__(name: str) -> object:
+        """Parts that few programs need are imported when they are first used, as ``samovar.resilience`` too."""
+        if name in ("resilience", "testing"):
+            import importlib
+
+            return importlib.import_module(f"samovar.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __version__ = "0.1.0"
 

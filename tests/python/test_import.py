@@ -38,3 +38,19 @@ def test_a_program_ends_in_silence_after(program: str):
     source = f"from samovar import Cache, cached\n{program}\n"
     run = subprocess.run([sys.executable, "-P", "-c", source], capture_output=True, text=True, check=False)
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+
+
+def test_a_part_is_there_once_its_name_is_used_and_costs_nothing_before() -> None:
+    program = """
+import sys, samovar
+assert "samovar.resilience" not in sys.modules
+assert samovar.resilience.Retry(2).stats().calls == 0
+assert samovar.testing.frozen_clock
+try:
+    samovar.resilient
+except AttributeError as error:
+    assert "no attribute 'resilient'" in str(error)
+else:
+    raise AssertionError
+"""
+    subprocess.run([sys.executable, "-P", "-c", program], check=True, timeout=60)
