@@ -136,7 +136,7 @@ class Policy:
         given = {name: value for name, value in locals().items() if name in DEFAULTS and value is not ...}
         self._given = {name: checked(name, value) for name, value in given.items()}
         #: The guards that calls by name share, by option and what it says.
-        self._made: dict[tuple[str, Any], Any] = {}
+        self._made: dict[tuple[str, str], Any] = {}
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Policy:
@@ -197,14 +197,19 @@ class Policy:
 
     def shared(self) -> Policy:
         """The same policy for calls by name: they share the limits and the breaker that it says how to make."""
-        if all(self._given.get(name) is None for name in GUARDS):
+        short = {name: self._given[name] for name in GUARDS if isinstance(self._given.get(name), bool | int | str)}
+        if not short:
             return self
+        from samovar.resilience import guards_of
+
         same = Policy()
         same._given, same._made = dict(self._given), self._made
-        for name, guard in self.with_own_guards()._given.items():
-            if name in GUARDS and guard is not None:
-                given = self._given[name]
-                same._given[name] = guard if guard is given else self._made.setdefault((name, given), guard)
+        for name, given in short.items():
+            # True is not 1 here.
+            key = (name, repr(given))
+            if key not in self._made:
+                self._made.setdefault(key, guards_of({name: given})[name])
+            same._given[name] = self._made[key]
         return same
 
     def with_own_guards(self) -> Policy:

@@ -287,3 +287,18 @@ def test_a_hit_by_name_needs_no_second_thought(cache: Cache) -> None:
     asyncio.run(main())
     stats = cache.stats()
     assert (stats.hits, stats.misses, stats.loads) == (4, 2, 2)
+
+
+def test_short_forms_that_look_alike_are_told_apart(cache: Cache) -> None:
+    tries: list[int] = []
+
+    def load() -> int:
+        tries.append(1)
+        raise OSError("down")
+
+    with pytest.raises(OSError, match="down"):
+        cache.sync.get_or_set("a", load, retry=1)
+    assert len(tries) == 1
+    policy = Policy(retry=True).over(cache.policy)
+    assert policy.shared().retry is policy.shared().retry
+    assert policy.shared().retry is not Policy(retry=1).over(policy).shared().retry
