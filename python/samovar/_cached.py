@@ -21,6 +21,7 @@ from typing import (
 )
 
 from samovar import _core
+from samovar._cache_options import check_namespace
 from samovar._options import at, is_name, is_neutral, positive, refuse, unknown
 from samovar._policy import OPTIONS as POLICY_OPTIONS
 from samovar._policy import Policy
@@ -735,7 +736,5 @@ def own_bound(options: dict[str, Any]) -> int | None:
 
 def join(path: str, namespace: str) -> str:
     """A namespace below another."""
-    from samovar._cache_options import check_namespace
-
     namespace = check_namespace(namespace)
     return f"{path}:{namespace}" if path and namespace else path or namespace

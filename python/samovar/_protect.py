@@ -236,8 +236,13 @@ def clock_moved() -> None:
 
 def would_block_its_loop(call: Call) -> bool:
     """True for a blocking call made by code that runs on an event loop: while it waits, nothing else does there."""
-    asyncio = sys.modules.get("asyncio")
-    return not call.awaits and asyncio is not None and asyncio._get_running_loop() is not None
+    return not call.awaits and running_loop() is not None
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop that runs in this thread. Does not import asyncio."""
+    used = sys.modules.get("asyncio")
+    return None if used is None else used._get_running_loop()
 
 
 def protected(

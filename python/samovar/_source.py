@@ -18,8 +18,9 @@ from samovar._cache import Cache, SyncCache
 from samovar._calls import no_tags
 from samovar._exceptions import ConfigError, NotFound, WouldDeadlock, WritesLost
 from samovar._options import refuse
+from samovar._protect import running_loop
 from samovar._views import Entry
-from samovar._ways import AWAITING, BLOCKING, blocking, rung, running_loop
+from samovar._ways import AWAITING, BLOCKING, blocking, rung
 from samovar._writing import WriteBehind, check_function, no_deleter, writes_lost
 
 if TYPE_CHECKING:

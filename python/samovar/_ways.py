@@ -6,14 +6,13 @@ suspended, so such a coroutine runs to its end at once.
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from samovar._exceptions import ConfigError, LoadTimeout
-from samovar._protect import AsyncCall, BlockingCall, run_blocking
+from samovar._loaders import is_awaitable
+from samovar._protect import AsyncCall, BlockingCall, run_blocking, running_loop
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Awaitable, Callable, Coroutine
     from typing import TypeAlias
 
@@ -138,18 +137,7 @@ async def rung(bell: Any) -> bool:
     return True
 
 
-def is_awaitable(result: object) -> bool:
-    """True for what `await` takes."""
-    return hasattr(type(result), "__await__")
-
-
 def blocking(steps: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine of the blocking way to its end."""
     result: T = run_blocking(steps)
     return result
-
-
-def running_loop() -> asyncio.AbstractEventLoop | None:
-    """The event loop that runs in this thread."""
-    found = sys.modules.get("asyncio")
-    return None if found is None else found._get_running_loop()

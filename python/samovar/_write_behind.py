@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from samovar import _core
 from samovar._cached import is_async
 from samovar._exceptions import CircuitOpen, RateLimited, WouldDeadlock, WriteQueueFull, WritesLost, WritesPending
-from samovar._ways import AWAITING, BLOCKING, NotAwaited, blocking, rung, running_loop
+from samovar._protect import running_loop
+from samovar._ways import AWAITING, BLOCKING, NotAwaited, blocking, rung
 from samovar._writing import LostWrite, no_deleter, writes_lost
 
 if TYPE_CHECKING:
