@@ -22,7 +22,7 @@ pub(super) const SETTINGS: [Setting; 5] = [
 /// Sizes of the shadows that give the curve, as multiples of the cache's.
 const CURVE: [f64; 2] = [0.5, 2.0];
 /// A shadow stands for at least so many entries, and fewer than twice as many.
-const SHADOW: u32 = 180;
+const SHADOW: u32 = 150;
 /// So full must a cache be for its shadows to be made: what they stand for is estimated from what has come.
 const BEGIN: f64 = 0.1;
 /// Sampled requests between two judgements, at least.
@@ -332,5 +332,35 @@ impl Order for Adaptive {
 
     fn ids(&self, nodes: &Nodes) -> Vec<u32> {
         self.parts.ids(nodes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::clock::NEVER;
+    use crate::core::memory::mix;
+
+    #[test]
+    fn shadows_take_at_most_64_kb_a_cache() {
+        // Just below a doubling of the sampling they are largest.
+        for most in [100, 299, 300, 599, 600, 1_199, 4_799, 100_000] {
+            let (mut nodes, mut order) = (Nodes::default(), Adaptive::new(Capacity::entries(most)));
+            for n in 0..u64::from(most) * 8 {
+                let new = Arrival { hash: mix(n, 7), deadline: NEVER, worth: Worth::default() };
+                let id = if n < u64::from(most) {
+                    nodes.push();
+                    n as u32
+                } else {
+                    let Some(Choice::Evict(id)) = order.choose(&mut nodes, &new, &|_, _| true) else { panic!("full") };
+                    order.evicted(&mut nodes, id, 0);
+                    id
+                };
+                order.insert(&mut nodes, id, new);
+                order.hit(&mut nodes, id, new.hash);
+            }
+            let taken = order.shadows.as_ref().map_or(0, |shadows| shadows.allocated());
+            assert!(taken > 10_000 && taken <= 64 * 1024, "{taken} bytes for {most} entries");
+        }
     }
 }

@@ -136,7 +136,12 @@ impl Shadow {
             }
             None if self.records.0.len() > usize::from(u16::MAX) => return,
             None => {
-                self.records.0.push(record);
+                let records = &mut self.records.0;
+                if records.len() == records.capacity() {
+                    // Doubling would leave up to half of it unused.
+                    records.reserve_exact(records.len() / 16 + 8);
+                }
+                records.push(record);
                 (self.records.0.len() - 1) as u16
             }
         };
