@@ -21,10 +21,12 @@ pub(super) const SETTINGS: [Setting; 5] = [
 ];
 /// Sizes of the shadows that give the curve, as multiples of the cache's.
 const CURVE: [f64; 2] = [0.5, 2.0];
-/// A shadow stands for at least so many entries, and fewer than twice as many.
-const SHADOW: u32 = 150;
+/// A shadow holds a sample of so many entries, or all of a smaller cache: with their indexes and ghosts, 64 kB a cache.
+const SHADOW: u32 = 256;
 /// So full must a cache be for its shadows to be made: what they stand for is estimated from what has come.
 const BEGIN: f64 = 0.1;
+/// Where weights bind, there may come to be so many times as many entries as the first let one expect: the light ones stay.
+const SPARE: f64 = 1.5;
 /// Sampled requests between two judgements, at least.
 const PERIOD: u32 = 1_000;
 /// A setting must lead by this much hit ratio.
@@ -64,8 +66,10 @@ pub struct Adaptive {
 struct Shadows {
     settings: [Shadow; SETTINGS.len()],
     curve: [Shadow; CURVE.len()],
-    /// Keys are sampled if so many bits of their hash are zero.
-    mask: u64,
+    /// This share of the keys is sampled,
+    rate: f64,
+    /// those whose 24 bits of hash are below this.
+    limit: u64,
     /// The population they were made for.
     population: u32,
     seen: Load,
@@ -74,7 +78,6 @@ struct Shadows {
     missed: u64,
     /// What the live cache hits.
     live: Ratio,
-    period: u32,
     /// So many misses must still pay for the last period before the next begins.
     owed: u64,
     /// Judgements since the setting changed.
@@ -113,21 +116,21 @@ impl Ratio {
 
 impl Shadows {
     fn new(bound: Capacity, population: u32, current: Setting) -> Self {
-        let bits = (population / SHADOW).max(1).ilog2();
+        let rate = (f64::from(SHADOW) / f64::from(population)).min(1.0);
         let sized = |multiple: f64| Capacity {
-            entries: ((f64::from(bound.entries.min(population.saturating_mul(4))) * multiple) as u32 >> bits).max(1),
-            weight: if bound.weight == u64::MAX { u64::MAX } else { (bound.weight as f64 * multiple) as u64 >> bits },
+            entries: ((f64::from(bound.entries.min(population)) * multiple * rate).round() as u32).max(1),
+            weight: if bound.weight == u64::MAX { u64::MAX } else { (bound.weight as f64 * multiple * rate) as u64 },
         };
         Shadows {
             settings: SETTINGS.map(|setting| Shadow::new(sized(1.0), setting)),
             curve: CURVE.map(|multiple| Shadow::new(sized(multiple), current)),
-            mask: (1 << bits) - 1,
+            rate,
+            limit: (rate * f64::from(1 << 24)) as u64,
             population,
             seen: Load::default(),
             asked: 0,
             missed: 0,
             live: Ratio::default(),
-            period: PERIOD.max(population >> bits),
             owed: 0,
             calm: 0,
             scores: Default::default(),
@@ -140,14 +143,14 @@ impl Shadows {
     fn see(&mut self, hash: u64, worth: Worth) -> bool {
         // Other bits than the table's and the ghosts'.
         let own = (hash ^ hash >> 29).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        if own >> 40 & self.mask != 0 {
+        if own >> 40 >= self.limit {
             return false;
         }
         for shadow in self.settings.iter_mut().chain(&mut self.curve) {
             shadow.access(own as u32, worth);
         }
         self.seen.add(worth);
-        self.seen.entries >= self.period
+        self.seen.entries >= PERIOD
     }
 
     /// Ends a period: the best setting, if it leads the current one.
@@ -156,7 +159,7 @@ impl Shadows {
         let (asked, missed) = (std::mem::take(&mut self.asked) as f64, std::mem::take(&mut self.missed) as f64);
         let live = 1.0 - missed / asked;
         self.live.note(live, LONG_MEMORY);
-        let due = asked / (self.mask + 1) as f64;
+        let due = asked * self.rate;
         self.doubts.iter_mut().for_each(|doubt| *doubt *= DOUBT_MEMORY);
         if self.calm >= SETTLED {
             let missed = seen.entries - self.settings[current].hits().entries;
@@ -224,14 +227,14 @@ impl Adaptive {
         let Some(shadows) = &mut self.shadows else {
             let filled = self.filled(load);
             if filled >= BEGIN {
-                let population = (f64::from(load.entries) / filled) as u32;
-                let shadows = Shadows::new(self.bound, population.max(1), SETTINGS[self.current]);
+                let spare = if self.bound.weight == u64::MAX { 1.0 } else { SPARE };
+                let population = (f64::from(load.entries) / filled * spare).ceil() as u32;
+                let shadows = Shadows::new(self.bound, population, SETTINGS[self.current]);
                 (self.shadows, self.awake) = (Some(Box::new(shadows)), true);
             }
             return;
         };
-        if load.entries / 4 > shadows.population
-            || (self.bound.weight != u64::MAX && load.entries < shadows.population / 8)
+        if load.entries > shadows.population || (self.bound.weight != u64::MAX && load.entries < shadows.population / 8)
         {
             self.shadows = None;
             self.awake = false;
@@ -341,26 +344,37 @@ mod tests {
     use crate::core::clock::NEVER;
     use crate::core::memory::mix;
 
+    /// The bytes of the shadows once eight times as many entries came as `bound` has room for, the later ones lighter.
+    fn taken(bound: Capacity, weight: impl Fn(u64) -> u64) -> usize {
+        let (mut nodes, mut order, mut free) = (Nodes::default(), Adaptive::new(bound), Vec::new());
+        for n in 0..u64::from(bound.entries.min(100_000)) * 8 {
+            let worth = Worth::default().weighing(weight(n));
+            let new = Arrival { hash: mix(n, 7), deadline: NEVER, worth };
+            while !order.parts.load().leaves_room(bound, worth.weight()) {
+                let Some(Choice::Evict(id)) = order.choose(&mut nodes, &new, &|_, _| true) else { break };
+                order.evicted(&mut nodes, id, 0);
+                free.push(id);
+            }
+            let id = free.pop().unwrap_or_else(|| {
+                nodes.push();
+                nodes.count() - 1
+            });
+            order.insert(&mut nodes, id, new);
+            order.hit(&mut nodes, id, new.hash);
+        }
+        order.shadows.as_ref().map_or(0, |shadows| shadows.allocated())
+    }
+
     #[test]
     fn shadows_take_at_most_64_kb_a_cache() {
-        // Just below a doubling of the sampling they are largest.
-        for most in [100, 299, 300, 599, 600, 1_199, 4_799, 100_000] {
-            let (mut nodes, mut order) = (Nodes::default(), Adaptive::new(Capacity::entries(most)));
-            for n in 0..u64::from(most) * 8 {
-                let new = Arrival { hash: mix(n, 7), deadline: NEVER, worth: Worth::default() };
-                let id = if n < u64::from(most) {
-                    nodes.push();
-                    n as u32
-                } else {
-                    let Some(Choice::Evict(id)) = order.choose(&mut nodes, &new, &|_, _| true) else { panic!("full") };
-                    order.evicted(&mut nodes, id, 0);
-                    id
-                };
-                order.insert(&mut nodes, id, new);
-                order.hit(&mut nodes, id, new.hash);
-            }
-            let taken = order.shadows.as_ref().map_or(0, |shadows| shadows.allocated());
+        for most in [100, 255, 256, 257, 300, 511, 512, 1_000, 4_799, 100_000] {
+            let taken = taken(Capacity::entries(most), |_| 1);
             assert!(taken > 10_000 && taken <= 64 * 1024, "{taken} bytes for {most} entries");
+        }
+        for most in [3_000, 1_000_000] {
+            let bound = Capacity { entries: u32::MAX, weight: most };
+            let taken = taken(bound, |n| if n < most / 10 { 100 } else { 3 });
+            assert!(taken > 10_000 && taken <= 64 * 1024, "{taken} bytes for a weight of {most}");
         }
     }
 }

@@ -1,8 +1,9 @@
 //! A window and a segmented main part: the structure that `tinylfu` and `adaptive` steer.
 //!
 //! Newcomers enter the window. Who leaves it goes to the main part's probation or out, as the [`Setting`] rules; who is
-//! used on probation becomes protected. All parts are in order of use. Frequencies are counted in the entries' own marks
-//! and remembered, once they left, in [`Ghosts`]; they halve with each age, which costs nothing but a look at two bits.
+//! used on probation becomes protected, and who is last of too many protected is on probation again. All are in order of
+//! use. Frequencies are counted in the entries' own marks and remembered, once they left, in [`Ghosts`]; they halve with
+//! each age, which costs nothing but a look at two bits.
 //! Compared with the sketch of W-TinyLFU (Einziger et al., ACM TOS 2017) a hit touches one byte instead of four words.
 //!
 //! Where weights bind, an entry's rank is frequency × load time ÷ weight^0.35, the victim is the lowest of some of
@@ -23,6 +24,8 @@ const PROTECTED_SHARE: (u64, u64) = (4, 5);
 const AGE: u64 = 10;
 /// An eviction moves at most so many entries on.
 const STEPS: u32 = 16;
+/// and so many back to probation.
+const DEMOTIONS: u32 = 8;
 /// Looked at for the lowest rank: probation's last, and drawn at random.
 const LAST: u32 = 8;
 const DRAWN: u32 = 16;
@@ -188,12 +191,13 @@ impl Segmented {
     #[inline(never)]
     fn promote(&mut self, nodes: &mut impl Ranked, id: u32, frequency: u8) {
         self.shift(nodes, id, PROTECTED, frequency);
-        self.demote(nodes);
     }
 
-    fn demote(&mut self, nodes: &mut impl Ranked) {
-        let (main, weighed) = (self.main(), self.is_weighed());
-        for _ in 0..STEPS {
+    /// Who is least recently used of too many protected is on probation again. Not before somebody has to leave: where all
+    /// fits, hits would only carry entries to and fro.
+    fn demote(&mut self, nodes: &mut impl Ranked, weighed: bool) {
+        let main = self.main();
+        for _ in 0..DEMOTIONS {
             let protected = &self.loads[usize::from(PROTECTED)];
             let (part, whole) =
                 if weighed { (protected.weight, main.weight) } else { (protected.entries.into(), main.entries.into()) };
@@ -243,6 +247,7 @@ impl Segmented {
         is_mine: &dyn Fn(&N, u32) -> bool,
     ) -> Option<Choice> {
         let weighed = self.is_weighed();
+        self.demote(nodes, weighed);
         if weighed && new.worth.weight() > self.bound.share(HEAVY.min(self.setting.window)).weight {
             return self.contest_at_once(nodes, new, is_mine);
         }

@@ -429,13 +429,6 @@ impl Model for Parts {
         self.move_to(id, if part == WINDOW { WINDOW } else { PROTECTED });
         let noted = self.entries.get_mut(&id).expect("it is there");
         noted.frequency = (noted.frequency + 1).min(15);
-        if part == PROBATION {
-            for _ in 0..16 {
-                if self.parts[PROTECTED].len() > 1 && self.protected_is_over() {
-                    self.move_to(self.parts[PROTECTED][0], PROBATION);
-                }
-            }
-        }
     }
     fn remove(&mut self, id: u32) {
         self.parts.iter_mut().for_each(|part| part.retain(|&other| other != id));
@@ -443,6 +436,11 @@ impl Model for Parts {
     }
     fn choose(&mut self, new: &Arrival, slots: u32) -> Option<Choice> {
         let (weighed, weight) = (self.is_weighed(), new.worth.weight());
+        for _ in 0..8 {
+            if self.parts[PROTECTED].len() > 1 && self.protected_is_over() {
+                self.move_to(self.parts[PROTECTED][0], PROBATION);
+            }
+        }
         if weighed && weight > weight_share(self.bound.weight, self.setting.window.min(0.1)) {
             return self.contest_at_once(new, slots);
         }
