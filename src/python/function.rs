@@ -22,7 +22,7 @@ use super::raw::{self, protect};
 use super::recipe::{Loader, Recipe, Told};
 use super::reply;
 use super::request::Request;
-use super::signature::{Kind, Signature};
+use super::signature::{Kind, Row, Signature};
 use super::spot::{Alias, Spot};
 use super::state::State;
 use super::tier::{Object, Space, Tier};
@@ -122,17 +122,16 @@ impl Function {
     unsafe fn hit_bound(&self, state: &State, given: Given) -> *mut ffi::PyObject {
         // SAFETY: as in `hit`.
         unsafe {
-            let row;
+            let mut row = Row::new();
             let fits =
                 given.names.is_null() && self.signature.whole && given.positional == self.signature.parameters.len();
             let values = if fits {
                 given.all()
             } else {
-                let Some(bound) = self.signature.bind_known(given.args, given.positional, given.names) else {
-                    return null_mut();
-                };
-                row = bound;
-                row.values()
+                match self.signature.bind_known(given.args, given.positional, given.names, &mut row) {
+                    Some(values) => values,
+                    None => return null_mut(),
+                }
             };
             if !self.is_method.load(Relaxed) {
                 return self.look(state, values, self.space.read_salt());

@@ -9,6 +9,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 use std::cell::UnsafeCell;
+use std::mem::MaybeUninit;
 use std::ptr::null_mut;
 
 /// The most parameters the fast path binds; more take the slow one.
@@ -67,19 +68,18 @@ struct Shape {
     /// The defaults, borrowed from the parameters.
     defaults: [*mut ffi::PyObject; WIDTH],
     len: usize,
+    /// The arguments as they were given are the values: all are in the key, in order.
+    straight: bool,
 }
 
-/// The values of the key's parameters, in order, borrowed from the call.
-pub struct Row {
-    values: [*mut ffi::PyObject; WIDTH],
-    len: usize,
-}
+/// Room for the values of the key's parameters, on the caller's stack: moving them would cost more than finding them.
+pub struct Row([MaybeUninit<*mut ffi::PyObject>; WIDTH]);
 
 impl Row {
-    /// The values.
-    #[inline]
-    pub fn values(&self) -> &[*mut ffi::PyObject] {
-        &self.values[..self.len]
+    /// Nothing yet.
+    #[inline(always)]
+    pub fn new() -> Self {
+        Row([const { MaybeUninit::uninit() }; WIDTH])
     }
 }
 
@@ -92,32 +92,35 @@ impl Signature {
         Signature { parameters, whole, varied, shapes: UnsafeCell::new(Vec::new()) }
     }
 
-    /// Binds without looking at names; `None` if this shape is new, wrong, or beyond the fast path.
+    /// Binds without looking at names: the values of the key's parameters, in order, borrowed from the call. `None` if this shape
+    /// is new, wrong, or beyond the fast path.
     ///
     /// # Safety
-    /// A vectorcall's arguments, the interpreter held.
+    /// A vectorcall's arguments, valid for `'a`, the interpreter held.
     #[inline]
-    pub unsafe fn bind_known(
+    pub unsafe fn bind_known<'a>(
         &self,
         args: *const *mut ffi::PyObject,
         positional: usize,
         names: *mut ffi::PyObject,
-    ) -> Option<Row> {
+        row: &'a mut Row,
+    ) -> Option<&'a [*mut ffi::PyObject]> {
         // SAFETY: the interpreter is held and nothing in this function can release it; indices were checked when the
-        // shape was made, for this very count and these very names.
+        // shape was made, for this very count and these very names. As many values are written as are read.
         unsafe {
             let shapes = &*self.shapes.get();
             let known = shapes.iter().find(|shape| {
                 let held = shape.names.as_ref().map_or(std::ptr::null_mut(), Py::as_ptr);
                 shape.positional == positional && held == names
             })?;
-            let mut row = Row { values: known.defaults, len: known.len };
-            for (value, &from) in row.values.iter_mut().zip(&known.from[..known.len]) {
-                if from != DEFAULT {
-                    *value = *args.add(from as usize);
-                }
+            if known.straight {
+                return Some(std::slice::from_raw_parts(args, known.len));
             }
-            Some(row)
+            let sources = known.from[..known.len].iter().zip(&known.defaults);
+            for (value, (&from, &default)) in row.0.iter_mut().zip(sources) {
+                value.write(if from == DEFAULT { default } else { *args.add(from as usize) });
+            }
+            Some(std::slice::from_raw_parts(row.0.as_ptr().cast(), known.len))
         }
     }
 
@@ -238,12 +241,14 @@ impl Signature {
 
     fn shape(&self, positional: usize, names: Option<&Bound<'_, PyTuple>>, sources: [u8; WIDTH]) -> Shape {
         let names = names.map(|names| names.clone().into_any().unbind());
-        let mut shape = Shape { positional, names, from: [DEFAULT; WIDTH], defaults: [null_mut(); WIDTH], len: 0 };
+        let (from, defaults) = ([DEFAULT; WIDTH], [null_mut(); WIDTH]);
+        let mut shape = Shape { positional, names, from, defaults, len: 0, straight: false };
         for (parameter, source) in self.parameters.iter().zip(sources).filter(|(parameter, _)| parameter.in_key) {
             shape.from[shape.len] = source;
             shape.defaults[shape.len] = parameter.default.as_ref().map_or(null_mut(), Py::as_ptr);
             shape.len += 1;
         }
+        shape.straight = shape.len > 0 && shape.from[..shape.len].iter().zip(0..).all(|(&from, at)| from == at);
         shape
     }
 
