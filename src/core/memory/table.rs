@@ -8,6 +8,7 @@ use super::eviction::{Arrival, Capacity, Choice, Eviction, Insight, Steering};
 use super::eviction::{Mark, Ranked};
 use super::groups::{GroupId, Groups, Region, RegionId};
 use super::index::Index;
+use super::lists::NIL;
 use super::span::{Span, Spans};
 use super::uses::Uses;
 use super::wheel::Wheel;
@@ -332,21 +333,32 @@ impl<K, V> Table<K, V> {
 
     #[inline(never)]
     fn tell_uses(&mut self) {
-        for run in self.uses.noted().chunk_by(|a, b| a == b) {
-            let group = self.groups.get_mut(self.nodes.group(run[0]));
-            let stale = self.slots[run[0]].terms.is_stale();
+        let mut rest = self.uses.noted();
+        while let Some(&first) = rest.first() {
+            let (slot, stale) = (self.nodes.group(first), self.slots[first].terms.is_stale());
+            let alike = |id: u32| self.nodes.group(id) == slot && self.slots[id].terms.is_stale() == stale;
+            let count = 1 + rest[1..].iter().take_while(|&&id| alike(id)).count();
             // What is apart is never a plain hit.
-            debug_assert!(!self.nodes.is_apart(run[0]));
-            *(if stale { &mut group.stats.stale_hits } else { &mut group.stats.hits }) += run.len() as u64;
+            debug_assert!(rest[..count].iter().all(|&id| !self.nodes.is_apart(id)));
+            let group = self.groups.get_mut(slot);
+            *(if stale { &mut group.stats.stale_hits } else { &mut group.stats.hits }) += count as u64;
             let region = group.region;
             let Region { order, eviction, .. } = &mut self.groups.regions[region.0 as usize];
-            let uses = if eviction.counts_repeats() { run.len() } else { 1 };
-            for &id in &run[..uses] {
-                order.hit(&mut self.nodes, id, self.slots[id].hash);
+            let (run, later) = rest.split_at(count);
+            let hash_of = |id: u32| self.slots[id].hash;
+            if eviction.counts_repeats() {
+                order.hits(&mut self.nodes, run, &hash_of);
+            } else {
+                let (mut once, mut len, mut last) = ([0; Uses::MOST], 0, NIL);
+                for &id in run {
+                    once[len] = id;
+                    len += usize::from(id != last);
+                    last = id;
+                }
+                order.hits(&mut self.nodes, &once[..len], &hash_of);
+                order.repeated((count - len) as u64);
             }
-            if uses < run.len() {
-                order.repeated((run.len() - uses) as u64);
-            }
+            rest = later;
         }
         self.uses.clear();
     }
@@ -368,7 +380,7 @@ impl<K, V> Table<K, V> {
             Served::Negative => &mut group.stats.negative_hits,
         }) += 1;
         let hash = self.slots[id].hash;
-        self.groups.region_of(&self.nodes, id).order.hit(&mut self.nodes, id, hash);
+        self.groups.region_of(&self.nodes, id).order.hit(&mut self.nodes, id, &|_| hash);
         self.peek(id)
     }
 
@@ -599,7 +611,7 @@ impl<K, V> Table<K, V> {
         let arrival = Arrival { hash: *hash, deadline: terms.deadline(), worth: placement.worth };
         if (group, self.nodes.is_apart(id)) == whose {
             let order = &mut self.groups.region_of(&self.nodes, id).order;
-            order.hit(&mut self.nodes, id, arrival.hash);
+            order.hit(&mut self.nodes, id, &|_| arrival.hash);
             self.groups.change(&mut self.nodes, id, arrival);
         } else {
             self.groups.leave(&mut self.nodes, id, None);

@@ -14,6 +14,9 @@ pub struct Uses {
 }
 
 impl Uses {
+    /// So many fit.
+    pub const MOST: usize = BATCH;
+
     /// Notes a use; true when no further one fits.
     #[inline(always)]
     pub fn note(&mut self, id: u32) -> bool {

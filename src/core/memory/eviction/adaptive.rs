@@ -7,7 +7,7 @@
 
 use super::segmented::{Rule, Segmented, Setting};
 use super::shadow::Shadow;
-use super::{Arrival, Capacity, Choice, Insight, Load, Order, Ranked, Steering};
+use super::{Arrival, Capacity, Choice, HashOf, Insight, Load, Order, Ranked, Steering};
 use crate::core::clock::Millis;
 use crate::core::memory::{Nodes, Worth};
 
@@ -267,9 +267,10 @@ impl Order for Adaptive {
         self.parts.insert(nodes, id, new);
     }
 
-    fn hit(&mut self, nodes: &mut Nodes, id: u32, hash: u64) {
+    #[inline(always)]
+    fn hit(&mut self, nodes: &mut Nodes, id: u32, hash_of: HashOf<'_>) {
         if self.awake {
-            self.watch(hash, nodes.worth(id), false);
+            self.watch(hash_of(id), nodes.worth(id), false);
         }
         self.parts.hit(nodes, id);
     }
@@ -360,7 +361,7 @@ mod tests {
                 nodes.count() - 1
             });
             order.insert(&mut nodes, id, new);
-            order.hit(&mut nodes, id, new.hash);
+            order.hit(&mut nodes, id, &|_| new.hash);
         }
         order.shadows.as_ref().map_or(0, |shadows| shadows.allocated())
     }

@@ -1,6 +1,6 @@
 //! First in, first out: use changes nothing, the oldest leaves.
 
-use super::{Arrival, Choice, Order, upward};
+use super::{Arrival, Choice, HashOf, Order, upward};
 use crate::core::memory::Nodes;
 use crate::core::memory::lists::{Lists, NIL, RECENCY};
 
@@ -19,7 +19,7 @@ impl Order for Fifo {
         self.0.push_front(nodes, 0, id);
     }
 
-    fn hit(&mut self, _nodes: &mut Nodes, _id: u32, _hash: u64) {}
+    fn hit(&mut self, _nodes: &mut Nodes, _id: u32, _: HashOf<'_>) {}
 
     fn remove(&mut self, nodes: &mut Nodes, id: u32) {
         self.0.remove(nodes, id);

@@ -5,7 +5,7 @@
 //! overtaken by who is used now, without any sweep over counters. Frequencies end at 15, so all priorities lie within 16
 //! of that age, and a ring of 32 lists holds them in O(1). Among equals the least recently used leaves.
 
-use super::{Arrival, Choice, Mark, Order, Ranked, upward};
+use super::{Arrival, Choice, HashOf, Mark, Order, Ranked, upward};
 use crate::core::memory::Nodes;
 use crate::core::memory::lists::{Lists, NIL, RECENCY};
 
@@ -44,7 +44,7 @@ impl Order for Lfu {
         self.file(nodes, id, 1);
     }
 
-    fn hit(&mut self, nodes: &mut Nodes, id: u32, _hash: u64) {
+    fn hit(&mut self, nodes: &mut Nodes, id: u32, _: HashOf<'_>) {
         let frequency = (nodes.mark(id).frequency() + 1).min(Mark::MOST);
         self.lists.remove(nodes, id);
         self.file(nodes, id, frequency);

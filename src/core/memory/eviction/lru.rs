@@ -1,6 +1,6 @@
 //! Least recently used, exact: a hit moves the entry to the front, the last one leaves.
 
-use super::{Arrival, Choice, Order, upward};
+use super::{Arrival, Choice, HashOf, Order, upward};
 use crate::core::memory::Nodes;
 use crate::core::memory::lists::{Lists, NIL, RECENCY};
 
@@ -19,7 +19,7 @@ impl Order for Lru {
         self.0.push_front(nodes, 0, id);
     }
 
-    fn hit(&mut self, nodes: &mut Nodes, id: u32, _hash: u64) {
+    fn hit(&mut self, nodes: &mut Nodes, id: u32, _: HashOf<'_>) {
         if self.0.first(0) != id {
             self.0.to_front(nodes, 0, id);
         }

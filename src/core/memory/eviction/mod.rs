@@ -203,15 +203,23 @@ pub struct Insight {
     pub curve: Vec<(f64, f64)>,
 }
 
+/// Tells an entry's hash to an order that wants to know.
+pub type HashOf<'a> = &'a dyn Fn(u32) -> u64;
+
 /// The order in which the entries of one region leave.
 pub trait Order: Send + fmt::Debug {
     /// An entry has come.
     fn insert(&mut self, nodes: &mut Nodes, id: u32, new: Arrival);
 
     /// An entry was read, or its value replaced.
-    fn hit(&mut self, nodes: &mut Nodes, id: u32, hash: u64);
+    fn hit(&mut self, nodes: &mut Nodes, id: u32, hash_of: HashOf<'_>);
 
-    /// So many hits were of the entry that was hit before them.
+    /// Entries were read, in this order.
+    fn hits(&mut self, nodes: &mut Nodes, ids: &[u32], hash_of: HashOf<'_>) {
+        ids.iter().for_each(|&id| self.hit(nodes, id, hash_of));
+    }
+
+    /// So many hits, not shown, were of the entry that was hit before them.
     fn repeated(&mut self, _count: u64) {}
 
     /// An entry is gone that nobody chose: removed, expired, or moved to another region.

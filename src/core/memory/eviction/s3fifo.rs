@@ -4,7 +4,7 @@
 //! A hit counts to three and moves nothing. An eviction moves at most [`STEPS`] entries on; then the next one leaves
 //! whatever it has earned.
 
-use super::{Arrival, Capacity, Choice, Load, Mark, Order, Ranked, upward, validate_count};
+use super::{Arrival, Capacity, Choice, HashOf, Load, Mark, Order, Ranked, upward, validate_count};
 use crate::core::memory::chunks::Chunks;
 use crate::core::memory::index::Index;
 use crate::core::memory::lists::{Linked, Links, Lists, NIL, RECENCY};
@@ -69,7 +69,7 @@ impl Order for S3Fifo {
         self.link(nodes, id, queue, 0);
     }
 
-    fn hit(&mut self, nodes: &mut Nodes, id: u32, _hash: u64) {
+    fn hit(&mut self, nodes: &mut Nodes, id: u32, _: HashOf<'_>) {
         let mark = nodes.mark(id);
         nodes.set_mark(id, Mark::new(mark.segment(), (mark.frequency() + 1).min(THRICE), 0));
     }

@@ -173,6 +173,7 @@ impl Segmented {
     }
 
     /// An entry was used.
+    #[inline(always)]
     pub fn hit(&mut self, nodes: &mut impl Ranked, id: u32) {
         self.count_use();
         let mark = nodes.mark(id);

@@ -1,7 +1,7 @@
 //! Soonest to expire first; what never expires leaves last, the oldest of it first. A binary heap, so an operation
 //! touches a logarithm of the entries, 20 of a million, and growing moves none.
 
-use super::{Arrival, Choice, Load, Order, validate_count};
+use super::{Arrival, Choice, HashOf, Load, Order, validate_count};
 use crate::core::clock::Millis;
 use crate::core::memory::worth::Worth;
 use crate::core::memory::{Chunks, Nodes};
@@ -66,7 +66,7 @@ impl Order for Soonest {
         self.sift_up(self.heap.len() - 1);
     }
 
-    fn hit(&mut self, _nodes: &mut Nodes, _id: u32, _hash: u64) {}
+    fn hit(&mut self, _nodes: &mut Nodes, _id: u32, _: HashOf<'_>) {}
 
     fn remove(&mut self, _nodes: &mut Nodes, id: u32) {
         let at = self.places[id];

@@ -139,7 +139,7 @@ impl Region {
     }
 
     fn hit(&mut self, id: u32) {
-        self.order.hit(&mut self.nodes, id, self.hashes[&id]);
+        self.order.hit(&mut self.nodes, id, &|id| self.hashes[&id]);
         self.model.hit(id);
         self.check();
     }
@@ -287,7 +287,7 @@ impl Order for Alone {
         self.0.insert(nodes, id, new);
     }
 
-    fn hit(&mut self, nodes: &mut Nodes, id: u32, _hash: u64) {
+    fn hit(&mut self, nodes: &mut Nodes, id: u32, _: HashOf<'_>) {
         self.0.hit(nodes, id);
     }
 
@@ -402,7 +402,7 @@ fn an_eviction_of_s3fifo_moves_48_entries_and_then_the_next_one_leaves() {
     for id in 0..100 {
         nodes.push();
         order.insert(&mut nodes, id, new(id));
-        (0..3).for_each(|_| order.hit(&mut nodes, id, spread(id)));
+        (0..3).for_each(|_| order.hit(&mut nodes, id, &|id| spread(id)));
     }
     let before = order.ids(&nodes);
     // The small queue has the first ten; they go to main, as have done all that came after them.

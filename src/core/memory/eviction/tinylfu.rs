@@ -4,7 +4,7 @@
 //! by a fifth. Classic W-TinyLFU climbs along the hit ratio instead, which is noise where it changes by itself.
 
 use super::segmented::{Rule, Segmented, Setting};
-use super::{Arrival, Capacity, Choice, Insight, Load, Order};
+use super::{Arrival, Capacity, Choice, HashOf, Insight, Load, Order};
 use crate::core::clock::Millis;
 use crate::core::memory::{Nodes, Worth};
 
@@ -58,7 +58,7 @@ impl Order for TinyLfu {
         self.parts.insert(nodes, id, new);
     }
 
-    fn hit(&mut self, nodes: &mut Nodes, id: u32, _hash: u64) {
+    fn hit(&mut self, nodes: &mut Nodes, id: u32, _: HashOf<'_>) {
         self.count_use();
         self.hits[usize::from(!self.parts.is_new(nodes, id))] += 1;
         self.parts.hit(nodes, id);

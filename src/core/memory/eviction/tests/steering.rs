@@ -34,7 +34,7 @@ impl Cache {
         self.asked += 1;
         if let Some(&id) = self.slots.get(&key) {
             self.hits += 1;
-            return self.order.hit(&mut self.nodes, id, spread(key));
+            return self.order.hit(&mut self.nodes, id, &|_| spread(key));
         }
         let new = Arrival { hash: spread(key), deadline: NEVER, worth: Worth::default() };
         let id = self.slot_for(&new);
