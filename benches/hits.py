@@ -165,13 +165,15 @@ def get_loop(get: Callable[[str], object], keys: list[str]) -> Callable[[], None
     return run
 
 
-def gets(entries: int) -> tuple[Callable[[], None], Callable[[], None]]:
+def gets(
+    entries: int, eviction: str = "adaptive", ttl: int | None = 300
+) -> tuple[Callable[[], None], Callable[[], None]]:
     """`cache.sync.get` against `dict.get`, the same keys in the same random order."""
-    big = Cache(name=f"bench {entries}", memory=Memory(max_entries=entries))
+    big = Cache(name=f"bench {entries} {eviction} {ttl}", memory=Memory(max_entries=entries, eviction=eviction))
     keys = [f"key{n}" for n in range(entries)]
     plain = dict.fromkeys(keys, 1)
     for key in keys:
-        big.sync.set(key, 1, 300)
+        big.sync.set(key, 1, ttl)
     order = random.Random(1).choices(keys, k=20_000)
     return get_loop(big.sync.get, order), get_loop(plain.get, order)
 
@@ -196,4 +198,6 @@ def rows() -> list[tuple[str, str, tuple[float, float, float]]]:
     with_keyword = ratio(sync_loop(sync_keyword, "a", x=2), sync_loop(lru_keyword, "a", x=2))
     found.append(('f("a", x=2), not async', "lru_cache", with_keyword))
     found.extend((f"cache.sync.get, {n} entries", "dict.get", ratio(*gets(n))) for n in (1_000, 100_000))
+    bare = ratio(*gets(1_000, "fifo", None))
+    found.append(('the same without ttl, "fifo": no clock, no order', "dict.get", bare))
     return found

@@ -190,14 +190,20 @@ impl Groups {
     /// The chosen slot becomes another entry of its group.
     #[inline]
     pub fn renew(&mut self, nodes: &mut Nodes, slot: u32, old: u64, new: Arrival) {
+        let worth = nodes.worth(slot);
         let group = self.get_mut(nodes.group(slot));
         group.stats.evictions += 1;
-        group.weight = group.weight - nodes.worth(slot).weight() + new.worth.weight();
+        // Where entries are counted all weigh the same.
+        if worth != new.worth {
+            group.weight = group.weight - worth.weight() + new.worth.weight();
+        }
         let region = self.region_of(nodes, slot);
-        region.load.sub(nodes.worth(slot));
         region.order.evicted(nodes, slot, old);
-        nodes.set_worth(slot, new.worth);
-        region.load.add(new.worth);
+        if worth != new.worth {
+            region.load.sub(worth);
+            region.load.add(new.worth);
+            nodes.set_worth(slot, new.worth);
+        }
         region.order.insert(nodes, slot, new);
     }
 
