@@ -104,6 +104,8 @@ mod _core {
     #[pymodule_export]
     use super::task::LoadDone;
     #[pymodule_export]
+    use super::tier::_set_steady;
+    #[pymodule_export]
     use super::weigh::{_weigh, _weigh_visits};
     #[pymodule_export]
     use super::writing::{Turns, WriteQueue};
