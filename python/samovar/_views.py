@@ -123,6 +123,7 @@ class Explanation(NamedTuple):
     Moments are seconds since 1970, None where there is none.
     """
 
+    #: As ``f.key()`` or the name in the cache; the function's name for a call that has no key.
     key: str
     #: "fresh", "stale" (answers, and is loaded anew), "grace" (answers if a load fails), "dead", "missing", "absent".
     state: str
@@ -157,4 +158,4 @@ class Explanation(NamedTuple):
             f"a load failed, the next is tried in {self.retry_at - self.now:.3f} s" if self.retry_at else "",
             f"its load took {self.load_time:.3f} s" if self.load_time else "",
         ]
-        return f"{self.key} is {self.state}: a lookup would {self.would}. " + "; ".join(part for part in said if part)
+        return f"{self.key!r} is {self.state}: a lookup would {self.would}. " + "; ".join(part for part in said if part)

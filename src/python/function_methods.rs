@@ -107,8 +107,7 @@ call_method!(explain, |this, given| {
     let request = request(this, given)?;
     let bound = request.life == Life::Bound && request.refresher.is_none();
     let refresh = if this.function.is_async && !bound { Refresh::Behind } else { Refresh::InPerson };
-    let name = request.recipe.name.clone();
-    views::explain(this.py, &request.tier, &request.spot, &request.recipe, name, refresh)
+    views::explain(this.py, &request.tier, &request.space, &request.spot, &request.recipe, refresh)
 });
 
 call_method!(refresh, |this, given| {

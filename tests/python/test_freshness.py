@@ -472,3 +472,4 @@ def test_a_cache_explains_what_a_lookup_would_do_and_why(cache: Cache, cache_clo
     run(main)
     assert cache.explain("nobody").state == "absent"
     assert cache.stats().hits - before.hits == 0
+    assert (cache.explain("nobody").key, load.explain().key) == ("nobody", load.key())
