@@ -491,7 +491,7 @@ def guard(option: str, given: Any, kind: Any, short: type, cure: str) -> Guard |
     elif given is True and kind in (Retry, Breaker):
         made = kind()
     elif isinstance(given, short) and not isinstance(given, bool):
-        made = kind(given)
+        made = kind(positive(option, given) if short is int else given)
     else:
         raise refuse(option, given, cure)
     return made

@@ -9,7 +9,7 @@ from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
-from samovar import Cache, CacheManager, ConfigError, Memory, Policy, cached, configure
+from samovar import Cache, CacheManager, ConfigError, KeyTypeError, Memory, Policy, cached, configure
 
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "Cache memory int": (lambda: Cache(memory=1000), "memory: 1000; give Memory"),  # type: ignore[arg-type]
@@ -35,6 +35,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "async key": (lambda: cached(key=asyncio.sleep)(lambda delay, result: 1), "key: "),
     "async ttl": (lambda: cached(ttl=asyncio.sleep)(lambda x: x), "ttl: .*not async"),
     "version": (lambda: cached(version=1.5)(lambda x: x), "version: 1.5; give"),  # type: ignore[call-overload]
+    "retry": (lambda: cached(retry=0)(lambda x: x), "retry: 0; give a whole number"),
     "jitter": (lambda: cached(jitter=1.5)(lambda x: x), "jitter: 1.5; give the share"),
 }
 
@@ -45,6 +46,17 @@ def test_an_option_that_cannot_be_is_refused_with_its_value_and_the_cure(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+@pytest.mark.parametrize("options", [{}, {"loader": len}], ids=["memory", "source"])
+@pytest.mark.parametrize("method", ["get_many", "delete_many", "set_missing_many"])
+def test_one_name_where_several_are_asked_for_is_not_taken_for_its_letters(method: str, options: Any) -> None:
+    cache = Cache(policy=Policy(negative_ttl="1m"), **options)
+    for keys in ("ab", b"ab", 5):
+        with pytest.raises(KeyTypeError, match=rf"keys of {method} must be several .*, not {keys!r}; give a list"):
+            getattr(cache.sync, method)(keys)
+        with pytest.raises(KeyTypeError, match=rf"keys of {method} must be several"):
+            asyncio.run(getattr(cache, method)(keys))
 
 
 def test_options_that_ask_for_nothing_are_accepted() -> None:
