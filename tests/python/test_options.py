@@ -14,6 +14,8 @@ from samovar import Cache, CacheManager, ConfigError, KeyTypeError, Memory, Poli
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "Cache memory int": (lambda: Cache(memory=1000), "memory: 1000; give Memory"),  # type: ignore[arg-type]
     "Cache memory None": (lambda: Cache(memory=None), "memory: None; leave it out"),  # type: ignore[arg-type]
+    "Cache url": (lambda: Cache("redis://h:6379/0"), "url: 'redis://h:6379/0'; give 'memory://'"),
+    "Cache password": (lambda: Cache("redis://me:p@ss:/w@h:6379/0"), r"url: 'redis://me:\*\*\*@h:6379/0'; give"),
     "Cache policy": (lambda: Cache(policy="5m"), "policy: '5m'; give Policy"),  # type: ignore[arg-type]
     "Cache name": (lambda: Cache(name="\ud800"), "name: .*give a text"),
     "Cache namespace": (lambda: Cache(namespace="\ud800"), "namespace: .*give a text"),
