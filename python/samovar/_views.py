@@ -142,6 +142,8 @@ class Explanation(NamedTuple):
     #: How many callers wait for the load under way; None if there is none.
     waiting: int | None
     now: float
+    #: Of a cached function: what would refuse a load now or have it wait, as `samovar.resilience` shows it.
+    gates: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         def ago(moment: float | None, past: str, future: str) -> str:
@@ -157,5 +159,6 @@ class Explanation(NamedTuple):
             ago(self.useful_until, "stopped being of use", "stops being of use"),
             f"a load failed, the next is tried in {self.retry_at - self.now:.3f} s" if self.retry_at else "",
             f"its load took {self.load_time:.3f} s" if self.load_time else "",
+            f"a load would be held up by {', '.join(self.gates)}" if self.gates else "",
         ]
         return f"{self.key!r} is {self.state}: a lookup would {self.would}. " + "; ".join(part for part in said if part)

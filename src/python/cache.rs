@@ -502,7 +502,7 @@ impl CacheCore {
 
     /// Why a lookup of this name would do what it does.
     fn _explain(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Object> {
-        views::explain(py, &self.tier, &self.space, &self.spot(key)?, &*self.recipe_of(key)?, Refresh::Behind)
+        views::explain(py, &self.tier, &self.space, &self.spot(key)?, &*self.recipe_of(key)?, (None, Refresh::Behind))
     }
 
     fn _delete_many(&self, py: Python<'_>, keys: &Bound<'_, PyAny>) -> PyResult<u64> {

@@ -98,14 +98,14 @@ pub fn cache_info(py: Python<'_>, s: &Stats, state: &State, max_entries: u32) ->
 }
 
 /// Why a lookup would do what it does: the entry's state and borders, who loads it, and what would happen now. A call
-/// that has no key goes by its function's name.
+/// that has no key goes by its function's name. A loader that is protected knows what would hold up a load.
 pub fn explain(
     py: Python<'_>,
     tier: &Tier,
     space: &Space,
     spot: &Spot,
     recipe: &Recipe,
-    refresh: Refresh,
+    (loader, refresh): (Option<&Object>, Refresh),
 ) -> PyResult<Object> {
     let _anchor = Anchor::hold();
     let located = spot.locate(py, tier)?;
@@ -131,6 +131,10 @@ pub fn explain(
     facts.set_item("load_time", explained.load_time as f64 / 1000.0)?;
     facts.set_item("waiting", explained.waiting)?;
     facts.set_item("now", seconds(explained.now))?;
+    let gates = loader.map(|loader| loader.bind(py).getattr_opt("_gates")).transpose()?.flatten();
+    if let Some(gates) = gates {
+        facts.set_item("gates", gates.call0()?)?;
+    }
     let class = py.import("samovar._views")?.getattr("Explanation")?;
     Ok(class.call((), Some(&facts))?.unbind())
 }
