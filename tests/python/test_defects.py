@@ -642,12 +642,6 @@ def test_generators_are_refused_when_decorating(cache: Cache) -> None:
             cache.cached("5m")(function)
 
 
-def test_a_function_that_hides_its_parameters_is_refused_with_the_cure(cache: Cache) -> None:
-    for decorator in (cache.cached("5m"), cache.cached_many("5m", items="ids")):
-        with pytest.raises(TypeError, match=r"cannot cache max: its parameters cannot be read; cache a function with"):
-            decorator(max)
-
-
 def test_a_misspelt_option_is_refused_with_the_right_one(cache: Cache) -> None:
     with pytest.raises(ConfigError, match=r"ignor=.*ignore="):
         cache.cached("5m", ignor=["a"])

@@ -72,6 +72,12 @@ def test_options_that_ask_for_nothing_are_accepted() -> None:
     assert load.stats().loads == 1
 
 
+def test_a_function_that_hides_its_parameters_is_refused_with_the_cure(cache: Cache) -> None:
+    for decorator in (cache.cached("5m"), cache.cached_many("5m", items="ids")):
+        with pytest.raises(TypeError, match=r"cannot cache max: its parameters cannot be read; cache a function with"):
+            decorator(max)
+
+
 def test_partials_callable_objects_and_mocks_are_functions_too(cache: Cache) -> None:
     class Loader:
         async def __call__(self, n: int) -> int:
