@@ -582,11 +582,12 @@ class Cache(_core.CacheCore):
         ``cache.on("evict", fn)`` returns the subscription, which can be closed. ``@cache.on("evict")`` is a
         decorator that leaves the function as it is, for as long as the cache lives. The events are
 
-        - ``hit``, a lookup was answered from memory; ``miss``, a lookup found nothing usable
+        - ``hit``, ``stale``, ``miss``: a lookup was answered from memory, with a value past its ttl, or not at all
         - ``load``, a load ended with a value; ``load_error``, it ended with an error
         - ``store``, a value was put into memory, by a load or by hand
         - ``evict``, an entry was dropped before its time; ``expire``, an entry was dropped whose time was over
         - ``invalidate``, a key was removed, or all of a function or a namespace
+        - ``breaker``, a loader's circuit breaker has another state; ``warm_completed``, ``f.warm(...)`` came to its end
 
         The function is called after the operation, under no lock, on the thread that did it; for what the cache frees
         behind, on a thread of the cache. Whoever waits for the operation waits for the function too, so keep it
@@ -791,8 +792,7 @@ def scan(core: _core.CacheCore) -> Iterator[tuple[str, Any]]:
 
 def check_limit(timeout: GivenTime) -> None:
     """How long a flush may take: no time at all is allowed, and so is any time."""
-    if timeout is not None:
-        _core._check_span(timeout, "timeout", True)
+    _core._check_span(timeout, "timeout", True)
 
 
 def below(sources: dict[str, Source], path: str) -> list[Source]:

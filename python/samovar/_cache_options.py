@@ -33,13 +33,20 @@ def check_namespace(name: object) -> str:
 def check_option(option: str, value: object) -> None:
     """An option of a cache that is a plain value."""
     if option == "url" and value != "memory://":
-        raise refuse(option, value, "give 'memory://'; this version has no remote tier yet")
+        raise refuse(option, without_password(value), "give 'memory://'; this version has no remote tier yet")
     if option == "name" and (not is_name(value) or not value):
         raise refuse(option, value, "give a text that is not empty")
     if option == "namespace":
         check_namespace(value)
     if not is_neutral(value, LATER.get(option, (value,))):
         raise refuse(option, value, "leave it out: this version has no remote tier yet")
+
+
+def without_password(url: object) -> object:
+    """A url as it may stand in a log."""
+    import re
+
+    return re.sub(r"(://[^:/@]*:).*@", r"\1***@", url) if isinstance(url, str) else url
 
 
 def check_later(others: Mapping[str, object]) -> None:

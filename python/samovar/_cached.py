@@ -346,13 +346,11 @@ def build(
 
     What `as_loader` makes of a function is called in its place, with all parameters, spelled one way.
     """
-    import inspect
-
     if isinstance(function, classmethod | staticmethod):
         kind: Any = CachedClassMethod if isinstance(function, classmethod) else staticmethod
         return kind(build(cache, function.__func__, options))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
     refuse_odd(function)
-    signature = inspect.signature(function)
+    signature = signature_of(function)
     takes, in_key = key_parts(function, options, signature)
     own = own_policy(function, options, signature)
     check_fallback(function, own.fallback, signature, canonical=as_loader is not None)
@@ -460,6 +458,17 @@ def refuse_odd(function: Any) -> None:
         )
     if isinstance(function, type):
         raise TypeError(f"@cached cannot cache the class {function.__qualname__}; cache a function that makes one")
+
+
+def signature_of(function: Any) -> inspect.Signature:
+    """The parameters of a function; some that are written in C tell nobody."""
+    import inspect
+
+    try:
+        return inspect.signature(function)
+    except ValueError:
+        cure = "its parameters cannot be read; cache a function with parameters of its own that calls it"
+        raise TypeError(f"@cached cannot cache {name_of(function)}: {cure}") from None
 
 
 def is_method(function: Any, signature: inspect.Signature) -> bool:

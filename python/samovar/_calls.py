@@ -62,7 +62,7 @@ def keeps(ttl: PolicyTtl) -> bool:
     """False for the ttl that says: do not store."""
     if ttl is ... or ttl is None or isinstance(ttl, _core.Adaptive):
         return True
-    _core._check_span(ttl, "ttl", True)
+    _core._check_ttl(ttl, True)
     return _core._seconds(ttl) > 0
 
 

@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol
 
 from samovar import _core
 from samovar._cached import OPTIONS as CACHED_OPTIONS
-from samovar._cached import build, decorate, described, is_async, is_method, key_parts, name_of, refuse_odd
+from samovar._cached import (
+    build,
+    decorate,
+    described,
+    is_async,
+    is_method,
+    key_parts,
+    name_of,
+    refuse_odd,
+    signature_of,
+)
 from samovar._exceptions import NotFound
 from samovar._loaders import Loaders, Slot, is_awaitable, is_iterable, only, several, unique
 from samovar._options import positive, refuse
@@ -377,10 +387,8 @@ def decorate_many(cache: Cache, ttl: Any, options: dict[str, Any]) -> Any:
 
 def build_many(cache: Cache, function: Callable[..., Any], options: dict[str, Any]) -> Any:
     """Make the cached function of many: check what it has more than others, and hand the rest over."""
-    import inspect
-
     refuse_odd(function)
-    signature = inspect.signature(function)
+    signature = signature_of(function)
     _, in_key = key_parts(function, options, signature)
     slot = slot_of(function, options.get("items"), signature, in_key)
     window = check_window(function, options.get("window", 0))

@@ -156,12 +156,9 @@ class Policy:
         Raises:
             ConfigError: Two options contradict each other.
         """
-        soft, hard = limit(self.soft_timeout), limit(self.timeout)
-        if soft is not None and hard is not None and soft >= hard:
-            raise refuse(
-                "soft_timeout", self.soft_timeout, f"give less than timeout={self.timeout!r}, which ends the load"
-            )
-        if soft is not None and not seconds(self.stale_while_revalidate) and not seconds(self.stale_if_error):
+        self.in_order()
+        useful = seconds(self.stale_while_revalidate) or seconds(self.stale_if_error)
+        if limit(self.soft_timeout) is not None and not useful:
             raise refuse(
                 "soft_timeout",
                 self.soft_timeout,
@@ -169,6 +166,19 @@ class Policy:
             )
         if self.early and self.ttl is None:
             raise refuse("early", self.early, "add a ttl=: a value without expiry needs no refresh")
+        return self
+
+    def in_order(self) -> Policy:
+        """Itself, if its options do not contradict each other, whatever else is laid over or below it.
+
+        Raises:
+            ConfigError: A caller's patience would end after the load does.
+        """
+        soft, hard = limit(self.soft_timeout), limit(self.timeout)
+        if soft is not None and hard is not None and soft >= hard:
+            raise refuse(
+                "soft_timeout", self.soft_timeout, f"give less than timeout={self.timeout!r}, which ends the load"
+            )
         return self
 
     def __getattr__(self, name: str) -> Any:
@@ -261,7 +271,7 @@ class Rule:
         if callable(ttl):
             raise refuse("ttl", ttl, "give a duration: a rule knows no function's arguments")
         self.match = match
-        self.policy = Policy(ttl, **options).with_own_guards()
+        self.policy = Policy(ttl, **options).in_order().with_own_guards()
 
     def __repr__(self) -> str:
         return f"Rule({self.match!r}, {self.policy!r})"
@@ -341,7 +351,10 @@ def kept_errors(value: Any) -> dict[type[Exception], Any]:
     for kind, life in value.items():
         if not isinstance(kind, type) or not issubclass(kind, Exception) or life is None:
             raise refuse("cache_errors", value, cure)
-        _core._check_span(life, "cache_errors", False)
+        try:
+            _core._check_span(life, "cache_errors", False)
+        except ConfigError:
+            raise refuse("cache_errors", value, cure) from None
     return dict(value)
 
 

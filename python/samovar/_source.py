@@ -17,6 +17,7 @@ from samovar import _core
 from samovar._cache import Cache, SyncCache
 from samovar._calls import no_tags
 from samovar._exceptions import ConfigError, NotFound, WouldDeadlock, WritesLost
+from samovar._loaders import several
 from samovar._options import refuse
 from samovar._protect import running_loop
 from samovar._views import Entry
@@ -162,7 +163,7 @@ class Source:
 
     async def get_many(self, way: Way, keys: Iterable[str]) -> dict[str, Any]:
         """Those that are there, or pending, or that the loader finds, several at a time."""
-        found, missing = self.core._hits(keys)
+        found, missing = self.core._hits(several(keys, "keys", "get_many"))
         loaded: dict[str, Any] = {}
 
         async def ask(key: str) -> None:
@@ -211,7 +212,7 @@ class Source:
     def check(self, keys: Iterable[str], ttl: GivenTtl = ...) -> None:
         """What cannot be must not reach the source."""
         if ttl is not ...:
-            _core._check_span(ttl, "ttl", True)
+            _core._check_ttl(ttl, True)
         for key in keys:
             self.core._contains(key)
 
@@ -299,7 +300,7 @@ class Source:
 
     async def delete_many(self, way: Way, keys: Iterable[str]) -> int:
         """One after the other; how many were there."""
-        keys = list(keys)
+        keys = list(several(keys, "keys", "delete_many"))
         self.check(keys)
         count = 0
         for key in keys:
@@ -317,7 +318,7 @@ class Source:
 
     def set_missing(self, keys: Iterable[str], ttl: GivenTtl) -> None:
         """Note that there is nothing, except of keys whose source is a pending write."""
-        keys = list(keys)
+        keys = list(several(keys, "keys", "set_missing_many"))
         self.core._set_missing([key for key in keys if self.writes.pending(key) is None], ttl)
 
 

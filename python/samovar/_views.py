@@ -123,6 +123,7 @@ class Explanation(NamedTuple):
     Moments are seconds since 1970, None where there is none.
     """
 
+    #: As ``f.key()`` or the name in the cache; the function's name for a call that has no key.
     key: str
     #: "fresh", "stale" (answers, and is loaded anew), "grace" (answers if a load fails), "dead", "missing", "absent".
     state: str
@@ -141,6 +142,8 @@ class Explanation(NamedTuple):
     #: How many callers wait for the load under way; None if there is none.
     waiting: int | None
     now: float
+    #: Of a cached function: what would refuse a load now or have it wait, as `samovar.resilience` shows it.
+    gates: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         def ago(moment: float | None, past: str, future: str) -> str:
@@ -156,5 +159,6 @@ class Explanation(NamedTuple):
             ago(self.useful_until, "stopped being of use", "stops being of use"),
             f"a load failed, the next is tried in {self.retry_at - self.now:.3f} s" if self.retry_at else "",
             f"its load took {self.load_time:.3f} s" if self.load_time else "",
+            f"a load would be held up by {', '.join(self.gates)}" if self.gates else "",
         ]
-        return f"{self.key} is {self.state}: a lookup would {self.would}. " + "; ".join(part for part in said if part)
+        return f"{self.key!r} is {self.state}: a lookup would {self.would}. " + "; ".join(part for part in said if part)

@@ -15,8 +15,9 @@ any number of functions: they share its breaker, its rate, its permits. They wor
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, cast
 
 from samovar import _core
 from samovar._cached import is_async, name_of
@@ -70,6 +71,10 @@ class Guard(ABC):
     @abstractmethod
     async def _around(self, inner: Inner, call: Call) -> Any:
         """One layer of a call."""
+
+    def _is_shut(self) -> bool:
+        """True if a call that came now would be refused, or have to wait."""
+        return False
 
 
 class RetryStats(NamedTuple):
@@ -270,6 +275,9 @@ class Breaker(Guard):
         """``"closed"``, ``"open"`` or ``"half_open"``."""
         return self._core.state()
 
+    def _is_shut(self) -> bool:
+        return self.state == "open"
+
     def reset(self) -> None:
         """Close it, whatever it was, and forget what it counted in its window."""
         self._core.reset()
@@ -338,6 +346,9 @@ class Rate(Guard):
                 self._core.give_back(turn)
                 raise
         return await inner(call)
+
+    def _is_shut(self) -> bool:
+        return self._core.available()[0] == 0
 
     def stats(self) -> RateStats:
         """The counters."""
@@ -410,6 +421,9 @@ class Concurrency(Guard):
                 self._core.leave(ticket)
                 raise
         return ticket
+
+    def _is_shut(self) -> bool:
+        return self._core.counted()[0] >= self._limit
 
     def stats(self) -> ConcurrencyStats:
         """The counters."""
@@ -491,7 +505,7 @@ def guard(option: str, given: Any, kind: Any, short: type, cure: str) -> Guard |
     elif given is True and kind in (Retry, Breaker):
         made = kind()
     elif isinstance(given, short) and not isinstance(given, bool):
-        made = kind(given)
+        made = kind(positive(option, given) if short is int else given)
     else:
         raise refuse(option, given, cure)
     return made
@@ -506,8 +520,14 @@ def around(
             cure = f"{name_of(function)} is not async; give a function that sleeps in its thread, such as time.sleep"
             raise refuse("sleep", sleep, cure)
     layers = [guard._around for guard in guards]  # pyright: ignore[reportPrivateUsage]
-    made: Callable[P, R] = protected(function, layers, timeout, tell)
-    return made
+    made: Any = protected(function, layers, timeout, tell)
+    made._gates = functools.partial(shut, guards, getattr(function, "_gates", tuple))
+    return cast("Callable[P, R]", made)
+
+
+def shut(guards: Sequence[Guard], within: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
+    """Those that a call would not get past now, and those within them; for ``explain``."""
+    return (*(repr(guard) for guard in guards if guard._is_shut()), *within())  # pyright: ignore[reportPrivateUsage]
 
 
 def counts(on: Any) -> Callable[[Exception], bool]:

@@ -27,7 +27,7 @@ use crate::core::memory::{Capacity, Eviction, RegionId, Target, mix};
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyEllipsis, PyInt, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyEllipsis, PyInt, PyIterator, PyList, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 use std::ptr::null_mut;
 use std::sync::Arc;
@@ -71,6 +71,16 @@ impl MemoryOptions<'_> {
         let eviction = self.missing_eviction.parse()?;
         Ok(self.max_missing.map(|most| (Capacity::entries(most), eviction)))
     }
+}
+
+/// The names in what was given as several: a single one would be taken for its letters.
+fn several<'py>(keys: &Bound<'py, PyAny>, method: &str) -> PyResult<Bound<'py, PyIterator>> {
+    if keys.is_instance_of::<PyString>() || keys.is_instance_of::<PyBytes>() || !keys.hasattr("__iter__")? {
+        let given = shown(keys);
+        let text = format!("keys of {method} must be several names, not {given}; give a list: [{given}]");
+        return Err(errors::key_type(keys.py(), text));
+    }
+    keys.try_iter()
 }
 
 impl CacheCore {
@@ -444,7 +454,7 @@ impl CacheCore {
     fn _get_many<'py>(&self, py: Python<'py>, keys: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
         let _anchor = Anchor::hold();
         let found = PyDict::new(py);
-        for key in keys.try_iter()? {
+        for key in several(keys, "get_many")? {
             let given = key?;
             let key = key_name(&given)?;
             if let Some(value) = self.look(&key)? {
@@ -471,10 +481,13 @@ impl CacheCore {
         let given = if ttl.is(PyEllipsis::get(py)) { None } else { options::ttl(ttl, "ttl", false)? };
         let not_found = self.state.not_found(py)?;
         let mut wanted = Vec::new();
-        for key in keys.try_iter()? {
+        for key in several(keys, "set_missing_many")? {
             let key = key?;
             let Some(ttl) = given.or(self.recipe_of(&key)?.policy.negative_ttl) else {
-                let text = format!("invalid ttl: {}; give ttl=, or the cache Policy(negative_ttl=...)", shown(ttl));
+                let text = format!(
+                    "no ttl for {}: nothing says how long it is missing; give ttl=, or the cache Policy(negative_ttl=...)",
+                    shown(&key)
+                );
                 return Err(errors::config(py, text));
             };
             let error = not_found.call1((format!("nothing is under {}", shown(&key)),))?.unbind();
@@ -489,12 +502,12 @@ impl CacheCore {
 
     /// Why a lookup of this name would do what it does.
     fn _explain(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Object> {
-        views::explain(py, &self.tier, &self.spot(key)?, &*self.recipe_of(key)?, shown(key), Refresh::Behind)
+        views::explain(py, &self.tier, &self.space, &self.spot(key)?, &*self.recipe_of(key)?, (None, Refresh::Behind))
     }
 
     fn _delete_many(&self, py: Python<'_>, keys: &Bound<'_, PyAny>) -> PyResult<u64> {
         let _anchor = Anchor::hold();
-        let names = keys.try_iter()?.map(|key| self.spot(&key?)).collect::<PyResult<Vec<_>>>()?;
+        let names = several(keys, "delete_many")?.map(|key| self.spot(&key?)).collect::<PyResult<Vec<_>>>()?;
         names.iter().try_fold(0, |count, spot| Ok(count + u64::from(spot.delete(py, &self.tier, &self.space)?)))
     }
 

@@ -1,6 +1,6 @@
 //! The one clock of all Python caches of a process; tests stop it and move it by hand.
 
-use super::{errors, options};
+use super::options;
 use crate::core::clock::Clock;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -37,11 +37,7 @@ pub fn _advance_clock(by: &Bound<'_, PyAny>) -> PyResult<()> {
         let text = "the clock of the caches runs; stop it with frozen_clock() or the fixture cache_clock to move it";
         return Err(PyRuntimeError::new_err(text));
     }
-    let Some(step) = options::ttl(by, "advance", true)? else {
-        let text =
-            format!("invalid advance: {}; give seconds, a timedelta, or a text such as '5m'", options::shown(by));
-        return Err(errors::config(by.py(), text));
-    };
+    let step = options::step(by, "advance", "give seconds, a timedelta, or a text such as '5m'")?;
     CLOCK.advance(step);
     crate::work::wake_if_running();
     let state = by.py().import("samovar._core")?.getattr("_state")?.cast_into::<super::StateHandle>()?;

@@ -107,8 +107,8 @@ call_method!(explain, |this, given| {
     let request = request(this, given)?;
     let bound = request.life == Life::Bound && request.refresher.is_none();
     let refresh = if this.function.is_async && !bound { Refresh::Behind } else { Refresh::InPerson };
-    let name = request.recipe.name.clone();
-    views::explain(this.py, &request.tier, &request.spot, &request.recipe, name, refresh)
+    let Request { tier, space, spot, recipe, loader, .. } = &request;
+    views::explain(this.py, tier, space, spot, recipe, (Some(&loader.callable), refresh))
 });
 
 call_method!(refresh, |this, given| {

@@ -58,11 +58,25 @@ mod views;
 mod weigh;
 mod writing;
 
+use pyo3::exceptions::PyImportError;
+use pyo3::ffi;
 use pyo3::prelude::*;
 
 /// The module's state as an object that can be handed to constructors.
 #[pyclass(frozen, module = "samovar._core")]
 pub struct StateHandle(&'static state::State);
+
+/// PyO3 attaches threads to the main interpreter. Within another one, as mod_wsgi makes them, that would wait for ever; from
+/// Python 3.12 on only an interpreter that shares its GIL gets here at all.
+fn refuse_other_interpreters() -> PyResult<()> {
+    // SAFETY: the interpreter is held; neither call takes or gives a reference.
+    if unsafe { ffi::PyInterpreterState_Get() == ffi::PyInterpreterState_Main() } {
+        return Ok(());
+    }
+    let text = "samovar works in the main interpreter of a process only, not in a subinterpreter; import it there, \
+                under mod_wsgi with `WSGIApplicationGroup %{GLOBAL}`";
+    Err(PyImportError::new_err(text))
+}
 
 /// The compiled part of Samovar. Import `samovar` instead.
 #[pymodule(gil_used = true)]
@@ -104,6 +118,8 @@ mod _core {
     #[pymodule_export]
     use super::task::LoadDone;
     #[pymodule_export]
+    use super::tier::_set_steady;
+    #[pymodule_export]
     use super::weigh::{_weigh, _weigh_visits};
     #[pymodule_export]
     use super::writing::{Turns, WriteQueue};
@@ -111,6 +127,7 @@ mod _core {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
+        refuse_other_interpreters()?;
         // PyO3 looks once, at the first attach, whether there is an interpreter. It must not be the freeing of a function
         // at the interpreter's end, when there is none any more.
         py.detach(|| Python::attach(|_| ()));

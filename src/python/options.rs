@@ -11,6 +11,10 @@ use std::time::Duration;
 const CURE: &str =
     "give seconds > 0, a timedelta, a text such as '5m', None for no expiry, or leave it out for the policy's";
 
+/// For durations that are no ttl: a window, a time limit, a pause.
+const SPAN_CURE: &str = "give seconds, a timedelta, a text such as '5m', or None for none";
+const TIME_CURE: &str = "give seconds > 0, a timedelta, a text such as '5m', or None for none";
+
 /// A limit that is not zero, `None` if there is none or it is without end.
 fn limit(given: &Bound<'_, PyAny>, option: &str) -> PyResult<Option<Duration>> {
     Ok(ttl(&given.getattr(option)?, option, true)?.filter(|span| !span.is_zero()))
@@ -71,6 +75,11 @@ pub fn time(value: &Bound<'_, PyAny>, option: &str, cure: &str) -> PyResult<Dura
     found.ok_or_else(|| refuse(value, option, cure))
 }
 
+/// A duration with an end, which may be no time at all, or an error with this cure.
+pub fn step(value: &Bound<'_, PyAny>, option: &str, cure: &str) -> PyResult<Duration> {
+    duration(value, option, true, cure)?.ok_or_else(|| refuse(value, option, cure))
+}
+
 /// A duration in any of its forms; `None` if it is longer than a Duration can be.
 fn duration(value: &Bound<'_, PyAny>, option: &str, zero: bool, cure: &str) -> PyResult<Option<Duration>> {
     let refuse = || refuse(value, option, cure);
@@ -111,16 +120,18 @@ pub fn shown(value: &Bound<'_, PyAny>) -> String {
     }
 }
 
-/// Checks a literal ttl when decorating, before the function is there.
+/// Checks a literal ttl before anybody uses it. Zero, which is "do not store", is for values alone, and an Adaptive is not.
 #[pyfunction]
-pub fn _check_ttl(ttl: &Bound<'_, PyAny>) -> PyResult<()> {
-    if adaptive::of(ttl).is_some() { Ok(()) } else { self::ttl(ttl, "ttl", false).map(drop) }
+#[pyo3(signature = (ttl, zero = false))]
+pub fn _check_ttl(ttl: &Bound<'_, PyAny>, zero: bool) -> PyResult<()> {
+    if adaptive::of(ttl).is_some() && !zero { Ok(()) } else { self::ttl(ttl, "ttl", zero).map(drop) }
 }
 
 /// Checks a duration other than a ttl: none, or positive; zero too where it means "none".
 #[pyfunction]
 pub fn _check_span(given: &Bound<'_, PyAny>, option: &str, zero: bool) -> PyResult<()> {
-    self::ttl(given, option, zero).map(drop)
+    let cure = if zero { SPAN_CURE } else { TIME_CURE };
+    if given.is_none() { Ok(()) } else { duration(given, option, zero, cure).map(drop) }
 }
 
 /// A duration in seconds; without end if there is none.

@@ -79,7 +79,7 @@ impl Request {
         let now = self.tier.clock.now();
         let key = || self.spot.key.clone_ref(py);
         let mut memory = self.tier.memory.lock();
-        let found = memory.look_up(&self.wish(place), (self.spot.hash, key), located, now, || self.tier.draw());
+        let found = memory.look_up(&self.wish(place), (self.spot.hash, key), located, now, || self.tier.draw_of_life());
         let (lookup, kind) = match found {
             flight::Lookup::Hit(id, newer) => {
                 if let Newer::Lead(_) = newer {
@@ -237,7 +237,7 @@ impl Request {
         let mut gone = Gone::default();
         let mut memory = self.tier.memory.lock();
         let ended = flight::Ended { lease, input, keep, policy: &self.recipe.policy, group: self.space.group() };
-        let done = memory.finish(ended, now, || self.tier.draw(), &mut gone);
+        let done = memory.finish(ended, now, || self.tier.draw_of_life(), &mut gone);
         let flight::Done { effects, counts, stored, turn, old: slot } = done;
         let old = effects::old(py, &memory, slot);
         drop(memory);

@@ -169,6 +169,8 @@ pub struct Tier {
     salts: AtomicU64,
     void_salt: u64,
     draws: Draws,
+    /// Within a test: how long a value is fresh is not left to chance.
+    steady: AtomicBool,
 }
 
 fn new_seed() -> u64 {
@@ -217,6 +219,7 @@ impl Tier {
             salts: AtomicU64::new(seed),
             void_salt: mix(seed, 0x5EED),
             draws: Draws::new(new_seed()),
+            steady: AtomicBool::new(false),
         });
         let mut tiers = TIERS.lock();
         tiers.retain(|tier| tier.strong_count() > 0);
@@ -229,6 +232,12 @@ impl Tier {
     /// A random draw in `[0, 1)`. Not for secrets.
     pub fn draw(&self) -> f64 {
         self.draws.draw()
+    }
+
+    /// The draw that decides how long a value is fresh and whether it is loaded early. Where nothing is left to chance it is
+    /// zero, which takes nothing off a ttl and is never early.
+    pub fn draw_of_life(&self) -> f64 {
+        if self.steady.load(Relaxed) { 0.0 } else { self.draw() }
     }
 
     /// What a value on its way in weighs: bytes, or 1 where only entries are counted. May run Python.
@@ -635,6 +644,12 @@ impl Tier {
 /// All tiers of the process.
 pub fn all() -> Vec<Arc<Tier>> {
     TIERS.lock().iter().filter_map(Weak::upgrade).collect()
+}
+
+/// Leaves nothing of the ttls of all present caches to chance, for a test; or all of it again.
+#[pyfunction]
+pub fn _set_steady(steady: bool) {
+    all().iter().for_each(|tier| tier.steady.store(steady, Relaxed));
 }
 
 /// Everybody whose time is up by now, for a clock that was moved.

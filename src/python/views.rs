@@ -2,6 +2,7 @@
 
 use super::anchor::Anchor;
 use super::copy;
+use super::keys;
 use super::recipe::Recipe;
 use super::spot::Spot;
 use super::state::State;
@@ -96,14 +97,15 @@ pub fn cache_info(py: Python<'_>, s: &Stats, state: &State, max_entries: u32) ->
     state.views(py)?.cache_info.call1(py, (hits, s.misses, max_entries, s.entries))
 }
 
-/// Why a lookup would do what it does: the entry's state and borders, who loads it, and what would happen now.
+/// Why a lookup would do what it does: the entry's state and borders, who loads it, and what would happen now. A call
+/// that has no key goes by its function's name. A loader that is protected knows what would hold up a load.
 pub fn explain(
     py: Python<'_>,
     tier: &Tier,
+    space: &Space,
     spot: &Spot,
     recipe: &Recipe,
-    key: String,
-    refresh: Refresh,
+    (loader, refresh): (Option<&Object>, Refresh),
 ) -> PyResult<Object> {
     let _anchor = Anchor::hold();
     let located = spot.locate(py, tier)?;
@@ -115,7 +117,10 @@ pub fn explain(
     };
     let seconds = |moment: Millis| tier.clock.wall(moment) as f64 / 1000.0;
     let facts = PyDict::new(py);
-    facts.set_item("key", key)?;
+    match keys::name_of(tier.state, space, spot.hash, spot.key.bind(py))? {
+        Some(key) => facts.set_item("key", key)?,
+        None => facts.set_item("key", &recipe.name)?,
+    }
     facts.set_item("state", explained.state.to_string())?;
     facts.set_item("would", would.unwrap_or_else(|| explained.would.to_string()))?;
     facts.set_item("created", explained.created.map(seconds))?;
@@ -126,6 +131,10 @@ pub fn explain(
     facts.set_item("load_time", explained.load_time as f64 / 1000.0)?;
     facts.set_item("waiting", explained.waiting)?;
     facts.set_item("now", seconds(explained.now))?;
+    let gates = loader.map(|loader| loader.bind(py).getattr_opt("_gates")).transpose()?.flatten();
+    if let Some(gates) = gates {
+        facts.set_item("gates", gates.call0()?)?;
+    }
     let class = py.import("samovar._views")?.getattr("Explanation")?;
     Ok(class.call((), Some(&facts))?.unbind())
 }

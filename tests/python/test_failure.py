@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from origin import Origin, turns
 from samovar import Cache, CircuitOpen, ConfigError, KeyTypeError, LoadTimeout, NotFound, Policy, _bridge
-from samovar.resilience import Breaker, Retry
+from samovar.resilience import Breaker, Concurrency, Rate, Retry
 from samovar.testing import CacheClock
 
 
@@ -701,3 +701,30 @@ def test_a_policy_protects_all_functions_of_a_cache_and_get_or_set(cache_clock: 
 def test_what_cannot_protect_is_refused_by_name(cache: Cache, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         cache.cached("1m", **options)(Origin().load)
+
+
+def test_what_would_hold_up_a_load_is_explained(cache: Cache, cache_clock: CacheClock) -> None:
+    breaker = Breaker(name="database", minimum_calls=1, open_for="5s")
+    seen: list[tuple[str, ...]] = []
+
+    @cache.cached(retry=1, breaker=breaker, rate=Rate("1/m", burst=2))
+    @Concurrency(1, name="table")
+    def load(number: int) -> int:
+        seen.append(load.explain(number).gates)
+        if number:
+            raise OSError("down")
+        return number
+
+    assert load.explain(0).gates == ()
+    load(0)
+    assert load.explain(1).gates == ()
+    with pytest.raises(OSError, match="down"):
+        load(1)
+    held = "<Concurrency 'table': 1 of 1 run, 0 of 1000 wait>"
+    rate = "<Rate 1/m, burst 2: 0 available>"
+    assert seen == [(held,), (rate, held)]
+    explained = load.explain(1)
+    assert explained.gates == ("<Breaker 'database': open, opened 1 times>", rate)
+    assert f"a load would be held up by <Breaker 'database': open, opened 1 times>, {rate}" in str(explained)
+    cache_clock.advance("1m")
+    assert load.explain(1).gates == ()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from origin import Origin, turns
-from samovar import Cache, ConfigError, Policy
+from samovar import Cache, ConfigError, Policy, Rule
 from samovar.testing import CacheClock
 
 
@@ -376,11 +376,24 @@ BAD: dict[str, tuple[Callable[[Cache], Any], str]] = {
         lambda cache: cache.cached("1m", early=True, ignore=["session"])(with_a_session),
         r"early: True; its load uses its caller's session, .* add refresh= or self_contained=True",
     ),
+    "negative window": (
+        lambda cache: cache.cached("1m", stale_while_revalidate=-1)(Origin().load),
+        r"stale_while_revalidate: -1; give seconds, a timedelta, a text such as '5m', or None for none",
+    ),
+    "soft above hard in a rule": (lambda cache: Rule("a*", timeout=1, soft_timeout=2), r"soft_timeout: 2; give less"),
     "timeout zero": (lambda cache: cache.cached("1m", timeout=0)(Origin().load), r"timeout: 0; give"),
     "drop what": (lambda cache: cache.cached("1m", on_refresh_error="x")(Origin().load), r"give 'keep' or 'drop'"),
     "errors": (
         lambda cache: cache.cached("1m", cache_errors={1: 2})(Origin().load),
         r"cache_errors: .*exception classes",
+    ),
+    "errors without end": (
+        lambda cache: cache.cached("1m", cache_errors={OSError: -1})(Origin().load),
+        r"cache_errors: .*OSError.*: -1.*; give exception classes and how long each is kept",
+    ),
+    "missing for how long": (
+        lambda cache: cache.sync.set_missing("a"),
+        r"no ttl for 'a': nothing says how long it is missing; give ttl=, or the cache Policy\(negative_ttl=",
     ),
     "refresh sync": (
         lambda cache: cache.cached("1m", refresh=lambda: 1)(Origin().load),
@@ -471,4 +484,5 @@ def test_a_cache_explains_what_a_lookup_would_do_and_why(cache: Cache, cache_clo
     before = cache.stats()
     run(main)
     assert cache.explain("nobody").state == "absent"
+    assert (cache.explain("nobody").key, load.explain().key) == ("nobody", load.key())
     assert cache.stats().hits - before.hits == 0

@@ -20,6 +20,31 @@ def test_the_import_starts_no_thread():
     assert run.stdout.split() == ["1", "0"]
 
 
+SUBINTERPRETER = """
+try:
+    import _interpreters as interpreters                    # from 3.13 on
+    made = interpreters.create("legacy")
+except ImportError:
+    import _xxsubinterpreters as interpreters
+    made = interpreters.create(isolated=False)
+interpreters.run_string(made, '''
+try:
+    import samovar
+except ImportError as error:
+    print(error, flush=True)
+''')
+interpreters.destroy(made)
+"""
+
+
+@pytest.mark.parametrize("before", ["", "import samovar\n"], ids=["first", "after the main one"])
+def test_in_a_subinterpreter_the_import_is_refused_with_the_cure(before: str) -> None:
+    command = [sys.executable, "-P", "-W", "ignore", "-c", before + SUBINTERPRETER]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert "main interpreter of a process only" in run.stdout
+    assert "WSGIApplicationGroup" in run.stdout
+
+
 ENDINGS = {
     "nothing was called": "",
     "a function was only decorated": "@cached\ndef f(x): return x",

@@ -9,11 +9,13 @@ from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
-from samovar import Cache, CacheManager, ConfigError, Memory, Policy, cached, configure
+from samovar import Cache, CacheManager, ConfigError, KeyTypeError, Memory, Policy, cached, configure
 
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "Cache memory int": (lambda: Cache(memory=1000), "memory: 1000; give Memory"),  # type: ignore[arg-type]
     "Cache memory None": (lambda: Cache(memory=None), "memory: None; leave it out"),  # type: ignore[arg-type]
+    "Cache url": (lambda: Cache("redis://h:6379/0"), "url: 'redis://h:6379/0'; give 'memory://'"),
+    "Cache password": (lambda: Cache("redis://me:p@ss:/w@h:6379/0"), r"url: 'redis://me:\*\*\*@h:6379/0'; give"),
     "Cache policy": (lambda: Cache(policy="5m"), "policy: '5m'; give Policy"),  # type: ignore[arg-type]
     "Cache name": (lambda: Cache(name="\ud800"), "name: .*give a text"),
     "Cache namespace": (lambda: Cache(namespace="\ud800"), "namespace: .*give a text"),
@@ -35,6 +37,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "async key": (lambda: cached(key=asyncio.sleep)(lambda delay, result: 1), "key: "),
     "async ttl": (lambda: cached(ttl=asyncio.sleep)(lambda x: x), "ttl: .*not async"),
     "version": (lambda: cached(version=1.5)(lambda x: x), "version: 1.5; give"),  # type: ignore[call-overload]
+    "retry": (lambda: cached(retry=0)(lambda x: x), "retry: 0; give a whole number"),
     "jitter": (lambda: cached(jitter=1.5)(lambda x: x), "jitter: 1.5; give the share"),
 }
 
@@ -47,6 +50,17 @@ def test_an_option_that_cannot_be_is_refused_with_its_value_and_the_cure(
         make()
 
 
+@pytest.mark.parametrize("options", [{}, {"loader": len}], ids=["memory", "source"])
+@pytest.mark.parametrize("method", ["get_many", "delete_many", "set_missing_many"])
+def test_one_name_where_several_are_asked_for_is_not_taken_for_its_letters(method: str, options: Any) -> None:
+    cache = Cache(policy=Policy(negative_ttl="1m"), **options)
+    for keys in ("ab", b"ab", 5):
+        with pytest.raises(KeyTypeError, match=rf"keys of {method} must be several .*, not {keys!r}; give a list"):
+            getattr(cache.sync, method)(keys)
+        with pytest.raises(KeyTypeError, match=rf"keys of {method} must be several"):
+            asyncio.run(getattr(cache, method)(keys))
+
+
 def test_options_that_ask_for_nothing_are_accepted() -> None:
     cache = Cache(remote=None, on_error="degrade", codec="msgpack", rules=(), bus="auto", encrypt="auto")
 
@@ -56,6 +70,12 @@ def test_options_that_ask_for_nothing_are_accepted() -> None:
 
     load(1, 2), load(1, 3)
     assert load.stats().loads == 1
+
+
+def test_a_function_that_hides_its_parameters_is_refused_with_the_cure(cache: Cache) -> None:
+    for decorator in (cache.cached("5m"), cache.cached_many("5m", items="ids")):
+        with pytest.raises(TypeError, match=r"cannot cache max: its parameters cannot be read; cache a function with"):
+            decorator(max)
 
 
 def test_partials_callable_objects_and_mocks_are_functions_too(cache: Cache) -> None:

@@ -1,5 +1,7 @@
 """The testing kit: every test begins with nothing cached, nothing counted, and a clock of its own."""
 
+import asyncio
+
 import pytest
 from samovar import Cache, ConfigError, cached
 from samovar.testing import CacheClock, frozen_clock
@@ -15,6 +17,42 @@ def test_a_function_of_a_module_starts_each_test_empty_and_uncounted(cache: Cach
     assert profile(7) == profile(7) == 7
     assert profile.stats()[:5] == (1, 0, 0, 1, 1)
     assert profile.stats().invalidations == 0
+
+
+@cached("5m", jitter=0.5)
+def jittered(number: int) -> int:
+    return number
+
+
+@cached("5m", early=1000)
+async def eager() -> int:
+    CacheClock().advance("1m")
+    return 1
+
+
+def test_how_long_a_function_of_a_module_is_fresh_is_not_left_to_chance(cache: Cache, cache_clock: CacheClock) -> None:
+    for number in range(100):
+        jittered(number), profile(number)
+    entries = [function.peek(number) for function in (jittered, profile) for number in range(100)]
+    assert {round(entry.expires - cache_clock.time()) for entry in entries if entry and entry.expires} == {300}
+
+    async def main() -> None:
+        for _ in range(100):
+            await eager()
+        cache_clock.advance("4m59s")
+        await eager()
+
+    asyncio.run(main())
+    assert eager.stats().loads == 1
+
+
+def test_after_the_test_ttls_are_jittered_again() -> None:
+    with frozen_clock() as clock:
+        jittered.invalidate_all()
+        for number in range(100):
+            jittered(number)
+        entries = [jittered.peek(number) for number in range(100)]
+        assert len({entry.expires for entry in entries if entry and entry.expires != clock.time() + 300}) > 10
 
 
 def test_a_clock_that_was_stopped_twice_runs_after_both(cache: Cache, cache_clock: CacheClock) -> None:

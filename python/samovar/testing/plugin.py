@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 def cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cache]:
     """A fresh memory cache; ``@cached`` within the test uses it too.
 
-    Functions that were decorated before the test start out empty, their counters at zero.
+    Functions that were decorated before the test start out empty, their counters at zero. Nothing of them is left to
+    chance: no ttl has jitter, and nothing is refreshed early.
     """
-    from samovar import Cache, CacheManager, Policy, _manager
+    from samovar import Cache, CacheManager, Policy, _core, _manager
 
+    _core._set_steady(True)
     fresh = Cache(name="test", policy=Policy(early=False, jitter=0))
     before = list(_manager.default_manager()._caches.values())  # pyright: ignore[reportPrivateUsage]
     for old in before:
@@ -28,6 +30,7 @@ def cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cache]:
         old._reset_stats()
     monkeypatch.setattr(_manager, "_default", CacheManager({"default": fresh}))
     yield fresh
+    _core._set_steady(False)
     for old in before:
         old._clear()
 
