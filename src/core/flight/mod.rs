@@ -23,7 +23,7 @@ pub use by_hand::Written;
 pub use drive::{Adapted, Done, Ended, Keep, Located, Lookup, Newer, Place, Wish};
 pub use explain::{Explanation, Standing, Would};
 pub use lookup::{Answer, Refresh, Sight, answer};
-pub use waits::{Awaited, Load, Waits, Who};
+pub use waits::{Asker, Awaited, Hold, Load, Waits, Who};
 
 use super::broken::{Rule, broken};
 use super::clock::{Millis, NEVER, later};
