@@ -49,8 +49,6 @@ pub enum Rule {
     BlockedIsSeen,
     /// Who waits for a load is known to need the thread of whoever has it.
     WaitsMove,
-    /// Nobody waits for a permit that only its own end can free.
-    PermitsAreSeen,
     /// A load whose waiter got the old value goes on.
     RelievedLoadsGoOn,
     /// A load is stopped when its time is over.
@@ -128,6 +126,8 @@ pub enum Rule {
     OvertakenIsDropped,
     /// Where one load is to be enough for all processes, the others wait for it.
     ClaimsAreAwaited,
+    /// Nobody waits for a permit that only its own end can free.
+    PermitsAreSeen,
 }
 
 /// True where a test breaks this rule.

@@ -19,6 +19,7 @@ fn begin(flights: &mut Machine, life: Life) -> (Ticket, Lease) {
         home: HERE,
         life,
         bounds: Bounds::default(),
+        anew: false,
         began: 0,
     };
     let lease = flights.begin(begin);
@@ -185,8 +186,17 @@ fn bounded(life: Life, timeout: u64, home: Home) -> (Machine, Ticket, Lease) {
     let mut flights = Machine::default();
     let fallback = Fallback { target: TARGET, until: 1_000, retry_after: Duration::from_secs(30) };
     let bounds = Bounds { timeout: Some(Duration::from_millis(timeout)), fallback: Some(fallback), forget: None };
-    let lease =
-        flights.begin(Begin { hash: 9, key: "k", group: GroupId::default(), seen: None, home, life, bounds, began: 0 });
+    let lease = flights.begin(Begin {
+        hash: 9,
+        key: "k",
+        group: GroupId::default(),
+        seen: None,
+        home,
+        life,
+        bounds,
+        anew: false,
+        began: 0,
+    });
     let ticket = flights.join(lease.flight, home, 10, 0).unwrap();
     let lease = flights.lead(ticket, home, None, 0).unwrap();
     (flights, ticket, lease)
@@ -290,7 +300,8 @@ fn who_hoped_for_an_old_value_that_is_gone_waits_for_the_load_and_no_longer_than
     let fallback = Fallback { target, until: 1_000, retry_after: Duration::ZERO };
     let bounds = Bounds { timeout: Some(Duration::from_millis(500)), fallback: Some(fallback), forget: None };
     let thread = Home { thread: 3, event_loop: 0 };
-    let begin = Begin { hash: 9, key: "k", group, seen: None, home: thread, life: Life::Steady, bounds, began: 0 };
+    let begin =
+        Begin { hash: 9, key: "k", group, seen: None, home: thread, life: Life::Steady, bounds, anew: false, began: 0 };
     let lease = memory.flights.begin(begin);
     let ticket = memory.flights.join(lease.flight, thread, 10, 7).unwrap();
     assert_eq!(memory.flights.alarm(Due::Waiter(ticket), 0), 10);
@@ -475,6 +486,7 @@ impl World {
                     home,
                     life,
                     bounds: Bounds::default(),
+                    anew: false,
                     began: 0,
                 };
                 let lease = self.flights.begin(begin);

@@ -196,10 +196,10 @@ impl Waits {
 
     /// True if what is awaited can never come while `thread` is blocked.
     pub fn needs(&self, awaited: &Awaited, thread: u64) -> bool {
-        let blocked = if broken(Rule::BlockedIsSeen) { HashSet::new() } else { HashSet::from([Who::Thread(thread)]) };
+        let blocked = HashSet::from([Who::Thread(thread)]);
         let both = [Who::Load(awaited.load), Who::Thread(awaited.thread)];
         let ends = self.ends(both, &blocked, true);
-        !both.iter().all(|who| ends.contains(who))
+        !both.iter().all(|who| ends.contains(who)) && !broken(Rule::BlockedIsSeen)
     }
 
     /// Of all that these need, directly or not: who can come to an end if those who are blocked cannot. Who waits for nothing
@@ -219,7 +219,8 @@ impl Waits {
         loop {
             let before = open.len();
             open.retain(|&who| {
-                let can = self.edges.get(&who).into_iter().flatten().all(|what| self.comes(what, &ends, threads));
+                let mut edges = self.edges.get(&who).into_iter().flatten();
+                let can = edges.all(|what| is_told_to_lead(who, what) || self.comes(what, &ends, threads));
                 can.then(|| ends.insert(who)).is_none()
             });
             if open.len() == before {
@@ -230,7 +231,7 @@ impl Waits {
 
     fn needed_by(&self, who: Who, threads: bool) -> Vec<Who> {
         let mut needed = Vec::new();
-        for what in self.edges.get(&who).into_iter().flatten() {
+        for what in self.edges.get(&who).into_iter().flatten().filter(|what| !is_told_to_lead(who, what)) {
             match what {
                 What::Load(Awaited { load, thread, .. }) => {
                     needed.push(Who::Load(*load));
@@ -298,6 +299,11 @@ impl Waits {
     pub fn is_empty(&self) -> bool {
         self.edges.is_empty()
     }
+}
+
+/// A thread that waits for a load which it is to run itself, as it will be told, does not wait.
+fn is_told_to_lead(who: Who, what: &What) -> bool {
+    matches!((who, what), (Who::Thread(waits), What::Load(Awaited { thread, .. })) if waits == *thread)
 }
 
 #[cfg(test)]
