@@ -22,7 +22,7 @@ from typing import (
 
 from samovar import _core
 from samovar._cache_options import check_namespace
-from samovar._options import at, is_name, is_neutral, positive, refuse, unknown
+from samovar._options import is_name, is_neutral, positive, refuse, unknown
 from samovar._policy import OPTIONS as POLICY_OPTIONS
 from samovar._policy import Policy
 

@@ -1,4 +1,4 @@
-"""What changes while a cache works: another policy or other rules, for it and for the functions it has decorated already."""
+"""What changes while a cache works: another policy or other rules, for it and for functions that are decorated already."""
 
 from __future__ import annotations
 
@@ -71,7 +71,9 @@ def warn_of_rules(rules: Iterable[tuple[str, Policy]], functions: Iterable[Any],
                 try:
                     policy.over(own)
                 except ConfigError as error:
-                    log.warning("the rule %r contradicts %s, whose calls that it fits will raise: %s", pattern, name, error)
+                    log.warning(
+                        "the rule %r contradicts %s, whose calls that it fits will raise: %s", pattern, name, error
+                    )
 
 
 def may_fit(pattern: str, start: str) -> bool:

@@ -472,7 +472,7 @@ def write_at_exit() -> None:
 
 
 def write_at_the_end_of_a_worker() -> None:
-    """Have the same done where a process of `multiprocessing` ends: a forked one leaves by ``os._exit``, past atexit."""
+    """Have the same done where a process of `multiprocessing` ends: a forked one leaves by `os._exit`, past atexit."""
     processes: Any = sys.modules.get("multiprocessing.process")
     if processes is None or processes.parent_process() is None or os.getpid() in WORKERS:
         return

@@ -367,9 +367,9 @@ class Concurrency(Guard):
     Who waits longest is next, in whatever thread or event loop it waits; a caller who is cancelled leaves its place
     and its permit to the others. Refused with `RateLimited` is who finds the queue full, and a call that is not async
     and would wait on a thread whose event loop others need to end. Refused with `LoadCycle` is who would wait for ever:
-    all permits are held by calls it is part of, or by some that wait for it, through whatever loads, limits and threads.
-    A task that a call starts is part of it, whether it awaits it or not; one that is not meant to be gets a context of
-    its own: ``asyncio.create_task(..., context=contextvars.Context())``.
+    all permits are held by calls it is part of, or by some that wait for it, through whatever loads, limits and
+    threads. A task that a call starts is part of it, whether it awaits it or not; one that is not meant to be gets a
+    context of its own: ``asyncio.create_task(..., context=contextvars.Context())``.
 
     Args:
         limit: Calls at once.

@@ -118,7 +118,9 @@ def test_warming_an_async_function_without_a_loop_says_what_to_do(cache: Cache) 
     async def load(n: int) -> int:
         return n
 
-    with pytest.raises(RuntimeError, match=r"load\.warm\(\) loads on an event loop, and none runs here; call it in async"):
+    with pytest.raises(
+        RuntimeError, match=r"load\.warm\(\) loads on an event loop, and none runs here; call it in async"
+    ):
         load.warm([1])
 
 

@@ -1,4 +1,4 @@
-"""Permits of concurrency limits among the waits of loads: whoever would wait for ever is told so, and the others go on."""
+"""Permits of concurrency limits among the waits of loads: who would wait for ever is told so, and the others go on."""
 
 import asyncio
 import contextvars

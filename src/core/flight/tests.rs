@@ -112,6 +112,59 @@ fn a_bound_load_ends_with_its_caller_and_the_next_waiter_starts_anew() {
     assert_eq!(woken(&flights.step(lease, Input::Loaded, 0)), [1]);
 }
 
+fn again(effects: &Effects<&'static str, u32>) -> Vec<u32> {
+    effects.iter().flat_map(|effect| if let Effect::Again(who) = effect { who.clone() } else { vec![] }).collect()
+}
+
+#[test]
+fn who_wants_a_newer_value_looks_again_when_the_load_has_ended_however_it_did() {
+    for input in [Input::Loaded, Input::Failed, Input::Aborted] {
+        let mut flights = Machine::default();
+        let (ticket, lease) = begin(&mut flights, Life::Shared);
+        let later = flights.join(ticket.flight, HERE, NEVER, 1).unwrap();
+        flights.follow(later);
+        let effects = flights.step(lease, input, 0);
+        assert_eq!(again(&effects), [1], "{input:?}");
+        assert_eq!(stores(&effects), input == Input::Loaded, "nobody has detached it");
+        assert!(flights.is_empty());
+    }
+}
+
+#[test]
+fn who_wants_a_newer_value_is_not_told_to_lead_an_older_load() {
+    let mut flights = Machine::default();
+    let (first, _) = begin(&mut flights, Life::Bound);
+    let later = flights.join(first.flight, HERE, NEVER, 1).unwrap();
+    flights.follow(later);
+    let second = flights.join(first.flight, HERE, NEVER, 2).unwrap();
+    assert_eq!(led(&flights.leave(first)), Some(2));
+    let effects = flights.leave(second);
+    assert_eq!((led(&effects), again(&effects)), (None, vec![1]));
+    assert!(flights.is_empty());
+}
+
+#[test]
+fn only_a_load_that_was_begun_later_and_for_a_new_value_is_new_enough() {
+    let mut flights = Machine::default();
+    let before = flights.begun();
+    let (ticket, lease) = begin(&mut flights, Life::Shared);
+    assert!(!flights.is_newer(ticket.flight, before), "an old value may answer in its place");
+    flights.step(lease, Input::Loaded, 0);
+    let anew = Begin {
+        hash: 9,
+        key: "k",
+        group: GroupId::default(),
+        seen: None,
+        home: HERE,
+        life: Life::Shared,
+        bounds: Bounds::default(),
+        anew: true,
+        began: 0,
+    };
+    let lease = flights.begin(anew);
+    assert!(flights.is_newer(lease.flight, before) && !flights.is_newer(lease.flight, flights.begun()));
+}
+
 #[test]
 fn a_designated_leader_that_leaves_passes_the_lead_on() {
     let mut flights = Machine::default();
