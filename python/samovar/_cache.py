@@ -536,9 +536,9 @@ class Cache(_core.CacheCore):
     ) -> None:
         """Change the memory tier while it works; what is left out stays as it is.
 
-        A smaller bound lets the least valuable leave, a few at a time; another eviction drops nothing. Where entries were
-        counted and are weighed from now on, those that are there are weighed before this returns. A missing one that
-        was not apart stays where it is until it is replaced.
+        A smaller bound lets the least valuable leave, a few at a time; another eviction drops nothing. Where entries
+        were counted and are weighed from now on, those that are there are weighed before this returns. A missing one
+        that was not apart stays where it is until it is replaced.
 
         Raises:
             ConfigError: Naming the option, its value and the cure; nothing has changed then.

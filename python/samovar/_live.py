@@ -1,4 +1,4 @@
-"""What changes while a cache works: another policy or other rules, for it and for functions that are decorated already."""
+"""What changes while a cache works: another policy or other rules, for it and for functions decorated before."""
 
 from __future__ import annotations
 
