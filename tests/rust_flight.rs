@@ -458,6 +458,63 @@ async fn a_refresh_loads_anew() {
     cache.validate().unwrap();
 }
 
+/// A refresh whose load counts up, and waits at a door.
+fn refreshing(cache: &Names, door: &Door, begun: &Arc<AtomicU64>) -> JoinHandle<Answer> {
+    let (cache, door, begun) = (cache.clone(), door.clone(), Arc::clone(begun));
+    let load = move |_| async move {
+        let mine = begun.fetch_add(1, SeqCst) + 1;
+        door.pass().await;
+        Ok::<_, Infallible>(mine)
+    };
+    tokio::spawn(async move { cache.refresh("a", TTL, load).await })
+}
+
+async fn turns() {
+    for _ in 0..20 {
+        yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn refreshes_that_arrive_during_one_share_the_next() {
+    let (cache, door, begun) = (names(), Door::closed(), Arc::default());
+    let first = refreshing(&cache, &door, &begun);
+    door.has_seen(1).await;
+    let later = [(); 5].map(|()| refreshing(&cache, &door, &begun));
+    turns().await;
+    assert_eq!(begun.load(SeqCst), 1);
+    door.open();
+    assert_eq!(first.await.unwrap().unwrap(), 1);
+    door.has_seen(2).await;
+    assert_eq!(cache.get("a"), Some(1), "what a refresh has loaded is stored, whoever wants a newer value");
+    door.open();
+    for answer in later {
+        assert_eq!(answer.await.unwrap().unwrap(), 2);
+    }
+    assert_eq!((begun.load(SeqCst), cache.get("a"), cache.stats().loads), (2, Some(2), 2));
+    cache.validate().unwrap();
+}
+
+#[tokio::test]
+async fn refreshes_faster_than_their_load_still_bring_new_values() {
+    let (cache, door, begun) = (names(), Door::closed(), Arc::default());
+    let mut asking = Vec::new();
+    for round in 1..=5 {
+        asking.extend([(); 3].map(|()| refreshing(&cache, &door, &begun)));
+        door.has_seen(round).await;
+        turns().await;
+        door.open();
+        while cache.get("a") != Some(round) {
+            yield_now().await;
+        }
+    }
+    (0..2).for_each(|_| door.open());
+    for answer in asking {
+        answer.await.unwrap().unwrap();
+    }
+    cache.validate().unwrap();
+}
+
 #[test]
 fn a_load_that_is_taken_over_counts_and_a_refresh_is_no_miss() {
     let (cache, door) = (names(), Door::closed());

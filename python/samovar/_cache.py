@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from samovar import _core
 from samovar._cache_options import check_later, check_namespace, check_option
-from samovar._cached import Decorator, decorate, replanned
+from samovar._cached import Decorator, decorate
 from samovar._calls import SLOT, loading_many, no_tags, policy_of
 from samovar._events import Subscription
 from samovar._loaders import several
@@ -508,15 +508,9 @@ class Cache(_core.CacheCore):
         self, *, policy: Policy | EllipsisType = ..., rules: Iterable[Rule] | EllipsisType = ...
     ) -> list[Callable[[], None]]:
         """What puts these in force. What can fail has been done when it returns."""
-        changes: list[Callable[[], None]] = []
-        if rules is not ...:
-            changes.append(functools.partial(self._set_rules, check_rules(rules)))
-        if policy is not ...:
-            below = check_policy(policy).consistent()
-            functions = [reference() for reference in self._functions.valuerefs()]
-            changes.append(functools.partial(self._set_policy, below))
-            changes += [replanned(function, below) for function in functions if function is not None]
-        return changes
+        from samovar._live import changes
+
+        return changes(self, policy, rules)
 
     def explain(self, key: str) -> Explanation:
         """Say what is known of a name and why a lookup of it, under this cache's policy, would do what it does.
@@ -542,9 +536,9 @@ class Cache(_core.CacheCore):
     ) -> None:
         """Change the memory tier while it works; what is left out stays as it is.
 
-        A smaller bound lets the least valuable leave, a few at a time; another eviction drops nothing. What was stored
-        while only the number of entries was bounded counts as one byte until it is replaced, and a missing one that was
-        not apart stays where it is until then.
+        A smaller bound lets the least valuable leave, a few at a time; another eviction drops nothing. Where entries
+        were counted and are weighed from now on, those that are there are weighed before this returns. A missing one
+        that was not apart stays where it is until it is replaced.
 
         Raises:
             ConfigError: Naming the option, its value and the cure; nothing has changed then.

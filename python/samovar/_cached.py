@@ -22,7 +22,7 @@ from typing import (
 
 from samovar import _core
 from samovar._cache_options import check_namespace
-from samovar._options import at, is_name, is_neutral, positive, refuse, unknown
+from samovar._options import is_name, is_neutral, positive, refuse, unknown
 from samovar._policy import OPTIONS as POLICY_OPTIONS
 from samovar._policy import Policy
 
@@ -397,9 +397,12 @@ def build(
     decoration.cache = cache
     decoration.policy = policy
     decoration._origin = (own, protects)
+    decoration._key_start = key_start(function, options.get("key"))
     cache._functions[id(decoration)] = decoration  # pyright: ignore[reportPrivateUsage]
     if cache.policy is not below:
         # It was changed by another thread before it could know of this function.
+        from samovar._live import replanned
+
         replanned(decoration, cache.policy)()
     return decoration
 
@@ -417,25 +420,6 @@ def loaders_under(
 ) -> tuple[Any, Any]:
     """What loads a function's values under a policy, and what refreshes behind in its place, if anything does."""
     return load(policy.protects(function, tell)), refresh and load(policy.protects(refresh, tell))
-
-
-def replanned(decoration: Any, below: Policy) -> Callable[[], None]:
-    """What puts a cached function under another policy of its cache. What can fail has been done when it returns.
-
-    Raises:
-        ConfigError: The function's own options contradict that policy.
-    """
-    own, protects = decoration._origin
-    with at(name_of(decoration)):
-        policy = own.over(below)
-    before: Policy = decoration.policy
-    loaders = None if policy.protects_as(before) else protects(policy)
-
-    def replan() -> None:
-        decoration._replan(policy, loaders)
-        decoration.policy = policy
-
-    return replan
 
 
 class Decoration:
@@ -512,6 +496,13 @@ def is_async(function: Any) -> bool:
         return True
     mark = getattr(sys.modules.get("asyncio.coroutines"), "_is_coroutine", None)
     return mark is not None and getattr(function, "_is_coroutine", None) is mark
+
+
+def key_start(function: Any, key: Any) -> str:
+    """What all keys of a function start with, as rules see them."""
+    if isinstance(key, str):
+        return key.partition("{")[0]
+    return "" if key is not None else function_id(function, "")
 
 
 def check_version(version: object) -> str | int:

@@ -9,7 +9,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from samovar import _core
-from samovar._exceptions import ConfigError
+from samovar._exceptions import ConfigError, LoadTimeout
 from samovar._options import is_name, is_neutral, refuse, unknown
 
 if TYPE_CHECKING:
@@ -346,11 +346,17 @@ def beta(value: Any) -> float:
 def kept_errors(value: Any) -> dict[type[Exception], Any]:
     """Classes of exceptions and how long each is kept."""
     cure = "give exception classes and how long each is kept: {LookupError: '1m'}"
+    late = (
+        "leave it out: a load that is stopped brings nothing to keep. Stop it yourself (asyncio.timeout) and name the "
+        "TimeoutError of that, or have stale_if_error= and retry_after= answer"
+    )
     if not hasattr(value, "items"):
         raise refuse("cache_errors", value, cure)
     for kind, life in value.items():
         if not isinstance(kind, type) or not issubclass(kind, Exception) or life is None:
             raise refuse("cache_errors", value, cure)
+        if issubclass(kind, LoadTimeout):
+            raise refuse("cache_errors", value, late)
         try:
             _core._check_span(life, "cache_errors", False)
         except ConfigError:

@@ -105,10 +105,6 @@ class BlockingCall(Begun):
         """What somebody else will wake."""
         return BlockedThread(self)
 
-    def caller(self) -> int:
-        """Who makes the call."""
-        return _thread.get_ident()
-
 
 class BlockedThread:
     """A thread that waits to be woken by any other."""
@@ -172,15 +168,6 @@ class AsyncCall(Begun):
     def waiter(self) -> WaitingTask:
         """What somebody else will wake."""
         return WaitingTask(self)
-
-    def caller(self) -> int:
-        """Who makes the call: its task, or only itself where there is none, as on trio."""
-        import asyncio
-
-        try:
-            return id(asyncio.current_task() or self)
-        except RuntimeError:
-            return id(self)
 
 
 class WaitingTask:

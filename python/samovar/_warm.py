@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from samovar._cached import name_of
+from samovar._protect import running_loop
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -87,7 +88,10 @@ class WarmJob:
 
     def start(self) -> None:
         """Load all calls of an async function, behind the caller's back."""
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
+        if loop is None:
+            text = f"{self._name}.warm() loads on an event loop, and none runs here; call it in async code"
+            raise RuntimeError(text)
         self._task = self._cache._supervisor.start(self._cache.path, loop, self._all(), "samovar warm")
 
     async def _all(self) -> None:

@@ -11,6 +11,8 @@ import atexit
 import contextlib
 import contextvars
 import logging
+import os
+import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +81,7 @@ class Behind:
         self.batch: int | None = None
         #: What it raised last, None once it went well.
         self.error: BaseException | None = None
+        UNWRITTEN.discard(self)
 
     def count(self) -> int:
         """How many writes are pending."""
@@ -122,8 +125,9 @@ class Behind:
     def accept(self, key: str, value: object, deletes: bool) -> bool | None:
         """None if there is no room, else whether those at work should look again."""
         ring = self.queue.put(key, value, deletes)
-        if ring is not None:
+        if ring is not None and self not in UNWRITTEN:
             UNWRITTEN.add(self)
+            write_at_the_end_of_a_worker()
         return ring
 
     def settle_up(self) -> None:
@@ -466,5 +470,20 @@ def write_at_exit() -> None:
         except WritesLost as error:
             log.error("%s", error)
 
+
+def write_at_the_end_of_a_worker() -> None:
+    """Have the same done where a process of `multiprocessing` ends: a forked one leaves by `os._exit`, past atexit."""
+    processes: Any = sys.modules.get("multiprocessing.process")
+    if processes is None or processes.parent_process() is None or os.getpid() in WORKERS:
+        return
+    from multiprocessing.util import Finalize
+
+    WORKERS.add(os.getpid())
+    # Before what else is to end there: a writer may use it.
+    Finalize(None, write_at_exit, exitpriority=100)
+
+
+#: The processes of `multiprocessing` that know of `write_at_exit`.
+WORKERS: set[int] = set()
 
 atexit.register(write_at_exit)

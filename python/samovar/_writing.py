@@ -57,6 +57,10 @@ class WriteBehind:
     other with it: what failed together is tried again in halves. A batch whose end nobody knows is written again, so
     writing a value twice must be as good as once.
 
+    What is pending when the process ends is written then by a writer that is not async, also in a worker of
+    `multiprocessing`; whatever else ends a process past ``atexit``, such as ``os._exit`` or a worker pool's
+    ``terminate()``, loses it: call ``cache.sync.flush()`` or ``cache.sync.close()`` before.
+
     Args:
         writer: Called with a dict of keys and values; async or not. Raising means that none of them is known to be
             written.

@@ -15,6 +15,8 @@ any number of functions: they share its breaker, its rate, its permits. They wor
 
 from __future__ import annotations
 
+import _thread
+import contextlib
 import functools
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, cast
@@ -375,8 +377,10 @@ class Concurrency(Guard):
 
     Who waits longest is next, in whatever thread or event loop it waits; a caller who is cancelled leaves its place
     and its permit to the others. Refused with `RateLimited` is who finds the queue full, and a call that is not async
-    and would wait on a thread whose event loop others need to end. Refused with `LoadCycle` is who holds all permits
-    itself.
+    and would wait on a thread whose event loop others need to end. Refused with `LoadCycle` is who would wait for ever:
+    all permits are held by calls it is part of, or by some that wait for it, through whatever loads, limits and
+    threads. A task that a call starts is part of it, whether it awaits it or not; one that is not meant to be gets a
+    context of its own: ``asyncio.create_task(..., context=contextvars.Context())``.
 
     Args:
         limit: Calls at once.
@@ -389,23 +393,29 @@ class Concurrency(Guard):
 
     def __init__(self, limit: int, *, queue: int = 1000, name: str | None = None) -> None:
         self.name = check_name(name)
-        self._core = _core.ConcurrencyCore(positive("concurrency", limit), positive("queue", queue, least=0))
+        state, limit, queue = _core._state, positive("concurrency", limit), positive("queue", queue, least=0)
+        self._core = _core.ConcurrencyCore(state, limit, queue)
         self._limit, self._queue = limit, queue
         #: Whether tasks have ever called through it.
         self._awaited = False
 
     async def _around(self, inner: Inner, call: Call) -> Any:
         self._awaited = self._awaited or call.awaits
-        loading = _core._loading(_core._state)
-        ticket = self._core.try_enter(call.caller(), loading)
+        ticket = self._core.try_enter(_thread.get_ident())
         if ticket is None:
-            ticket = await self._in_line(call, loading)
+            ticket = await self._in_line(call)
         try:
-            return await inner(call)
+            within = ticket.begin()
+            try:
+                return await inner(call)
+            finally:
+                # Whoever ends a call from another context leaves the one it began in as it is: nobody goes on there.
+                with contextlib.suppress(ValueError):
+                    within.var.reset(within)
         finally:
             self._core.leave(ticket)
 
-    async def _in_line(self, call: Call, loading: _core.Loading | None) -> _core.CallTicket:
+    async def _in_line(self, call: Call) -> _core.CallTicket:
         name = self.name or call.name
         if self._awaited and would_block_its_loop(call):
             raise RateLimited(
@@ -413,7 +423,7 @@ class Concurrency(Guard):
                 "which share it may need; nothing was called, call it from another thread or make it async"
             )
         waiter = call.waiter()
-        ticket, runs = self._core.enter(_core._state, (call.caller(), loading), waiter.wake, name)
+        ticket, runs = self._core.enter(_thread.get_ident(), not call.awaits, waiter.wake, name)
         if not runs:
             try:
                 await waiter.wait()

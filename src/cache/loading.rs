@@ -11,7 +11,7 @@ use super::shard::State;
 use super::shared::Shared;
 use super::waiting::{Cancel, Cancelled, Report, Seat, Signal};
 use crate::core::clock::Millis;
-use crate::core::flight::{FlightId, Lease, Load, Lookup, Newer, Wish};
+use crate::core::flight::{FlightId, Lease, Load, Lookup, Newer, Since, Wish};
 use crate::core::memory::GroupId;
 use crate::core::policy::Policy;
 use crate::error::Error;
@@ -158,13 +158,13 @@ pub(super) struct Wanted<'a, Q: ?Sized> {
     pub hash: u64,
     pub key: &'a Q,
     pub policy: Policy,
-    /// True for a load that is wanted even though a value is there.
-    pub anew: bool,
+    /// Since when a load is wanted even though a value is there; `None` if it is not.
+    pub anew: Option<Since>,
 }
 
 impl<Q: ?Sized> Wanted<'_, Q> {
     pub fn wish(&self, group: GroupId, here: &Here) -> Wish<'_> {
-        Wish { policy: &self.policy, group, place: here.place(), anew: self.anew }
+        Wish { policy: &self.policy, group, place: here.place(), anew: self.anew.as_ref() }
     }
 }
 

@@ -130,7 +130,7 @@ where
     }
 
     fn wanted<'k>(&self, key: &'k K) -> Wanted<'k, K> {
-        Wanted { hash: self.shared.hash(key), key, policy: self.bulk.policy, anew: false }
+        Wanted { hash: self.shared.hash(key), key, policy: self.bulk.policy, anew: None }
     }
 
     /// Starts one call for these keys, whose leases are taken.

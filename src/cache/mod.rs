@@ -38,7 +38,7 @@ pub use insight::Insight;
 pub use options::{CacheBuilder, Memory, minutes};
 pub use views::Entry;
 
-use crate::core::flight::Explanation;
+use crate::core::flight::{Explanation, Since};
 use crate::core::policy::Policy;
 use crate::core::stats::Stats;
 use held::Held;
@@ -169,7 +169,7 @@ where
         {
             return Ok(value.clone());
         }
-        let wanted = Wanted { hash, key, policy, anew: false };
+        let wanted = Wanted { hash, key, policy, anew: None };
         self.0.load(wanted, load).await?.ok_or(LoadFailed::NotFound)
     }
 
@@ -210,7 +210,7 @@ where
         {
             return Ok(Some(value.clone()));
         }
-        self.0.load(Wanted { hash, key, policy, anew: false }, load).await
+        self.0.load(Wanted { hash, key, policy, anew: None }, load).await
     }
 
     /// The values of many keys: those that are there, and what one call of `load` finds of the others. Each key has a lease of
@@ -258,8 +258,9 @@ where
         self.0.load_many(keys, &Bulk { policy, load: Arc::new(load) }).await
     }
 
-    /// Loads `key` anew although a value is there, stores and returns it. Until it is there, others get the old one. An older
-    /// load of the key answers those who wait for it and stores nothing.
+    /// Loads `key` anew although a value is there, stores and returns it. Until it is there, others get the old one. The load
+    /// begins after this call does: if an older one is under way, it ends first, and all who ask for a new value meanwhile
+    /// share the one after it. What it brings is stored unless the key is written or removed while it runs.
     ///
     /// # Errors
     ///
@@ -273,7 +274,7 @@ where
         F: Future<Output = Result<V, E>> + Send + 'static,
         E: Send + Sync + 'static,
     {
-        let wanted = Wanted { hash: self.0.hash(key), key, policy, anew: true };
+        let wanted = Wanted { hash: self.0.hash(key), key, policy, anew: Some(Since::default()) };
         self.0.load(wanted, load).await?.ok_or(LoadFailed::NotFound)
     }
 

@@ -300,7 +300,10 @@ impl<K, V> Told<K, V> {
                 Effect::Wake(waiters) => all(waiters, ending),
                 Effect::TimeOut(waiters) => all(waiters, &Signal::TimedOut),
                 Effect::Fail(waiters) => all(waiters, &Signal::Gone),
-                Effect::Again(waiters) => all(waiters, &Signal::Again),
+                // An old value is no answer for them.
+                Effect::Again(waiters) => {
+                    waiters.into_iter().for_each(|waiter| drop(waiter.send(Signal::Again)));
+                }
                 Effect::Give(_, waiter) => all(vec![waiter], &Signal::TimedOut),
                 Effect::Lead(waiter) => drop(waiter.send(Signal::Lead)),
                 Effect::CancelLoad | Effect::Release(_) => {}

@@ -126,6 +126,8 @@ pub enum Rule {
     OvertakenIsDropped,
     /// Where one load is to be enough for all processes, the others wait for it.
     ClaimsAreAwaited,
+    /// Nobody waits for a permit that only its own end can free.
+    PermitsAreSeen,
 }
 
 /// True where a test breaks this rule.

@@ -237,6 +237,7 @@ impl CacheCore {
             recipe: Arc::new(recipe),
             life: Life::Shared,
             refresh: false,
+            since: Default::default(),
             // A factory knows what its caller has, which may be gone when it is called again.
             repeatable: false,
             began: Default::default(),
@@ -669,9 +670,9 @@ impl CacheCore {
     }
 
     /// Other options for the memory tier, in force at once; the weigher stays.
-    fn _resize(&self, memory: MemoryOptions<'_>) -> PyResult<()> {
+    fn _resize(&self, py: Python<'_>, memory: MemoryOptions<'_>) -> PyResult<()> {
         let (eviction, apart) = (memory.eviction.parse()?, memory.apart()?);
-        self.tier.resize(memory.bound(), apart);
+        self.tier.resize(py, memory.bound(), apart);
         if eviction != self.tier.memory.lock().entries.eviction(RegionId::default()) {
             self.tier.reorder(eviction);
         }

@@ -47,6 +47,8 @@ pub fn run(
     let here = if effects.is_empty() { None } else { state.running_loop(py) };
     let mut effects = VecDeque::from(effects);
     while let Some(effect) = effects.pop_front() {
+        // An old value is no answer for who is to look again.
+        let again = matches!(effect, Effect::Again(_));
         let (waiters, common): (Vec<Waiter>, Common) = match effect {
             Effect::Wake(waiters) => (waiters, None),
             Effect::TimeOut(waiters) => (waiters, Some(|| Outcome::TimedOut)),
@@ -79,6 +81,7 @@ pub fn run(
         };
         for waiter in waiters {
             let told = match (&old, common) {
+                (_, Some(common)) if again => common(),
                 (Some((value, kind)), _) => Outcome::Value(value.clone_ref(py), *kind),
                 (None, Some(common)) => common(),
                 (None, None) => outcome(&waiter),

@@ -245,6 +245,7 @@ impl Function {
             recipe,
             life: self.life,
             refresh: false,
+            since: Default::default(),
             repeatable: self.is_async,
             began: Default::default(),
             behind: Default::default(),

@@ -360,7 +360,7 @@ pub fn methods() -> *mut c_void {
         with(
             c"refresh",
             refresh,
-            c"refresh($self, /, *args, **kwargs)\n--\n\nLoad anew, store, and return the result; until it is there others get the old one.",
+            c"refresh($self, /, *args, **kwargs)\n--\n\nLoad anew, store, and return the result; until it is there others get the old one.\n\nThe load begins after this call does: if an older one is under way, that ends first, and all who ask for a new result\nmeanwhile share the next. It is stored unless the result is invalidated or set while it runs.",
         ),
         with(c"explain", explain, c"explain($self, /, *args, **kwargs)\n--\n\nReturn an Explanation of what this call would do now, and why. Loads nothing and counts as no use."),
         with(c"peek", peek, c"peek($self, /, *args, **kwargs)\n--\n\nReturn the Entry of this call, or None. Loads nothing and counts as no use."),

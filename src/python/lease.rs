@@ -1,4 +1,5 @@
-//! Which load runs here, and for which others it waits: a context variable follows the loader through its tasks and threads.
+//! Which load runs here, with which permits, and for which others it waits: a context variable follows the loader through
+//! its tasks and threads.
 //!
 //! A nested get of the key that is being loaded must not wait for itself: it loads directly. Loads that would wait for each
 //! other in a circle are told so, whichever caches they are of. A lease that is over is waited for by nobody, so it is in
@@ -9,23 +10,41 @@ use super::errors;
 use super::request::Request;
 use super::state::State;
 use super::tier::Tier;
-use crate::core::flight::{Awaited, FlightId, Home, Load, Who};
+use crate::core::flight::{Awaited, FlightId, Hold, Home, Load, Who};
 use pyo3::exceptions::{PyException, PyGeneratorExit, PyKeyboardInterrupt, PySystemExit};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use std::ptr::null_mut;
 
-/// The load that code runs for, or those that one call fills.
+/// The load that code runs for, or those that one call fills; and the calls it is part of that hold permits.
 #[pyclass(frozen, module = "samovar._core")]
+#[derive(Default)]
 pub struct Loading {
     loads: Vec<Load>,
+    holds: Vec<Hold>,
 }
 
 impl Loading {
-    /// The loads that this stands for.
-    pub fn loads(&self) -> &[Load] {
-        &self.loads
+    /// Who waits where this code does.
+    fn who(&self) -> Vec<Who> {
+        self.loads.iter().copied().map(Who::Load).chain(self.holds.iter().copied().map(Who::Hold)).collect()
     }
+}
+
+/// Who waits where the code that runs here does: nobody, if it is no part of a load or of a call that holds a permit.
+pub fn who_is_here(py: Python<'_>, state: &State) -> PyResult<Vec<Who>> {
+    Ok(current(py, state)?.map_or(Vec::new(), |here| here.get().who()))
+}
+
+/// The code that runs here is from now on part of a call that holds this permit. Gives the token that ends it.
+pub fn holds<'py>(py: Python<'py>, state: &State, hold: Hold) -> PyResult<Bound<'py, PyAny>> {
+    let mut loading = Loading::default();
+    if let Some(here) = current(py, state)? {
+        let here = here.get();
+        (loading.loads, loading.holds) = (here.loads.clone(), here.holds.clone());
+    }
+    loading.holds.push(hold);
+    set(py, state, Bound::new(py, loading)?.as_any())
 }
 
 fn current<'py>(py: Python<'py>, state: &State) -> PyResult<Option<Bound<'py, Loading>>> {
@@ -70,27 +89,27 @@ pub fn awaited_by_load(
 /// this one in turn is an error.
 pub fn is_own(py: Python<'_>, state: &State, awaited: &Awaited) -> PyResult<bool> {
     let Some(here) = current(py, state)? else { return Ok(false) };
-    let loads = &here.get().loads;
-    if loads.contains(&awaited.load) {
+    let here = here.get();
+    if here.loads.contains(&awaited.load) {
         return Ok(true);
     }
-    let circle = loads.iter().find_map(|&load| state.waits.lock().circle(load, awaited));
+    let circle = state.waits.lock().circle(&here.who(), awaited);
     circle.map_or(Ok(false), |path| Err(errors::load_cycle(py, &path)))
 }
 
 /// Somebody's wait, as long as it lasts.
 pub struct Wait {
     state: &'static State,
-    /// One, or the loads of a batch.
+    /// A load, or those of a batch, and the calls it is part of; or a thread.
     who: Vec<Who>,
     load: Load,
 }
 
 impl Wait {
-    /// The code of the load that runs here waits; nothing to note if none does.
+    /// The code of the load or the call that runs here waits; nothing to note if none does.
     pub fn of_load(py: Python<'_>, state: &'static State, awaited: &Awaited) -> PyResult<Option<Wait>> {
         let here = current(py, state)?;
-        Ok(here.map(|here| Wait::begin(state, here.get().loads.iter().copied().map(Who::Load).collect(), awaited)))
+        Ok(here.map(|here| Wait::begin(state, here.get().who(), awaited)))
     }
 
     /// This thread blocks.
@@ -121,7 +140,7 @@ pub fn context<'py>(
     let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent())? };
     let cache = number_of(&request.tier);
     let loads = flights.into_iter().map(|flight| Load { cache, flight }).collect();
-    let loading = Bound::new(py, Loading { loads })?;
+    let loading = Bound::new(py, Loading { loads, holds: Vec::new() })?;
     let context = Context(context);
     context.within(|| set(py, state, loading.as_any()).map(drop))??;
     Ok(context)
@@ -136,7 +155,11 @@ pub fn _loading<'py>(py: Python<'py>, state: &StateHandle) -> PyResult<Option<Bo
 /// Says that the code which runs here does the work of all these loads.
 #[pyfunction]
 pub fn _load_together(py: Python<'_>, state: &StateHandle, loads: Vec<Py<Loading>>) -> PyResult<()> {
-    let together = Loading { loads: loads.iter().flat_map(|load| load.get().loads.iter().copied()).collect() };
+    let mut together = Loading::default();
+    for load in loads.iter().map(|load| load.get()) {
+        together.loads.extend(&load.loads);
+        together.holds.extend(&load.holds);
+    }
     set(py, state.0, Bound::new(py, together)?.as_any()).map(drop)
 }
 

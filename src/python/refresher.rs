@@ -121,6 +121,7 @@ fn repeated(py: Python<'_>, request: &Request, put: impl Fn(&Object) -> Object) 
         recipe: request.recipe.clone(),
         life: Life::Steady,
         refresh: false,
+        since: Default::default(),
         began: Default::default(),
         behind: true.into(),
         repeatable: true,

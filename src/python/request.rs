@@ -15,7 +15,7 @@ use super::state::State;
 use super::tier::{Gone, Object, PyMemory, Space, Tier, let_go};
 use super::{adaptive, args, lease, refresher};
 use crate::core::clock::NEVER;
-use crate::core::flight::{self, FlightId, Home, Input, Keep, Lease, Life, Newer, Place, Ticket, Wish};
+use crate::core::flight::{self, FlightId, Home, Input, Keep, Lease, Life, Newer, Place, Since, Ticket, Wish};
 use crate::core::memory::{Discard, New, Placement, Target};
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
@@ -42,6 +42,8 @@ pub struct Request {
     pub life: Life,
     /// True for a load that is wanted even though a value is there.
     pub refresh: bool,
+    /// And since when.
+    pub since: Since,
     /// True if the call may be made again later, by itself, but for what was injected.
     pub repeatable: bool,
     /// When its load began.
@@ -119,7 +121,12 @@ impl Request {
 
     /// What a caller here wants, as the core knows it. Under the lock: a clear changes the group.
     pub fn wish(&self, place: Place) -> Wish<'_> {
-        Wish { policy: &self.recipe.policy, group: self.space.group(), place, anew: self.refresh }
+        Wish {
+            policy: &self.recipe.policy,
+            group: self.space.group(),
+            place,
+            anew: self.refresh.then_some(&self.since),
+        }
     }
 
     /// Whether the call may be made again later. What was injected is its caller's; a ttl callable is told of it.

@@ -4,12 +4,13 @@
 //! event loops. A forked child starts with no call under way.
 
 use super::guarded::Guarded;
-use super::lease::Loading;
+use super::lease;
 use super::options::{refuse, time};
+use super::state::State;
 use super::tier::Object;
 use super::{StateHandle, clock, errors};
 use crate::core::draw::unit;
-use crate::core::flight::Load;
+use crate::core::flight::{Asker, Hold, Who};
 use crate::core::resilience::{
     Breaker, BreakerConfig, BreakerState, Concurrency, Entered, Outcome, Permit, Rate, Retry, Slot, Ticket, parse_rate,
 };
@@ -284,69 +285,99 @@ impl RateCore {
     }
 }
 
-/// How many call at once.
+/// How many call at once. Who holds its permits and who waits for them is part of the graph of waits, all in one step: the
+/// interpreter is held.
 #[pyclass(frozen, module = "samovar._core")]
-pub struct ConcurrencyCore(Guarded<Guard<Concurrency<Object, Owner>>>);
-
-/// Who makes a call: a thread or a task, and the loads it works for.
-struct Owner {
-    caller: u64,
-    loads: Vec<Load>,
+pub struct ConcurrencyCore {
+    machine: Guarded<Guard<Concurrency<Object, ()>>>,
+    state: &'static State,
+    /// What the graph knows it by.
+    number: u64,
 }
 
-impl Owner {
-    fn new(caller: u64, loading: Option<&Bound<'_, Loading>>) -> Owner {
-        Owner { caller, loads: loading.map_or(Vec::new(), |loading| loading.get().loads().to_vec()) }
-    }
-}
+/// Limits made in this process or in one it was forked from.
+static LIMITS: AtomicU64 = AtomicU64::new(0);
 
 /// A place among those who run or wait.
 #[pyclass(frozen, module = "samovar._core")]
-pub struct CallTicket(Ticket);
+pub struct CallTicket {
+    ticket: Ticket,
+    hold: Hold,
+    state: &'static State,
+}
+
+#[pymethods]
+impl CallTicket {
+    /// The code that runs here is part of this call until the token that is returned says otherwise.
+    fn begin<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        lease::holds(py, self.state, self.hold)
+    }
+}
 
 impl ConcurrencyCore {
-    fn with<R>(&self, ask: impl FnOnce(&mut Concurrency<Object, Owner>) -> R) -> R {
+    fn with<R>(&self, ask: impl FnOnce(&mut Concurrency<Object, ()>) -> R) -> R {
         let gone = {
-            let mut guard = self.0.lock();
+            let mut guard = self.machine.lock();
             if guard.is_forked() { guard.machine.forget_calls() } else { Vec::new() }
         };
         drop(gone);
-        ask(&mut self.0.lock().machine)
+        ask(&mut self.machine.lock().machine)
+    }
+
+    fn hold(&self, ticket: Ticket) -> Hold {
+        Hold { limit: self.number, call: ticket.number() }
+    }
+
+    fn ticket(&self, ticket: Ticket) -> CallTicket {
+        CallTicket { ticket, hold: self.hold(ticket), state: self.state }
+    }
+}
+
+impl Drop for ConcurrencyCore {
+    fn drop(&mut self) {
+        self.state.waits.lock().forget(self.number);
     }
 }
 
 #[pymethods]
 impl ConcurrencyCore {
     #[new]
-    fn new(limit: u32, queue: u32) -> PyResult<Self> {
-        Ok(ConcurrencyCore(Guard::new(Concurrency::new(limit, queue)?)))
+    fn new(state: &Bound<'_, StateHandle>, limit: u32, queue: u32) -> PyResult<Self> {
+        let machine = Guard::new(Concurrency::new(limit, queue)?);
+        Ok(ConcurrencyCore { machine, state: state.get().0, number: LIMITS.fetch_add(1, Relaxed) })
     }
 
-    /// The place of a call that runs at once, or None.
-    #[pyo3(signature = (caller, loading=None))]
-    fn try_enter(&self, caller: u64, loading: Option<&Bound<'_, Loading>>) -> Option<CallTicket> {
-        let owner = Owner::new(caller, loading);
-        self.with(|limit| limit.try_enter(owner)).map(CallTicket)
+    /// The place of a call that runs at once on this thread, or None.
+    fn try_enter(&self, thread: u64) -> Option<CallTicket> {
+        let ticket = self.with(|limit| limit.try_enter(()))?;
+        self.state.waits.lock().hold(self.hold(ticket), thread);
+        Some(self.ticket(ticket))
     }
 
-    /// The place of a call, and whether it runs; else `wake` is called, by any thread, once it does.
+    /// The place of a call on a thread that blocks while it waits, or does not, and whether it runs; else `wake` is called, by
+    /// any thread, once it does.
     fn enter(
         &self,
-        state: &Bound<'_, StateHandle>,
-        owner: (u64, Option<Bound<'_, Loading>>),
+        py: Python<'_>,
+        thread: u64,
+        blocks: bool,
         wake: Object,
         name: &str,
     ) -> PyResult<(CallTicket, bool)> {
-        let (py, state) = (state.py(), state.get().0);
-        let awaits = |holder: &Owner, asks: &Owner| {
-            holder.caller == asks.caller
-                || holder.loads.first().is_some_and(|&load| state.waits.lock().is_waiting(load, &asks.loads))
-        };
-        let owner = Owner::new(owner.0, owner.1.as_ref());
-        let (entered, (limit, queue)) = self.with(|limit| (limit.enter(owner, wake, awaits), limit.limits()));
+        let mut who = lease::who_is_here(py, self.state)?;
+        who.extend(blocks.then_some(Who::Thread(thread)));
+        let asker = Asker { who, thread, name: name.to_owned() };
+        let vain = self.state.waits.lock().is_in_vain(self.number, &asker);
+        let (entered, (limit, queue)) = self.with(|limit| (limit.enter((), wake, |(), ()| vain), limit.limits()));
         match entered {
-            Entered::Runs(ticket) => Ok((CallTicket(ticket), true)),
-            Entered::Waits(ticket) => Ok((CallTicket(ticket), false)),
+            Entered::Runs(ticket) => {
+                self.state.waits.lock().hold(self.hold(ticket), thread);
+                Ok((self.ticket(ticket), true))
+            }
+            Entered::Waits(ticket) => {
+                self.state.waits.lock().ask(self.hold(ticket), asker);
+                Ok((self.ticket(ticket), false))
+            }
             Entered::Full(_wake) => {
                 let text = format!(
                     "the concurrency limit of {name} is used up: {limit} calls run and {queue} wait; \
@@ -366,9 +397,15 @@ impl ConcurrencyCore {
 
     /// Leaves, from wherever it is, and wakes who runs now.
     fn leave(&self, py: Python<'_>, ticket: &CallTicket) {
-        let mut leaving = Some(ticket.0);
+        let mut leaving = Some(ticket.ticket);
         while let Some(ticket) = leaving {
             let left = self.with(|limit| limit.leave(ticket));
+            let mut waits = self.state.waits.lock();
+            waits.left(self.hold(ticket));
+            if let Some((next, _)) = &left.next {
+                waits.granted(self.hold(*next));
+            }
+            drop(waits);
             drop(left.gone);
             // Whoever cannot be woken, because its event loop is closed, has left as well.
             leaving = left.next.and_then(|(next, wake)| wake.call0(py).is_err().then_some(next));
@@ -384,11 +421,11 @@ impl ConcurrencyCore {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.0.lock().machine.waiters().try_for_each(|wake| visit.call(wake))
+        self.machine.lock().machine.waiters().try_for_each(|wake| visit.call(wake))
     }
 
     fn __clear__(&self) {
-        let gone = self.0.lock().machine.forget_calls();
+        let gone = self.machine.lock().machine.forget_calls();
         drop(gone);
     }
 }

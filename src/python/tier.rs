@@ -4,7 +4,7 @@
 //! dropped after unlocking. A [`Space`] is a key space of its own in the shared table, told apart by its salt.
 
 use super::anchor::Anchor;
-use super::copy::Mode;
+use super::copy::{self, Mode};
 use super::events::Listeners;
 use super::guarded::Guarded;
 use super::recipe::Recipe;
@@ -16,7 +16,7 @@ use super::writing::Writings;
 use crate::core::clock::{Clock, Millis};
 use crate::core::draw::Draws;
 use crate::core::flight::Due;
-use crate::core::memory::{Capacity, Discard, Eviction, GroupId, Left, Memory, RegionId, mix};
+use crate::core::memory::{Capacity, Discard, Eviction, GroupId, Left, Memory, RegionId, Target, mix};
 use crate::core::stats::Stats;
 use crate::work::{Appointment, Sweep};
 use hashbrown::HashMap;
@@ -127,6 +127,8 @@ impl Space {
 
 /// What an entry takes beside its value: its records, and a short key.
 const OVERHEAD: u64 = 140;
+/// Entries weighed between two looks at the table, where it is weighed after it was counted.
+const WEIGHED: usize = 64;
 
 /// See the module.
 pub struct Tier {
@@ -302,10 +304,14 @@ impl Tier {
     }
 
     /// Changes the bound, now; what is beyond it leaves a few entries at a time.
-    pub fn resize(&self, bound: Capacity, apart: Option<(Capacity, Eviction)>) {
-        self.weighs.store(bound.weight != u64::MAX, Relaxed);
+    pub fn resize(&self, py: Python<'_>, bound: Capacity, apart: Option<(Capacity, Eviction)>) {
+        let weighs = bound.weight != u64::MAX;
+        let weighed = self.weighs.swap(weighs, Relaxed);
+        self.memory.lock().entries.resize(RegionId::default(), bound);
+        if weighs != weighed {
+            self.reweigh(py);
+        }
         let mut memory = self.memory.lock();
-        memory.entries.resize(RegionId::default(), bound);
         let apart = apart.map(|(bound, eviction)| memory.entries.set_apart(RegionId::default(), bound, eviction));
         let mut regions = [Some(RegionId::default()), apart].into_iter().flatten();
         let is_over = regions.any(|region| memory.entries.is_over(region));
@@ -313,6 +319,38 @@ impl Tier {
         self.shrinking.store(is_over, Relaxed);
         if is_over {
             self.appointment.now();
+        }
+    }
+
+    /// Weighs all that is there as the bound in force demands, a few at a time and not under the lock: a weigher may be the
+    /// user's. What that cannot weigh keeps its weight, and Python is told why.
+    fn reweigh(&self, py: Python<'_>) {
+        let slots = self.memory.lock().entries.slots();
+        for first in (0..slots).step_by(WEIGHED) {
+            let memory = self.memory.lock();
+            let ids = first..slots.min(first + WEIGHED as u32);
+            let there = ids.filter_map(|id| {
+                let found = memory.entries.peek(id).filter(|found| !copy::is_negative(found.tag));
+                Some((memory.entries.target(id), found?.value.clone_ref(py)))
+            });
+            let there: Vec<(Target, Object)> = there.collect();
+            drop(memory);
+            let weigh = |(target, value): &(Target, Object)| match self.weigh(value.bind(py)) {
+                Ok(weight) => Some((*target, weight)),
+                Err(error) => {
+                    error.write_unraisable(py, Some(value.bind(py)));
+                    None
+                }
+            };
+            let weights: Vec<(Target, u64)> = there.iter().filter_map(weigh).collect();
+            let mut memory = self.memory.lock();
+            for (target, weight) in weights {
+                if let Some(id) = memory.entries.resolve(target) {
+                    memory.entries.reweigh(id, weight);
+                }
+            }
+            drop(memory);
+            drop(there);
         }
     }
 

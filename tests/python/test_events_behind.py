@@ -113,6 +113,17 @@ def test_warming_tells_how_it_went(cache: Cache, fails: bool) -> None:
     assert [str(event.function).rpartition(".")[2] for event in told] == ["load", "load_now"]
 
 
+def test_warming_an_async_function_without_a_loop_says_what_to_do(cache: Cache) -> None:
+    @cache.cached("1m")
+    async def load(n: int) -> int:
+        return n
+
+    with pytest.raises(
+        RuntimeError, match=r"load\.warm\(\) loads on an event loop, and none runs here; call it in async"
+    ):
+        load.warm([1])
+
+
 def test_warming_that_is_cancelled_says_so(cache: Cache) -> None:
     diary, origin = Diary(cache, "warm_completed"), Origin()
 

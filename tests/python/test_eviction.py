@@ -216,3 +216,33 @@ def test_stats_are_equal_if_their_counters_are_and_survive_pickling() -> None:
     assert Stats().insight.eviction == ""
     again = pickle.loads(pickle.dumps(stats))
     assert (again, again.insight, type(again)) == (stats, stats.insight, Stats)
+
+
+def test_what_was_counted_is_weighed_when_a_cache_is_bounded_in_bytes() -> None:
+    cache = Cache(name="weighed", memory=Memory(1_000, max_bytes=None, eviction="lru"))
+    for n in range(200):
+        cache.sync.set(f"k{n}", b"x" * 1_000)
+    cache.sync.set_missing("nothing", ttl="1m")
+    cache.resize(max_bytes="10MiB")
+    assert 200_000 < cache.stats().bytes < 300_000
+    cache.resize(max_bytes=50_000)
+    assert settled(lambda: cache.stats().bytes <= 50_000)
+    assert cache.sync.get("k199") is not None, "the least valuable leave"
+    assert 30 < cache.stats().entries < 60
+    cache.resize(max_bytes=None)
+    whole(cache)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_what_a_weigher_refuses_keeps_its_weight_and_the_others_are_weighed() -> None:
+    def weigh(value: int) -> int:
+        if value == 7:
+            raise ValueError("odd")
+        return 100
+
+    cache = Cache(name="odd", memory=Memory(1_000, max_bytes=None, weigher=weigh))
+    for n in range(10):
+        cache.sync.set(f"k{n}", n)
+    cache.resize(max_bytes="1MiB")
+    assert cache.stats().bytes == pytest.approx(901, rel=0.02)
+    whole(cache)

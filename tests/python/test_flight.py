@@ -471,6 +471,122 @@ def test_a_refresh_loads_anew(cache: Cache) -> None:
     asyncio.run(main())
 
 
+def test_refreshes_that_arrive_during_one_share_the_next(cache: Cache) -> None:
+    async def main() -> None:
+        gates = [asyncio.Event() for _ in range(3)]
+        begun = 0
+
+        @cache.cached("5m")
+        async def load() -> int:
+            nonlocal begun
+            begun += 1
+            mine = begun
+            await gates[mine - 1].wait()
+            return mine
+
+        first = asyncio.ensure_future(awaited(load.refresh()))
+        await turns()
+        later = [asyncio.ensure_future(awaited(load.refresh())) for _ in range(5)]
+        await turns()
+        assert begun == 1
+        gates[0].set()
+        assert await first == 1
+        await turns()
+        assert (begun, await load()) == (2, 1), "what a refresh has loaded is stored, whoever wants a newer value"
+        gates[1].set()
+        assert await asyncio.gather(*later) == [2] * 5
+        assert (begun, await load(), load.stats().loads) == (2, 2, 2)
+
+    asyncio.run(main())
+
+
+def test_refreshes_faster_than_their_load_still_bring_new_values(cache: Cache) -> None:
+    async def main() -> None:
+        begun = 0
+
+        @cache.cached("5m")
+        async def load() -> int:
+            nonlocal begun
+            begun += 1
+            mine = begun
+            await turns(20)
+            return mine
+
+        asking, seen = [], set()
+        for _ in range(40):
+            asking.append(asyncio.ensure_future(awaited(load.refresh())))
+            await turns(5)
+            entry = await load.peek()
+            seen.add(entry and entry.value)
+        assert len(seen) > 5, "each load is stored when it ends"
+        assert await asyncio.gather(*asking) == sorted(task.result() for task in asking)
+
+    asyncio.run(main())
+
+
+def test_a_refresh_after_an_invalidation_waits_for_no_older_load(cache: Cache) -> None:
+    async def main() -> None:
+        gate = asyncio.Event()
+        begun = 0
+
+        @cache.cached("5m")
+        async def load() -> int:
+            nonlocal begun
+            begun += 1
+            mine = begun
+            if mine == 1:
+                await gate.wait()
+            return mine
+
+        first = asyncio.ensure_future(awaited(load.refresh()))
+        await turns()
+        await load.invalidate()
+        assert await load.refresh() == 2
+        gate.set()
+        assert (await first, await load()) == (1, 2)
+
+    asyncio.run(main())
+
+
+def test_a_refresh_that_waited_for_another_gets_its_own_error_and_no_old_value(cache: Cache) -> None:
+    async def main() -> None:
+        gate = asyncio.Event()
+        fails = False
+
+        @cache.cached("5m", stale_if_error="1h")
+        async def load() -> int:
+            if fails:
+                await gate.wait()
+                raise OSError("away")
+            return 1
+
+        assert await load() == 1
+        fails = True
+        asking = [asyncio.ensure_future(awaited(load.refresh())) for _ in range(2)]
+        await turns()
+        gate.set()
+        answers = await asyncio.gather(*asking, return_exceptions=True)
+        assert [type(answer) for answer in answers] == [OSError, OSError]
+        assert (await load(), load.stats().loads) == (1, 3)
+
+    asyncio.run(main())
+
+
+def test_a_refresh_from_within_its_own_load_loads_directly(cache: Cache) -> None:
+    async def main() -> None:
+        depth = 0
+
+        @cache.cached("5m")
+        async def load() -> int:
+            nonlocal depth
+            depth += 1
+            return 1 + await load.refresh() if depth < 3 else 0
+
+        assert await load() == 2
+
+    asyncio.run(main())
+
+
 def test_a_disabled_cache_loads_always(cache: Cache) -> None:
     load = counting(cache)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from origin import Origin, turns
-from samovar import Cache, ConfigError, Policy, Rule
+from samovar import Cache, ConfigError, LoadTimeout, Policy, Rule
 from samovar.testing import CacheClock
 
 
@@ -384,6 +384,10 @@ BAD: dict[str, tuple[Callable[[Cache], Any], str]] = {
     "timeout zero": (lambda cache: cache.cached("1m", timeout=0)(Origin().load), r"timeout: 0; give"),
     "drop what": (lambda cache: cache.cached("1m", on_refresh_error="x")(Origin().load), r"give 'keep' or 'drop'"),
     "errors": (
+        lambda cache: cache.cached("1m", timeout=1, cache_errors={LoadTimeout: "1m"})(Origin().load),
+        r"cache_errors: .*LoadTimeout.*; leave it out: a load that is stopped brings nothing to keep.*stale_if_error=",
+    ),
+    "errors by number": (
         lambda cache: cache.cached("1m", cache_errors={1: 2})(Origin().load),
         r"cache_errors: .*exception classes",
     ),

@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import logging
+import re
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -175,6 +177,27 @@ def test_a_rule_that_contradicts_a_functions_policy_is_told_to_the_caller(cache:
 
     with pytest.raises(ConfigError, match="soft_timeout: 5; give less than timeout=2"):
         load()
+
+
+def test_a_rule_that_contradicts_a_known_function_is_told_when_it_is_configured(
+    cache: Cache, caplog: pytest.LogCaptureFixture
+) -> None:
+    @cache.cached("1m", key="k:{n}", timeout=2)
+    def load(n: int) -> int:
+        return n
+
+    @cache.cached("1m", timeout=2)
+    def other(n: int) -> int:
+        return n
+
+    odd: dict[str, Any] = {"soft_timeout": 5, "stale_if_error": 9}
+    with caplog.at_level(logging.WARNING, "samovar"):
+        cache.configure(rules=[Rule("k:?", **odd), Rule("unlike", **odd), Rule("k:*", ttl=5)])
+    assert len(caplog.records) == 1, "neither of the one that fits nothing nor of the one that contradicts nothing"
+    assert re.search(r"'k:\?' contradicts .*load.*soft_timeout: 5; give less than", caplog.records[0].getMessage())
+    with pytest.raises(ConfigError, match="soft_timeout: 5"):
+        load(1)
+    assert (load(12), other(1)) == (12, 1)
 
 
 def test_rules_and_what_they_made_of_policies_are_freed_with_their_cache() -> None:

@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import contextvars
 import gc
+import multiprocessing
 import os
 import subprocess
 import sys
 import threading
 import weakref
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -553,6 +555,36 @@ def test_a_forked_child_has_the_copies_and_nothing_pending() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     cache.sync.flush()
     assert table.log == [("set", {"a": 1, "b": 1})]
+
+
+IN_A_WORKER = """
+import multiprocessing
+from samovar import Cache, WriteBehind
+
+def save(items):
+    print("wrote", items, flush=True)
+
+cache = Cache(name="app", writer=WriteBehind(save))
+
+def work(key):
+    cache.sync.set(key, 1)
+
+if __name__ == "__main__":
+    cache.sync.set("parent", 1)
+    child = multiprocessing.get_context({method!r}).Process(target=work, args=("child",))
+    child.start()
+    child.join()
+    print("joined", child.exitcode, flush=True)
+"""
+
+
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_worker_of_multiprocessing_writes_what_is_pending_before_it_ends(method: str, tmp_path: Path) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text(IN_A_WORKER.format(method=method))
+    done = subprocess.run([sys.executable, "-P", script], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines() == ["wrote {'child': 1}", "joined 0", "wrote {'parent': 1}"], done.stderr
 
 
 AT_EXIT = """

@@ -9,6 +9,7 @@ use crate::core::broken::{Rule, broken};
 use crate::core::clock::{Millis, NEVER, later};
 use crate::core::memory::{Discard, GroupId, Memory, Placement, Reason, Served, Target, Worth};
 use crate::core::policy::{OnRefreshError, Policy};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Where a caller asks from, and what it can do about a load.
@@ -31,8 +32,28 @@ pub struct Wish<'a> {
     pub group: GroupId,
     /// Where from.
     pub place: Place,
-    /// True if a load is wanted even though a value is there.
-    pub anew: bool,
+    /// Since when a load is wanted even though a value is there; `None` if it is not.
+    pub anew: Option<&'a Since>,
+}
+
+/// Since when somebody wants a new value: no load that had begun by then is good enough. Set at the first look.
+#[derive(Debug)]
+pub struct Since(AtomicU64);
+
+impl Default for Since {
+    fn default() -> Self {
+        Since(AtomicU64::new(u64::MAX))
+    }
+}
+
+impl Since {
+    /// How many flights had begun by then.
+    fn begun(&self, so_far: u64) -> u64 {
+        match self.0.compare_exchange(u64::MAX, so_far, Relaxed, Relaxed) {
+            Ok(_) => so_far,
+            Err(first) => first,
+        }
+    }
 }
 
 /// A key's entry and attached flight, as they were when somebody looked.
@@ -129,7 +150,8 @@ impl<K, V, W> Memory<K, V, W> {
         now: Millis,
         draw: impl FnOnce() -> f64,
     ) -> Lookup {
-        let Wish { policy, group, place, anew } = *wish;
+        let Wish { policy, group, place, .. } = *wish;
+        let anew = wish.anew.map(|since| since.begun(self.flights.begun())).is_some();
         let flight = flight.filter(|&flight| self.flights.is_flying(flight) && !broken(Rule::OneLease));
         let id = entry.and_then(|entry| self.entries.resolve(entry));
         let sight = id.and_then(|id| Some((id, self.entries.sight(id)?)));
@@ -154,12 +176,13 @@ impl<K, V, W> Memory<K, V, W> {
         if let Some(flight) = flight {
             match self.flights.home(flight) {
                 Some((home, group))
-                    if (!anew || broken(Rule::AnewIsNew))
-                        && (self.entries.is_alive(group) || broken(Rule::ClearedIsNotJoined)) =>
+                    if (self.entries.is_alive(group) || broken(Rule::ClearedIsNotJoined))
+                        && !(anew && self.flights.is_late(flight, now)) =>
                 {
                     return Lookup::Flying(flight, home);
                 }
-                // Loading for a group that was cleared, or older than this wish: not ours to join.
+                // Loading for a group that was cleared: not ours to join. Nor is one that cannot be stopped, and has had its
+                // time, worth waiting for by somebody who wants a newer value than that.
                 _ => self.flights.detach(flight),
             }
         }
@@ -182,18 +205,19 @@ impl<K, V, W> Memory<K, V, W> {
         let fallback = id.and_then(|id| self.fallback(wish, id, began));
         let stats = self.entries.stats_mut(group);
         stats.loads += 1;
-        stats.refreshes += u64::from(wish.anew || fallback.is_some());
+        let anew = wish.anew.is_some();
+        stats.refreshes += u64::from(anew || fallback.is_some());
         let seen = id.map(|id| self.entries.target(id));
-        let forget = seen.filter(|_| wish.policy.on_refresh_error == OnRefreshError::Drop && !wish.anew);
+        let forget = seen.filter(|_| wish.policy.on_refresh_error == OnRefreshError::Drop && !anew);
         let bounds = Bounds { timeout: wish.policy.timeout, fallback, forget };
-        self.flights.begin(Begin { hash, key, group, seen, home, life, bounds, began })
+        self.flights.begin(Begin { hash, key, group, seen, home, life, bounds, anew, began })
     }
 
     /// What the old value is still good for if its load fails. Whoever wants a new one wants to hear of its error.
     fn fallback(&self, wish: &Wish<'_>, id: u32, now: Millis) -> Option<Fallback> {
         let (policy, sight) = (wish.policy, self.entries.sight(id)?);
         let until = policy.useful_until(sight.span.fresh_until).min(sight.span.expires);
-        let keeps = policy.on_refresh_error == OnRefreshError::Keep && !sight.negative && !wish.anew;
+        let keeps = policy.on_refresh_error == OnRefreshError::Keep && !sight.negative && wish.anew.is_none();
         let target = self.entries.target(id);
         (keeps && now < until).then_some(Fallback { target, until, retry_after: policy.retry_after })
     }
@@ -204,11 +228,18 @@ impl<K, V, W> Memory<K, V, W> {
         self.flights.fallback(flight, now).map_or(NEVER, |_| later(now, soft))
     }
 
-    /// Waits for a load of somebody else's; `None` if it is over.
+    /// Waits for a load of somebody else's; `None` if it is over. Who wants a newer value than that brings is told to look
+    /// again when it has ended: all who come meanwhile share the load that one of them then begins.
     pub fn wait(&mut self, wish: &Wish<'_>, flight: FlightId, home: Home, now: Millis, wake: W) -> Option<Ticket> {
-        let patience = self.patience(wish.policy, flight, now);
+        let begun = wish.anew.map(|since| since.begun(self.flights.begun()));
+        let follows = begun.is_some_and(|begun| !self.flights.is_newer(flight, begun)) && !broken(Rule::AnewIsNew);
+        let patience = if follows { NEVER } else { self.patience(wish.policy, flight, now) };
         let ticket = self.flights.join(flight, home, patience, wake)?;
-        self.entries.stats_mut(wish.group).coalesced += 1;
+        if follows {
+            self.flights.follow(ticket);
+        } else {
+            self.entries.stats_mut(wish.group).coalesced += 1;
+        }
         Some(ticket)
     }
 

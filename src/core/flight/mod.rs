@@ -20,10 +20,10 @@ mod tests;
 mod waits;
 
 pub use by_hand::Written;
-pub use drive::{Adapted, Done, Ended, Keep, Located, Lookup, Newer, Place, Wish};
+pub use drive::{Adapted, Done, Ended, Keep, Located, Lookup, Newer, Place, Since, Wish};
 pub use explain::{Explanation, Standing, Would};
 pub use lookup::{Answer, Refresh, Sight, answer};
-pub use waits::{Awaited, Load, Waits, Who};
+pub use waits::{Asker, Awaited, Hold, Load, Waits, Who};
 
 use super::broken::{Rule, broken};
 use super::clock::{Millis, NEVER, later};
@@ -125,6 +125,8 @@ pub struct Begin<K> {
     pub life: Life,
     /// What it leans on.
     pub bounds: Bounds,
+    /// True for somebody who wants a new value though one is there.
+    pub anew: bool,
     /// Now.
     pub began: Millis,
 }
@@ -201,6 +203,8 @@ struct Waiter<W> {
     home: Home,
     /// When it would rather have the old value.
     patience: Millis,
+    /// It wants what the next load brings.
+    follows: bool,
     /// `None` from the moment it is told to lead until it does.
     wake: Option<W>,
 }
@@ -214,6 +218,9 @@ struct Flight<K, W> {
     home: Home,
     life: Life,
     bounds: Bounds,
+    anew: bool,
+    /// How many flights had begun, with this one.
+    number: u64,
     /// When the present attempt began.
     began: Millis,
     /// When the present attempt is stopped.
@@ -251,6 +258,21 @@ impl<K, W> Flight<K, W> {
     fn fallback(&self, now: Millis) -> Option<Fallback> {
         self.bounds.fallback.filter(|fallback| now < fallback.until || broken(Rule::OldHasAnEnd))
     }
+}
+
+/// Those who are told the outcome, and those who want what the next load brings.
+fn told<W>(waiters: impl IntoIterator<Item = Waiter<W>>) -> (Vec<W>, Vec<W>) {
+    let (mut told, mut follow) = (Vec::new(), Vec::new());
+    for waiter in waiters {
+        let group = if waiter.follows { &mut follow } else { &mut told };
+        group.extend(waiter.wake);
+    }
+    (told, follow)
+}
+
+/// They look again.
+fn again<K, W>(waiters: Vec<W>) -> Option<Effect<K, W>> {
+    (!waiters.is_empty()).then_some(Effect::Again(waiters))
 }
 
 #[derive(Debug)]
@@ -357,7 +379,7 @@ impl<K, W> Flights<K, W> {
 
     /// Takes the lease of a key that has no attached flight.
     pub fn begin(&mut self, begin: Begin<K>) -> Lease {
-        let Begin { hash, key, group, seen, home, life, bounds, began } = begin;
+        let Begin { hash, key, group, seen, home, life, bounds, anew, began } = begin;
         self.begun += 1;
         let flight = Box::new(Flight {
             hash,
@@ -367,6 +389,8 @@ impl<K, W> Flights<K, W> {
             home,
             life,
             bounds,
+            anew,
+            number: self.begun,
             began,
             ends: bounds.timeout.map_or(NEVER, |timeout| later(began, timeout)),
             attempt: 0,
@@ -388,7 +412,7 @@ impl<K, W> Flights<K, W> {
         self.tickets += 1;
         let number = self.tickets;
         let flight = self.get_mut(id)?;
-        flight.waiters.push_back(Waiter { number, home, patience, wake: Some(wake) });
+        flight.waiters.push_back(Waiter { number, home, patience, follows: false, wake: Some(wake) });
         Some(Ticket { flight: id, number })
     }
 
@@ -410,6 +434,32 @@ impl<K, W> Flights<K, W> {
         if let Some(flight) = self.get_mut(lease.flight).filter(|flight| flight.attempt == lease.attempt) {
             flight.life = if broken(Rule::LivesAreTakenOver) { flight.life } else { life };
         }
+    }
+
+    /// True if somebody wanted a new value and began this flight when more than so many had begun.
+    fn is_newer(&self, id: FlightId, begun: u64) -> bool {
+        self.get(id).is_some_and(|flight| flight.anew && flight.number > begun)
+    }
+
+    /// True for a load that has taken too long, and goes on.
+    fn is_late(&self, id: FlightId, now: Millis) -> bool {
+        self.get(id).is_some_and(|flight| flight.ends <= now)
+    }
+
+    /// A waiter wants what the next load brings: it is told to look again.
+    fn follow(&mut self, ticket: Ticket) {
+        if let Some(flight) = self.get_mut(ticket.flight)
+            && let Some(at) = flight.seat(ticket)
+        {
+            flight.waiters[at].follows = true;
+        }
+    }
+
+    /// True if a waiter wants what the next load brings.
+    #[cfg(test)]
+    pub fn follows(&self, ticket: Ticket) -> bool {
+        let flight = self.get(ticket.flight);
+        flight.and_then(|flight| Some(flight.waiters[flight.seat(ticket)?].follows)).unwrap_or(false)
     }
 
     /// What answers in the place of a flight that fails or takes too long.
@@ -496,8 +546,9 @@ impl<K, W> Flights<K, W> {
             effects.extend(key.map(Effect::Release));
             waiters
         };
-        let waiters: Vec<W> = waiters.into_iter().filter_map(|waiter| waiter.wake).collect();
-        effects.push(Effect::TimeOut(waiters));
+        let (told, follow) = told(waiters);
+        effects.push(Effect::TimeOut(told));
+        effects.extend(again(follow));
         effects
     }
 
@@ -545,22 +596,26 @@ impl<K, W> Flights<K, W> {
         }
     }
 
-    /// Tells the longest waiting that it leads now. The load that ran so far no longer counts. It moves only when nobody
+    /// Tells the longest waiting that it leads now, of those who want what this load brings. The load that ran so far no longer counts. It moves only when nobody
     /// waits for it at home any more: only those elsewhere look after it.
-    fn hand_over(&mut self, id: FlightId) -> Option<Effect<K, W>> {
-        let flight = self.get_mut(id)?;
+    fn hand_over(&mut self, id: FlightId) -> Effects<K, W> {
+        let Some(flight) = self.get_mut(id) else { return Vec::new() };
         flight.attempt += 1;
         // What does not run takes no time.
         (flight.loading, flight.ends) = (false, NEVER);
         let waits_at = |home: Option<Home>| {
             let mut waiters = flight.waiters.iter();
-            waiters.position(|waiter| waiter.wake.is_some() && home.is_none_or(|home| waiter.home == home))
+            let fits = |waiter: &Waiter<W>| waiter.wake.is_some() && !waiter.follows;
+            waiters.position(|waiter| fits(waiter) && home.is_none_or(|home| waiter.home == home))
         };
-        let next = waits_at(Some(flight.home)).or_else(|| waits_at(None))?;
+        let Some(next) = waits_at(Some(flight.home)).or_else(|| waits_at(None)) else {
+            // Only for those who want what the next load brings: that one may begin at once.
+            return if flight.waiters.iter().any(|waiter| waiter.follows) { self.supersede(id) } else { Vec::new() };
+        };
         let next = &mut flight.waiters[next];
         flight.leader = Some(next.number);
         flight.home = if broken(Rule::HomeMoves) { flight.home } else { next.home };
-        next.wake.take().map(Effect::Lead)
+        next.wake.take().map(Effect::Lead).into_iter().collect()
     }
 
     /// What became of a load. A void lease has no effect.
@@ -586,8 +641,12 @@ impl<K, W> Flights<K, W> {
             Some(key) => effects.push(Effect::Release(key)),
             None => {}
         }
-        let all = if broken(Rule::AllAreWoken) { 1 } else { usize::MAX };
-        effects.push(Effect::Wake(waiters.into_iter().filter_map(|waiter| waiter.wake).take(all).collect()));
+        let (mut told, follow) = told(waiters);
+        if broken(Rule::AllAreWoken) {
+            told.truncate(1);
+        }
+        effects.push(Effect::Wake(told));
+        effects.extend(again(follow));
         effects
     }
 
@@ -597,9 +656,12 @@ impl<K, W> Flights<K, W> {
         let is_here = |waiter: &Waiter<W>| waiter.home == home || broken(Rule::AbortedIsHandedOver);
         let (here, elsewhere): (VecDeque<_>, _) = std::mem::take(&mut flight.waiters).into_iter().partition(is_here);
         flight.waiters = elsewhere;
-        let told = here.into_iter().filter_map(|waiter| waiter.wake).filter(|_| !broken(Rule::AbortedIsTold));
-        let failed: Vec<W> = told.collect();
+        let (mut failed, follow) = told(here);
+        if broken(Rule::AbortedIsTold) {
+            failed.clear();
+        }
         let mut effects = vec![Effect::Fail(failed)];
+        effects.extend(again(follow));
         if flight.waiters.is_empty() {
             effects.extend(self.end(id).key.map(Effect::Release));
         } else {

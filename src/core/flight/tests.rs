@@ -19,6 +19,7 @@ fn begin(flights: &mut Machine, life: Life) -> (Ticket, Lease) {
         home: HERE,
         life,
         bounds: Bounds::default(),
+        anew: false,
         began: 0,
     };
     let lease = flights.begin(begin);
@@ -111,6 +112,59 @@ fn a_bound_load_ends_with_its_caller_and_the_next_waiter_starts_anew() {
     assert_eq!(woken(&flights.step(lease, Input::Loaded, 0)), [1]);
 }
 
+fn again(effects: &Effects<&'static str, u32>) -> Vec<u32> {
+    effects.iter().flat_map(|effect| if let Effect::Again(who) = effect { who.clone() } else { vec![] }).collect()
+}
+
+#[test]
+fn who_wants_a_newer_value_looks_again_when_the_load_has_ended_however_it_did() {
+    for input in [Input::Loaded, Input::Failed, Input::Aborted] {
+        let mut flights = Machine::default();
+        let (ticket, lease) = begin(&mut flights, Life::Shared);
+        let later = flights.join(ticket.flight, HERE, NEVER, 1).unwrap();
+        flights.follow(later);
+        let effects = flights.step(lease, input, 0);
+        assert_eq!(again(&effects), [1], "{input:?}");
+        assert_eq!(stores(&effects), input == Input::Loaded, "nobody has detached it");
+        assert!(flights.is_empty());
+    }
+}
+
+#[test]
+fn who_wants_a_newer_value_is_not_told_to_lead_an_older_load() {
+    let mut flights = Machine::default();
+    let (first, _) = begin(&mut flights, Life::Bound);
+    let later = flights.join(first.flight, HERE, NEVER, 1).unwrap();
+    flights.follow(later);
+    let second = flights.join(first.flight, HERE, NEVER, 2).unwrap();
+    assert_eq!(led(&flights.leave(first)), Some(2));
+    let effects = flights.leave(second);
+    assert_eq!((led(&effects), again(&effects)), (None, vec![1]));
+    assert!(flights.is_empty());
+}
+
+#[test]
+fn only_a_load_that_was_begun_later_and_for_a_new_value_is_new_enough() {
+    let mut flights = Machine::default();
+    let before = flights.begun();
+    let (ticket, lease) = begin(&mut flights, Life::Shared);
+    assert!(!flights.is_newer(ticket.flight, before), "an old value may answer in its place");
+    flights.step(lease, Input::Loaded, 0);
+    let anew = Begin {
+        hash: 9,
+        key: "k",
+        group: GroupId::default(),
+        seen: None,
+        home: HERE,
+        life: Life::Shared,
+        bounds: Bounds::default(),
+        anew: true,
+        began: 0,
+    };
+    let lease = flights.begin(anew);
+    assert!(flights.is_newer(lease.flight, before) && !flights.is_newer(lease.flight, flights.begun()));
+}
+
 #[test]
 fn a_designated_leader_that_leaves_passes_the_lead_on() {
     let mut flights = Machine::default();
@@ -185,8 +239,17 @@ fn bounded(life: Life, timeout: u64, home: Home) -> (Machine, Ticket, Lease) {
     let mut flights = Machine::default();
     let fallback = Fallback { target: TARGET, until: 1_000, retry_after: Duration::from_secs(30) };
     let bounds = Bounds { timeout: Some(Duration::from_millis(timeout)), fallback: Some(fallback), forget: None };
-    let lease =
-        flights.begin(Begin { hash: 9, key: "k", group: GroupId::default(), seen: None, home, life, bounds, began: 0 });
+    let lease = flights.begin(Begin {
+        hash: 9,
+        key: "k",
+        group: GroupId::default(),
+        seen: None,
+        home,
+        life,
+        bounds,
+        anew: false,
+        began: 0,
+    });
     let ticket = flights.join(lease.flight, home, 10, 0).unwrap();
     let lease = flights.lead(ticket, home, None, 0).unwrap();
     (flights, ticket, lease)
@@ -290,7 +353,8 @@ fn who_hoped_for_an_old_value_that_is_gone_waits_for_the_load_and_no_longer_than
     let fallback = Fallback { target, until: 1_000, retry_after: Duration::ZERO };
     let bounds = Bounds { timeout: Some(Duration::from_millis(500)), fallback: Some(fallback), forget: None };
     let thread = Home { thread: 3, event_loop: 0 };
-    let begin = Begin { hash: 9, key: "k", group, seen: None, home: thread, life: Life::Steady, bounds, began: 0 };
+    let begin =
+        Begin { hash: 9, key: "k", group, seen: None, home: thread, life: Life::Steady, bounds, anew: false, began: 0 };
     let lease = memory.flights.begin(begin);
     let ticket = memory.flights.join(lease.flight, thread, 10, 7).unwrap();
     assert_eq!(memory.flights.alarm(Due::Waiter(ticket), 0), 10);
@@ -475,6 +539,7 @@ impl World {
                     home,
                     life,
                     bounds: Bounds::default(),
+                    anew: false,
                     began: 0,
                 };
                 let lease = self.flights.begin(begin);

@@ -1,9 +1,13 @@
-//! The wait-for graph: which load waits for which, and which blocked thread for which load.
+//! The wait-for graph: which load waits for which, for which permit, and which blocked thread for what.
 //!
 //! An edge is noted where a load's own code waits for another load, or where a thread blocks; callers who are no part of a
 //! load wait for others, but nobody waits for them. A load on an event loop needs that loop's thread: if the thread is
 //! blocked, the load waits for whatever the thread waits for. Caches share one graph, so that a circle through two of
 //! them is found too.
+//!
+//! Whoever waits for loads needs all of them; whoever waits for a permit needs one of those who hold one to end (Holt 1972:
+//! a deadlock among shared resources is no mere cycle). So what is asked is not whether there is a way around, but who can
+//! still come to an end.
 
 use super::FlightId;
 use crate::core::broken::{Rule, broken};
@@ -18,11 +22,22 @@ pub struct Load {
     pub flight: FlightId,
 }
 
+/// A call that holds a permit, or waits for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Hold {
+    /// Of which limit, by whatever number tells them apart.
+    pub limit: u64,
+    /// Which of the limit's calls.
+    pub call: u64,
+}
+
 /// Who waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Who {
     /// The code of a load.
     Load(Load),
+    /// The code of a call that holds a permit.
+    Hold(Hold),
     /// A blocked thread.
     Thread(u64),
 }
@@ -38,85 +53,257 @@ pub struct Awaited {
     pub name: String,
 }
 
+/// Who asks for a permit.
+#[derive(Clone, Debug)]
+pub struct Asker {
+    /// Whose code it is that waits; the thread as well, if that blocks.
+    pub who: Vec<Who>,
+    /// The thread on which it goes on.
+    pub thread: u64,
+    /// For messages.
+    pub name: String,
+}
+
+/// What is waited for.
+#[derive(Debug)]
+enum What {
+    Load(Awaited),
+    Permit(Hold),
+}
+
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Waits(HashMap<Who, Vec<Awaited>>);
+pub struct Waits {
+    edges: HashMap<Who, Vec<What>>,
+    /// The calls that hold the permits of a limit, and their threads.
+    held: HashMap<u64, HashMap<u64, u64>>,
+    asking: HashMap<Hold, Asker>,
+}
 
 impl Waits {
     /// `who` begins to wait.
     pub fn begin(&mut self, who: Who, awaited: Awaited) {
-        self.0.entry(who).or_default().push(awaited);
+        self.edges.entry(who).or_default().push(What::Load(awaited));
     }
 
     /// The code of all these loads begins to wait; or, if that would close a circle, [its path](Self::circle), and nobody waits.
     /// One step, so that of two who ask at once only one waits.
     pub fn begin_loads(&mut self, loads: &[Load], awaited: &Awaited) -> Result<(), Vec<String>> {
-        if let Some(path) = loads.iter().find_map(|&load| self.circle(load, awaited)) {
+        let who: Vec<Who> = loads.iter().copied().map(Who::Load).collect();
+        if let Some(path) = self.circle(&who, awaited) {
             return Err(path);
         }
-        loads.iter().for_each(|&load| self.begin(Who::Load(load), awaited.clone()));
+        who.into_iter().for_each(|who| self.begin(who, awaited.clone()));
         Ok(())
     }
 
     /// It waits no longer for that.
     pub fn end(&mut self, who: Who, load: Load) {
-        let Some(edges) = self.0.get_mut(&who) else { return };
-        if let Some(at) = edges.iter().position(|edge| edge.load == load) {
+        self.drop_edge(who, |what| matches!(what, What::Load(awaited) if awaited.load == load));
+    }
+
+    fn drop_edge(&mut self, who: Who, is_it: impl FnMut(&What) -> bool) {
+        let Some(edges) = self.edges.get_mut(&who) else { return };
+        if let Some(at) = edges.iter().position(is_it) {
             edges.swap_remove(at);
         }
         if edges.is_empty() {
-            self.0.remove(&who);
+            self.edges.remove(&who);
         }
     }
 
     /// A load was handed over: it runs on another thread from now on, or will.
     pub fn moved(&mut self, load: Load, thread: u64) {
-        let edges = self.0.values_mut().flatten().filter(|edge| edge.load == load && !broken(Rule::WaitsMove));
-        edges.for_each(|edge| edge.thread = thread);
+        for what in self.edges.values_mut().flatten() {
+            if let What::Load(edge) = what
+                && edge.load == load
+                && !broken(Rule::WaitsMove)
+            {
+                edge.thread = thread;
+            }
+        }
     }
 
-    /// If `load` were to wait for `awaited`: the names of the loads that would wait in a circle, from `awaited` to `load`.
-    /// Circles through a thread are no matter of loads: the thread will find them.
-    pub fn circle(&self, load: Load, awaited: &Awaited) -> Option<Vec<String>> {
-        let (mut path, mut seen) = (vec![awaited.name.clone()], HashSet::from([awaited.load]));
-        (awaited.load == load || self.leads_to(awaited.load, load, &mut path, &mut seen)).then_some(path)
+    /// A call has a permit at once, and goes on on this thread.
+    pub fn hold(&mut self, hold: Hold, thread: u64) {
+        self.held.entry(hold.limit).or_default().insert(hold.call, thread);
     }
 
-    /// True if `load` waits for one of `others`, or for what waits for it.
-    pub fn is_waiting(&self, load: Load, others: &[Load]) -> bool {
-        others.iter().any(|&other| self.leads_to(load, other, &mut Vec::new(), &mut HashSet::new()))
+    /// True if whoever asks for a permit of this limit would never get it: none of those who hold one can end before.
+    pub fn is_in_vain(&self, limit: u64, asker: &Asker) -> bool {
+        let blocked: HashSet<Who> = asker.who.iter().copied().collect();
+        let threads = blocked.iter().any(|who| matches!(who, Who::Thread(_)));
+        let Some(held) = self.held.get(&limit).filter(|held| !held.is_empty()) else { return false };
+        let from = held.keys().map(|&call| Who::Hold(Hold { limit, call }));
+        let threads_of = held.values().copied().map(Who::Thread).filter(|_| threads);
+        let ends = self.ends(from.chain(threads_of), &blocked, threads);
+        !self.permit_comes(limit, &ends, threads)
     }
 
-    fn leads_to(&self, from: Load, to: Load, path: &mut Vec<String>, seen: &mut HashSet<Load>) -> bool {
-        for edge in self.0.get(&Who::Load(from)).into_iter().flatten() {
-            path.push(edge.name.clone());
-            if edge.load == to || (seen.insert(edge.load) && self.leads_to(edge.load, to, path, seen)) {
-                return true;
+    /// A call waits for a permit.
+    pub fn ask(&mut self, hold: Hold, asker: Asker) {
+        asker.who.iter().for_each(|&who| self.edges.entry(who).or_default().push(What::Permit(hold)));
+        self.asking.insert(hold, asker);
+    }
+
+    /// A call that waited was handed a permit.
+    pub fn granted(&mut self, hold: Hold) {
+        if let Some(asker) = self.stop_asking(hold) {
+            self.hold(hold, asker.thread);
+        }
+    }
+
+    /// A call has left, whether it held a permit or waited for one.
+    pub fn left(&mut self, hold: Hold) {
+        self.stop_asking(hold);
+        if let Some(held) = self.held.get_mut(&hold.limit) {
+            held.remove(&hold.call);
+            if held.is_empty() {
+                self.held.remove(&hold.limit);
+            }
+        }
+    }
+
+    fn stop_asking(&mut self, hold: Hold) -> Option<Asker> {
+        let asker = self.asking.remove(&hold)?;
+        for &who in &asker.who {
+            self.drop_edge(who, |what| matches!(what, What::Permit(asked) if *asked == hold));
+        }
+        Some(asker)
+    }
+
+    /// A limit is gone, with whoever holds its permits or waits for them.
+    pub fn forget(&mut self, limit: u64) {
+        self.held.remove(&limit);
+        let asking: Vec<Hold> = self.asking.keys().filter(|hold| hold.limit == limit).copied().collect();
+        asking.into_iter().for_each(|hold| drop(self.stop_asking(hold)));
+    }
+
+    /// If the code of these were to wait for `awaited`, and never could: the names of the loads that would wait in a circle,
+    /// from `awaited` to them. Circles through a thread are no matter of loads: the thread will find them.
+    pub fn circle(&self, who: &[Who], awaited: &Awaited) -> Option<Vec<String>> {
+        let (blocked, from) = (who.iter().copied().collect(), Who::Load(awaited.load));
+        let ends = self.ends([from], &blocked, false);
+        if ends.contains(&from) {
+            return None;
+        }
+        let mut path = vec![awaited.name.clone()];
+        if !blocked.contains(&from) {
+            self.leads_back(from, (&blocked, &ends), &mut path, &mut HashSet::from([from]));
+        }
+        Some(path)
+    }
+
+    /// True if what is awaited can never come while `thread` is blocked.
+    pub fn needs(&self, awaited: &Awaited, thread: u64) -> bool {
+        let blocked = HashSet::from([Who::Thread(thread)]);
+        let both = [Who::Load(awaited.load), Who::Thread(awaited.thread)];
+        let ends = self.ends(both, &blocked, true);
+        !both.iter().all(|who| ends.contains(who)) && !broken(Rule::BlockedIsSeen)
+    }
+
+    /// Of all that these need, directly or not: who can come to an end if those who are blocked cannot. Who waits for nothing
+    /// can. With or without the threads that things run on.
+    fn ends(&self, from: impl IntoIterator<Item = Who>, blocked: &HashSet<Who>, threads: bool) -> HashSet<Who> {
+        let mut seen: HashSet<Who> = HashSet::new();
+        let mut order: Vec<Who> = from.into_iter().filter(|&who| seen.insert(who)).collect();
+        let mut at = 0;
+        while at < order.len() {
+            let next = self.needed_by(order[at], threads);
+            order.extend(next.into_iter().filter(|&who| seen.insert(who)));
+            at += 1;
+        }
+        let mut ends: HashSet<Who> = HashSet::new();
+        // Those who are needed stand behind those who need them, mostly: two rounds do, where there is no circle.
+        let mut open: Vec<Who> = order.into_iter().rev().filter(|who| !blocked.contains(who)).collect();
+        loop {
+            let before = open.len();
+            open.retain(|&who| {
+                let mut edges = self.edges.get(&who).into_iter().flatten();
+                let can = edges.all(|what| is_told_to_lead(who, what) || self.comes(what, &ends, threads));
+                can.then(|| ends.insert(who)).is_none()
+            });
+            if open.len() == before {
+                return ends;
+            }
+        }
+    }
+
+    fn needed_by(&self, who: Who, threads: bool) -> Vec<Who> {
+        let mut needed = Vec::new();
+        for what in self.edges.get(&who).into_iter().flatten().filter(|what| !is_told_to_lead(who, what)) {
+            match what {
+                What::Load(Awaited { load, thread, .. }) => {
+                    needed.push(Who::Load(*load));
+                    needed.extend(threads.then_some(Who::Thread(*thread)));
+                }
+                What::Permit(Hold { limit, .. }) => {
+                    for (&call, &thread) in self.held.get(limit).into_iter().flatten() {
+                        needed.push(Who::Hold(Hold { limit: *limit, call }));
+                        needed.extend(threads.then_some(Who::Thread(thread)));
+                    }
+                }
+            }
+        }
+        needed
+    }
+
+    fn comes(&self, what: &What, ends: &HashSet<Who>, threads: bool) -> bool {
+        match what {
+            What::Load(Awaited { load, thread, .. }) => {
+                ends.contains(&Who::Load(*load)) && (!threads || ends.contains(&Who::Thread(*thread)))
+            }
+            What::Permit(Hold { limit, .. }) => self.permit_comes(*limit, ends, threads),
+        }
+    }
+
+    /// One who ends is enough: permits go to those who wait in their order, and each of them can end in turn.
+    fn permit_comes(&self, limit: u64, ends: &HashSet<Who>, threads: bool) -> bool {
+        let Some(held) = self.held.get(&limit).filter(|_| !broken(Rule::PermitsAreSeen)) else { return true };
+        held.iter().any(|(&call, thread)| {
+            ends.contains(&Who::Hold(Hold { limit, call })) && (!threads || ends.contains(&Who::Thread(*thread)))
+        })
+    }
+
+    /// Finds the way from somebody who cannot end to one of those who are blocked.
+    fn leads_back(
+        &self,
+        from: Who,
+        (blocked, ends): (&HashSet<Who>, &HashSet<Who>),
+        path: &mut Vec<String>,
+        seen: &mut HashSet<Who>,
+    ) -> bool {
+        for what in self.edges.get(&from).into_iter().flatten() {
+            let (name, next) = match what {
+                What::Load(awaited) => (awaited.name.clone(), vec![Who::Load(awaited.load)]),
+                What::Permit(hold) => {
+                    let name = self.asking.get(hold).map_or("", |asker| &asker.name);
+                    let held = self.held.get(&hold.limit).into_iter().flatten();
+                    let calls = held.map(|(&call, _)| Who::Hold(Hold { limit: hold.limit, call }));
+                    (format!("a permit of {name}"), calls.collect())
+                }
+            };
+            path.push(name);
+            for next in next {
+                let stuck = !ends.contains(&next) && seen.insert(next);
+                if blocked.contains(&next) || (stuck && self.leads_back(next, (blocked, ends), path, seen)) {
+                    return true;
+                }
             }
             path.pop();
         }
         false
     }
 
-    /// True if what is awaited can never come while `thread` is blocked.
-    pub fn needs(&self, awaited: &Awaited, thread: u64) -> bool {
-        let (mut open, mut seen) = (vec![(awaited.load, awaited.thread)], HashSet::new());
-        while let Some((load, runs_on)) = open.pop() {
-            if runs_on == thread && !broken(Rule::BlockedIsSeen) {
-                return true;
-            }
-            if seen.insert(load) {
-                let next = [Who::Load(load), Who::Thread(runs_on)].into_iter().filter_map(|who| self.0.get(&who));
-                open.extend(next.flatten().map(|edge| (edge.load, edge.thread)));
-            }
-        }
-        false
-    }
-
     /// True when nobody waits.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.edges.is_empty()
     }
+}
+
+/// A thread that waits for a load which it is to run itself, as it will be told, does not wait.
+fn is_told_to_lead(who: Who, what: &What) -> bool {
+    matches!((who, what), (Who::Thread(waits), What::Load(Awaited { thread, .. })) if waits == *thread)
 }
 
 #[cfg(test)]
@@ -126,6 +313,10 @@ mod tests {
 
     fn load(number: u32) -> Load {
         Load { cache: 1, flight: FlightId { slot: number, serial: 0 } }
+    }
+
+    fn who(number: u32) -> Who {
+        Who::Load(load(number))
     }
 
     fn awaited(number: u32, thread: u64) -> Awaited {
@@ -138,11 +329,11 @@ mod tests {
         waits.begin(Who::Load(load(1)), awaited(2, 1));
         waits.begin(Who::Load(load(2)), awaited(5, 1));
         waits.begin(Who::Load(load(2)), awaited(3, 1));
-        assert_eq!(waits.circle(load(3), &awaited(1, 1)), Some(vec!["1".into(), "2".into(), "3".into()]));
-        assert_eq!(waits.circle(load(4), &awaited(1, 1)), None);
-        assert_eq!(waits.circle(load(4), &awaited(4, 1)), Some(vec!["4".into()]));
+        assert_eq!(waits.circle(&[who(3)], &awaited(1, 1)), Some(vec!["1".into(), "2".into(), "3".into()]));
+        assert_eq!(waits.circle(&[who(4)], &awaited(1, 1)), None);
+        assert_eq!(waits.circle(&[who(4)], &awaited(4, 1)), Some(vec!["4".into()]));
         waits.end(Who::Load(load(2)), load(3));
-        assert_eq!(waits.circle(load(3), &awaited(1, 1)), None);
+        assert_eq!(waits.circle(&[who(3)], &awaited(1, 1)), None);
     }
 
     #[test]
@@ -153,7 +344,7 @@ mod tests {
         waits.end(Who::Load(load(3)), load(2));
         assert!(waits.is_empty(), "nobody else was noted");
         assert_eq!(waits.begin_loads(&[load(1), load(2)], &awaited(3, 1)), Ok(()));
-        assert!(waits.circle(load(3), &awaited(1, 1)).is_some() && waits.circle(load(3), &awaited(2, 1)).is_some());
+        assert!(waits.circle(&[who(3)], &awaited(1, 1)).is_some() && waits.circle(&[who(3)], &awaited(2, 1)).is_some());
     }
 
     #[test]
@@ -187,7 +378,7 @@ mod tests {
         waits.begin(Who::Load(load(1)), awaited(2, 1));
         waits.begin(Who::Load(load(1)), awaited(2, 1));
         waits.end(Who::Load(load(1)), load(2));
-        assert!(waits.circle(load(2), &awaited(1, 1)).is_some());
+        assert!(waits.circle(&[who(2)], &awaited(1, 1)).is_some());
         waits.end(Who::Load(load(1)), load(2));
         assert!(waits.is_empty());
     }
@@ -209,7 +400,7 @@ mod tests {
                     }
                     seen.contains(&goal)
                 };
-                let circle = waits.circle(load(from), &awaited(to, 1)).is_some();
+                let circle = waits.circle(&[who(from)], &awaited(to, 1)).is_some();
                 prop_assert_eq!(circle, reaches(to, from, &kept));
                 if !circle {
                     waits.begin(Who::Load(load(from)), awaited(to, 1));

@@ -73,7 +73,7 @@ impl World {
     }
 
     fn wish<'a>(&self, policy: &'a Policy, life: Life) -> Wish<'a> {
-        Wish { policy, group: self.group, place: self.place(life), anew: false }
+        Wish { policy, group: self.group, place: self.place(life), anew: None }
     }
 
     fn place(&self, life: Life) -> Place {

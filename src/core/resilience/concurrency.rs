@@ -15,6 +15,13 @@ use std::collections::BTreeMap;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(u64);
 
+impl Ticket {
+    /// Its number, unlike any other's of the same limit.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
 /// Where a call has got to.
 #[derive(Debug)]
 pub enum Entered<W> {

@@ -162,8 +162,8 @@ impl World {
     fn look(&mut self, caller: usize) -> Verdict {
         let Caller { key, policy, anew, .. } = self.callers[caller];
         let place = self.place(caller);
-        let wish = Wish { policy: &policy, group: self.group(key), place, anew };
-        let (located, entry, draw) = (self.locate(key), self.entry(key), self.dice.share());
+        let (located, entry, draw, group) = (self.locate(key), self.entry(key), self.dice.share(), self.group(key));
+        let wish = Wish { policy: &policy, group, place, anew: anew.then_some(&self.sinces[caller]) };
         let found = self.memory.look_up(&wish, (hash(key), || key), located, self.now, || draw);
         let entry = entry.map(|(_, value)| value);
         match found {
@@ -271,10 +271,11 @@ impl World {
         let Caller { key, policy, home, anew, .. } = self.callers[caller];
         let (group, place, seat) = (self.group(key), self.place(caller), self.take_seat(caller));
         let needs = self.flights().home(flight).map(|(home, _)| home.thread);
-        let wish = Wish { policy: &policy, group, place, anew };
+        let wish = Wish { policy: &policy, group, place, anew: anew.then_some(&self.sinces[caller]) };
         match self.memory.wait(&wish, flight, home, self.now, seat) {
             Some(ticket) => {
-                self.counts(key).coalesced += 1;
+                let follows = self.flights().follows(ticket);
+                self.counts(key).coalesced += u64::from(!follows);
                 self.callers[caller].seated = self.now;
                 if let Some(thread) = needs.filter(|_| home.event_loop == 0) {
                     self.callers[caller].needs = Some(thread);
@@ -335,7 +336,7 @@ impl World {
             Outcome::Again => self.go_to(caller, Phase::Looking),
             Outcome::Lead => {
                 let (group, place, seat) = (self.group(key), self.place(caller), self.take_seat(caller));
-                let wish = Wish { policy: &policy, group, place, anew };
+                let wish = Wish { policy: &policy, group, place, anew: anew.then_some(&self.sinces[caller]) };
                 let Some(lease) = self.memory.take_over(&wish, ticket, home, seat, self.now) else {
                     self.go_to(caller, Phase::Looking);
                     return Ok(());

@@ -7,6 +7,7 @@
 mod driver;
 mod effects;
 mod loads;
+mod nested;
 mod oracle;
 mod plan;
 mod small;

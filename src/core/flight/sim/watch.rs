@@ -155,7 +155,7 @@ impl World {
 
     /// Nobody waits for longer than wanted.
     fn check_patience(&self, caller: usize) -> Verdict {
-        let Caller { key, place, policy, phase: Phase::Waiting(ticket, seat), seated, .. } = self.callers[caller]
+        let Caller { key, place, policy, anew, phase: Phase::Waiting(ticket, seat), seated, .. } = self.callers[caller]
         else {
             return Ok(());
         };
@@ -174,7 +174,8 @@ impl World {
         });
         check(!late, Promise::Timeouts, story)?;
         let Some(known) = self.known(ticket.flight).filter(|known| known.attached) else { return Ok(()) };
-        let impatient = policy.soft_timeout.is_some_and(|soft| self.now >= later(seated, soft));
+        // Who wants a new value has no use for the old one.
+        let impatient = policy.soft_timeout.filter(|_| !anew).is_some_and(|soft| self.now >= later(seated, soft));
         let old = known.old.filter(|&old| self.oracle.is_of_use(old, &known.policy, self.now));
         let there = old.is_some() && self.entry(key).map(|(_, value)| value) == old;
         check(!impatient || !there, Promise::OldValueAnswers, story)

@@ -1,7 +1,7 @@
 //! The world of a history: loops and threads, callers, loads and a clock, around one memory tier. What happens from
 //! outside is here; what the driver does about it is in `driver`, `loads` and `effects`.
 
-use super::super::{FlightId, Flights, Home, Lease, Located, Ticket, Waits, Written};
+use super::super::{FlightId, Flights, Home, Lease, Located, Since, Ticket, Waits, Written};
 use super::driver::Doing;
 use super::effects::Timer;
 use super::oracle::{Fault, Oracle, Value, Verdict, Via};
@@ -183,6 +183,8 @@ pub struct World {
     pub dice: Dice,
     pub sites: Vec<Site>,
     pub callers: Vec<Caller>,
+    /// Since when each of them wants a new value, if it does.
+    pub sinces: Vec<Since>,
     /// Those who have no answer, but for those on a loop that was closed under them.
     pub active: Vec<usize>,
     pub seats: Vec<Seat>,
@@ -219,6 +221,7 @@ impl World {
             dice: Dice(0),
             sites: (0..PLACES).map(Site::new).collect(),
             callers: Vec::new(),
+            sinces: Vec::new(),
             active: Vec::new(),
             seats: Vec::new(),
             loads: Vec::new(),
@@ -311,6 +314,7 @@ impl World {
         let (needs, old, timer) = (None, None, None);
         let caller = Caller { key, policy, place, home, anew, floor, phase, seated: 0, needs, old, timer };
         self.callers.push(caller);
+        self.sinces.push(Since::default());
         let caller = self.callers.len() - 1;
         self.active.push(caller);
         if phase == Phase::Looking {

@@ -7,7 +7,7 @@ use super::super::{Frame, Sharing, Token};
 use super::node::{Kept, Message, Node, Reply, Request, Run, Wire, Work, hash};
 use super::store::{Store, TTL};
 use crate::core::clock::Millis;
-use crate::core::flight::{self, Ended, Home, Keep, Lease, Life, Lookup, Place, Refresh, Wish};
+use crate::core::flight::{self, Ended, Home, Keep, Lease, Life, Lookup, Place, Refresh, Since, Wish};
 use crate::core::memory::Discard;
 use crate::core::policy::Policy;
 use std::fmt;
@@ -151,7 +151,8 @@ impl World {
         let (now, node) = (self.now, &mut self.nodes[at]);
         let floor = node.floor[usize::from(key)];
         let place = Place { home: Some(HOME), refresh: Refresh::Behind, life: Life::Steady };
-        let wish = Wish { policy: &POLICY, group: node.group, place, anew };
+        let since = Since::default();
+        let wish = Wish { policy: &POLICY, group: node.group, place, anew: anew.then_some(&since) };
         let entry = node.entry(key);
         let located = (
             entry.map(|(id, _)| node.memory.entries.target(id)),
@@ -262,9 +263,20 @@ impl World {
         let ended = Ended { lease, input, keep, policy: &POLICY, group: node.group };
         let done = node.memory.finish(ended, now, || 0.5, &mut Discard::default());
         for effect in done.effects {
-            if let flight::Effect::Wake(callers) = effect {
-                self.wake(&callers, value);
+            match effect {
+                flight::Effect::Wake(callers) => self.wake(&callers, value),
+                flight::Effect::Again(callers) => callers.into_iter().for_each(|caller| self.ask_again(at, caller)),
+                _ => {}
             }
+        }
+    }
+
+    /// Somebody who wants a newer value than the one that has just come.
+    fn ask_again(&mut self, at: usize, caller: u32) {
+        let Caller { key, .. } = self.callers[caller as usize];
+        self.callers[caller as usize].done = true;
+        if let Err(story) = self.ask(at, key, true, true) {
+            self.fault.get_or_insert(story);
         }
     }
 
