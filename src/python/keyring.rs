@@ -99,9 +99,10 @@ fn pairs<'py>(given: &Bound<'py, PyAny>, option: &str) -> PyResult<Vec<Pair<'py>
 fn number(given: &Bound<'_, PyAny>, option: &str) -> PyResult<u32> {
     let number = given.is_instance_of::<PyInt>() && !given.is_instance_of::<PyBool>();
     let id = if number { given.extract().ok() } else { None };
-    // An id that is no number might be a key, if the two were mixed up.
+    // What is no number, or a very large one, might be a key in the wrong place.
     id.filter(|id| *id != 0).ok_or_else(|| {
-        let value = if number { shown(given) } else { format!("a {}", kind(given)) };
+        let shows = number && given.extract::<i64>().is_ok();
+        let value = if shows { shown(given) } else { format!("of type {}", kind(given)) };
         let text = format!("invalid {option}: key id {value}; number keys from 1 to 4294967295");
         errors::config(given.py(), text)
     })
