@@ -6,7 +6,7 @@
 
 use crate::error::{Error, Result};
 use std::fmt;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 /// The length of a key, in bytes, whatever its algorithm.
 pub const KEY_LENGTH: usize = 32;
@@ -159,8 +159,10 @@ fn subkey(key: &Key, namespace: &[u8]) -> Secret {
     hasher.update(key.secret.bytes());
     hasher.update(namespace);
     let mut subkey = Secret(Box::default());
-    hasher.finalize_xof().fill(&mut subkey.0[..]);
-    zeroize::Zeroize::zeroize(&mut hasher);
+    let mut output = hasher.finalize_xof();
+    output.fill(&mut subkey.0[..]);
+    output.zeroize();
+    hasher.zeroize();
     subkey
 }
 

@@ -12,6 +12,7 @@ use super::keyring::{Algorithm, KeyRing, Secret};
 use super::refusal::Refusal;
 use std::borrow::Cow;
 use std::fmt;
+use zeroize::Zeroize;
 
 /// The subkeys of a namespace, ready for use.
 pub struct Sealer {
@@ -165,7 +166,7 @@ fn signature(key: &Secret, associated: &[u8], body: &[u8]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new_keyed(key.bytes());
     hasher.update(&(associated.len() as u64).to_be_bytes()).update(associated).update(body);
     let signature = hasher.finalize();
-    zeroize::Zeroize::zeroize(&mut hasher);
+    hasher.zeroize();
     signature
 }
 

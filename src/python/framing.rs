@@ -9,7 +9,7 @@ use crate::codec::framing::{self, Content, MAX_VALUE_BYTES, Unpackable, Unpacked
 use crate::codec::refusal::Refusals;
 use crate::codec::serializer::{Serializer, Serializers};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyString};
 use std::sync::Arc;
 
 /// From so many bytes on, others may run while a value is packed or unpacked.
@@ -87,12 +87,12 @@ impl Framing {
     }
 
     /// What a frame that was stored under `key` says; None, and counted, if it is refused.
-    fn unpack<'py>(&self, py: Python<'py>, key: &[u8], frame: &[u8]) -> PyResult<Option<Bound<'py, PyDict>>> {
+    fn unpack(&self, py: Python<'_>, key: &[u8], frame: &[u8]) -> Option<UnpackedFrame> {
         match unlocked(py, frame.len(), || self.framing.unpack(key, frame)) {
-            Ok(unpacked) => told(py, &unpacked).map(Some),
+            Ok(unpacked) => Some(UnpackedFrame::new(py, &unpacked)),
             Err(refusal) => {
                 self.refusals.count(refusal);
-                Ok(None)
+                None
             }
         }
     }
@@ -127,27 +127,45 @@ fn unlocked<T: Send>(py: Python<'_>, length: usize, work: impl FnOnce() -> T + S
     if length < LONG { work() } else { py.detach(work) }
 }
 
-fn told<'py>(py: Python<'py>, unpacked: &Unpacked<'_>) -> PyResult<Bound<'py, PyDict>> {
-    let (header, told) = (&unpacked.header, PyDict::new(py));
-    let stamps = &header.stamps;
-    told.set_item("value", unpacked.value.as_ref().map(|(_, raw)| PyBytes::new(py, raw)))?;
-    for (name, number) in [
-        ("fresh_until", stamps.fresh_until),
-        ("expires", stamps.expires),
-        ("load_start", stamps.load_start),
-        ("created", stamps.created),
-        ("load_time", stamps.load_time.into()),
-        ("serializer", header.serializer.into()),
-        ("compressor", header.compressor.into()),
-        ("dictionary", header.dictionary.into()),
-        ("key_id", header.key_id.into()),
-    ] {
-        told.set_item(name, number)?;
+/// What a frame said.
+#[pyclass(frozen, get_all, module = "samovar._core")]
+pub struct UnpackedFrame {
+    /// None: there is no value.
+    value: Option<Py<PyBytes>>,
+    serializer: u8,
+    compressor: u8,
+    dictionary: u32,
+    key_id: u32,
+    fresh_until: u64,
+    expires: u64,
+    load_start: u64,
+    created: u64,
+    load_time: u32,
+    tags: Vec<String>,
+    etag: Option<Py<PyBytes>>,
+    /// It is worth writing again.
+    reseal: bool,
+}
+
+impl UnpackedFrame {
+    fn new(py: Python<'_>, unpacked: &Unpacked<'_>) -> Self {
+        let (header, stamps) = (&unpacked.header, &unpacked.header.stamps);
+        UnpackedFrame {
+            value: unpacked.value.as_ref().map(|(_, raw)| PyBytes::new(py, raw).unbind()),
+            serializer: header.serializer,
+            compressor: header.compressor,
+            dictionary: header.dictionary,
+            key_id: header.key_id,
+            fresh_until: stamps.fresh_until,
+            expires: stamps.expires,
+            load_start: stamps.load_start,
+            created: stamps.created,
+            load_time: stamps.load_time,
+            tags: header.tags.map(str::to_owned).collect(),
+            etag: header.etag.map(|etag| PyBytes::new(py, etag).unbind()),
+            reseal: unpacked.reseal,
+        }
     }
-    told.set_item("tags", PyTuple::new(py, header.tags.collect::<Vec<_>>())?)?;
-    told.set_item("etag", header.etag.map(|etag| PyBytes::new(py, etag)))?;
-    told.set_item("reseal", unpacked.reseal)?;
-    Ok(told)
 }
 
 /// A zstd dictionary of at most `size` bytes, trained on values such as it is to compress.

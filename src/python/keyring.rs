@@ -1,5 +1,6 @@
 //! `samovar.KeyRing`, and which of its keys `encrypt=` asks for. Keys are copied into Rust and never come back out.
 
+use super::anchor::Anchor;
 use super::errors;
 use super::options::{refuse, shown};
 use crate::codec::keyring::{self, Algorithm};
@@ -39,6 +40,7 @@ impl KeyRing {
         keys: &Bound<'_, PyAny>, algorithm: Option<&Bound<'_, PyAny>>, algorithms: Option<&Bound<'_, PyAny>>,
         primary: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
+        let _anchor = Anchor::hold();
         let usual = algorithm.map_or(Ok(Algorithm::XChaCha20Poly1305), |name| named(name, "algorithm"))?;
         let mut single = match algorithms {
             None => Vec::new(),

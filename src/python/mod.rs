@@ -89,7 +89,7 @@ mod _core {
     #[pymodule_export]
     use super::events::_check_event;
     #[pymodule_export]
-    use super::framing::{_train_dictionary, Framing};
+    use super::framing::{_train_dictionary, Framing, UnpackedFrame};
     #[pymodule_export]
     use super::keyring::KeyRing;
     #[pymodule_export]

@@ -85,10 +85,13 @@ impl Compressor {
 
     /// The `length` bytes that `packed` was made of.
     pub fn decompress(self, packed: &[u8], length: usize) -> Result<Vec<u8>, Refusal> {
+        if !self.is_built() {
+            return Err(Refusal::UnknownCompressor);
+        }
         if length as u64 > self.longest(packed.len()) {
             return Err(Refusal::Corrupt);
         }
-        let raw = match self {
+        let raw: Option<Vec<u8>> = match self {
             #[cfg(feature = "zstd")]
             Compressor::Zstd => zstd::decompress(packed, length),
             #[cfg(feature = "lz4")]
@@ -98,7 +101,7 @@ impl Compressor {
             #[cfg(feature = "snappy")]
             Compressor::Snappy => snappy::decompress(packed, length),
             #[cfg(not(all(feature = "zstd", feature = "lz4", feature = "gzip", feature = "snappy")))]
-            _ => return Err(Refusal::UnknownCompressor),
+            _ => None,
         };
         raw.filter(|raw| raw.len() == length).ok_or(Refusal::Corrupt)
     }
