@@ -101,7 +101,8 @@ fn framing(reader: &str, primary: u32) -> Framing {
         return framing;
     }
     let key = |first: u8| (first..first + 32).collect::<Vec<u8>>();
-    let keys = [(1, Algorithm::XChaCha20Poly1305, key(0)), (2, Algorithm::Aes256Gcm, key(32)), (3, Algorithm::Sign, key(64))];
+    let keys =
+        [(1, Algorithm::XChaCha20Poly1305, key(0)), (2, Algorithm::Aes256Gcm, key(32)), (3, Algorithm::Sign, key(64))];
     let ring = KeyRing::new(keys.iter().map(|(id, algorithm, key)| (*id, *algorithm, &key[..]))).unwrap();
     framing.sealed(&ring.with_primary(primary).unwrap(), b"users")
 }
@@ -180,10 +181,8 @@ fn envelopes_are_read_and_written_as_the_vectors_say() {
         let token = bytes(&row["token"]);
         let expected = Envelope {
             version: Version(row["version"].parse().unwrap()),
-            claim: token.map(|token| Claim {
-                token: token.try_into().unwrap(),
-                deadline: row["deadline"].parse().unwrap(),
-            }),
+            claim: token
+                .map(|token| Claim { token: token.try_into().unwrap(), deadline: row["deadline"].parse().unwrap() }),
             tombstone: row["tombstone"] == "1",
         };
         assert_eq!((envelope, frame), (expected, bytes(&row["frame"]).as_deref()), "{name}");
@@ -214,7 +213,8 @@ fn reading_a_header_allocates_nothing() {
 #[test]
 fn a_plain_value_is_read_where_it_stands() {
     let framing = Framing::default();
-    let content = Content { value: Some((Serializer::BYTES, &[1; 1000])), stamps: Stamps::default(), tags: &[], etag: None };
+    let content =
+        Content { value: Some((Serializer::BYTES, &[1; 1000])), stamps: Stamps::default(), tags: &[], etag: None };
     let frame = framing.pack(b"key", &content).unwrap();
     let (length, calls, _) = counted(|| framing.unpack(b"key", &frame).unwrap().value.unwrap().1.len());
     assert_eq!((length, calls), (1000, 0));

@@ -33,7 +33,9 @@ fuzz_target!(|frame: &[u8]| {
         assert_eq!(out, frame[..header.len()]);
     }
     if let Ok(unpacked) = OPEN.unpack(b"key", frame) {
-        assert!(unpacked.value.is_none_or(|(_, raw)| raw.len() == unpacked.header.raw_length as usize && raw.len() <= MOST));
+        assert!(
+            unpacked.value.is_none_or(|(_, raw)| raw.len() == unpacked.header.raw_length as usize && raw.len() <= MOST)
+        );
     }
     assert!(SEALED.unpack(b"key", frame).is_err(), "nobody who does not have a key can make a frame");
 });

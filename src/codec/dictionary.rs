@@ -1,7 +1,8 @@
 //! Trained zstd dictionaries: what many short values have in common, kept once. Each namespace has its own.
 //!
-//! A frame names the dictionary it was compressed with by the id that stands in the dictionary itself, which follows from its
-//! content. One dictionary writes; those before it still read. A dictionary is no secret, but says what it was trained on.
+//! A frame names the dictionary it was compressed with by a digest of it, so that a damaged one, or another of the same name,
+//! is one that is not there: zstd itself would not notice, and give other bytes. One dictionary writes; those before it
+//! still read. A dictionary is no secret, but says what it was trained on.
 
 use super::compress::zstd::LEVEL;
 use crate::error::{Error, Result};
@@ -31,14 +32,14 @@ impl Dictionary {
             return refuse("give one of 1 MiB at most; 16 to 112 KiB do best");
         }
         let prepared = (get_dict_id_from_dict(bytes), CDict::try_create(bytes, LEVEL), DDict::try_create(bytes));
-        let (Some(id), Some(compressing), Some(decompressing)) = prepared else {
+        let (Some(inner), Some(compressing), Some(decompressing)) = prepared else {
             return refuse("these are not the bytes of a trained zstd dictionary; train one from samples");
         };
-        // Both take anything for a dictionary of plain content; one whose tables they have read knows its id.
-        if compressing.get_dict_id() != Some(id) || decompressing.get_dict_id() != Some(id) {
+        // Both take anything for a dictionary of plain content; one whose tables they have read knows its inner id.
+        if compressing.get_dict_id() != Some(inner) || decompressing.get_dict_id() != Some(inner) {
             return refuse("this dictionary is damaged; train it anew, or fetch it again");
         }
-        Ok(Dictionary { id: id.get(), compressing, decompressing })
+        Ok(Dictionary { id: id(bytes), compressing, decompressing })
     }
 
     /// Its id in frames.
@@ -53,6 +54,12 @@ impl Dictionary {
     pub(super) fn to_decompress(&self) -> &DDict<'static> {
         &self.decompressing
     }
+}
+
+/// The first four bytes of its BLAKE3 hash; 1 for 0, which says that there is no dictionary.
+fn id(bytes: &[u8]) -> u32 {
+    let hash = blake3::hash(bytes);
+    hash.as_bytes().first_chunk().map_or(1, |first| u32::from_be_bytes(*first).max(1))
 }
 
 impl std::fmt::Debug for Dictionary {
@@ -70,7 +77,11 @@ pub fn train<S: AsRef<[u8]>>(samples: &[S], size: usize) -> Result<Vec<u8>> {
         return Err(Error::config("samples", many, "give hundreds of values such as the dictionary is to compress"));
     }
     if !(256..=LARGEST).contains(&size) {
-        return Err(Error::config("size", size.to_string(), "give 256 bytes to 1 MiB; 16 KiB do well for values of 1 kB"));
+        return Err(Error::config(
+            "size",
+            size.to_string(),
+            "give 256 bytes to 1 MiB; 16 KiB do well for values of 1 kB",
+        ));
     }
     zstd::dict::from_samples(samples, size)
         .map_err(|_| Error::config("samples", many, "too few or too short to learn from; give hundreds of real values"))
@@ -123,7 +134,8 @@ mod tests {
 
     /// Records that have much in common; another `kind` has other words.
     fn records(kind: &str, count: usize) -> Vec<Vec<u8>> {
-        let record = |n: usize| format!("{{\"{kind}\": {n}, \"name\": \"{kind} number {n}\", \"size\": {}}}", n * n % 97);
+        let record =
+            |n: usize| format!("{{\"{kind}\": {n}, \"name\": \"{kind} number {n}\", \"size\": {}}}", n * n % 97);
         (0..count).map(|n| record(n).into_bytes()).collect()
     }
 
@@ -169,7 +181,8 @@ mod tests {
 
     #[test]
     fn what_is_no_dictionary_and_what_nothing_can_be_learned_from_is_refused() {
-        for bytes in [&b""[..], b"plain content", &[0x37, 0xA4, 0x30, 0xEC, 1, 0, 0, 0, 9, 9, 9], &vec![0; LARGEST + 1]] {
+        for bytes in [&b""[..], b"plain content", &[0x37, 0xA4, 0x30, 0xEC, 1, 0, 0, 0, 9, 9, 9], &vec![0; LARGEST + 1]]
+        {
             let error = Dictionary::new(bytes).unwrap_err().to_string();
             assert!(error.contains("dictionary") && error.contains(&format!("{} bytes", bytes.len())), "{error}");
         }
@@ -180,13 +193,15 @@ mod tests {
     }
 
     #[test]
-    fn a_dictionary_with_any_byte_changed_is_refused_or_harmless() {
+    fn a_dictionary_with_any_byte_changed_is_refused_or_another_one() {
         let bytes = train(&records("user", 1000), 1024).unwrap();
+        let own = Dictionary::new(&bytes).unwrap().id();
         let raw = &records("user", 1)[0];
         for at in 0..bytes.len() {
             let mut other = bytes.clone();
             other[at] ^= 0x55;
             let Ok(dictionary) = Dictionary::new(&other) else { continue };
+            assert_ne!(dictionary.id(), own);
             let mut packed = Vec::new();
             if zstd::compress_with(&dictionary, raw, &mut packed) {
                 assert_eq!(zstd::decompress_with(&dictionary, &packed, raw.len()).as_ref(), Some(raw));

@@ -101,8 +101,7 @@ impl<'a> Header<'a> {
             (true, true) => Protection::Encrypted,
             (false, true) => return Err(Refusal::Malformed),
         };
-        let header =
-            Header { serializer, compressor, protection, stamps, raw_length, key_id, dictionary, tags, etag };
+        let header = Header { serializer, compressor, protection, stamps, raw_length, key_id, dictionary, tags, etag };
         if header.flags() == flags && header.agrees() { Ok(header) } else { Err(Refusal::Malformed) }
     }
 
@@ -328,7 +327,8 @@ mod tests {
         assert_eq!(changed(0, 2), Refusal::UnknownFormat);
         assert_eq!(changed(1, 1 << 6), Refusal::UnknownFlags);
         assert_eq!(changed(1, 1 << 7), Refusal::UnknownFlags);
-        for (at, byte) in [(1, MISSING), (1, COMPRESSED), (1, SEALED), (1, ENCRYPTED), (2, 0), (3, 1), (47, 1), (51, 1)] {
+        for (at, byte) in [(1, MISSING), (1, COMPRESSED), (1, SEALED), (1, ENCRYPTED), (2, 0), (3, 1), (47, 1), (51, 1)]
+        {
             assert_eq!(changed(at, byte), Refusal::Malformed, "byte {at} is {byte}");
         }
         for flag in [TAGS, ETAG] {

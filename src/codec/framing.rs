@@ -255,7 +255,11 @@ impl Framing {
 
     /// The body, once it is certain that it may be looked at.
     fn opened<'a>(
-        &self, header: &Header<'_>, key: &[u8], frame: &'a [u8], must_be_sealed: bool,
+        &self,
+        header: &Header<'_>,
+        key: &[u8],
+        frame: &'a [u8],
+        must_be_sealed: bool,
     ) -> Result<Cow<'a, [u8]>, Refusal> {
         if header.protection == Protection::None {
             let refused = self.seals || must_be_sealed;

@@ -116,7 +116,10 @@ impl KeyRing {
             return refuse(value, "give 32 random bytes, such as secrets.token_bytes(32); a password is no key");
         };
         if algorithm.encrypts() && !cfg!(feature = "encryption") {
-            return refuse(format!("{} under id {id}", algorithm.name()), "build samovar with its feature \"encryption\"");
+            return refuse(
+                format!("{} under id {id}", algorithm.name()),
+                "build samovar with its feature \"encryption\"",
+            );
         }
         self.keys.push(Key { id, algorithm, secret: Secret::copied(bytes) });
         Ok(())
@@ -221,9 +224,8 @@ mod tests {
         let all = Algorithm::ALL.map(|algorithm| Key { id: 1, algorithm, secret: Secret::copied(&A) });
         let other = Key { id: 1, algorithm: Algorithm::Sign, secret: Secret::copied(&B) };
         let keys = all.iter().chain([&other]);
-        let mut subkeys: Vec<_> = keys
-            .flat_map(|key| [&b""[..], b"app", b"app:"].map(|namespace| *subkey(key, namespace).bytes()))
-            .collect();
+        let mut subkeys: Vec<_> =
+            keys.flat_map(|key| [&b""[..], b"app", b"app:"].map(|namespace| *subkey(key, namespace).bytes())).collect();
         subkeys.sort_unstable();
         subkeys.dedup();
         assert_eq!(subkeys.len(), 4 * 3);

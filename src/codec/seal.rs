@@ -57,7 +57,12 @@ impl Sealer {
 
     /// The body of a frame for an entry's key, if it is as it was sealed. Its header has `header` bytes.
     pub fn open<'a>(
-        &self, key_id: u32, protection: Protection, frame: &'a [u8], header: usize, key: &[u8],
+        &self,
+        key_id: u32,
+        protection: Protection,
+        frame: &'a [u8],
+        header: usize,
+        key: &[u8],
     ) -> Result<Cow<'a, [u8]>, Refusal> {
         let (_, cipher) = self.keys.iter().find(|(id, _)| *id == key_id).ok_or(Refusal::UnknownKey)?;
         // What the frame says of itself decides nothing; it may only be wrong.
@@ -179,7 +184,11 @@ fn encrypt<C: aes_gcm::AeadInOut>(cipher: &C, nonce: &[u8], associated: &[u8], b
 
 #[cfg(feature = "encryption")]
 fn decrypt<'a, C: aes_gcm::AeadInOut>(
-    cipher: &C, nonce: &[u8], associated: &[u8], body: &[u8], tag: &[u8],
+    cipher: &C,
+    nonce: &[u8],
+    associated: &[u8],
+    body: &[u8],
+    tag: &[u8],
 ) -> Option<Cow<'a, [u8]>> {
     let mut plain = body.to_vec();
     let (nonce, tag) = (nonce.try_into().ok()?, tag.try_into().ok()?);

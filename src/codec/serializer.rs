@@ -43,8 +43,11 @@ impl Serializers {
     pub const NONE: Serializers = Serializers([0; 4]);
 
     /// Those that turn bytes into data and run no code: all of ours but pickle.
-    pub const DATA: Serializers =
-        Serializers::NONE.with(Serializer::BYTES).with(Serializer::TEXT).with(Serializer::MSGPACK).with(Serializer::JSON);
+    pub const DATA: Serializers = Serializers::NONE
+        .with(Serializer::BYTES)
+        .with(Serializer::TEXT)
+        .with(Serializer::MSGPACK)
+        .with(Serializer::JSON);
 
     /// These and one more.
     pub const fn with(mut self, serializer: Serializer) -> Self {

@@ -42,16 +42,21 @@ impl Framing {
                         serializers = None, max_value_bytes = MAX_VALUE_BYTES))]
     #[expect(clippy::too_many_arguments, reason = "each is a keyword of its own in Python")]
     fn new(
-        py: Python<'_>, compress: Option<&str>, key_ring: Option<&Bound<'_, PyAny>>, encrypt: Option<&Bound<'_, PyAny>>,
-        namespace: &str, dictionaries: Vec<Vec<u8>>, serializers: Option<Vec<u8>>, max_value_bytes: usize,
+        py: Python<'_>,
+        compress: Option<&str>,
+        key_ring: Option<&Bound<'_, PyAny>>,
+        encrypt: Option<&Bound<'_, PyAny>>,
+        namespace: &str,
+        dictionaries: Vec<Vec<u8>>,
+        serializers: Option<Vec<u8>>,
+        max_value_bytes: usize,
     ) -> PyResult<Self> {
         let all = Arc::new(Dictionaries::default());
         for bytes in &dictionaries {
             all.add(Arc::new(Dictionary::new(bytes)?));
         }
-        let mut framing = framing::Framing::default()
-            .with_dictionaries(Arc::clone(&all))
-            .with_max_value_bytes(max_value_bytes);
+        let mut framing =
+            framing::Framing::default().with_dictionaries(Arc::clone(&all)).with_max_value_bytes(max_value_bytes);
         if let Some(name) = compress {
             framing = framing.compressed(Compression::named(name)?);
         }
@@ -73,8 +78,18 @@ impl Framing {
                         load_time = 0, tags = Vec::new(), etag = None))]
     #[expect(clippy::too_many_arguments, reason = "each is a keyword of its own in Python")]
     fn pack<'py>(
-        &self, py: Python<'py>, key: &[u8], value: Option<&[u8]>, serializer: u8, fresh_until: u64, expires: u64,
-        load_start: u64, created: u64, load_time: u32, tags: Vec<String>, etag: Option<&[u8]>,
+        &self,
+        py: Python<'py>,
+        key: &[u8],
+        value: Option<&[u8]>,
+        serializer: u8,
+        fresh_until: u64,
+        expires: u64,
+        load_start: u64,
+        created: u64,
+        load_time: u32,
+        tags: Vec<String>,
+        etag: Option<&[u8]>,
     ) -> PyResult<Bound<'py, PyBytes>> {
         let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
         let serializer = Serializer::new(serializer).ok_or(Unpackable::UnknownSerializer { id: serializer });

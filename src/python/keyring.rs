@@ -37,7 +37,9 @@ impl KeyRing {
     #[new]
     #[pyo3(signature = (keys, *, algorithm = None, algorithms = None, primary = None))]
     fn new(
-        keys: &Bound<'_, PyAny>, algorithm: Option<&Bound<'_, PyAny>>, algorithms: Option<&Bound<'_, PyAny>>,
+        keys: &Bound<'_, PyAny>,
+        algorithm: Option<&Bound<'_, PyAny>>,
+        algorithms: Option<&Bound<'_, PyAny>>,
         primary: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let _anchor = Anchor::hold();
@@ -60,7 +62,8 @@ impl KeyRing {
             let text = format!("invalid algorithms: key id {id}; name ids that are among the keys");
             return Err(errors::config(keys.py(), text));
         }
-        let ring = keyring::KeyRing::new(taken.iter().map(|(id, algorithm, bytes)| (*id, *algorithm, bytes.as_bytes())))?;
+        let ring =
+            keyring::KeyRing::new(taken.iter().map(|(id, algorithm, bytes)| (*id, *algorithm, bytes.as_bytes())))?;
         let ring = match primary {
             None => ring,
             Some(id) => ring.with_primary(number(id, "primary")?)?,
@@ -142,14 +145,20 @@ fn kind(given: &Bound<'_, PyAny>) -> String {
 
 /// The ring that seals and unseals, and whether it seals what is written, as `key_ring=` and `encrypt=` say together.
 pub fn sealing(
-    key_ring: Option<&Bound<'_, PyAny>>, encrypt: &Bound<'_, PyAny>,
+    key_ring: Option<&Bound<'_, PyAny>>,
+    encrypt: &Bound<'_, PyAny>,
 ) -> PyResult<Option<(Arc<keyring::KeyRing>, bool)>> {
     let off = encrypt.is_instance_of::<PyBool>() && !encrypt.is_truthy()?;
     let cure = "use 'auto', 'aes-gcm', 'sign' or False";
-    let asked = if off { None } else { Some(named(encrypt, "encrypt").map_err(|_| refuse_hidden(encrypt, "encrypt", cure))?) };
+    let asked =
+        if off { None } else { Some(named(encrypt, "encrypt").map_err(|_| refuse_hidden(encrypt, "encrypt", cure))?) };
     let auto = encrypt.eq("auto")?;
     let Some(given) = key_ring else {
-        return if off || auto { Ok(None) } else { Err(refuse(encrypt, "encrypt", "give key_ring={1: 32 random bytes} too")) };
+        return if off || auto {
+            Ok(None)
+        } else {
+            Err(refuse(encrypt, "encrypt", "give key_ring={1: 32 random bytes} too"))
+        };
     };
     let Ok(ring) = given.cast::<KeyRing>() else {
         let algorithm = if off { None } else { Some(encrypt) };
@@ -158,7 +167,8 @@ pub fn sealing(
     let ring = &ring.get().0;
     match asked {
         Some(asked) if !auto && ring.algorithm(ring.primary()) != Some(asked) => {
-            let cure = "the key that writes is for something else: leave encrypt out, or give the key_ring a primary for this";
+            let cure =
+                "the key that writes is for something else: leave encrypt out, or give the key_ring a primary for this";
             Err(refuse(encrypt, "encrypt", cure))
         }
         _ => Ok(Some((Arc::clone(ring), !off))),

@@ -66,6 +66,10 @@ def dictionary() -> bytes:
     return (VECTORS / "dictionary.zstd").read_bytes()
 
 
+def dictionary_id(words: bytes) -> int:
+    return int.from_bytes(blake3.blake3(words).digest()[:4]) or 1
+
+
 def compress(compressor: int, raw: bytes, words: bytes | None = None) -> bytes:
     if compressor == 1:
         known = zstandard.ZstdCompressionDict(words) if words else None
@@ -216,7 +220,7 @@ def changed(data: bytes, at: int, *new: int) -> bytes:
 
 def good() -> Iterator[tuple[str, str, Frame]]:
     """Frames that are read: name, reader, frame."""
-    known = zstandard.ZstdCompressionDict(dictionary()).dict_id()
+    known = dictionary_id(dictionary())
     yield "plain", "open", FULL
     yield "nothing but a value", "open", Frame(value=b"\xc0")
     yield "an empty value", "open", Frame(value=b"", serializer=1)
@@ -235,7 +239,7 @@ def bad() -> Iterator[tuple[str, str, str, bytes]]:
     """Frames that are refused: name, reader, why, bytes."""
     plain = write(FULL, ENTRY)
     small = write(Frame(value=b"\xc0"), ENTRY)
-    known = zstandard.ZstdCompressionDict(dictionary()).dict_id()
+    known = dictionary_id(dictionary())
     packed = write(replace(LONG, compressor=1, dictionary=known), ENTRY, words=dictionary())
     bomb = write(Frame(value=bytes(70 << 20), compressor=1), ENTRY)
     yield "no bytes", "open", "truncated", b""

@@ -27,7 +27,9 @@ pub fn compress_with(dictionary: &Dictionary, raw: &[u8], out: &mut Vec<u8>) -> 
 }
 
 fn appended(
-    raw: &[u8], out: &mut Vec<u8>, write: impl FnOnce(&mut CCtx<'static>, &mut Tail) -> zstd_safe::SafeResult,
+    raw: &[u8],
+    out: &mut Vec<u8>,
+    write: impl FnOnce(&mut CCtx<'static>, &mut Tail) -> zstd_safe::SafeResult,
 ) -> bool {
     out.reserve(zstd_safe::compress_bound(raw.len()));
     let mut tail = Cursor::new(mem::take(out));
@@ -47,7 +49,8 @@ pub fn decompress_with(dictionary: &Dictionary, packed: &[u8], length: usize) ->
 }
 
 fn read(
-    packed: &[u8], length: usize,
+    packed: &[u8],
+    length: usize,
     read: impl FnOnce(&mut DCtx<'static>, &mut Vec<u8>) -> zstd_safe::SafeResult,
 ) -> Option<Vec<u8>> {
     // What compresses in one go says how long it is; what does not say so, or says something else, was not written by us.

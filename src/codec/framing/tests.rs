@@ -267,9 +267,12 @@ mod with_dictionaries {
     use super::*;
 
     fn record(kind: &str, n: usize) -> Vec<u8> {
-        format!("{{\"{kind}\": {n}, \"name\": \"{kind} number {n}\", \"of\": [\"what there is of {kind}\", {}]}}", n * n % 97)
-            .repeat(2)
-            .into_bytes()
+        format!(
+            "{{\"{kind}\": {n}, \"name\": \"{kind} number {n}\", \"of\": [\"what there is of {kind}\", {}]}}",
+            n * n % 97
+        )
+        .repeat(2)
+        .into_bytes()
     }
 
     fn dictionary(kind: &str) -> Arc<Dictionary> {
@@ -302,9 +305,8 @@ mod with_dictionaries {
     fn a_dictionary_is_for_zstd_and_for_nothing_shorter_than_it_is_worth() {
         let dictionaries = Arc::new(Dictionaries::default());
         dictionaries.rotate(dictionary("user"));
-        let with = |compression| {
-            Framing::default().compressed(compression).with_dictionaries(Arc::clone(&dictionaries))
-        };
+        let with =
+            |compression| Framing::default().compressed(compression).with_dictionaries(Arc::clone(&dictionaries));
         let auto = with(Compression::auto());
         let header = |framing: &Framing, raw: &[u8]| {
             let frame = framing.pack(KEY, &of(raw)).unwrap();
