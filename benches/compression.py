@@ -1,6 +1,6 @@
 """What does it cost to make a frame smaller, and what does a dictionary gain? Ratios in one run: `make compression`.
 
-Values are records of real text: modules, names, signatures and docstrings of the standard library, as JSON. A *frame* is
+Values are records of real text: modules, names, signatures and docstrings of the standard library, as JSON. A frame is
 packed and unpacked whole, header and all, in Python; the peer is the `zstandard` package with its objects kept, which
 compresses and no more. Each ratio of times is the median of paired rounds, thread CPU; the middle half beside it.
 """
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 
 KEY = b"app:docs:1"
 RECORD = 1000
-MODULES = (
-    "argparse array ast asyncio base64 bisect calendar cmath codecs collections configparser contextlib copy csv ctypes "
-    "datetime decimal difflib dis email enum fractions ftplib functools gettext glob graphlib gzip hashlib heapq hmac html "
-    "http.client http.cookies imaplib inspect io ipaddress itertools json locale logging lzma mailbox math mimetypes "
-    "multiprocessing operator os pathlib pdb pickle platform plistlib pprint queue random re sched secrets select shelve "
-    "shlex shutil signal smtplib socket sqlite3 ssl statistics string struct subprocess tarfile tempfile textwrap threading "
-    "time tokenize traceback turtle types typing unittest urllib.parse urllib.request uuid warnings wave weakref "
-    "xml.dom.minidom xml.etree.ElementTree zipfile zlib"
-).split()
+MODULES = """
+argparse array ast asyncio base64 bisect calendar cmath codecs collections configparser contextlib copy csv
+ctypes datetime decimal difflib dis email enum fractions ftplib functools gettext glob graphlib gzip hashlib
+heapq hmac html http.client http.cookies imaplib inspect io ipaddress itertools json locale logging lzma
+mailbox math mimetypes multiprocessing operator os pathlib pdb pickle platform plistlib pprint queue random re
+sched secrets select shelve shlex shutil signal smtplib socket sqlite3 ssl statistics string struct subprocess
+tarfile tempfile textwrap threading time tokenize traceback turtle types typing unittest urllib.parse
+urllib.request uuid warnings wave weakref xml.dom.minidom xml.etree.ElementTree zipfile zlib
+"""
 
 
 def documented() -> Iterator[dict[str, str]]:
     """Everything public in the standard library that has a docstring."""
-    for module in MODULES:
+    for module in MODULES.split():
         for name, thing in sorted(vars(importlib.import_module(module)).items()):
             if name.startswith("_") or not (inspect.isroutine(thing) or inspect.isclass(thing)):
                 continue
@@ -115,7 +115,7 @@ def dictionary(made: list[bytes]) -> None:
     known, new = made[:cut], made[cut:]
     raw = sum(map(len, new))
     none, plain = Framing(), Framing(compress="zstd")
-    print(f"\n{len(new)} records of {raw / len(new):,.0f} B on average, none of them among the {len(known)} trained on.\n")
+    print(f"\n{len(new)} records of {raw / len(new):,.0f} B on average, none among the {len(known)} trained on.\n")
     print("| frames | of the value's size | pack ÷ zstd | unpack ÷ zstd |")
     print("|---|---|---|---|")
     ways = {"not compressed": none, "zstd": plain}
@@ -126,7 +126,9 @@ def dictionary(made: list[bytes]) -> None:
     ways |= {name: Framing(compress=name) for name in ("lz4", "gzip", "snappy")}
     packed = {name: [way.pack(KEY, value) for value in new] for name, way in ways.items()}
     for name, way in ways.items():
-        pack = ratio(each(lambda value, way=way: way.pack(KEY, value), new), each(lambda value: plain.pack(KEY, value), new))
+        pack = ratio(
+            each(lambda value, way=way: way.pack(KEY, value), new), each(lambda value: plain.pack(KEY, value), new)
+        )
         unpack = ratio(
             each(lambda frame, way=way: way.unpack(KEY, frame), packed[name]),
             each(lambda frame: plain.unpack(KEY, frame), packed["zstd"]),

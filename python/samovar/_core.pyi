@@ -109,7 +109,7 @@ class Framing:
         namespace: str = "",
         dictionaries: list[bytes] = ...,
         serializers: list[int] | None = None,
-        max_value_bytes: int = 67108864,
+        max_value_bytes: int = ...,
     ) -> Self: ...
     def pack(
         self,

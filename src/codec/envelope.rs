@@ -108,9 +108,7 @@ mod tests {
         #[test]
         fn whatever_is_read_is_what_would_be_written(bytes in proptest::collection::vec(any::<u8>(), 0..60), flags in 0_u8..8) {
             let mut bytes = bytes;
-            for (at, byte) in [b'S', b'V', FORMAT, flags].into_iter().enumerate() {
-                bytes.get_mut(at).map(|place| *place = byte);
-            }
+            bytes.iter_mut().zip([b'S', b'V', FORMAT, flags]).for_each(|(place, byte)| *place = byte);
             if let Ok((envelope, frame)) = Envelope::read(&bytes) {
                 let mut out = Vec::new();
                 envelope.write(frame, &mut out);

@@ -275,9 +275,7 @@ mod tests {
         fn whatever_is_read_is_what_would_be_written(bytes in vec(any::<u8>(), 0..90), flags in 0..=KNOWN, ids in 0_u8..4) {
             let mut bytes = bytes;
             // Mostly zeros where a wrong bit refuses it all, so that many of these are headers.
-            for (at, byte) in [FORMAT, flags, ids & 1, ids >> 1].into_iter().enumerate() {
-                bytes.get_mut(at).map(|place| *place = byte);
-            }
+            bytes.iter_mut().zip([FORMAT, flags, ids & 1, ids >> 1]).for_each(|(place, byte)| *place = byte);
             bytes.iter_mut().take(LENGTH + 1).skip(40).for_each(|byte| *byte &= ids);
             if let Ok(header) = Header::read(&bytes) {
                 let mut out = Vec::new();

@@ -2,8 +2,8 @@
 
     python tests/python/frames.py
 
-writes the vectors in tests/vectors anew, which Rust and Python both read. Encrypted ones have fixed nonces here, and only
-here.
+writes the vectors in tests/vectors anew, which Rust and Python both read. Encrypted ones have fixed nonces here, and
+nowhere else.
 """
 
 import struct
@@ -265,30 +265,44 @@ def bad() -> Iterator[tuple[str, str, str, bytes]]:
     yield "a length of a gigabyte", "open", "too_large", changed(packed, 40, 64, 0, 0, 0)
     yield "a length that no such body has", "open", "corrupt", changed(packed, 40, 3, 0, 0, 0)
     yield "a key that is not here", "open", "unknown_key", write(replace(FULL, key_id=1), ENTRY)
-    yield "a key that nobody has", "sealed", "unknown_key", changed(write(replace(FULL, key_id=1), ENTRY), 44, 0, 0, 0, 9)
+    yield (
+        "a key that nobody has",
+        "sealed",
+        "unknown_key",
+        changed(write(replace(FULL, key_id=1), ENTRY), 44, 0, 0, 0, 9),
+    )
     yield "not sealed", "sealed", "unsealed", plain
     for key_id, algorithm in ALGORITHMS.items():
         sealed = write(replace(FULL, key_id=key_id), ENTRY)
-        yield f"{algorithm} under another key", "sealed", "not_authentic", write(replace(FULL, key_id=key_id), ENTRY + b"7")
+        yield (
+            f"{algorithm} under another key",
+            "sealed",
+            "not_authentic",
+            write(replace(FULL, key_id=key_id), ENTRY + b"7"),
+        )
         yield f"{algorithm}, fresh for longer", "sealed", "not_authentic", changed(sealed, 4, 255)
         yield f"{algorithm}, last bit", "sealed", "not_authentic", changed(sealed, -1 % len(sealed), sealed[-1] ^ 1)
         yield f"{algorithm}, cut short", "sealed", "truncated", sealed[:80]
         other = next(name for name in PURPOSES if name != algorithm)
-        yield f"{algorithm} said to be {other}", "sealed", "not_authentic", write(
-            replace(FULL, key_id=key_id, algorithm=other), ENTRY
+        yield (
+            f"{algorithm} said to be {other}",
+            "sealed",
+            "not_authentic",
+            write(replace(FULL, key_id=key_id, algorithm=other), ENTRY),
         )
 
 
-COLUMNS = (
-    "name reader outcome serializer compressor key_id dictionary fresh_until expires load_start created load_time "
-    "tags etag value entry frame"
-).split()
+NUMBERS = "serializer compressor key_id dictionary fresh_until expires load_start created load_time"
+COLUMNS = f"name reader outcome {NUMBERS} tags etag value entry frame".split()
+
+
+ENVELOPE_COLUMNS = ["name", "outcome", "version", "token", "deadline", "tombstone", "frame", "stored"]
 
 
 def rows() -> Iterator[list[str]]:
     """The lines of frames.tsv."""
     for name, reader, frame in good():
-        said = [getattr(frame, column) for column in COLUMNS[3:12]]
+        said = [getattr(frame, column) for column in NUMBERS.split()]
         tags = ",".join(tag.encode().hex() or "''" for tag in frame.tags) or "-"
         etag = "-" if frame.etag is None else frame.etag.hex() or "''"
         value = "-" if frame.value is None else frame.value.hex() or "''"
@@ -340,12 +354,14 @@ def bytes_of(cell: str) -> bytes:
 def main() -> None:
     """Write the vectors anew."""
     if not (VECTORS / "dictionary.zstd").exists():
-        records = [f'{{"name": "N{n}", "languages": ["en", "fr", "{n % 7}"], "age": {n % 90}}}'.encode() for n in range(2000)]
+        records = [
+            f'{{"name": "N{n}", "languages": ["en", "fr", "{n % 7}"], "age": {n % 90}}}'.encode() for n in range(2000)
+        ]
         (VECTORS / "dictionary.zstd").write_bytes(zstandard.train_dictionary(1024, records).as_bytes())
     note = "# Written by tests/python/frames.py; docs/frame.md says what each field is. '' is no bytes, - is nothing."
     for name, columns, lines in (
         ("frames.tsv", COLUMNS, rows()),
-        ("envelopes.tsv", "name outcome version token deadline tombstone frame stored".split(), envelopes()),
+        ("envelopes.tsv", ENVELOPE_COLUMNS, envelopes()),
     ):
         text = "\n".join([note, "\t".join(columns), *("\t".join(line) for line in lines)])
         (VECTORS / name).write_text(text + "\n")

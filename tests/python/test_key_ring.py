@@ -69,7 +69,7 @@ def test_what_cannot_be_a_ring_is_refused_with_the_cure_and_no_key(keys: Any, op
         ({"encrypt": True, "key_ring": {1: A}}, "invalid encrypt: a bool; use 'auto'"),
         ({"encrypt": "sign", "key_ring": KeyRing({1: A})}, "the key that writes is for something else"),
         ({"key_ring": {1: b"short"}}, "a key of 5 bytes under id 1"),
-        ({"compress": "zip"}, 'invalid compress: "zip"; use \'auto\', \'zstd\''),
+        ({"compress": "zip"}, "invalid compress: \"zip\"; use 'auto', 'zstd'"),
         ({"dictionaries": [b"words"]}, "invalid dictionary: 5 bytes"),
     ],
 )
