@@ -94,6 +94,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
         #[test]
         fn what_was_written_is_read(envelope in envelope(), frame in proptest::collection::vec(any::<u8>(), 1..50)) {
             let frame = (!envelope.tombstone).then_some(&frame[..]);

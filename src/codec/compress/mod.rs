@@ -198,6 +198,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2048))]
+
         #[test]
         fn what_was_compressed_comes_back_and_is_smaller(raw in texts()) {
             for compressor in built() {

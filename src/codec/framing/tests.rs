@@ -4,6 +4,7 @@ use super::super::keyring::Algorithm;
 use super::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use std::sync::LazyLock;
 
 const KEY: &[u8] = b"app:users:7";
 const STAMPS: Stamps =
@@ -28,6 +29,8 @@ fn compressions() -> impl Iterator<Item = Compression> {
 }
 
 /// Every way to write that this build has, each by a framing of its own.
+static FRAMINGS: LazyLock<Vec<Framing>> = LazyLock::new(framings);
+
 fn framings() -> Vec<Framing> {
     let ways = || std::iter::once(None).chain(compressions().map(Some));
     let protections = || std::iter::once(None).chain(algorithms().map(Some));
@@ -53,6 +56,8 @@ fn refused(framing: &Framing, frame: &[u8]) -> Option<Refusal> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1024))]
+
     #[test]
     fn what_was_packed_is_unpacked(
         piece in vec(any::<u8>(), 0..200), times in 0_usize..40, missing in any::<bool>(),
@@ -62,7 +67,7 @@ proptest! {
         let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
         let value = (!missing).then_some((Serializer::BYTES, &raw[..]));
         let content = Content { value, stamps: STAMPS, tags: &tags, etag: etag.as_deref() };
-        for framing in framings() {
+        for framing in &*FRAMINGS {
             let frame = framing.pack(&key, &content).unwrap();
             let unpacked = framing.unpack(&key, &frame).unwrap();
             prop_assert_eq!(unpacked.header.stamps, STAMPS);
@@ -75,7 +80,7 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes_are_a_value_or_a_refusal(bytes in vec(any::<u8>(), 0..200), whole_header in any::<bool>()) {
-        for framing in framings() {
+        for framing in &*FRAMINGS {
             let mut frame = if whole_header { framing.pack(KEY, &of(&text())).unwrap() } else { Vec::new() };
             frame.truncate(frame::LENGTH + 17);
             frame.extend_from_slice(&bytes);
@@ -88,7 +93,7 @@ proptest! {
 
     #[test]
     fn a_change_anywhere_in_a_frame_never_panics(at in any::<proptest::sample::Index>(), byte in any::<u8>()) {
-        for framing in framings() {
+        for framing in &*FRAMINGS {
             let mut frame = framing.pack(KEY, &of(&text())).unwrap();
             *at.get_mut(&mut frame) = byte;
             let _ = framing.unpack(KEY, &frame);
@@ -98,7 +103,7 @@ proptest! {
 
 #[test]
 fn a_frame_with_any_bit_changed_is_refused_if_it_is_authenticated() {
-    for framing in framings().iter().filter(|framing| framing.seals) {
+    for framing in FRAMINGS.iter().filter(|framing| framing.seals) {
         let frame = framing.pack(KEY, &of(&text()[..300])).unwrap();
         for at in 0..frame.len() {
             for bit in 0..8 {
@@ -112,13 +117,13 @@ fn a_frame_with_any_bit_changed_is_refused_if_it_is_authenticated() {
 
 #[test]
 fn a_frame_that_ends_early_or_goes_on_is_refused() {
-    for framing in framings() {
+    for framing in &*FRAMINGS {
         let mut frame = framing.pack(KEY, &of(&text())).unwrap();
         for end in 0..frame.len() {
-            assert!(refused(&framing, &frame[..end]).is_some(), "{end} of {}: {framing:?}", frame.len());
+            assert!(refused(framing, &frame[..end]).is_some(), "{end} of {}: {framing:?}", frame.len());
         }
         frame.push(0);
-        assert!(refused(&framing, &frame).is_some(), "one more: {framing:?}");
+        assert!(refused(framing, &frame).is_some(), "one more: {framing:?}");
     }
 }
 
@@ -234,7 +239,7 @@ fn what_does_not_fit_a_header_is_refused_when_it_is_written() {
 
 #[test]
 fn lengths_that_lie_are_refused() {
-    for framing in framings().iter().filter(|framing| !framing.seals) {
+    for framing in FRAMINGS.iter().filter(|framing| !framing.seals) {
         let frame = framing.pack(KEY, &of(&text())).unwrap();
         for length in [0, 1, 1_439, 1_441, 60 << 20, u32::MAX] {
             let mut lie = frame.clone();
