@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # tools/fuzz.sh [RUNS]: coverage-guided fuzzing of envelope, frame and each decompressor, RUNS inputs each (1000000) of up to 1 kB, from the vectors in
 # tests/vectors. Needs nightly Rust and `cargo install cargo-fuzz`. Stops at the first input that panics, touches what is not
-# ours, takes 10 s or 512 MB; what was learned stays in fuzz/corpus.
+# ours, takes 10 s or 512 MB; what was learned stays in build/fuzz.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 runs=${1:-1000000}
@@ -9,7 +9,7 @@ python=$(tools/pythons.sh --first)
 
 # fuzz TARGET CORPUS [LONGEST]: one target, with what it learned before.
 fuzz() {
-    local corpus=fuzz/corpus/$2
+    local corpus=$PWD/build/fuzz/$2
     mkdir -p "$corpus"
     "$python" -I tools/fuzz_seeds.py "$2" "$corpus"
     printf '\n==> %s: %s runs\n' "$2" "$runs"

@@ -333,6 +333,7 @@ def envelopes() -> Iterator[list[str]]:
         ("flag 3", "unknown_flags", changed(plain, 3, 10)),
         ("half", "truncated", plain[:9]),
         ("half a claim", "truncated", changed(plain, 3, 3) + claim[:8]),
+        ("version 2^53", "malformed", changed(plain, 4, 0, 32, 0, 0, 0, 0, 0, 0)),
         ("a tombstone with a value", "malformed", changed(plain, 3, 6)),
         ("a value of no bytes", "malformed", plain[:12]),
         ("more than it says", "malformed", changed(plain, 3, 4)),
