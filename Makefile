@@ -67,6 +67,17 @@ bench-rust: ## a get and an insert from Rust, by one thread and by two, beside p
 	@cargo run --quiet --release --manifest-path benches/threads/Cargo.toml --target-dir "$${CARGO_TARGET_DIR:-target}" \
 		$(if $(CI),--locked)
 
+.PHONY: compression
+compression: ## what making a frame smaller or sealing it costs, beside zstandard, and what a dictionary gains: ratios in one run
+	@tools/env.sh bench "$(PYTHON)" release tools/requirements/bench.txt
+	@build/venv-bench/bin/python -P benches/compression.py
+
+# RUNS=10000000: how many inputs each target gets.
+RUNS ?= 1000000
+.PHONY: fuzz
+fuzz: ## fuzz envelope, frame and decompressors; needs nightly Rust and cargo-fuzz (RUNS=10000000)
+	@tools/fuzz.sh "$(RUNS)"
+
 .PHONY: outage
 outage: ## what callers see of an origin that gets slow, fails, hangs and comes back: a table and a picture
 	@tools/env.sh bench "$(PYTHON)" release tools/requirements/bench.txt

@@ -30,7 +30,7 @@ note() {
 
 check_rust() {
     step "rust: the core alone" cargo test "${locked[@]}" --no-default-features || true
-    step "rust: with tokio" cargo test "${locked[@]}" || true
+    step "rust: with tokio and codecs" cargo test "${locked[@]}" --features codecs || true
 }
 
 check_python() {
@@ -51,10 +51,11 @@ check_lint() {
     step "layers" "$PYTHON" -I tools/check_layers.py . || true
     step "behaviours" "$PYTHON" -I tools/check_behaviours.py . || true
     step "rustfmt" cargo fmt --check || true
+    step "rustfmt: fuzz" cargo fmt --check --manifest-path fuzz/Cargo.toml || true
     step "rustfmt: hit ratios" cargo fmt --check --manifest-path benches/hit_ratio/Cargo.toml || true
     step "rustfmt: threads" cargo fmt --check --manifest-path benches/threads/Cargo.toml || true
     export PYO3_PYTHON=$PYTHON # else pyo3 takes whatever python3 is first on PATH
-    for features in --no-default-features --features=default --features=python; do
+    for features in --no-default-features --features=default --features=codecs --features=python; do
         step "clippy $features" cargo clippy "${locked[@]}" --quiet --all-targets $features -- -D warnings || true
     done
     RUSTDOCFLAGS="-D warnings" step "rustdoc" \

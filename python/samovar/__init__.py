@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from samovar._cache import Cache, SyncCache
 from samovar._cached import AsyncCached, NoCacheKey, SyncCached, cached
-from samovar._core import Adaptive
+from samovar._core import Adaptive, KeyRing
 from samovar._events import Subscription
 from samovar._exceptions import (
     AccessDenied,
@@ -83,6 +83,7 @@ __all__ = [
     "Event",
     "Explanation",
     "Insight",
+    "KeyRing",
     "KeyTypeError",
     "LoadCycle",
     "LoadError",

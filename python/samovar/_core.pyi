@@ -23,6 +23,8 @@ __all__ = [
     "CallSlot",
     "CallTicket",
     "ConcurrencyCore",
+    "Framing",
+    "KeyRing",
     "LoadDone",
     "Loading",
     "PendingReply",
@@ -32,6 +34,7 @@ __all__ = [
     "RetryCore",
     "SyncCore",
     "Turns",
+    "UnpackedFrame",
     "WriteQueue",
     "_advance_clock",
     "_after_fork_child",
@@ -60,10 +63,12 @@ __all__ = [
     "_stop",
     "_sweeper_is_running",
     "_template_fields",
+    "_train_dictionary",
     "_weigh",
     "_weigh_visits",
 ]
 
+_Algorithm: TypeAlias = Literal["auto", "xchacha20-poly1305", "aes-gcm", "sign"]
 _E = TypeVar("_E", bound=BaseException)
 _Ttl: TypeAlias = float | timedelta | str | None
 _Time: TypeAlias = float | timedelta | str
@@ -79,6 +84,84 @@ class Adaptive:
     def __getnewargs__(self) -> tuple[float, float]: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
+
+@final
+class KeyRing:
+    def __new__(
+        cls,
+        keys: Mapping[int, bytes],
+        *,
+        algorithm: _Algorithm | None = None,
+        algorithms: Mapping[int, _Algorithm] | None = None,
+        primary: int | None = None,
+    ) -> Self: ...
+    @property
+    def ids(self) -> list[int]: ...
+    @property
+    def primary(self) -> int: ...
+
+@final
+class Framing:
+    def __new__(
+        cls,
+        *,
+        compress: str | None = None,
+        key_ring: KeyRing | Mapping[int, bytes] | None = None,
+        encrypt: str | bool | None = None,
+        namespace: str = "",
+        dictionaries: list[bytes] = ...,
+        serializers: list[int] | None = None,
+        max_value_bytes: int = ...,
+    ) -> Self: ...
+    def pack(
+        self,
+        key: bytes,
+        value: bytes | None,
+        *,
+        serializer: int = 1,
+        fresh_until: int = ...,
+        expires: int = ...,
+        load_start: int = 0,
+        created: int = 0,
+        load_time: int = 0,
+        tags: list[str] = ...,
+        etag: bytes | None = None,
+    ) -> bytes: ...
+    def unpack(self, key: bytes, frame: bytes) -> UnpackedFrame | None: ...
+    def rotate(self, dictionary: bytes) -> int: ...
+    @property
+    def dictionaries(self) -> list[int]: ...
+    @property
+    def refusals(self) -> dict[str, int]: ...
+
+@final
+class UnpackedFrame:
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def serializer(self) -> int: ...
+    @property
+    def compressor(self) -> int: ...
+    @property
+    def dictionary(self) -> int: ...
+    @property
+    def key_id(self) -> int: ...
+    @property
+    def fresh_until(self) -> int: ...
+    @property
+    def expires(self) -> int: ...
+    @property
+    def load_start(self) -> int: ...
+    @property
+    def created(self) -> int: ...
+    @property
+    def load_time(self) -> int: ...
+    @property
+    def tags(self) -> list[str]: ...
+    @property
+    def etag(self) -> bytes | None: ...
+    @property
+    def reseal(self) -> bool: ...
 
 @final
 class LoadDone:
@@ -346,5 +429,6 @@ def _before_fork() -> None: ...
 def _let_sweeper_end() -> None: ...
 def _stop() -> None: ...
 def _sweeper_is_running() -> bool: ...
+def _train_dictionary(samples: list[bytes], size: int = 16384) -> bytes: ...
 def _weigh(value: object) -> int: ...
 def _weigh_visits(value: object) -> int: ...

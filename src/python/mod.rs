@@ -6,6 +6,7 @@
 //! - the cache: `tier`, `guarded`, `owner`, `cache`, `decorate`, `copy`, `single_use`, `options`, `views`, `errors`, `clock`, `process`
 //! - sizes: `weigh`, `layout`
 //! - writing behind: `writing`
+//! - what leaves the process: `framing`, `keyring`
 //! - listeners: `events`
 //! - loaders that are protected: `resilience`; policies per key: `rulebook`; a ttl that follows the data: `adaptive`
 
@@ -25,11 +26,13 @@ mod effects;
 mod encode;
 mod errors;
 mod events;
+mod framing;
 mod function;
 mod function_methods;
 mod given;
 mod guarded;
 mod instances;
+mod keyring;
 mod keys;
 mod knots;
 mod layout;
@@ -99,6 +102,10 @@ mod _core {
     use super::errors::_copy_error;
     #[pymodule_export]
     use super::events::_check_event;
+    #[pymodule_export]
+    use super::framing::{_train_dictionary, Framing, UnpackedFrame};
+    #[pymodule_export]
+    use super::keyring::KeyRing;
     #[pymodule_export]
     use super::lease::{_load_together, _loading, Loading};
     #[pymodule_export]

@@ -14,6 +14,7 @@ from samovar import (
     Entry,
     Event,
     Insight,
+    KeyRing,
     LostWrite,
     Memory,
     Policy,
@@ -271,6 +272,12 @@ async def wrong_calls() -> None:
     await cache.set("a", 1, ttl=Adaptive(1, 2))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await cache.set(1, 2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
+
+keys = KeyRing({2: bytes(32), 1: bytes(32)}, algorithm="aes-gcm", algorithms={1: "sign"}, primary=2)
+assert_type(keys.ids, list[int])
+assert_type(keys.primary, int)
+KeyRing({1: "a password"})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
+KeyRing({1: bytes(32)}, algorithm="rot13")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 database = Breaker(name="database", slow_call=timedelta(seconds=1))
 
