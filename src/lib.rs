@@ -1,6 +1,7 @@
 //! Samovar keeps data hot: a cache for Rust and, through the feature `python`, for asyncio.
 //!
-//! The map of the crate. Arrows point one way: `python → cache, work → core`.
+//! The map of the crate. Arrows point one way: `python → cache, work → codec → core`.
+//! - [`codec`] turns values into bytes that any process reads, and back.
 //! - [`core`] decides and holds: entries, expiry, eviction, keys, single flight. No I/O, no clock of its own, no Python.
 //! - [`cache`] is the Rust face: [`Cache`], which drives the single-flight machine on tokio.
 //! - [`work`] owns the one background thread of a process, the sweeper.
@@ -40,6 +41,7 @@
 
 #[cfg(feature = "tokio")]
 pub mod cache;
+pub mod codec;
 pub mod core;
 pub mod error;
 #[cfg(feature = "python")]
