@@ -4,6 +4,7 @@
 //! - keys: `keys`, `encode`, `spot`, `asking`, `instances`, `knots`
 //! - loading: `recipe`, `request`, `asyncio`, `task`, `refresher`, `alarm`, `blocking`, `many`, `seat`, `effects`, `lease`
 //! - the cache: `tier`, `guarded`, `owner`, `cache`, `decorate`, `copy`, `single_use`, `options`, `views`, `errors`, `clock`, `process`
+//! - values as bytes: `codec`
 //! - sizes: `weigh`, `layout`
 //! - writing behind: `writing`
 //! - listeners: `events`
@@ -19,6 +20,7 @@ mod blocking;
 mod cache;
 mod cache_methods;
 mod clock;
+mod codec;
 mod copy;
 mod decorate;
 mod effects;
@@ -77,6 +79,8 @@ mod _core {
     use super::cache::{CacheCore, SyncCore};
     #[pymodule_export]
     use super::clock::{_advance_clock, _clock_is_frozen, _clock_millis, _clock_time, _freeze_clock};
+    #[pymodule_export]
+    use super::codec::{_check_json, MessagePack};
     #[pymodule_export]
     use super::decorate::{_decorate, _template_fields};
     #[pymodule_export]
