@@ -6,7 +6,7 @@ from datetime import timedelta
 from types import CodeType, EllipsisType
 from typing import Any, Literal, Self, TypeAlias, TypeVar, final
 
-from typing_extensions import disjoint_base
+from typing_extensions import Buffer, disjoint_base
 
 from samovar._options import Memory
 from samovar._policy import Policy
