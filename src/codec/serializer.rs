@@ -113,7 +113,8 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned> Serializer<T> for Json {
         serde_json::to_writer(out, value).map_err(|error| CodecError::new(format!("no JSON for the value: {error}")))
     }
     fn decode(&self, bytes: &[u8]) -> Result<T, CodecError> {
-        serde_json::from_slice(bytes).map_err(|error| CodecError::new(format!("no JSON of the type asked for: {error}")))
+        serde_json::from_slice(bytes)
+            .map_err(|error| CodecError::new(format!("no JSON of the type asked for: {error}")))
     }
 }
 

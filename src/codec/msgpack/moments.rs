@@ -241,7 +241,8 @@ impl<'a> Zone<'a> {
                 let micros = i64::from_be_bytes(*micros);
                 let name = std::str::from_utf8(name).ok()?;
                 // An offset of nothing without a name is UTC, which has a form of its own.
-                let fits = micros.unsigned_abs() < DAY_MICROS as u64 && (*kind == 2 || (name.is_empty() && micros != 0));
+                let fits =
+                    micros.unsigned_abs() < DAY_MICROS as u64 && (*kind == 2 || (name.is_empty() && micros != 0));
                 fits.then(|| Zone::Fixed { micros, name: (*kind == 2).then_some(Cow::Borrowed(name)) })
             }
             3 => {

@@ -203,7 +203,11 @@ impl<'a, 'py> Decoder<'a, 'py> {
             ext::INT => {
                 let options = PyDict::new(py);
                 options.set_item("signed", true)?;
-                Ok(py.get_type::<PyInt>().call_method("from_bytes", (PyBytes::new(py, bytes), "big"), Some(&options))?)
+                Ok(py.get_type::<PyInt>().call_method(
+                    "from_bytes",
+                    (PyBytes::new(py, bytes), "big"),
+                    Some(&options),
+                )?)
             }
             ext::DECIMAL => Ok(library.decimal.bind(py).call1((text::read(py, bytes)?,))?),
             ext::UUID => {

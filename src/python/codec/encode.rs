@@ -107,7 +107,11 @@ impl<'a, 'py> Encoder<'a, 'py> {
 
     /// Runs `body` one level deeper.
     #[inline]
-    fn container(&mut self, held: &Bound<'py, PyAny>, body: impl FnOnce(&mut Self, &Bound<'py, PyAny>) -> Done) -> Done {
+    fn container(
+        &mut self,
+        held: &Bound<'py, PyAny>,
+        body: impl FnOnce(&mut Self, &Bound<'py, PyAny>) -> Done,
+    ) -> Done {
         if self.around.len() == MAX_DEPTH {
             let mut around = self.around.clone();
             around.push(held.as_ptr() as usize);
@@ -282,7 +286,8 @@ impl<'a, 'py> Encoder<'a, 'py> {
     /// An object with named fields: its class, its fields, and what its class keeps beside them.
     fn record(&mut self, object: &Bound<'py, PyAny>) -> Done {
         let parts = self.codec.classes.bind(self.py).call_method1("record_parts", (object,))?;
-        let Ok((class, fields, rest)) = parts.extract::<(Bound<'py, PyString>, Bound<'py, PyDict>, Bound<'py, PyAny>)>()
+        let Ok((class, fields, rest)) =
+            parts.extract::<(Bound<'py, PyString>, Bound<'py, PyDict>, Bound<'py, PyAny>)>()
         else {
             return Err(Bad::is(format!(
                 "object of type {}, for which MessagePack has no form; make it a dataclass, return plain values, or use \
@@ -319,5 +324,7 @@ fn nan() -> Box<Bad> {
 
 #[cold]
 fn too_long() -> Box<Bad> {
-    Bad::is("more than 4 GiB or 2^32 elements, for which MessagePack has no length; store its parts under keys of their own")
+    Bad::is(
+        "more than 4 GiB or 2^32 elements, for which MessagePack has no length; store its parts under keys of their own",
+    )
 }

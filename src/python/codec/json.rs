@@ -83,7 +83,11 @@ impl Check<'_> {
 
     /// # Safety
     /// As [`any`](Self::any).
-    unsafe fn container(&mut self, object: *mut ffi::PyObject, body: unsafe fn(&mut Self, *mut ffi::PyObject) -> Done) -> Done {
+    unsafe fn container(
+        &mut self,
+        object: *mut ffi::PyObject,
+        body: unsafe fn(&mut Self, *mut ffi::PyObject) -> Done,
+    ) -> Done {
         self.around.push(object as usize);
         if self.around.len() > MAX_DEPTH {
             return Err(Bad::new(Why::TooDeep(self.around.clone())));

@@ -5,8 +5,8 @@ use super::path::{Bad, type_name};
 use crate::codec::msgpack::{Date, DateTime, Delta, Time, Zone, is_zone_key};
 use pyo3::prelude::*;
 use pyo3::types::{
-    PyDate, PyDateAccess, PyDateTime, PyDelta, PyDeltaAccess, PyString, PyTime, PyTimeAccess, PyTuple, PyType, PyTzInfo,
-    PyTzInfoAccess,
+    PyDate, PyDateAccess, PyDateTime, PyDelta, PyDeltaAccess, PyString, PyTime, PyTimeAccess, PyTuple, PyType,
+    PyTzInfo, PyTzInfoAccess,
 };
 use std::borrow::Cow;
 
@@ -73,7 +73,9 @@ impl Library {
         } else if class.is(&self.zone_info) {
             match zone.getattr("key")?.extract::<Option<String>>()? {
                 Some(key) if is_zone_key(&key) => Ok(Zone::Named(Cow::Owned(key))),
-                _ => Err(Bad::is("a ZoneInfo without a key, which nobody else could find; make it by zoneinfo.ZoneInfo(key)")),
+                _ => Err(Bad::is(
+                    "a ZoneInfo without a key, which nobody else could find; make it by zoneinfo.ZoneInfo(key)",
+                )),
             }
         } else {
             let name = type_name(&zone.into_any());

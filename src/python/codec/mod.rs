@@ -73,12 +73,7 @@ impl MessagePack {
 impl MessagePack {
     #[new]
     fn new(classes: Py<PyAny>) -> Self {
-        MessagePack {
-            classes,
-            library: PyOnceLock::new(),
-            keys: UnsafeCell::default(),
-            spare: Cell::default(),
-        }
+        MessagePack { classes, library: PyOnceLock::new(), keys: UnsafeCell::default(), spare: Cell::default() }
     }
 
     /// The value as MessagePack. `name` is what a CodecError calls it.
@@ -101,7 +96,10 @@ impl MessagePack {
             return self.read(data.py(), bytes.as_bytes());
         }
         // Somebody else's memory may change under us.
-        let copy = data.py().get_type::<PyBytes>().call1((data.py().get_type::<pyo3::types::PyMemoryView>().call1((data,))?,))?;
+        let copy = data
+            .py()
+            .get_type::<PyBytes>()
+            .call1((data.py().get_type::<pyo3::types::PyMemoryView>().call1((data,))?,))?;
         self.read(data.py(), copy.cast::<PyBytes>()?.as_bytes())
     }
 }

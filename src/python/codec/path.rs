@@ -91,9 +91,12 @@ impl From<PyErr> for Box<Bad> {
 
 /// What to say of a value that is too deep, and after how many steps: a container that holds itself does so soon.
 fn too_deep(around: &[usize]) -> (String, usize) {
-    let again = (0..around.len()).find_map(|at| around[..at].iter().position(|outer| *outer == around[at]).map(|up| (at, up)));
+    let again =
+        (0..around.len()).find_map(|at| around[..at].iter().position(|outer| *outer == around[at]).map(|up| (at, up)));
     match again {
-        Some((at, up)) => (format!("the container itself again, {} up; a value that holds itself has no end", at - up), at),
+        Some((at, up)) => {
+            (format!("the container itself again, {} up; a value that holds itself has no end", at - up), at)
+        }
         None => (format!("nested deeper than {MAX_DEPTH}; store its parts under keys of their own"), 0),
     }
 }

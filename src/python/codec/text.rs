@@ -130,5 +130,7 @@ pub fn read<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     }
     let length = bytes.len() as ffi::Py_ssize_t;
     // SAFETY: the bytes are as many as said.
-    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyUnicode_DecodeUTF8(bytes.as_ptr().cast(), length, std::ptr::null())) }
+    unsafe {
+        Bound::from_owned_ptr_or_err(py, ffi::PyUnicode_DecodeUTF8(bytes.as_ptr().cast(), length, std::ptr::null()))
+    }
 }

@@ -255,9 +255,7 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
     ) -> Found<'de, V> {
         match self.reader.token()? {
             Token::Str(name) => visitor.visit_enum(StrDeserializer::<CodecError>::new(self.text(name)?)),
-            Token::Ext(ext::ENUM, bytes) => {
-                visitor.visit_enum(StrDeserializer::<CodecError>::new(self.member(bytes)?))
-            }
+            Token::Ext(ext::ENUM, bytes) => visitor.visit_enum(StrDeserializer::<CodecError>::new(self.member(bytes)?)),
             Token::Map(1) => self.inside(1, 2, |pair| {
                 let name: &str = pair.required()?;
                 visitor.visit_enum(Variant { name, pair })

@@ -92,8 +92,7 @@ impl<'de> Visitor<'de> for ExtVisitor {
     }
     fn visit_seq<A: SeqAccess<'de>>(self, mut pair: A) -> Result<Self::Value, A::Error> {
         let code = pair.next_element()?.ok_or_else(|| A::Error::custom("an extension without a code"))?;
-        let OwnedBytes(bytes) =
-            pair.next_element()?.ok_or_else(|| A::Error::custom("an extension without bytes"))?;
+        let OwnedBytes(bytes) = pair.next_element()?.ok_or_else(|| A::Error::custom("an extension without bytes"))?;
         Ok(Ext(code, bytes))
     }
 }
