@@ -7,6 +7,7 @@ import json
 import pickle
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
+from zoneinfo import ZoneInfo
 
 from samovar._core import MessagePack, _check_json
 from samovar._exceptions import CodecError, ConfigError
@@ -104,7 +105,7 @@ _HARMLESS = {
     ("fractions", "Fraction"),
     ("uuid", "SafeUUID"),
     ("uuid", "UUID"),
-    ("zoneinfo", "ZoneInfo._unpickle"),
+    ("zoneinfo", "ZoneInfo"),
 }
 
 
@@ -167,9 +168,11 @@ class _AllowedPickler(pickle.Pickler):
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
             name = (value.__module__, value.__qualname__)
-            # A bound class method is pickled as getattr of its class.
-            if name not in self._allowed and value is not getattr:
+            if name not in self._allowed:
                 raise CodecError(f"{'.'.join(map(str, name))} is not in allow=")
+        if type(value) is ZoneInfo and value.key:
+            # By itself it asks for `getattr`, which may not be had.
+            return ZoneInfo, (value.key,)
         return NotImplemented
 
 

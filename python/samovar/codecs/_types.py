@@ -454,10 +454,7 @@ class Record(Named):
     def dump(self, value: Any) -> Any:
         if type(value) is not self._cls:
             raise Mismatch(f"object of type {_classes.name_of(type(value))}, which JSON brings back as another; use msgpack")
-        if self._shape.rest(value) is not None:
-            raise Mismatch(f"a {self.name} that keeps more than its fields; use msgpack")
-        fields = self._shape.take(value)
-        return {name: self.field(name).dump(item) for name, item in fields.items()}
+        return {name: self.field(name).dump(item) for name, item in self._shape.take(value).items()}
 
 
 class Modelled(Record):
@@ -477,8 +474,13 @@ class Modelled(Record):
             raise Mismatch(f"no {self.name}: {'; '.join(line.strip() for line in text[:3])}") from None
 
     def dump(self, value: Any) -> Any:
-        plain = super().dump(value)
-        if not _same(self.make(plain), value):
+        if type(value) is not self._cls:
+            raise Mismatch(f"object of type {_classes.name_of(type(value))}, which JSON brings back as another; use msgpack")
+        given: Iterable[str] = getattr(value, "__pydantic_fields_set__", self._shape.names)
+        fields = self._shape.take(value) | (getattr(value, "__pydantic_extra__", None) or {})
+        plain = {name: self.field(name).dump(item) for name, item in fields.items() if name in given}
+        back = self.make(plain)
+        if not _same(back, value) or self._shape.rest(back) != self._shape.rest(value):
             raise Mismatch(f"a {self.name} that JSON would not bring back; use msgpack")
         return plain
 
@@ -584,11 +586,19 @@ def _of_class(cls: type) -> Type:
         protocol = getattr(cls, "_is_protocol", False)
         return ANYTHING if protocol or cls.__instancecheck__ is not type.__instancecheck__ else Plain(cls)
     if shape.kind == "pydantic":
-        return Modelled(cls, shape, cls.model_validate)  # type: ignore[attr-defined]
+        return Modelled(cls, shape, _validator(cls))
     if shape.kind == "msgspec":
         convert = sys.modules["msgspec"].convert
         return Modelled(cls, shape, lambda value: convert(value, cls))
     return Record(cls, shape)
+
+
+def _validator(cls: Any) -> Callable[[Any], Any]:
+    """Return what makes a model of pydantic of a map, whose keys are names of its fields or their aliases."""
+    if "by_name" in inspect.signature(cls.model_validate).parameters:
+        return functools.partial(cls.model_validate, by_name=True, by_alias=True)
+    validate: Callable[[Any], Any] = cls.model_validate  # before pydantic 2.11
+    return validate
 
 
 def hints_of(cls: Any) -> dict[str, Any]:

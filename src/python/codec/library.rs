@@ -22,6 +22,9 @@ pub struct Library {
     zone_info: Py<PyType>,
 }
 
+/// The offsets that pydantic gives moments it has read: no class of the standard library, and equal to one.
+const PYDANTICS: &str = "pydantic_core._pydantic_core.TzInfo";
+
 type Taken<T> = Result<T, Box<Bad>>;
 
 impl Library {
@@ -67,9 +70,7 @@ impl Library {
             let parts = zone.call_method0("__getinitargs__")?.cast_into::<PyTuple>().map_err(PyErr::from)?;
             let offset = parts.get_item(0)?.cast_into::<PyDelta>().map_err(PyErr::from)?;
             let name = parts.get_item(1).ok().map(|name| name.extract::<String>()).transpose()?;
-            let seconds = i64::from(offset.get_days()) * 86_400 + i64::from(offset.get_seconds());
-            let micros = seconds * 1_000_000 + i64::from(offset.get_microseconds());
-            Ok(Zone::Fixed { micros, name: name.map(Cow::Owned) })
+            Ok(Zone::Fixed { micros: micros(&offset), name: name.map(Cow::Owned) })
         } else if class.is(&self.zone_info) {
             match zone.getattr("key")?.extract::<Option<String>>()? {
                 Some(key) if is_zone_key(&key) => Ok(Zone::Named(Cow::Owned(key))),
@@ -78,9 +79,16 @@ impl Library {
                 )),
             }
         } else {
-            let name = type_name(&zone.into_any());
-            let _ = py;
-            Err(Bad::is(format!("a zone of type {name}; use zoneinfo.ZoneInfo(key) or datetime.timezone(offset)")))
+            match type_name(&zone).as_str() {
+                PYDANTICS => {
+                    let offset = zone.call_method1("utcoffset", (py.None(),))?;
+                    let micros = micros(offset.cast::<PyDelta>().map_err(PyErr::from)?);
+                    Ok(if micros == 0 { Zone::Utc } else { Zone::Fixed { micros, name: None } })
+                }
+                name => Err(Bad::is(format!(
+                    "a zone of type {name}; use zoneinfo.ZoneInfo(key) or datetime.timezone(offset)"
+                ))),
+            }
         }
     }
 
@@ -134,6 +142,11 @@ impl Library {
         let text: Bound<'_, PyString> = number.str()?;
         Ok(text.to_str()?.replace('e', "E"))
     }
+}
+
+fn micros(offset: &Bound<'_, PyDelta>) -> i64 {
+    let seconds = i64::from(offset.get_days()) * 86_400 + i64::from(offset.get_seconds());
+    seconds * 1_000_000 + i64::from(offset.get_microseconds())
 }
 
 /// What a date is made of.

@@ -1,0 +1,128 @@
+"""Bytes that somebody else wrote: an error or a value, never a crash, never more memory than they account for, never code."""
+
+import resource
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from samovar import CodecError
+from samovar.codecs import decode, encode
+from test_codecs import plain, traits, values, vectors
+
+
+@pytest.mark.parametrize(("name", "data", "value"), vectors(), ids=[name for name, *_ in vectors()])
+def test_a_vector_cut_short_anywhere_is_an_error(name: str, data: bytes, value: Any) -> None:
+    for length in range(len(data)):
+        with pytest.raises(CodecError):
+            decode(data[:length])
+    with pytest.raises(CodecError):
+        decode(data + b"\xc0")
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_value_that_is_written_again_or_an_error(data: bytes) -> None:
+    try:
+        value = decode(data)
+    except CodecError:
+        return
+    try:
+        again = encode(value)
+    except CodecError as error:
+        # Others may write nan as a key.
+        assert "nan" in str(error)
+        return
+    assert traits(decode(again)) == traits(value)
+
+
+@given(values, st.data())
+def test_a_value_with_some_bytes_changed_is_a_value_or_an_error(value: Any, draw: st.DataObject) -> None:
+    data = bytearray(encode(value))
+    for _ in range(draw.draw(st.integers(1, 4))):
+        data[draw.draw(st.integers(0, len(data) - 1))] = draw.draw(st.integers(0, 255))
+    try:
+        decode(bytes(data))
+    except CodecError:
+        pass
+
+
+@given(plain, st.data())
+def test_json_with_some_bytes_changed_is_a_value_or_an_error(value: Any, draw: st.DataObject) -> None:
+    data = bytearray(encode(value, "json"))
+    data[draw.draw(st.integers(0, len(data) - 1))] = draw.draw(st.integers(0, 255))
+    try:
+        decode(bytes(data), Any, "json")
+    except CodecError:
+        pass
+
+
+DEEP = 129
+BOMBS = {
+    "lists": b"\x91" * DEEP + b"\xc0",
+    "many lists": b"\x91" * 1_000_000,
+    "maps": b"\x81\xc0" * DEEP + b"\xc0",
+    "maps in keys": b"\x81" * DEEP + b"\xc0" * 2 * DEEP,
+    "an array of 4 G": b"\xdd\xff\xff\xff\xff" + b"\xc0" * 100,
+    "a map of 4 G": b"\xdf\xff\xff\xff\xff" + b"\xc0" * 100,
+    "a text of 4 G": b"\xdb\xff\xff\xff\xff" + b"a" * 100,
+    "an extension of 4 G": b"\xc9\xff\xff\xff\xff\x02" + b"a" * 100,
+    "a tuple of 4 G": b"\xc7\x06\x02\xdd\xff\xff\xff\xff\xc0",
+    "a set of 4 G": b"\xc7\x06\x03\xdd\xff\xff\xff\xff\xc0",
+    "an unhashable key": b"\x81\x90\xc0",
+    "an unhashable member": b"\xd5\x03\x91\x80",
+    "a key twice": b"\x82\x01\xc0\x01\xc0",
+    "a key twice as another type": b"\x82\x01\xc0\xc3\xc0",
+    "a member twice": b"\xd6\x03\x92\x01\x01",
+    "a zone outside": b"\xc7\x17\x07" + b"\0" * 7 + b"\x03../../etc/passwd"[:16],
+    "a zone that is nowhere": b"\xc7\x0e\x07" + b"\0" * 7 + b"\x03Nowhrx",
+    "a text for a flag": b"\xc7\x18\x0c\x93\xb1travellers.Rights\xc0\xa2ab\xc0",
+}
+
+
+@pytest.mark.parametrize("data", BOMBS.values(), ids=BOMBS.keys())
+def test_a_bomb_is_an_error(data: bytes) -> None:
+    with pytest.raises(CodecError):
+        decode(data)
+
+
+def test_tuples_are_refused_beyond_the_depth_and_not_before() -> None:
+    value: Any = None
+    for _ in range(128):
+        value = (value,)
+    data = encode(value)
+    assert traits(decode(data)) == traits(value)
+    deeper = b"\xc8" + (len(data) + 1).to_bytes(2, "big") + b"\x02\x91" + data
+    with pytest.raises(CodecError, match="nested deeper than 128"):
+        decode(deeper)
+
+
+HUNGRY = """
+import resource, sys
+from samovar import CodecError
+from samovar.codecs import decode
+size = 1_000_000
+levels = b"".join(b"\\xdd" + (size - 5 * n - 5).to_bytes(4, "big") for n in range(100))
+nested = levels + b"\\xc0" * (size - len(levels))
+exts = b""
+for _ in range(50):
+    inner = b"\\xdd" + (size - 100_000).to_bytes(4, "big") + exts
+    inner += b"\\xc0" * (size - 2000 - len(inner)) if not exts else b""
+    exts = b"\\xc9" + len(inner).to_bytes(4, "big") + b"\\x02" + inner
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for data in (nested, exts):
+    try:
+        decode(data)
+    except CodecError:
+        continue
+    raise AssertionError("read")
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / size)
+"""
+
+
+@pytest.mark.skipif(not hasattr(resource, "RUSAGE_SELF"), reason="the system does not count memory")
+def test_levels_that_announce_the_same_bytes_again_and_again_get_no_memory_for_it() -> None:
+    run = subprocess.run([sys.executable, "-P", "-c", HUNGRY], capture_output=True, text=True, check=True)
+    # One level has room for a pointer a byte; a hundred would have room for 800.
+    assert float(run.stdout) < 20
