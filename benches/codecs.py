@@ -1,7 +1,8 @@
-"""What does it cost to write a value and read it again? `make bench-codecs` prints codecs x payloads: size, time, and ratios in one run.
+"""What does it cost to write a value and read it again? `make bench-codecs`: codecs x payloads, size and time.
 
-Every contender has a copy of the values of its own, and turns with the others; a figure is the median of 5 such rounds of thread CPU
-time, with the lowest and the highest. `python benches/codecs.py --docs` writes the tables into docs/codecs.md.
+Every contender has a copy of the values of its own, and turns with the others; a figure is the median of 5 such
+rounds of thread CPU time, with the lowest and the highest. `python benches/codecs.py --docs` writes the tables into
+docs/codecs.md.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from typing import Any
 import msgpack
 import msgspec
 import orjson
-
 from samovar.codecs import Json, MsgPack
 from samovar.codecs import _builtin as builtin
 
@@ -32,7 +32,20 @@ SLICE_NS = 120_000_000
 DOCS = pathlib.Path(__file__).resolve().parent.parent / "docs" / "codecs.md"
 MARK = "<!-- benches/codecs.py -->"
 
-WORDS = "tea kettle samovar charcoal chimney steam silver brass tula evening cup saucer sugar lemon guest story".split()
+WORDS = [
+    "tea",
+    "kettle",
+    "samovar",
+    "charcoal",
+    "steam",
+    "silver",
+    "brass",
+    "tula",
+    "evening",
+    "cup",
+    "saucer",
+    "lemon",
+]
 
 
 def user(n: int, dice: random.Random) -> dict[str, Any]:
@@ -119,7 +132,9 @@ def nanoseconds(call: Callable[[Any], Any], argument: Any) -> float:
 def measured(values: dict[str, Any]) -> dict[str, dict[str, list[tuple[float, float]]]]:
     """Nanoseconds to write and to read, per contender, payload and round."""
     copies = {one.name: payloads() for one in contenders()}
-    found: dict[str, dict[str, list[tuple[float, float]]]] = {one.name: {name: [] for name in values} for one in contenders()}
+    found: dict[str, dict[str, list[tuple[float, float]]]] = {
+        one.name: {name: [] for name in values} for one in contenders()
+    }
     gc.collect()
     for _ in range(ROUNDS):
         for name in values:
@@ -155,7 +170,11 @@ def report() -> str:
             write, read = (statistics.median(times) / 1000 for times in zip(*found[one.name][name], strict=True))
             cells.append(f"{write:.3g} + {read:.3g}, {len(one.encode(value))}")
         lines.append(f"| {one.name} | " + " | ".join(cells) + " |")
-    lines += ["", "| write + read | against | " + " | ".join(values) + " | geometric mean |", "|---" * (len(values) + 3) + "|"]
+    lines += [
+        "",
+        "| write + read | against | " + " | ".join(values) + " | geometric mean |",
+        "|---" * (len(values) + 3) + "|",
+    ]
     for one, other in (
         ("msgpack, own", "msgspec.msgpack"),
         ("msgpack, own", "pickle 5"),

@@ -1,4 +1,4 @@
-"""Values read as the type that was asked for, and refused when they are not of it: writing raises, reading is as good as a miss."""
+"""Values read as the type that was asked for. One of another type is refused: writing raises, reading is a miss."""
 
 import collections.abc
 import dataclasses
@@ -70,8 +70,8 @@ class Place(NamedTuple):
 
 
 UserId = NewType("UserId", int)
-NOON = dt.datetime(2024, 2, 29, 12, 0, 0, 5)
-UTC_NOON = NOON.replace(tzinfo=dt.timezone.utc)
+NOON = dt.datetime(2024, 2, 29, 12, 0, 0, 5)  # noqa: DTZ001 - naive, and so it comes back
+UTC_NOON = NOON.replace(tzinfo=dt.UTC)
 ROW = Row(NOON, Decimal("1.50"), [UUID(int=7)], Colour.RED, {1: ("a", "b")}, dt.timedelta(-1, 5, 7))
 
 #: Types, and values that are of them.
@@ -132,17 +132,19 @@ GOOD: list[tuple[Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("type", "value"), GOOD, ids=lambda each: str(each)[:50])
-def test_a_value_of_a_type_comes_back_as_it_was_by_msgpack(type: Any, value: Any) -> None:
-    coder = Coder(type=type)
+@pytest.mark.parametrize(("hint", "value"), GOOD, ids=lambda each: str(each)[:50])
+def test_a_value_of_a_type_comes_back_as_it_was_by_msgpack(hint: Any, value: Any) -> None:
+    coder = Coder(type=hint)
     data = coder.encode(value)
     assert data == encode(value)
     assert traits(coder.decode(data)) == traits(value)
 
 
-@pytest.mark.parametrize(("type", "value"), [pair for pair in GOOD if pair[0] is not Any], ids=lambda each: str(each)[:50])
-def test_a_value_of_a_type_comes_back_as_it_was_by_json(type: Any, value: Any) -> None:
-    coder = Coder("json", type=type)
+@pytest.mark.parametrize(
+    ("hint", "value"), [pair for pair in GOOD if pair[0] is not Any], ids=lambda each: str(each)[:50]
+)
+def test_a_value_of_a_type_comes_back_as_it_was_by_json(hint: Any, value: Any) -> None:
+    coder = Coder("json", type=hint)
     data = coder.encode(value)
     assert data is not None
     assert traits(coder.decode(data)) == traits(value)
@@ -178,16 +180,16 @@ WRONG: list[tuple[Any, Any, str]] = [
 
 
 @pytest.mark.parametrize("name", ["msgpack", "json"])
-@pytest.mark.parametrize(("type", "value", "message"), WRONG, ids=[message for *_, message in WRONG])
-def test_writing_a_value_of_another_type_raises(type: Any, value: Any, message: str, name: str) -> None:
+@pytest.mark.parametrize(("hint", "value", "message"), WRONG, ids=[message for *_, message in WRONG])
+def test_writing_a_value_of_another_type_raises(hint: Any, value: Any, message: str, name: str) -> None:
     with pytest.raises(CodecError, match=message):
-        Coder(name, type=type).encode(value)
+        Coder(name, type=hint).encode(value)
 
 
-@pytest.mark.parametrize(("type", "value", "message"), WRONG, ids=[message for *_, message in WRONG])
-def test_reading_a_value_of_another_type_raises(type: Any, value: Any, message: str) -> None:
-    with pytest.raises(CodecError, match="^value"):
-        decode(encode(value), type)
+@pytest.mark.parametrize(("hint", "value", "message"), WRONG, ids=[message for *_, message in WRONG])
+def test_reading_a_value_of_another_type_raises(hint: Any, value: Any, message: str) -> None:
+    with pytest.raises(CodecError, match=r"^value"):
+        decode(encode(value), hint)
 
 
 #: Types, plain values that another language may have written, and what is made of them.
@@ -198,7 +200,11 @@ MADE: list[tuple[Any, Any, Any]] = [
     (Cup, {"tea": "green"}, Cup("green")),
     (Tray, {"cups": [{"tea": "green"}]}, Tray([Cup("green")])),
     (Kettle, {"litres": 1.5, "since": "2020-01-01"}, Kettle(1.5, dt.date(2020, 1, 1))),
-    (Account, {"name": "A", "age": 1, "since": "2024-02-29T12:00:00.000005Z"}, Account(name="A", age=1, since=UTC_NOON)),
+    (
+        Account,
+        {"name": "A", "age": 1, "since": "2024-02-29T12:00:00.000005Z"},
+        Account(name="A", age=1, since=UTC_NOON),
+    ),
     (tuple[int, str], [1, "a"], (1, "a")),
     (set[int], [1, 2], {1, 2}),
     (list[int], (1, 2), [1, 2]),
@@ -212,17 +218,14 @@ MADE: list[tuple[Any, Any, Any]] = [
 
 
 @pytest.mark.parametrize("name", ["msgpack", "json"])
-@pytest.mark.parametrize(("type", "plain", "value"), MADE, ids=lambda each: str(each)[:40])
-def test_plain_values_are_read_as_the_type_that_is_asked_for(type: Any, plain: Any, value: Any, name: str) -> None:
-    made = decode(encode(list(plain) if isinstance(plain, tuple) else plain, name), type, name)
-    assert made == value
-    if not isinstance(made, Account):
-        # Pydantic has offsets of its own.
-        assert traits(made) == traits(value)
+@pytest.mark.parametrize(("hint", "plain", "value"), MADE, ids=lambda each: str(each)[:40])
+def test_plain_values_are_read_as_the_type_that_is_asked_for(hint: Any, plain: Any, value: Any, name: str) -> None:
+    made = decode(encode(list(plain) if isinstance(plain, tuple) else plain, name), hint, name)
+    assert traits(made) == traits(value)
 
 
 def test_an_offset_of_pydantics_travels_and_comes_back_as_the_standard_librarys() -> None:
-    for text, zone in (("Z", dt.timezone.utc), ("-05:30", dt.timezone(-dt.timedelta(hours=5, minutes=30)))):
+    for text, zone in (("Z", dt.UTC), ("-05:30", dt.timezone(-dt.timedelta(hours=5, minutes=30)))):
         value = Account(name="A", age=1, since=f"2024-02-29T12:00:00.000005{text}")  # type: ignore[arg-type]
         back = decode(encode(value))
         assert back == value
@@ -230,7 +233,7 @@ def test_an_offset_of_pydantics_travels_and_comes_back_as_the_standard_librarys(
 
 
 @pytest.mark.parametrize(
-    ("type", "plain", "message"),
+    ("hint", "plain", "message"),
     [
         (Point, {"x": 1, "z": 2}, "'z' is no field of travellers.Point"),
         (Point, {"x": 1}, "cannot be made of x: .*missing"),
@@ -246,17 +249,17 @@ def test_an_offset_of_pydantics_travels_and_comes_back_as_the_standard_librarys(
         (set[str], [["a"]], r"^value\[0\]: object of type builtins.list, expected str"),
     ],
 )
-def test_plain_values_that_make_none_are_an_error(type: Any, plain: Any, message: str) -> None:
+def test_plain_values_that_make_none_are_an_error(hint: Any, plain: Any, message: str) -> None:
     for name in ("msgpack", "json"):
         with pytest.raises(CodecError, match=message):
-            decode(encode(plain, name), type, name)
+            decode(encode(plain, name), hint, name)
 
 
 @pytest.mark.parametrize(
-    ("type", "value"),
+    ("hint", "value"),
     [
         (dt.datetime | str, NOON),
-        (dt.datetime, dt.datetime(2024, 10, 27, 2, 30, fold=1)),
+        (dt.datetime, NOON.replace(fold=1)),
         (dt.datetime, dt.datetime(2024, 1, 1, tzinfo=ZoneInfo("Europe/Berlin"))),
         (dt.datetime, dt.datetime(2024, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=1), "CET"))),
         (dict[str, Any], {"a": (1,)}),
@@ -267,10 +270,10 @@ def test_plain_values_that_make_none_are_an_error(type: Any, plain: Any, message
         (Account, Account.model_construct(name="A", age=-1, since=NOON)),
     ],
 )
-def test_json_refuses_what_it_would_bring_back_as_something_else(type: Any, value: Any) -> None:
+def test_json_refuses_what_it_would_bring_back_as_something_else(hint: Any, value: Any) -> None:
     with pytest.raises(CodecError):
-        Coder("json", type=type).encode(value)
-    assert traits(decode(encode(value, type=type), type)) == traits(value)
+        Coder("json", type=hint).encode(value)
+    assert traits(decode(encode(value, type=hint), hint)) == traits(value)
 
 
 def test_a_class_named_by_its_type_needs_no_other_introduction() -> None:
@@ -299,7 +302,7 @@ def test_of_two_classes_of_one_name_the_one_asked_for_is_read_or_none() -> None:
     assert type(decode(data)) is second
     for_first = Coder(type=first)
     encode(second(1))
-    with pytest.raises(CodecError, match="expected .*Local"):
+    with pytest.raises(CodecError, match=r"expected .*Local"):
         for_first.decode(data)
 
 
@@ -317,7 +320,7 @@ def test_a_function_says_what_it_returns() -> None:
 
 def test_a_type_that_is_none_is_a_bad_option() -> None:
     for bad in ("int", 5, [int], {"a": int}):
-        with pytest.raises(ConfigError, match="^invalid type: "):
+        with pytest.raises(ConfigError, match=r"^invalid type: "):
             Coder(type=bad)
 
 

@@ -1,4 +1,4 @@
-"""Classes whose instances travel, and a measure of whether two values are the same in every respect that a user could see."""
+"""Classes whose instances travel, and what tells two values apart in every respect that a user could see."""
 
 import dataclasses
 import datetime
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 class Colour(enum.Enum):
     RED = "r"
     BLUE = 2
-    CRIMSON = "r"
+    CRIMSON = "r"  # noqa: PIE796 - another name for red
 
 
 class Size(enum.IntEnum):

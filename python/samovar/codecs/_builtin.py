@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 from zoneinfo import ZoneInfo
 
-from samovar._core import MessagePack, _check_json
+from samovar._core import MessagePack
+from samovar._core import _check_json as check_json  # pyright: ignore[reportPrivateUsage]
 from samovar._exceptions import CodecError, ConfigError
 from samovar.codecs import _classes
 
@@ -27,13 +28,14 @@ _wire = MessagePack(_classes)
 class MsgPack:
     """MessagePack, the default: exact and native, and plain values are what any other reader of MessagePack reads.
 
-    Brings back None, bool, int of any size, float, str, bytes, list, tuple, set, frozenset, dict with any key, complex, datetime,
-    date, time and timedelta with zone and fold, Decimal, UUID, Enum, dataclasses, named tuples, and objects of attrs, pydantic and
-    msgspec, each of its exact type all the way down. A container that occurs twice comes back as two. How they are
-    written is in `docs/msgpack.md`.
+    Brings back None, bool, int of any size, float, str, bytes, list, tuple, set, frozenset, dict with any key,
+    complex, datetime, date, time and timedelta with zone and fold, Decimal, UUID, Enum, dataclasses, named tuples,
+    and objects of attrs, pydantic and msgspec, each of its exact type all the way down. A container that occurs twice
+    comes back as two. How they are written is in `docs/msgpack.md`.
 
     Raises:
-        CodecError: Naming the path to what has no form: other objects, a container that holds itself or is nested deeper than
+        CodecError: Naming the path to what has no form: other objects, a container that holds itself or is nested
+            deeper than
             128, text with lone surrogates, nan as a key. Reading: bytes that are no such value.
     """
 
@@ -48,11 +50,11 @@ class MsgPack:
 
 
 class Json:
-    """JSON, written and read by orjson where that is installed, else by the standard library: slower, the same bytes back.
+    """JSON, by orjson where that is installed, else by the standard library: slower, and the same values back.
 
-    By itself it takes what JSON brings back as it was: None, bool, int of 64 bits, finite float (every bit of it), str, list,
-    and dict with str for keys. With a type (`Coder(type=)`, a function's return annotation) it takes what that type names
-    too, as far as JSON can bring it back.
+    By itself it takes what JSON brings back as it was: None, bool, int of 64 bits, finite float (every bit of it),
+    str, list, and dict with str for keys. With a type (`Coder(type=)`, a function's return annotation) it takes what
+    that type names too, as far as JSON can bring it back.
 
     Raises:
         CodecError: Naming the path to anything else: nothing is written that would be read as something different.
@@ -66,14 +68,14 @@ class Json:
     def encode(self, value: Any, /) -> bytes:
         """Return the value as JSON."""
         if _orjson is None:
-            _check_json(value, "value", True)
+            check_json(value, "value", True)
             return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-        _check_json(value, "value", False)
+        check_json(value, "value", False)
         try:
             return _orjson.dumps(value)
         except TypeError:
             # It does not say where.
-            _check_json(value, "value", True)
+            check_json(value, "value", True)
             raise
 
     def decode(self, data: bytes, /) -> Any:
@@ -91,9 +93,7 @@ def _no_constant(text: str) -> NoReturn:
 
 
 #: Functions of the standard library that make values of its own types, and nothing else.
-_HARMLESS = {
-    ("builtins", name) for name in ("bytearray", "complex", "frozenset", "range", "set", "slice")
-} | {
+_HARMLESS = {("builtins", name) for name in ("bytearray", "complex", "frozenset", "range", "set", "slice")} | {
     ("collections", "OrderedDict"),
     ("collections", "deque"),
     ("datetime", "date"),
@@ -110,12 +110,14 @@ _HARMLESS = {
 
 
 class Pickle:
-    """Python's pickle, protocol 5, for objects that no other codec takes. Opt-in: whoever can write such bytes runs code here.
+    """Python's pickle, protocol 5, for what no other codec takes. Opt-in: whoever can write such bytes runs code here.
 
-    On a remote tier it needs a key ring, whose authentication is checked before a byte is unpickled (``authenticated_only``).
+    On a remote tier it needs a key ring, whose authentication is checked before a byte is unpickled
+    (``authenticated_only``).
 
     Args:
-        allow: Classes and functions that pickles may name, beside plain value types of the standard library; both ways. None: any.
+        allow: Classes and functions that pickles may name, beside plain value types of the standard library; both
+            ways. None: any.
             It makes accidents smaller, and is no substitute for authentication.
 
     Raises:
@@ -170,7 +172,7 @@ class _AllowedPickler(pickle.Pickler):
             name = (value.__module__, value.__qualname__)
             if name not in self._allowed:
                 raise CodecError(f"{'.'.join(map(str, name))} is not in allow=")
-        if type(value) is ZoneInfo and value.key:
+        if isinstance(value, ZoneInfo) and value.key:
             # By itself it asks for `getattr`, which may not be had.
             return ZoneInfo, (value.key,)
         return NotImplemented
@@ -208,7 +210,9 @@ class Raw:
         try:
             return b"\1" + value.encode()
         except UnicodeEncodeError as error:
-            raise CodecError(f"value: text with a lone surrogate at {error.start}, for which UTF-8 has no form") from error
+            raise CodecError(
+                f"value: text with a lone surrogate at {error.start}, for which UTF-8 has no form"
+            ) from error
 
     def decode(self, data: bytes, /) -> Any:
         """Return what was written."""

@@ -1,3 +1,4 @@
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
 """Classes whose instances can travel: how an instance is taken apart, and made again of its parts.
 
 A class is made only if this process knows it: its own encoder has written one, a ``type=`` names it, or `register` was
@@ -53,18 +54,18 @@ def name_of(cls: type) -> str:
 
 
 def register(cls: C) -> C:
-    """Let this process read instances of a class before it has written one; returns the class, so it is a decorator too.
+    """Let this process read instances of a class before it has written one. Returns the class: it is a decorator too.
 
-    For a class that no function is annotated with and no ``type=`` names. Enumerations, dataclasses, named tuples, and classes of
-    attrs, pydantic and msgspec.
+    For a class that no function is annotated with and no ``type=`` names. Enumerations, dataclasses, named tuples,
+    and classes of attrs, pydantic and msgspec.
 
     Raises:
         ConfigError: Instances of such a class do not travel.
     """
     if not isinstance(cls, enum.EnumMeta) and shape_of(cls) is None:
         raise ConfigError(
-            f"invalid class for register: {cls!r}; give an Enum, a dataclass, a NamedTuple, or a class of attrs, pydantic or "
-            "msgspec"
+            f"invalid class for register: {cls!r}; give an Enum, a dataclass, a NamedTuple, or a class of attrs, "
+            "pydantic or msgspec"
         )
     _known[name_of(cls)] = cls
     return cls
@@ -96,7 +97,9 @@ def record(name: str, fields: dict[str, Any], rest: Any = None) -> Any:
     if shape is None:
         raise CodecError(f"{name} is no class with fields here")
     if fields.keys() != set(shape.names):
-        raise CodecError(f"{name} has other fields here: {', '.join(shape.names)}; written with {', '.join(map(str, fields))}")
+        raise CodecError(
+            f"{name} has other fields here: {', '.join(shape.names)}; written with {', '.join(map(str, fields))}"
+        )
     return shape.make(fields, rest)
 
 
@@ -134,8 +137,8 @@ def _known_class(name: str) -> type:
     cls = _known.get(name)
     if cls is None:
         raise CodecError(
-            f"{name} is not known in this process, and nothing is imported for bytes; give it as type=, annotate what the "
-            "function returns, or call samovar.codecs.register"
+            f"{name} is not known in this process, and nothing is imported for bytes; give it as type=, annotate what "
+            "the function returns, or call samovar.codecs.register"
         )
     return cls
 
@@ -154,7 +157,9 @@ def _find_shape(cls: type) -> Shape | None:
         return Shape("dataclass", names, functools.partial(_attributes, cls, names), _nothing, _maker(cls, {}))
     if (attributes := getattr(cls, "__attrs_attrs__", None)) is not None:
         names = tuple(attribute.name for attribute in attributes)
-        return Shape("attrs", names, functools.partial(_attributes, cls, names), _nothing, _maker(cls, _attrs_extra(cls)))
+        return Shape(
+            "attrs", names, functools.partial(_attributes, cls, names), _nothing, _maker(cls, _attrs_extra(cls))
+        )
     return None
 
 
@@ -181,7 +186,7 @@ def _maker(cls: type, extra: Mapping[str, object]) -> Callable[[dict[str, Any], 
     def make(fields: dict[str, Any], rest: object) -> Any:
         if rest is not None:
             raise CodecError(f"{name_of(cls)} keeps nothing beside its fields here")
-        made = object.__new__(cls)
+        made: Any = object.__new__(cls)
         for name, value in (*fields.items(), *extra.items()):
             # Past `__setattr__`, which a frozen class has for others.
             object.__setattr__(made, name, value)

@@ -1,3 +1,4 @@
+# ruff: noqa: A002 - what a value is, is its type
 """A codec, the type of its values and their bound, as one: what a tier calls."""
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ class Coder:
 
     Args:
         codec: A name, or a codec of one's own.
-        type: What every value is; it is resolved once, here. `typing.Any`: anything. Writing a value of another type raises; bytes that
-            hold one are as good as none. A map is read as the dataclass, NamedTuple, TypedDict, or class of attrs, pydantic or
-            msgspec that is asked for.
+        type: What every value is; it is resolved once, here. `typing.Any`: anything. Writing a value of another type
+            raises; bytes that
+            hold one are as good as none. A map is read as the dataclass, NamedTuple, TypedDict, or class of attrs,
+            pydantic or msgspec that is asked for.
         max_value_bytes: The most bytes a value may take. None: no bound.
         on_too_large: ``"raise"`` a `CodecError`, or ``"skip"``: `encode` returns None, and nothing is to be stored.
 
@@ -36,8 +38,10 @@ class Coder:
         max_value_bytes: int | None = None,
         on_too_large: Literal["raise", "skip"] = "raise",
     ) -> None:
-        if max_value_bytes is not None and (not isinstance(max_value_bytes, int) or max_value_bytes < 1):
-            raise ConfigError(f"invalid max_value_bytes: {max_value_bytes!r}; give a number of bytes > 0, or None for no bound")
+        if not _is_bound(max_value_bytes):
+            raise ConfigError(
+                f"invalid max_value_bytes: {max_value_bytes!r}; give a number of bytes > 0, or None for no bound"
+            )
         if on_too_large not in ("raise", "skip"):
             raise ConfigError(f"invalid on_too_large: {on_too_large!r}; give 'raise' or 'skip'")
         self._codec = _named(codec)
@@ -74,7 +78,9 @@ class Coder:
             return data
         if self._skip:
             return None
-        raise CodecError(f"value: {len(data)} bytes, more than max_value_bytes={self._limit}; store less, or raise the bound")
+        raise CodecError(
+            f"value: {len(data)} bytes, more than max_value_bytes={self._limit}; store less, or raise the bound"
+        )
 
     def _written(self, value: object) -> bytes:
         try:
@@ -83,7 +89,7 @@ class Coder:
             raise
         except Exception as error:
             raise CodecError(f"value: codec {self._codec.name!r} cannot write it: {error}") from error
-        if not isinstance(data, bytes):
+        if not isinstance(data, bytes):  # pyright: ignore[reportUnnecessaryIsInstance] - somebody else's codec
             raise CodecError(f"value: codec {self._codec.name!r} made {data!r:.60} of it, not bytes")
         return data
 
@@ -102,6 +108,10 @@ class Coder:
             raise CodecError(wrong.shown("value")) from None
         except Exception as error:
             raise CodecError(f"codec {self._codec.name!r} cannot read it: {error}") from error
+
+
+def _is_bound(given: Any) -> bool:
+    return given is None or (isinstance(given, int) and given > 0)
 
 
 _named = codec

@@ -24,9 +24,9 @@ class Codec(Protocol):
     >>> Coder(Hex()).decode(b"74656121")
     b'tea!'
 
-    A codec may say more of itself by attributes that default to False: ``authenticated_only``, for bytes that run code when they
-    are read, so that a frame has to prove who wrote them; ``plain_only``, if it knows None, bool, int, float, str, list and
-    dict alone, so that values are made of these first, by their type.
+    A codec may say more of itself by attributes that default to False: ``authenticated_only``, for bytes that run
+    code when they are read, so that a frame has to prove who wrote them; ``plain_only``, if it knows None, bool, int,
+    float, str, list and dict alone, so that values are made of these first, by their type.
 
     Attributes:
         name: What errors and statistics call it.
@@ -57,14 +57,18 @@ def codec(given: str | Codec) -> Codec:
 
         if given not in _builtin.NAMED:
             names = ", ".join(repr(name) for name in _builtin.NAMED)
-            raise ConfigError(f"invalid codec: {given!r}; give one of {names}, or an object with name, id, encode and decode")
+            raise ConfigError(
+                f"invalid codec: {given!r}; give one of {names}, or an object with name, id, encode and decode"
+            )
         return _builtin.NAMED[given]
-    if not isinstance(given, Codec):
+    if not isinstance(given, Codec):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigError(
             f"invalid codec: {given!r}; give a name such as 'msgpack', or an object with name, id, encode and decode"
         )
     if not isinstance(given, _own()) and given.id not in OWN_IDS:
-        raise ConfigError(f"invalid id of codec {given.name!r}: {given.id!r}; give 128 to 255, the same in every process")
+        raise ConfigError(
+            f"invalid id of codec {given.name!r}: {given.id!r}; give 128 to 255, the same in every process"
+        )
     return given
 
 

@@ -1,8 +1,9 @@
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
 """What a type says of a value: whether it is one, how a plain value becomes one, and what JSON can keep of it.
 
-A type is resolved once, into a tree of small objects with three methods. `check` raises `Mismatch` unless a value is of the type as
-it stands. `load` makes one of what a codec read: the value itself, if it is one, else of plain values, a map for an
-object, text for a date. `dump` is the way back, for a codec that knows plain values alone.
+A type is resolved once, into a tree of small objects with three methods. `check` raises `Mismatch` unless a value is
+of the type as it stands. `load` makes one of what a codec read: the value itself, if it is one, else of plain values,
+a map for an object, text for a date. `dump` is the way back, for a codec that knows plain values alone.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from samovar._exceptions import CodecError, ConfigError
 from samovar.codecs import _classes
 
 
-class Mismatch(Exception):
+class Mismatch(Exception):  # noqa: N818 - says what happened
     """A value is not of its type; the path to the part is noted on the way out."""
 
     def __init__(self, text: str) -> None:
@@ -45,6 +46,10 @@ class Mismatch(Exception):
 
 def _refuse(value: object, expected: str) -> NoReturn:
     raise Mismatch(f"object of type {_classes.name_of(type(value))}, expected {expected}")
+
+
+def _lose(value: object) -> NoReturn:
+    raise Mismatch(f"object of type {_classes.name_of(type(value))}, which JSON brings back as another; use msgpack")
 
 
 class Type:
@@ -223,10 +228,11 @@ class Items(Type):
 
     def __init__(self, cls: type, made: type | None, item: Type) -> None:
         self.name = cls.__name__
-        self._cls, self._made, self._item = cls, made, item
+        self._cls: Any = cls
+        self._made, self._item = made, item
 
     def check(self, value: Any) -> None:
-        if not isinstance(value, self._cls) or isinstance(value, str | bytes):
+        if not self._is_one(value):
             _refuse(value, self.name)
         if self._item is not ANYTHING:
             for at, item in enumerate(value):
@@ -235,12 +241,15 @@ class Items(Type):
                 except Mismatch as wrong:
                     raise wrong.at(f"[{at}]" if self._ordered(value) else " (a member)") from None
 
+    def _is_one(self, value: Any) -> bool:
+        return isinstance(value, self._cls) and not isinstance(value, str | bytes)
+
     @staticmethod
     def _ordered(value: Any) -> bool:
         return isinstance(value, list | tuple)
 
     def make(self, value: Any) -> Any:
-        if type(value) not in (list, tuple) and not isinstance(value, self._cls):
+        if type(value) not in (list, tuple) and not self._is_one(value):
             _refuse(value, self.name)
         items = _loaded(value, self._item)
         made = self._made or (type(value) if isinstance(value, self._cls) else list)
@@ -251,7 +260,7 @@ class Items(Type):
 
     def dump(self, value: Any) -> Any:
         if type(value) is not (self._made or list):
-            raise Mismatch(f"object of type {_classes.name_of(type(value))}, which JSON brings back as another; use msgpack")
+            _lose(value)
         return [self._item.dump(item) for item in value]
 
 
@@ -306,15 +315,14 @@ class Row(Type):
 class Pairs(Type):
     """A mapping. Plain, one whose keys are not text is a list of pairs."""
 
-    def __init__(self, cls: type, key: Type, value: Type) -> None:
+    def __init__(self, cls: Any, key: Type, value: Type) -> None:
         self.name = cls.__name__
         self._cls, self._key, self._value = cls, key, value
         self._text = key is _SCALARS[str]
 
     def check(self, value: Any) -> None:
-        if not isinstance(value, self._cls):
-            _refuse(value, self.name)
-        for key, item in value.items():
+        items: Iterable[tuple[Any, Any]] = value.items() if isinstance(value, self._cls) else _refuse(value, self.name)
+        for key, item in items:
             try:
                 self._key.check(key)
             except Mismatch as wrong:
@@ -325,7 +333,11 @@ class Pairs(Type):
                 raise wrong.at(_step(key)) from None
 
     def make(self, value: Any) -> Any:
-        if type(value) is list and not self._text and all(type(pair) in (list, tuple) and len(pair) == 2 for pair in value):
+        if (
+            type(value) is list
+            and not self._text
+            and all(type(pair) in (list, tuple) and len(pair) == 2 for pair in value)
+        ):
             pairs = value
         elif type(value) is dict:
             pairs = list(value.items())
@@ -348,7 +360,7 @@ class Pairs(Type):
 
     def dump(self, value: Any) -> Any:
         if type(value) is not dict:
-            raise Mismatch(f"object of type {_classes.name_of(type(value))}, which JSON brings back as another; use msgpack")
+            _lose(value)
         if self._text or (self._key is ANYTHING and all(type(key) is str for key in value)):
             return {key: self._value.dump(item) for key, item in value.items()}
         return [[self._key.dump(key), self._value.dump(item)] for key, item in value.items()]
@@ -398,7 +410,7 @@ class Either(Type):
 
 
 class Named(Type):
-    """Values with fields of their own types, which are resolved when the first one is met: they may name the class itself."""
+    """Values with fields of their own types, resolved when the first one is met: they may name the class itself."""
 
     def __init__(self, cls: Any) -> None:
         self._cls = cls
@@ -453,7 +465,7 @@ class Record(Named):
 
     def dump(self, value: Any) -> Any:
         if type(value) is not self._cls:
-            raise Mismatch(f"object of type {_classes.name_of(type(value))}, which JSON brings back as another; use msgpack")
+            _lose(value)
         return {name: self.field(name).dump(item) for name, item in self._shape.take(value).items()}
 
 
@@ -468,14 +480,21 @@ class Modelled(Record):
         if type(value) is not dict:
             _refuse(value, self.name)
         try:
-            return self._validate(value)
+            return self._validate({name: self._loaded(name, item) for name, item in value.items()})
         except Exception as error:
             text = str(error).splitlines()
             raise Mismatch(f"no {self.name}: {'; '.join(line.strip() for line in text[:3])}") from None
 
+    def _loaded(self, name: Any, item: Any) -> Any:
+        """Return a field as it was written, where the library would make something else of its text, such as a zone."""
+        try:
+            return self.field(name).load(item)
+        except Mismatch:
+            return item
+
     def dump(self, value: Any) -> Any:
         if type(value) is not self._cls:
-            raise Mismatch(f"object of type {_classes.name_of(type(value))}, which JSON brings back as another; use msgpack")
+            _lose(value)
         given: Iterable[str] = getattr(value, "__pydantic_fields_set__", self._shape.names)
         fields = self._shape.take(value) | (getattr(value, "__pydantic_extra__", None) or {})
         plain = {name: self.field(name).dump(item) for name, item in fields.items() if name in given}
@@ -524,7 +543,7 @@ _LISTS: dict[Any, tuple[type, type | None]] = {
     collections.abc.Collection: (collections.abc.Collection, None),
     collections.abc.Iterable: (collections.abc.Iterable, None),
 }
-_MAPS = {
+_MAPS: dict[Any, Any] = {
     dict: dict,
     collections.abc.Mapping: collections.abc.Mapping,
     collections.abc.MutableMapping: collections.abc.MutableMapping,
@@ -544,12 +563,14 @@ def of(hint: Any) -> Type:
     cls = origin or hint
     if cls is tuple:
         return _tuple_of(arguments)
-    if isinstance(cls, collections.abc.Hashable) and cls in _LISTS:
+    if not isinstance(cls, type):
+        return ANYTHING
+    if cls in _LISTS:
         return Items(*_LISTS[cls], of(arguments[0]) if arguments else ANYTHING)
-    if isinstance(cls, collections.abc.Hashable) and cls in _MAPS:
+    if cls in _MAPS:
         key, value = arguments or (Any, Any)
         return Pairs(_MAPS[cls], of(key), of(value))
-    return _of_class(cls) if isinstance(cls, type) else ANYTHING
+    return _of_class(cls)
 
 
 def _bare(hint: Any) -> Any:
@@ -584,7 +605,7 @@ def _of_class(cls: type) -> Type:
     shape = _classes.shape_of(cls)
     if shape is None:
         protocol = getattr(cls, "_is_protocol", False)
-        return ANYTHING if protocol or cls.__instancecheck__ is not type.__instancecheck__ else Plain(cls)
+        return ANYTHING if protocol else Plain(cls)
     if shape.kind == "pydantic":
         return Modelled(cls, shape, _validator(cls))
     if shape.kind == "msgspec":

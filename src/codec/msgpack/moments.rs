@@ -75,7 +75,7 @@ const KEY_LENGTH: usize = 255;
 impl Date {
     /// A date, if there is such a day.
     pub fn new(year: u16, month: u8, day: u8) -> Option<Date> {
-        let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
         let length = match month {
             2 => 28 + u8::from(leap),
             4 | 6 | 9 | 11 => 30,

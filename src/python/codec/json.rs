@@ -74,6 +74,7 @@ impl Check<'_> {
         if !self.thorough {
             return Ok(());
         }
+        // SAFETY: as the caller says.
         let number: Bound<'_, PyAny> = unsafe { Bound::from_borrowed_ptr(self.py, object) };
         match number.extract::<i64>().is_ok() || number.extract::<u64>().is_ok() {
             true => Ok(()),

@@ -48,13 +48,13 @@ impl Serializer<'_> {
         Err(CodecError::new(format!("a value nested deeper than {MAX_DEPTH}")))
     }
 
-    fn map<'b>(&'b mut self, pairs: usize) -> Result<&'b mut Self, CodecError> {
+    fn map(&mut self, pairs: usize) -> Result<&mut Self, CodecError> {
         self.deeper()?;
         self.writer.map_header(length(pairs)?);
         Ok(self)
     }
 
-    fn array<'b>(&'b mut self, count: usize) -> Result<&'b mut Self, CodecError> {
+    fn array(&mut self, count: usize) -> Result<&mut Self, CodecError> {
         self.deeper()?;
         self.writer.array_header(length(count)?);
         Ok(self)
