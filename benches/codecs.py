@@ -24,7 +24,6 @@ import msgpack
 import msgspec
 import orjson
 from samovar.codecs import Json, MsgPack
-from samovar.codecs import _builtin as builtin
 
 ROUNDS = 5
 #: Thread CPU per contender and round.
@@ -90,7 +89,7 @@ class Contender:
 
 def contenders() -> list[Contender]:
     """Ours, and those that it is measured against."""
-    own, own_json = MsgPack(), Json()
+    own, own_json, own_alone = MsgPack(), Json(), Json(orjson=False)
     return [
         Contender("msgpack, own", own.encode, own.decode),
         Contender("msgspec.msgpack", msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder().decode),
@@ -98,22 +97,9 @@ def contenders() -> list[Contender]:
         Contender("pickle 5", lambda value: pickle.dumps(value, 5), pickle.loads),
         Contender("json, own by orjson", own_json.encode, own_json.decode),
         Contender("orjson", orjson.dumps, orjson.loads),
-        Contender("json, own alone", alone(own_json.encode), alone(own_json.decode)),
+        Contender("json, own alone", own_alone.encode, own_alone.decode),
         Contender("json (library)", lambda value: json.dumps(value).encode(), json.loads),
     ]
-
-
-def alone(call: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """The same as where orjson is not installed."""
-
-    def without(argument: Any) -> Any:
-        kept, builtin._orjson = builtin._orjson, None
-        try:
-            return call(argument)
-        finally:
-            builtin._orjson = kept
-
-    return without
 
 
 def nanoseconds(call: Callable[[Any], Any], argument: Any) -> float:

@@ -80,7 +80,7 @@ mod _core {
     #[pymodule_export]
     use super::clock::{_advance_clock, _clock_is_frozen, _clock_millis, _clock_time, _freeze_clock};
     #[pymodule_export]
-    use super::codec::{_check_json, MessagePack};
+    use super::codec::{JsonText, MessagePack};
     #[pymodule_export]
     use super::decorate::{_decorate, _template_fields};
     #[pymodule_export]

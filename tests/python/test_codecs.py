@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 import attrs
 import msgpack
 import msgspec
+import orjson
 import pydantic
 import pytest
 import travellers
@@ -24,7 +25,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samovar import CodecError, ConfigError
 from samovar.codecs import Codec, Coder, Json, MsgPack, Pickle, Raw, codec, decode, encode, register
-from samovar.codecs import _builtin as builtin
 from travellers import Colour, Node, Pair, Point, Rights, Size, traits
 
 VECTORS = pathlib.Path(__file__).parents[1] / "vectors" / "msgpack.tsv"
@@ -102,11 +102,6 @@ plain = st.recursive(
 )
 
 
-@pytest.fixture
-def without_orjson(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(builtin, "_orjson", None)
-
-
 @given(values)
 def test_msgpack_brings_back_what_it_was_given(value: Any) -> None:
     assert traits(decode(encode(value))) == traits(value)
@@ -119,22 +114,25 @@ def test_pickle_brings_back_what_it_was_given(value: Any) -> None:
 
 @given(plain)
 def test_json_brings_back_what_it_was_given(value: Any) -> None:
-    ours = Json()
-    data = ours.encode(value)
-    assert traits(ours.decode(data)) == traits(value)
-    assert traits(json.loads(data)) == traits(value)
+    for ours in (Json(), Json(orjson=False)):
+        data = ours.encode(value)
+        for reader in (Json().decode, Json(orjson=False).decode, json.loads):
+            assert traits(reader(data)) == traits(value)
 
 
 @given(plain)
-def test_json_of_the_standard_library_does_too(value: Any) -> None:
-    ours, kept = Json(), builtin._orjson
-    builtin._orjson = None
-    try:
-        data = ours.encode(value)
-        assert traits(ours.decode(data)) == traits(value)
-    finally:
-        builtin._orjson = kept
-    assert traits(ours.decode(data)) == traits(value)
+def test_json_by_anybody_else_is_read_too(value: Any) -> None:
+    own = Json(orjson=False)
+    for data in (json.dumps(value), json.dumps(value, indent=2, ensure_ascii=False), orjson.dumps(value).decode()):
+        assert traits(own.decode(data.encode())) == traits(value)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_json_brings_back_every_bit_of_a_float(value: float) -> None:
+    own = Json(orjson=False)
+    assert own.decode(own.encode(value)).hex() == value.hex()
+    assert own.decode(repr(value).encode()).hex() == value.hex()
+    assert json.loads(own.encode(value)).hex() == value.hex()
 
 
 @given(st.one_of(st.binary(), st.text()))
@@ -371,13 +369,6 @@ def test_msgpack_names_the_path_to_what_has_no_form(value: Any, message: str) ->
         encode(value)
 
 
-@pytest.mark.usefixtures("without_orjson")
-def test_json_names_the_path_without_orjson() -> None:
-    for value, message in NO_JSON:
-        with pytest.raises(CodecError, match=message):
-            encode(value, "json")
-
-
 NO_JSON: list[tuple[Any, str]] = [
     ({"a": [1, (2,)]}, r"^value\['a'\]\[1\]: object of type tuple, which JSON would not bring back"),
     ([math.inf], r"^value\[0\]: a float that is not finite"),
@@ -394,21 +385,86 @@ NO_JSON: list[tuple[Any, str]] = [
 ]
 
 
+@pytest.mark.parametrize("ours", [Json(), Json(orjson=False)], ids=["orjson", "own"])
 @pytest.mark.parametrize(("value", "message"), NO_JSON, ids=[message[:40] for _, message in NO_JSON])
-def test_json_names_the_path_to_what_it_would_not_bring_back(value: Any, message: str) -> None:
+def test_json_names_the_path_to_what_it_would_not_bring_back(value: Any, message: str, ours: Json) -> None:
     with pytest.raises(CodecError, match=message):
-        encode(value, "json")
+        encode(value, ours)
 
 
-JUNK = [b"", b"{", b"[1,]", b'"\xff"', b"nan", b"[NaN]", b"1 2", b"[" * 100_000, b"\xef\xbb\xbf1", b'{"a":1']
+JUNK = [
+    *(
+        b"",
+        b"{",
+        b"[1,]",
+        b"[1 2]",
+        b"[,1]",
+        b'"\xff"',
+        b"nan",
+        b"[NaN]",
+        b"1 2",
+        b"[" * 100_000,
+        b"\xef\xbb\xbf1",
+        b'{"a":1',
+    ),
+    *(b"01", b"-", b"1.", b".5", b"1e", b"+1", b"1e+", b"--1", b"0x1", b"Infinity", b"tru", b"nulll", b"'a'", b'{"a"}'),
+    *(
+        b'"',
+        b'"\\',
+        b'"\\"',
+        b'"\\x"',
+        b'"\\u12"',
+        b'"\\ud800"',
+        b'"\\udc00\\ud800"',
+        b'"\\ud800\\u0041"',
+        b'"a\nb"',
+        b'"\0"',
+    ),
+    *(b"{1:2}", b'{"a":1,}', b'{"a" 1}', b"[1]]", b"]", b"\0", b"// a\n1", b"\x0c1", b'["a\tb"]'),
+]
 
 
-@pytest.mark.parametrize("data", JUNK)
-def test_json_that_is_none_is_an_error_by_either_reader(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    for reader in (builtin._orjson, None):
-        monkeypatch.setattr(builtin, "_orjson", reader)
-        with pytest.raises(CodecError, match="no JSON"):
-            Json().decode(data)
+@pytest.mark.parametrize("data", JUNK, ids=lambda data: repr(data[:12]))
+def test_json_that_is_none_is_an_error_by_either_reader(data: bytes) -> None:
+    for ours in (Json(), Json(orjson=False)):
+        with pytest.raises(CodecError, match=r"^no JSON: "):
+            ours.decode(data)
+
+
+def test_json_is_read_as_the_standard_has_it() -> None:
+    own = Json(orjson=False)
+    texts = [
+        " [ ] ",
+        "{ }",
+        "[1 , -0, -0.0, 1E5, 1e-5, 0.1e+2]",
+        '"\\u00e9\\ud83e\\uded6\\n\\/\\b\\f\\r\\t\\"\\\\"',
+        '{"a":{"a":[true,false,null]}}',
+    ]
+    texts += [
+        str(2**63),
+        str(-(2**63)),
+        str(2**64),
+        "9" * 40,
+        '"' + "é" * 20 + '"',
+        '{"a":1,"a":2}',
+        '"' + "x" * 7 + '"',
+    ]
+    for text in texts:
+        assert traits(own.decode(text.encode())) == traits(json.loads(text))
+    assert traits(own.decode(memoryview(b"[1]"))) == traits([1])
+    with pytest.raises(CodecError, match="beyond all floats"):
+        own.decode(b"1e999")
+    with pytest.raises(CodecError, match="nested deeper than 128"):
+        own.decode(b"[" * 129 + b"]" * 129)
+
+
+@given(st.binary(max_size=60))
+def test_json_of_any_bytes_is_a_value_that_others_read_too_or_an_error(data: bytes) -> None:
+    try:
+        value = Json(orjson=False).decode(data)
+    except CodecError:
+        return
+    assert traits(json.loads(data)) == traits(value)
 
 
 @dataclasses.dataclass

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import io
-import json
 import pickle
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from samovar._core import MessagePack
-from samovar._core import _check_json as check_json  # pyright: ignore[reportPrivateUsage]
+from samovar._core import JsonText, MessagePack
 from samovar._exceptions import CodecError, ConfigError
 from samovar.codecs import _classes
 
@@ -50,11 +48,14 @@ class MsgPack:
 
 
 class Json:
-    """JSON, by orjson where that is installed, else by the standard library: slower, and the same values back.
+    """JSON, by orjson where that is installed, else by a writer and reader of our own: the same values, a little slower.
 
-    By itself it takes what JSON brings back as it was: None, bool, int of 64 bits, finite float (every bit of it),
-    str, list, and dict with str for keys. With a type (`Coder(type=)`, a function's return annotation) it takes what
-    that type names too, as far as JSON can bring it back.
+    By itself it takes what JSON brings back as it was: None, bool, int of 64 bits, finite float (every bit of it), str,
+    list, and dict with str for keys. With a type (`Coder(type=)`, a function's return annotation) it takes what that
+    type names too, as far as JSON can bring it back.
+
+    Args:
+        orjson: False: not by orjson, though it is installed.
 
     Raises:
         CodecError: Naming the path to anything else: nothing is written that would be read as something different.
@@ -65,31 +66,11 @@ class Json:
     authenticated_only = False
     plain_only = True
 
-    def encode(self, value: Any, /) -> bytes:
-        """Return the value as JSON."""
-        if _orjson is None:
-            check_json(value, "value", True)
-            return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-        check_json(value, "value", False)
-        try:
-            return _orjson.dumps(value)
-        except TypeError:
-            # It does not say where.
-            check_json(value, "value", True)
-            raise
-
-    def decode(self, data: bytes, /) -> Any:
-        """Return the value that is exactly this JSON."""
-        try:
-            if _orjson is None:
-                return json.loads(str(data, "utf-8"), parse_constant=_no_constant)
-            return _orjson.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise CodecError(f"no JSON: {error}") from error
-
-
-def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no JSON")
+    def __init__(self, *, orjson: bool = True) -> None:
+        native = JsonText(_orjson if orjson else None)
+        # Called without a step of Python between.
+        self.encode = native.encode
+        self.decode = native.decode
 
 
 #: Functions of the standard library that make values of its own types, and nothing else.

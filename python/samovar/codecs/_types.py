@@ -259,9 +259,10 @@ class Items(Type):
             raise Mismatch(str(error)) from None
 
     def dump(self, value: Any) -> Any:
+        items: Iterable[Any] = value
         if type(value) is not (self._made or list):
             _lose(value)
-        return [self._item.dump(item) for item in value]
+        return [self._item.dump(item) for item in items]
 
 
 def _loaded(values: Iterable[Any], item: Type) -> list[Any]:

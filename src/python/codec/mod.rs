@@ -12,7 +12,7 @@ mod library;
 mod path;
 mod text;
 
-pub use json::_check_json;
+pub use json::JsonText;
 
 use super::anchor::Anchor;
 use super::errors;
@@ -22,7 +22,7 @@ use keys::Keys;
 use library::Library;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyMemoryView};
 use std::cell::{Cell, UnsafeCell};
 
 /// A buffer that has grown beyond this is not kept for the next value.
@@ -95,13 +95,14 @@ impl MessagePack {
         if let Ok(bytes) = data.cast::<PyBytes>() {
             return self.read(data.py(), bytes.as_bytes());
         }
-        // Somebody else's memory may change under us.
-        let copy = data
-            .py()
-            .get_type::<PyBytes>()
-            .call1((data.py().get_type::<pyo3::types::PyMemoryView>().call1((data,))?,))?;
-        self.read(data.py(), copy.cast::<PyBytes>()?.as_bytes())
+        self.read(data.py(), copied(data)?.as_bytes())
     }
+}
+
+/// The bytes of an object that is none: somebody else's memory may change under us.
+fn copied<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    let view = data.py().get_type::<PyMemoryView>().call1((data,))?;
+    Ok(data.py().get_type::<PyBytes>().call1((view,))?.cast_into()?)
 }
 
 /// A `CodecError` of this text, because of `cause`.

@@ -55,6 +55,33 @@ unsafe fn write_wide(writer: &mut Writer<'_>, string: *mut ffi::PyObject) -> Res
     }
 }
 
+/// Appends the UTF-8 of an exact str, and nothing else.
+///
+/// # Safety
+/// As [`write`].
+#[inline]
+pub unsafe fn append(out: &mut Vec<u8>, string: *mut ffi::PyObject) -> Result<(), Box<Bad>> {
+    // SAFETY: as the caller says.
+    unsafe {
+        if ffi::PyUnicode_IS_COMPACT_ASCII(string) != 0 {
+            let length = ffi::PyUnicode_GET_LENGTH(string) as usize;
+            out.extend_from_slice(std::slice::from_raw_parts(ffi::PyUnicode_DATA(string).cast(), length));
+            return Ok(());
+        }
+        let start = out.len();
+        write_wide(&mut Writer::new(out), string)?;
+        // Without the header that MessagePack has.
+        let header = match out[start] {
+            0xd9 => 2,
+            0xda => 3,
+            0xdb => 5,
+            _ => 1,
+        };
+        out.drain(start..start + header);
+        Ok(())
+    }
+}
+
 fn transcode<C: Copy + Into<u32>>(writer: &mut Writer<'_>, chars: &[C]) -> Result<(), Box<Bad>> {
     let mut length = 0usize;
     let mut surrogates = 0usize;
