@@ -51,6 +51,44 @@ def test_json_with_some_bytes_changed_is_a_value_or_an_error(value: Any, draw: s
         decode(bytes(data), Any, "json")
 
 
+def utf8_or_nothing(data: bytes) -> str | None:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+@given(
+    st.one_of(
+        st.text().map(str.encode), st.binary(max_size=20), st.text(max_size=3).map(lambda text: text.encode()[:-1])
+    )
+)
+def test_text_is_what_python_makes_of_the_same_bytes(data: bytes) -> None:
+    written = b"\xdb" + len(data).to_bytes(4, "big") + data
+    text = utf8_or_nothing(data)
+    if text is None:
+        with pytest.raises(CodecError, match="text that is not UTF-8"):
+            decode(written)
+    else:
+        assert decode(written) == text
+        assert sys.getsizeof(decode(written)) == sys.getsizeof("".join(list(text)))
+
+
+def test_text_of_any_two_bytes_after_any_first_is_what_python_makes_of_it() -> None:
+    firsts = (*range(0xBE, 0xC4), 0xDF, 0xE0, 0xE1, 0xEC, 0xED, 0xEE, 0xEF, 0xF0, 0xF1, 0xF3, 0xF4, 0xF5, 0xFF)
+    others = (0x00, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xFF)
+    for first in firsts:
+        for second in others:
+            for rest in (b"", b"\x80", b"\xbf", b"\x80\x80", b"\xbf\xbf", b"a", b"\x80a"):
+                data = bytes([0x61, first, second]) + rest
+                text = utf8_or_nothing(data)
+                if text is None:
+                    with pytest.raises(CodecError):
+                        decode(bytes([0xA0 | len(data)]) + data)
+                else:
+                    assert decode(bytes([0xA0 | len(data)]) + data) == text
+
+
 DEEP = 129
 BOMBS = {
     "lists": b"\x91" * DEEP + b"\xc0",

@@ -48,7 +48,7 @@ class MsgPack:
 
 
 class Json:
-    """JSON, by orjson where that is installed, else by a writer and reader of our own: the same values, a little slower.
+    """JSON, by orjson where that is installed, else by a writer and reader of our own, for the same values.
 
     By itself it takes what JSON brings back as it was: None, bool, int of 64 bits, finite float (every bit of it), str,
     list, and dict with str for keys. With a type (`Coder(type=)`, a function's return annotation) it takes what that
