@@ -5,3 +5,4 @@
 
 pub mod msgpack;
 pub mod serializer;
+pub mod values;

@@ -38,7 +38,7 @@ class MsgPack:
     """
 
     name = "msgpack"
-    id = 1
+    id = 3
     authenticated_only = False
     plain_only = False
 
@@ -62,7 +62,7 @@ class Json:
     """
 
     name = "json"
-    id = 2
+    id = 4
     authenticated_only = False
     plain_only = True
 
@@ -106,7 +106,7 @@ class Pickle:
     """
 
     name = "pickle"
-    id = 3
+    id = 5
     authenticated_only = True
     plain_only = False
 
@@ -178,7 +178,7 @@ class Raw:
     """
 
     name = "raw"
-    id = 4
+    id = 6
     authenticated_only = False
     plain_only = False
 

@@ -3,7 +3,7 @@
 use super::{EXT, FROZENSET, SET};
 use crate::codec::msgpack::numbers::{is_decimal, is_shortest_int};
 use crate::codec::msgpack::{MAX_DEPTH, Problem, Reader, Token, ext};
-use crate::codec::serializer::CodecError;
+use crate::codec::values::CodecError;
 use serde::Deserialize;
 use serde::de::value::{BytesDeserializer, I8Deserializer, StrDeserializer};
 use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};

@@ -2,7 +2,7 @@
 
 use super::{EXT, FROZENSET, SET, is_python_class};
 use crate::codec::msgpack::{MAX_DEPTH, Opened, Writer, ext};
-use crate::codec::serializer::CodecError;
+use crate::codec::values::CodecError;
 use serde::ser::{self, Serialize};
 
 /// The value as MessagePack.
