@@ -62,11 +62,6 @@ bench-codecs: ## codecs x payloads, size and time beside peers; writes the table
 	@tools/env.sh bench "$(PYTHON)" release tools/requirements/bench.txt
 	@build/venv-bench/bin/python -P benches/codecs.py --docs
 
-# RUNS=1000000: inputs that are tried. Needs nightly Rust and cargo-fuzz.
-.PHONY: fuzz
-fuzz: ## the decoders on bytes that coverage leads to
-	@cd fuzz && cargo +nightly fuzz run msgpack -- -runs=$(or $(RUNS),1000000) -max_len=1024
-
 .PHONY: features
 features: ## what each feature costs a hit while it has nothing to do, in instructions; needs valgrind
 	@tools/env.sh bench "$(PYTHON)" release tools/requirements/bench.txt

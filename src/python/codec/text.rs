@@ -167,7 +167,7 @@ pub fn read<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     }
 }
 
-/// The string of UTF-8 that is not all ASCII; `None` if the bytes are no UTF-8.
+/// The string of UTF-8 that is not all ASCII; `None` if the bytes are no UTF-8, or one character.
 ///
 /// Twice as fast as CPython's decoder, which finds out on the way how wide the string has to be: the largest byte says so.
 ///
@@ -176,6 +176,10 @@ pub fn read<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
 unsafe fn wide<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Option<Bound<'py, PyAny>>> {
     let largest = bytes.iter().fold(0, |largest: u8, byte| largest.max(*byte));
     let count = bytes.iter().filter(|byte| is_first(**byte)).count();
+    if count < 2 {
+        // Of one character there may be one string for all.
+        return Ok(None);
+    }
     let top = match largest {
         0..0xc4 => 0xff,
         0xc4..0xf0 => 0xffff,
