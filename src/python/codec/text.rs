@@ -27,7 +27,7 @@ fn done(fits: bool) -> Result<(), Box<Bad>> {
 }
 
 /// # Safety
-/// As [`write`].
+/// As [`write()`].
 unsafe fn write_wide(writer: &mut Writer<'_>, string: *mut ffi::PyObject) -> Result<(), Box<Bad>> {
     // SAFETY: as the caller says; each kind's characters are read as what they are, and none of them is changed.
     unsafe {
@@ -58,7 +58,7 @@ unsafe fn write_wide(writer: &mut Writer<'_>, string: *mut ffi::PyObject) -> Res
 /// Appends the UTF-8 of an exact str, and nothing else.
 ///
 /// # Safety
-/// As [`write`].
+/// As [`write()`].
 #[inline]
 pub unsafe fn append(out: &mut Vec<u8>, string: *mut ffi::PyObject) -> Result<(), Box<Bad>> {
     // SAFETY: as the caller says.
