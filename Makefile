@@ -57,6 +57,11 @@ bench: ## figures against peers, as ratios in one run
 	@build/venv-bench/bin/python -P tools/check_import.py
 	@build/venv-bench/bin/python -P benches/run.py
 
+.PHONY: bench-codecs
+bench-codecs: ## codecs x payloads, size and time beside peers; writes the tables into docs/codecs.md
+	@tools/env.sh bench "$(PYTHON)" release tools/requirements/bench.txt
+	@build/venv-bench/bin/python -P benches/codecs.py --docs
+
 .PHONY: features
 features: ## what each feature costs a hit while it has nothing to do, in instructions; needs valgrind
 	@tools/env.sh bench "$(PYTHON)" release tools/requirements/bench.txt
@@ -75,7 +80,7 @@ compression: ## what making a frame smaller or sealing it costs, beside zstandar
 # RUNS=10000000: how many inputs each target gets.
 RUNS ?= 1000000
 .PHONY: fuzz
-fuzz: ## fuzz envelope, frame and decompressors; needs nightly Rust and cargo-fuzz (RUNS=10000000)
+fuzz: ## fuzz envelope, frame, MessagePack and decompressors; needs nightly Rust and cargo-fuzz (RUNS=10000000)
 	@tools/fuzz.sh "$(RUNS)"
 
 .PHONY: outage

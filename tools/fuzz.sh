@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tools/fuzz.sh [RUNS]: coverage-guided fuzzing of envelope, frame and each decompressor, RUNS inputs each (1000000) of up to 1 kB, from the vectors in
+# tools/fuzz.sh [RUNS]: coverage-guided fuzzing of envelope, frame, MessagePack and each decompressor, RUNS inputs each (1000000) of up to 1 kB, from the vectors in
 # tests/vectors. Needs nightly Rust and `cargo install cargo-fuzz`. Stops at the first input that panics, touches what is not
 # ours, takes 10 s or 512 MB; what was learned stays in build/fuzz.
 set -euo pipefail
@@ -19,6 +19,7 @@ fuzz() {
 
 fuzz envelope envelope 64
 fuzz frame frame
+fuzz msgpack msgpack
 for compressor in zstd lz4 gzip snappy; do
     COMPRESSOR=$compressor fuzz decompress "$compressor"
 done

@@ -1,6 +1,6 @@
 """Writes the inputs that fuzzing starts from, out of the vectors in tests/vectors.
 
-    python tools/fuzz_seeds.py envelope|frame|zstd|lz4|gzip|snappy FOLDER
+    python tools/fuzz_seeds.py envelope|frame|msgpack|zstd|lz4|gzip|snappy FOLDER
 
 A decompressor's input has a byte that names it and two with the length to ask for before the compressed bytes.
 """
@@ -23,6 +23,10 @@ def rows(name: str) -> Iterator[dict[str, str]]:
 
 def seeds(of: str) -> Iterator[bytes]:
     """The inputs for one target."""
+    if of == "msgpack":
+        lines = (VECTORS / "msgpack.tsv").read_text().splitlines()
+        yield from (bytes.fromhex(line.split("\t")[1]) for line in lines if not line.startswith("#"))
+        return
     name, column = ("envelopes.tsv", "stored") if of == "envelope" else ("frames.tsv", "frame")
     for row in rows(name):
         data = b"" if row[column] == "''" else bytes.fromhex(row[column])

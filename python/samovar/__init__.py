@@ -52,13 +52,14 @@ from samovar._views import CacheInfo, Entry, Event, Explanation, Insight, Stats
 from samovar._writing import LostWrite, WriteBehind
 
 if TYPE_CHECKING:
+    from samovar import codecs as codecs
     from samovar import resilience as resilience
     from samovar import testing as testing
 else:
 
     def __getattr__(name: str) -> object:
         """Parts that few programs need are imported when they are first used, as ``samovar.resilience`` too."""
-        if name in ("resilience", "testing"):
+        if name in ("codecs", "resilience", "testing"):
             import importlib
 
             return importlib.import_module(f"samovar.{name}")

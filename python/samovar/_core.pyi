@@ -7,7 +7,7 @@ from datetime import timedelta
 from types import CodeType, EllipsisType
 from typing import Any, Literal, Self, TypeAlias, TypeVar, final
 
-from typing_extensions import disjoint_base
+from typing_extensions import Buffer, disjoint_base
 
 from samovar._options import Memory
 from samovar._policy import Policy
@@ -24,9 +24,11 @@ __all__ = [
     "CallTicket",
     "ConcurrencyCore",
     "Framing",
+    "JsonText",
     "KeyRing",
     "LoadDone",
     "Loading",
+    "MessagePack",
     "PendingReply",
     "RateCore",
     "RefresherCore",
@@ -84,6 +86,18 @@ class Adaptive:
     def __getnewargs__(self) -> tuple[float, float]: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
+
+@final
+class JsonText:
+    def __new__(cls, orjson: object) -> JsonText: ...
+    def encode(self, value: object) -> bytes: ...
+    def decode(self, data: Buffer) -> Any: ...
+
+@final
+class MessagePack:
+    def __new__(cls, classes: object) -> MessagePack: ...
+    def encode(self, value: object, name: str = "value") -> bytes: ...
+    def decode(self, data: Buffer) -> Any: ...
 
 @final
 class KeyRing:

@@ -6,7 +6,8 @@
 //!
 //! Whatever comes from outside is untrusted: reading ends with the value or with a [`Refusal`](refusal::Refusal), never with a panic,
 //! and never allocates more than the caller has allowed. Nothing here does I/O but ask the operating system for nonces, and
-//! nothing asks for the time. What the bytes of a value mean is the business of the serializers.
+//! nothing asks for the time. What the bytes of a value mean is the business of the serializers: [`msgpack`], the default, and
+//! others of [`values`].
 
 mod bytes;
 pub mod compress;
@@ -16,6 +17,8 @@ pub mod envelope;
 pub mod frame;
 pub mod framing;
 pub mod keyring;
+pub mod msgpack;
 pub mod refusal;
 pub mod seal;
 pub mod serializer;
+pub mod values;

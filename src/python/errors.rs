@@ -15,6 +15,11 @@ pub fn config(py: Python<'_>, text: String) -> PyErr {
     raise(py, "ConfigError", text)
 }
 
+/// A value that cannot be written or read.
+pub fn codec(py: Python<'_>, text: String) -> PyErr {
+    raise(py, "CodecError", text)
+}
+
 /// An argument or key that cannot be one.
 pub fn key_type(py: Python<'_>, text: String) -> PyErr {
     raise(py, "KeyTypeError", text)

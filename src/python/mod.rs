@@ -4,6 +4,7 @@
 //! - keys: `keys`, `encode`, `spot`, `asking`, `instances`, `knots`
 //! - loading: `recipe`, `request`, `asyncio`, `task`, `refresher`, `alarm`, `blocking`, `many`, `seat`, `effects`, `lease`
 //! - the cache: `tier`, `guarded`, `owner`, `cache`, `decorate`, `copy`, `single_use`, `options`, `views`, `errors`, `clock`, `process`
+//! - values as bytes: `codec`
 //! - sizes: `weigh`, `layout`
 //! - writing behind: `writing`
 //! - what leaves the process: `framing`, `keyring`
@@ -20,6 +21,7 @@ mod blocking;
 mod cache;
 mod cache_methods;
 mod clock;
+mod codec;
 mod copy;
 mod decorate;
 mod effects;
@@ -94,6 +96,8 @@ mod _core {
     use super::cache::{CacheCore, SyncCore};
     #[pymodule_export]
     use super::clock::{_advance_clock, _clock_is_frozen, _clock_millis, _clock_time, _freeze_clock};
+    #[pymodule_export]
+    use super::codec::{JsonText, MessagePack};
     #[pymodule_export]
     use super::decorate::{_decorate, _template_fields};
     #[pymodule_export]

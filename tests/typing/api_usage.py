@@ -28,6 +28,7 @@ from samovar import (
     WritesLost,
     cached,
     cached_many,
+    codecs,
     default_cache,
 )
 from samovar.resilience import Breaker, BreakerStats, Concurrency, Rate, Retry, protect
@@ -367,3 +368,30 @@ async def wrong_guards() -> None:
     load_now(7, 8)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     protect(load_now)("7")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     Retry(on=KeyboardInterrupt)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+class Reversed:
+    """A codec of one's own."""
+
+    name = "reversed"
+    id = 130
+
+    def encode(self, value: bytes, /) -> bytes:
+        return value[::-1]
+
+    def decode(self, data: bytes, /) -> bytes:
+        return data[::-1]
+
+
+def codecs_as_users_type_them() -> None:
+    own: codecs.Codec = Reversed()
+    assert_type(codecs.encode([1], "json"), bytes)
+    assert_type(codecs.decode(b"\x01"), Any)
+    assert_type(codecs.decode(b"\x01", int), int)
+    assert_type(codecs.decode(b"\x01", bytes, own), bytes)
+    coder = codecs.Coder(codecs.Pickle(allow=[Reversed]), type=list[int], max_value_bytes=100, on_too_large="skip")
+    assert_type(coder.encode([1]), bytes | None)
+    codecs.Coder("msgpack", on_too_large="drop")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    for each in (codecs.MsgPack(), codecs.Json(), codecs.Raw(), codecs.Pickle()):
+        own = each
+    codecs.register(Reversed)
