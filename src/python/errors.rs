@@ -25,11 +25,6 @@ pub fn key_type(py: Python<'_>, text: String) -> PyErr {
     raise(py, "KeyTypeError", text)
 }
 
-/// A value that cannot be written.
-pub fn codec(py: Python<'_>, text: String) -> PyErr {
-    raise(py, "CodecError", text)
-}
-
 /// A loader that was not called, because of its `CircuitOpen` or `RateLimited`; `again` is when it may be worth asking anew.
 pub fn not_called(py: Python<'_>, class: &str, text: String, again: Option<Duration>) -> PyErr {
     let seconds = again.map(|again| again.as_secs_f64());
