@@ -102,16 +102,19 @@ plain = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(values)
 def test_msgpack_brings_back_what_it_was_given(value: Any) -> None:
     assert traits(decode(encode(value))) == traits(value)
 
 
+@pytest.mark.slow
 @given(values)
 def test_pickle_brings_back_what_it_was_given(value: Any) -> None:
     assert traits(decode(encode(value, "pickle"), Any, "pickle")) == traits(value)
 
 
+@pytest.mark.slow
 @given(plain)
 def test_json_brings_back_what_it_was_given(value: Any) -> None:
     for ours in (Json(), Json(orjson=False)):
@@ -120,6 +123,7 @@ def test_json_brings_back_what_it_was_given(value: Any) -> None:
             assert traits(reader(data)) == traits(value)
 
 
+@pytest.mark.slow
 @given(plain)
 def test_json_by_anybody_else_is_read_too(value: Any) -> None:
     own = Json(orjson=False)
@@ -135,6 +139,7 @@ def test_json_brings_back_every_bit_of_a_float(value: float) -> None:
     assert json.loads(own.encode(value)).hex() == value.hex()
 
 
+@pytest.mark.slow
 @given(st.one_of(st.binary(), st.text()))
 def test_raw_brings_back_bytes_and_text(value: bytes | str) -> None:
     data = encode(value, "raw")
@@ -142,6 +147,7 @@ def test_raw_brings_back_bytes_and_text(value: bytes | str) -> None:
     assert traits(decode(data, Any, "raw")) == traits(value)
 
 
+@pytest.mark.slow
 @given(plain)
 def test_plain_values_are_the_bytes_that_other_writers_of_msgpack_write(value: Any) -> None:
     data = encode(value)
@@ -150,11 +156,13 @@ def test_plain_values_are_the_bytes_that_other_writers_of_msgpack_write(value: A
     assert traits(msgspec.msgpack.decode(data)) == traits(value)
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.one_of(st.integers(0, 2**64 - 1), st.text(), st.binary()), st.binary()))
 def test_bytes_and_other_keys_are_plain_too(value: dict[Any, Any]) -> None:
     assert msgpack.unpackb(encode(value), strict_map_key=False) == value
 
 
+@pytest.mark.slow
 @given(st.datetimes(timezones=st.just(dt.UTC)))
 def test_a_moment_in_utc_is_the_timestamp_that_others_know(value: dt.datetime) -> None:
     value = value.replace(fold=0)
@@ -278,6 +286,7 @@ def test_a_class_that_this_process_does_not_know_is_an_error(data: bytes) -> Non
         decode(data)
 
 
+@pytest.mark.slow
 def test_a_class_that_is_there_is_not_made_before_it_is_registered() -> None:
     program = """
 import sys, travellers

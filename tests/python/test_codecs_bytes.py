@@ -23,6 +23,7 @@ def test_a_vector_cut_short_anywhere_is_an_error(name: str, data: bytes, value: 
         decode(data + b"\xc0")
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_value_that_is_written_again_or_an_error(data: bytes) -> None:
     try:
@@ -34,6 +35,7 @@ def test_any_bytes_are_a_value_that_is_written_again_or_an_error(data: bytes) ->
         assert traits(decode(encode(value))) == traits(value)
 
 
+@pytest.mark.slow
 @given(values, st.data())
 def test_a_value_with_some_bytes_changed_is_a_value_or_an_error(value: Any, draw: st.DataObject) -> None:
     data = bytearray(encode(value))
@@ -43,6 +45,7 @@ def test_a_value_with_some_bytes_changed_is_a_value_or_an_error(value: Any, draw
         decode(bytes(data))
 
 
+@pytest.mark.slow
 @given(plain, st.data())
 def test_json_with_some_bytes_changed_is_a_value_or_an_error(value: Any, draw: st.DataObject) -> None:
     data = bytearray(encode(value, "json"))
@@ -63,6 +66,7 @@ def utf8_or_nothing(data: bytes) -> str | None:
         st.text().map(str.encode), st.binary(max_size=20), st.text(max_size=3).map(lambda text: text.encode()[:-1])
     )
 )
+@pytest.mark.slow
 def test_text_is_what_python_makes_of_the_same_bytes(data: bytes) -> None:
     written = b"\xdb" + len(data).to_bytes(4, "big") + data
     text = utf8_or_nothing(data)
@@ -152,6 +156,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / siz
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(resource, "RUSAGE_SELF"), reason="the system does not count memory")
 def test_levels_that_announce_the_same_bytes_again_and_again_get_no_memory_for_it() -> None:
     run = subprocess.run([sys.executable, "-P", "-c", HUNGRY], capture_output=True, text=True, check=True)

@@ -49,7 +49,10 @@ impl<'a, 'py> Encoder<'a, 'py> {
             if kind == addr_of_mut!(ffi::PyUnicode_Type) {
                 text::write(&mut self.writer, object)
             } else if kind == addr_of_mut!(ffi::PyLong_Type) {
-                self.int(object)
+                if self.short_int(object) {
+                    return Ok(());
+                }
+                self.wide_int(&Bound::from_borrowed_ptr(self.py, object))
             } else if kind == addr_of_mut!(ffi::PyFloat_Type) {
                 self.float(ffi::PyFloat_AS_DOUBLE(object))
             } else if object == ffi::Py_None() {
@@ -71,19 +74,41 @@ impl<'a, 'py> Encoder<'a, 'py> {
         }
     }
 
+    /// Writes what can be written without anything that runs Python, a round of the collector included; true if that was all.
+    ///
+    /// # Safety
+    /// `object` is valid.
+    #[inline]
+    unsafe fn leaf(&mut self, object: *mut ffi::PyObject) -> Result<bool, Box<Bad>> {
+        // SAFETY: each branch reads the object as the exact type just seen.
+        unsafe {
+            let kind = ffi::Py_TYPE(object);
+            if kind == addr_of_mut!(ffi::PyUnicode_Type) {
+                text::write(&mut self.writer, object)?;
+            } else if kind == addr_of_mut!(ffi::PyLong_Type) {
+                return Ok(self.short_int(object));
+            } else if kind == addr_of_mut!(ffi::PyFloat_Type) {
+                self.float(ffi::PyFloat_AS_DOUBLE(object))?;
+            } else {
+                return Ok(false);
+            }
+            Ok(true)
+        }
+    }
+
+    /// Writes an int of 64 bits; false if it is longer.
+    ///
     /// # Safety
     /// `object` is an exact int.
     #[inline]
-    unsafe fn int(&mut self, object: *mut ffi::PyObject) -> Done {
+    unsafe fn short_int(&mut self, object: *mut ffi::PyObject) -> bool {
         let mut overflow = 0;
         // SAFETY: an exact int.
         let number = unsafe { ffi::PyLong_AsLongLongAndOverflow(object, &mut overflow) };
-        if overflow != 0 {
-            // SAFETY: as above.
-            return self.wide_int(&unsafe { Bound::from_borrowed_ptr(self.py, object) });
+        if overflow == 0 {
+            self.writer.int(number);
         }
-        self.writer.int(number);
-        Ok(())
+        overflow == 0
     }
 
     #[cold]
@@ -186,8 +211,7 @@ impl<'a, 'py> Encoder<'a, 'py> {
                     if let Err(bad) = text::write(&mut self.writer, key) {
                         return Err(bad.within(Step::Key));
                     }
-                    if is_leaf(value) {
-                        self.any(value).map_err(|bad| bad.within(self.step(key, fields)))?;
+                    if self.leaf(value).map_err(|bad| bad.within(self.step(key, fields)))? {
                         continue;
                     }
                 }
@@ -302,19 +326,6 @@ impl<'a, 'py> Encoder<'a, 'py> {
             if rest.is_none() { Ok(()) } else { encoder.whole(&rest) }
         })
     }
-}
-
-/// True for what is written without running any Python or looking into it.
-///
-/// # Safety
-/// `object` is valid.
-#[inline]
-unsafe fn is_leaf(object: *mut ffi::PyObject) -> bool {
-    // SAFETY: a look at the type of a valid object.
-    let kind = unsafe { ffi::Py_TYPE(object) };
-    kind == addr_of_mut!(ffi::PyUnicode_Type)
-        || kind == addr_of_mut!(ffi::PyLong_Type)
-        || kind == addr_of_mut!(ffi::PyFloat_Type)
 }
 
 #[cold]

@@ -99,7 +99,8 @@ impl Check<'_> {
                 if ffi::Py_TYPE(key) != addr_of_mut!(ffi::PyUnicode_Type) {
                     return Err(no_key(&Bound::from_borrowed_ptr(self.py, key)));
                 }
-                self.any(value).map_err(|bad| bad.within(of_key(self.py, key)))?;
+                let held = hold(self.py, key, value);
+                self.any(value).map_err(|bad| bad.within(of_key(held, self.py, key)))?;
             }
         }
         Ok(())
@@ -115,12 +116,32 @@ pub fn deeper(around: &mut Vec<usize>, container: *mut ffi::PyObject) -> Done {
     Ok(())
 }
 
-/// The step to the value of a key.
+/// A reference to a key, unless what is said of its value runs no Python: the name of a type may.
 ///
 /// # Safety
-/// `key` is valid.
-#[cold]
-pub unsafe fn of_key(py: Python<'_>, key: *mut ffi::PyObject) -> Step {
+/// Both are valid.
+#[inline]
+pub unsafe fn hold<'py>(
+    py: Python<'py>,
+    key: *mut ffi::PyObject,
+    value: *mut ffi::PyObject,
+) -> Option<Bound<'py, PyAny>> {
     // SAFETY: as the caller says.
-    Step::Of(unsafe { Bound::from_borrowed_ptr(py, key) }.unbind())
+    unsafe {
+        let kind = ffi::Py_TYPE(value);
+        let plain = kind == addr_of_mut!(ffi::PyUnicode_Type)
+            || kind == addr_of_mut!(ffi::PyLong_Type)
+            || kind == addr_of_mut!(ffi::PyFloat_Type);
+        if plain { None } else { Some(Bound::from_borrowed_ptr(py, key)) }
+    }
+}
+
+/// The step to the value of a key, which is held if [`hold`] said so.
+///
+/// # Safety
+/// `key` is valid if it is not held.
+#[cold]
+pub unsafe fn of_key<'py>(held: Option<Bound<'py, PyAny>>, py: Python<'py>, key: *mut ffi::PyObject) -> Step {
+    // SAFETY: as the caller says.
+    Step::Of(held.unwrap_or_else(|| unsafe { Bound::from_borrowed_ptr(py, key) }).unbind())
 }

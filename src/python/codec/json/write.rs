@@ -2,7 +2,7 @@
 
 use super::super::path::{Bad, Step};
 use super::super::text;
-use super::check::{deeper, no_form, no_key, not_finite, of_key};
+use super::check::{deeper, hold, no_form, no_key, not_finite, of_key};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use std::io::Write;
@@ -87,11 +87,10 @@ impl Writer<'_, '_> {
             return Ok(());
         }
         // SAFETY: as above.
-        let number: Bound<'_, PyAny> = unsafe { Bound::from_borrowed_ptr(self.py, object) };
-        let Ok(number) = number.extract::<u64>() else {
-            return Err(Bad::is("an int beyond 64 bits, which readers of JSON make a float of; use msgpack"));
-        };
-        self.out.extend_from_slice(digits.format(number).as_bytes());
+        match unsafe { unsigned(self.py, object) } {
+            Some(number) => self.out.extend_from_slice(digits.format(number).as_bytes()),
+            None => return Err(Bad::is("an int beyond 64 bits, which readers of JSON make a float of; use msgpack")),
+        }
         Ok(())
     }
 
@@ -136,7 +135,8 @@ impl Writer<'_, '_> {
                 before = b',';
                 self.text(key).map_err(|bad| bad.within(Step::Key))?;
                 self.out.push(b':');
-                self.any(value).map_err(|bad| bad.within(of_key(self.py, key)))?;
+                let held = hold(self.py, key, value);
+                self.any(value).map_err(|bad| bad.within(of_key(held, self.py, key)))?;
             }
         }
         if before == b'{' {
@@ -145,6 +145,20 @@ impl Writer<'_, '_> {
         self.out.push(b'}');
         self.around.pop();
         Ok(())
+    }
+}
+
+/// The int, if 64 bits without a sign hold it. Raises nothing, so that the collector has no reason to run.
+///
+/// # Safety
+/// `object` is an exact int.
+#[cold]
+unsafe fn unsigned(py: Python<'_>, object: *mut ffi::PyObject) -> Option<u64> {
+    // SAFETY: as the caller says; comparing ints runs no Python.
+    unsafe {
+        let low = ffi::PyLong_AsUnsignedLongLongMask(object);
+        let same = Bound::from_owned_ptr_or_opt(py, ffi::PyLong_FromUnsignedLongLong(low))?;
+        (ffi::PyObject_RichCompareBool(object, same.as_ptr(), ffi::Py_EQ) == 1).then_some(low)
     }
 }
 
