@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::core::memory::{Capacity, Discard, Eviction, GroupId, Memory, New, Placement, Reason, RegionId, Stamp};
+use crate::core::policy::Policy;
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet};
 
