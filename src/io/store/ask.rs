@@ -49,7 +49,7 @@ macro_rules! expect {
     };
 }
 
-impl dyn Store {
+impl dyn Store + '_ {
     /// The answers, in the order of the requests, when all are there.
     pub async fn ask(&self, requests: Vec<Request>) -> Vec<Answer> {
         let count = requests.len();

@@ -43,7 +43,10 @@ impl Link {
 
     async fn greet(&self, name: &str, settings: &Settings) -> Result<(), StoreError> {
         let greeting = greeting(settings);
-        let replies = self.send(&greeting, greeting.len()).await.map_err(|error| first(name, &error))?;
+        let replies = self.send(&greeting, greeting.len()).await.map_err(|error| match self.heard.end() {
+            Some(end) => trouble::ended(name, &end),
+            None => first(name, &error),
+        })?;
         for reply in replies {
             if let Value::ServerError(error) = reply {
                 return Err(trouble::not_let_in(name, &error));

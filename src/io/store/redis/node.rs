@@ -242,7 +242,7 @@ impl Node {
     async fn connect(&self) -> Result<Arc<Link>, StoreError> {
         let limit = self.settings.connect_timeout;
         let link = timeout(limit, Link::open(&self.address, &self.settings, Arc::clone(&self.heard))).await;
-        let link = link.unwrap_or_else(|_| Err(trouble::timed_out(&self.name, limit, false)))?;
+        let link = link.unwrap_or_else(|_| Err(trouble::no_greeting(&self.name, &self.settings)))?;
         self.settings.connects.fetch_add(1, Relaxed);
         Ok(Arc::new(link))
     }

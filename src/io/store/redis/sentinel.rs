@@ -77,7 +77,7 @@ async fn one(address: &Address, settings: &Settings, question: &Pipeline, name: 
         let link = Link::open(address, settings, Arc::default()).await?;
         link.send(question, 1).await.map_err(|error| trouble::lost(name, &error))
     });
-    let answers = asked.await.unwrap_or_else(|_| Err(trouble::timed_out(name, limit, false)))?;
+    let answers = asked.await.unwrap_or_else(|_| Err(trouble::no_greeting(name, settings)))?;
     match answers.into_iter().next() {
         Some(Value::ServerError(error)) => Err(trouble::not_let_in(name, &error)),
         Some(value) => Ok(value),

@@ -4,6 +4,7 @@ use super::node::Settings;
 use super::tls;
 use super::url::Address;
 use crate::core::clock::{Clock, Millis};
+use parking_lot::Mutex;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::pin::Pin;
@@ -18,14 +19,37 @@ use tokio::net::{TcpStream, UnixStream};
 trait Bytes: AsyncRead + AsyncWrite + Send {}
 impl<T: AsyncRead + AsyncWrite + Send> Bytes for T {}
 
-/// When something last arrived.
+/// When something last arrived, and how it ended.
 #[derive(Debug, Default)]
-pub struct Heard(AtomicU64);
+pub struct Heard {
+    at: AtomicU64,
+    end: Mutex<Option<Ended>>,
+}
+
+/// What ended a connection: whoever waited for an answer there is told no more than that it was closed.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    pub what: String,
+    pub cure: &'static str,
+    pub misconfigured: bool,
+}
 
 impl Heard {
     /// True if something has arrived since.
     pub fn since(&self, moment: Millis) -> bool {
-        self.0.load(Relaxed) > moment
+        self.at.load(Relaxed) > moment
+    }
+
+    /// How it ended, if that was not just closed.
+    pub fn end(&self) -> Option<Ended> {
+        self.end.lock().clone()
+    }
+
+    fn note_end<T>(&self, polled: &Poll<io::Result<T>>) {
+        if let Poll::Ready(Err(error)) = polled {
+            let misconfigured = tls::cure(error).is_some();
+            *self.end.lock() = Some(Ended { what: error.to_string(), cure: cure(error), misconfigured });
+        }
     }
 }
 
@@ -35,6 +59,9 @@ pub struct Stream {
     clock: Clock,
     heard: [Arc<Heard>; 2],
 }
+
+/// Which of the two is this connection's; the other is its server's.
+const OWN: usize = 1;
 
 /// After this long without a word, the kernel asks whether the other end is still there.
 const IDLE: Duration = Duration::from_secs(30);
@@ -84,15 +111,18 @@ impl AsyncRead for Stream {
         let polled = self.bytes.as_mut().poll_read(cx, buffer);
         if buffer.filled().len() > before {
             let now = self.clock.now();
-            self.heard.iter().for_each(|heard| heard.0.store(now, Relaxed));
+            self.heard.iter().for_each(|heard| heard.at.store(now, Relaxed));
         }
+        self.heard[OWN].note_end(&polled);
         polled
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.bytes.as_mut().poll_write(cx, bytes)
+        let polled = self.bytes.as_mut().poll_write(cx, bytes);
+        self.heard[OWN].note_end(&polled);
+        polled
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,6 +1,7 @@
 //! What goes wrong between us and a server, in words: what happened, and what to do about it.
 
-use super::stream;
+use super::node::Settings;
+use super::stream::{self, Ended};
 use crate::error::{StoreError, StoreFailure};
 use redis::{RedisError, ServerError};
 use std::error::Error as _;
@@ -111,6 +112,12 @@ pub fn no_connection(store: &str, error: &io::Error) -> StoreError {
     undone(kind, store, format!("no connection: {error}"), stream::cure(error))
 }
 
+/// A connection that ended before anything was asked.
+pub fn ended(store: &str, end: &Ended) -> StoreError {
+    let kind = if end.misconfigured { StoreFailure::Misconfigured } else { StoreFailure::Unreachable };
+    undone(kind, store, format!("the connection was lost: {}", end.what), end.cure)
+}
+
 /// A connection that ended, or something on it that is no answer. Nobody knows what became of what was under way.
 pub fn lost(store: &str, error: &RedisError) -> StoreError {
     let (what, cure) = match error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
@@ -133,6 +140,16 @@ pub fn timed_out(store: &str, limit: Duration, sent: bool) -> StoreError {
         cure: "see whether the server is stuck or the network slow, or give calls more time: timeout".to_owned(),
         undone: !sent,
     }
+}
+
+/// No connection within the time one has.
+pub fn no_greeting(store: &str, settings: &Settings) -> StoreError {
+    let what = format!("no greeting within the {:?} a connection has", settings.connect_timeout);
+    let cure = match settings.tls {
+        Some(_) => "see whether the server is stuck, the network slow, or whether it does not speak TLS on this port",
+        None => "see whether the server is stuck or the network slow, or give connections more time: connect_timeout",
+    };
+    undone(StoreFailure::Timeout, store, what, cure)
 }
 
 /// It is known to be out of reach.
