@@ -30,7 +30,11 @@ note() {
 
 check_rust() {
     step "rust: the core alone" cargo test "${locked[@]}" --no-default-features || true
-    step "rust: with tokio" cargo test "${locked[@]}" || true
+    if step "redis-server" tools/redis.sh; then
+        step "rust: with tokio and redis" cargo test "${locked[@]}" --features=redis || true
+    else
+        note "rust: with tokio and redis" "not run" 0
+    fi
 }
 
 check_python() {
@@ -54,7 +58,7 @@ check_lint() {
     step "rustfmt: hit ratios" cargo fmt --check --manifest-path benches/hit_ratio/Cargo.toml || true
     step "rustfmt: threads" cargo fmt --check --manifest-path benches/threads/Cargo.toml || true
     export PYO3_PYTHON=$PYTHON # else pyo3 takes whatever python3 is first on PATH
-    for features in --no-default-features --features=default --features=python; do
+    for features in --no-default-features --features=default --features=redis --features=python; do
         step "clippy $features" cargo clippy "${locked[@]}" --quiet --all-targets $features -- -D warnings || true
     done
     RUSTDOCFLAGS="-D warnings" step "rustdoc" \

@@ -1,8 +1,8 @@
 //! What is wrong with a server or with us is said, with what to do about it; nobody hangs, and it is worth mending.
 
 use crate::contract::{failure, fresh, until};
-use crate::server::{Server, certificates, cluster};
-use crate::{open, open_patient, patient, servers, store};
+use crate::server::{Server, certificates, cluster, servers};
+use crate::{open, open_patient, patient, store};
 use samovar::io::store::redis::tls::Tls;
 use samovar::{Redis, RedisOptions, StoreFailure};
 use std::time::Duration;

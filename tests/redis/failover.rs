@@ -1,8 +1,8 @@
 //! Another server takes over: followed by itself, under load, with nobody waiting beyond the budget.
 
 use crate::contract::{ANY, LIFE, fresh, token, until};
-use crate::server::{Server, Watched, cluster, is_well, line_of, wait_for};
-use crate::{open, open_patient, servers, store};
+use crate::server::{Server, Watched, cluster, is_well, line_of, servers, wait_for};
+use crate::{open, open_patient, store};
 use samovar::Redis;
 use samovar::io::store::Store;
 use std::sync::Arc;

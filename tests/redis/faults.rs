@@ -2,8 +2,8 @@
 
 use crate::contract::{ANY, LIFE, MINUTE, failure, fresh, token, until};
 use crate::proxy::{Proxy, Weather};
-use crate::server::Server;
-use crate::{open, servers, store};
+use crate::server::{Server, servers};
+use crate::{open, store};
 use samovar::io::store::Store;
 use samovar::{Redis, RedisOptions, StoreFailure};
 use std::time::{Duration, Instant};

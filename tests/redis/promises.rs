@@ -1,8 +1,8 @@
 //! What holds on a server that is well: the contract on every kind of it, and what connections there are.
 
 use crate::contract::{self, ANY, LIFE, MINUTE, fresh, holds, token};
-use crate::server::{Server, Watched, certificates, cluster};
-use crate::{open, open_patient, patient, servers, store};
+use crate::server::{Server, Watched, certificates, cluster, servers};
+use crate::{open, open_patient, patient, store};
 use samovar::core::remote::cell::Under;
 use samovar::core::remote::{Filled, Found, Version, Wanted};
 use samovar::io::store::envelope::Stored;

@@ -26,7 +26,6 @@ pub fn are_there() -> bool {
 }
 
 /// Begins a test that needs servers.
-#[macro_export]
 macro_rules! servers {
     () => {
         if !$crate::server::are_there() {
@@ -34,6 +33,8 @@ macro_rules! servers {
         }
     };
 }
+
+pub(crate) use servers;
 
 /// A port nobody listens on now.
 pub fn free_port() -> u16 {

@@ -134,6 +134,7 @@ impl Redis {
     ///
     /// A configuration error that names the option.
     pub fn with(url: &str, options: RedisOptions) -> Result<Self> {
+        script::prepare();
         let mut url = url::parse(url)?;
         check(&options, &url)?;
         let name = name(&url);

@@ -130,6 +130,11 @@ static SOURCES: LazyLock<Sources> = LazyLock::new(|| Sources {
     release: source(RELEASE),
 });
 
+/// Makes what all calls share, before any thread could be doing so while another forks.
+pub fn prepare() {
+    LazyLock::force(&SOURCES);
+}
+
 /// A server's milliseconds; nothing lives for less than one.
 fn millis(life: Duration) -> u64 {
     // Redis adds the time of day to it, in 63 bits.
