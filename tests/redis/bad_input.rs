@@ -3,6 +3,7 @@
 use crate::contract::{failure, fresh, until};
 use crate::server::{Server, certificates, cluster, servers};
 use crate::{open, open_patient, patient, store};
+use samovar::io::store::Store;
 use samovar::io::store::redis::tls::Tls;
 use samovar::{Redis, RedisOptions, StoreFailure};
 use std::time::Duration;
@@ -94,6 +95,22 @@ async fn a_server_without_room_refuses_and_serves_what_it_has() {
     assert!(store(&redis).read("k").await.unwrap().is_some());
     server.command(&["CONFIG", "SET", "maxmemory", "0"]);
     store(&redis).put("k", fresh("z"), None).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_with_no_room_for_one_more_connection_is_asked_on_those_it_has() {
+    servers!();
+    let server = Server::start(&[]);
+    let redis = open_patient(&server.url());
+    store(&redis).put("k", fresh("x"), None).await.unwrap();
+    server.command(&["CONFIG", "SET", "maxclients", "1"]);
+    let large = [fresh(""), vec![7; 100_000]].concat();
+    store(&redis).put("large", large.clone(), None).await.unwrap();
+    assert_eq!(store(&redis).read("large").await.unwrap().unwrap().frame(), large);
+    // Its word may be lost with the connection that it ends.
+    let error = store(&open_patient(&server.url())).read("k").await.unwrap_err();
+    assert!(error.undone && error.to_string().contains("maxclients"), "{error}");
+    assert_eq!(redis.tally().outages, 0);
 }
 
 #[tokio::test]

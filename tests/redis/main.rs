@@ -7,6 +7,7 @@ mod failover;
 mod faults;
 mod promises;
 mod proxy;
+mod rules;
 mod server;
 
 use samovar::io::store::Store;

@@ -177,7 +177,13 @@ impl Server {
         self.try_command(words).unwrap_or_else(|| panic!("no answer to {words:?}"))
     }
 
-    fn try_command(&self, words: &[&str]) -> Option<String> {
+    /// True if it answers with this text in it. A server that is made a replica may hang up instead.
+    pub fn says(&self, words: &[&str], text: &str) -> bool {
+        self.try_command(words).is_some_and(|answer| answer.contains(text))
+    }
+
+    /// As [`command`](Self::command), where it may hang up.
+    pub fn try_command(&self, words: &[&str]) -> Option<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
         let mut text = format!("*{}\r\n", words.len());

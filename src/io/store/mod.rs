@@ -9,6 +9,8 @@
 
 #[cfg(feature = "tokio")]
 mod ask;
+#[cfg(feature = "redis")]
+pub mod drive;
 pub mod envelope;
 pub mod local;
 #[cfg(feature = "redis")]

@@ -199,7 +199,9 @@ impl Node {
             };
             // Who opens it may be called off, since the server answers elsewhere: then that is looked at anew.
             if let Ok(opened) = opening.wait_for(Option::is_some).await.map(|opened| opened.clone()) {
-                return opened.unwrap_or_else(|| Err(trouble::closed(&self.name)));
+                let opened = opened.unwrap_or_else(|| Err(trouble::closed(&self.name)));
+                // A server may have no room for one more, and still serve those it has.
+                return opened.or_else(|error| self.any().ok_or(error));
             }
         }
     }
@@ -233,7 +235,9 @@ impl Node {
             }
             Err(error) => {
                 *self.connections[at].lock() = Connection::Down;
-                self.give_up(error.clone());
+                if self.any().is_none() {
+                    self.give_up(error.clone());
+                }
             }
         }
         opened
@@ -245,6 +249,14 @@ impl Node {
         let link = link.unwrap_or_else(|_| Err(trouble::no_greeting(&self.name, &self.settings)))?;
         self.settings.connects.fetch_add(1, Relaxed);
         Ok(Arc::new(link))
+    }
+
+    /// A connection that is open.
+    fn any(&self) -> Option<Arc<Link>> {
+        self.connections.iter().find_map(|connection| match &*connection.lock() {
+            Connection::Up(link) if link.is_open() => Some(Arc::clone(link)),
+            _ => None,
+        })
     }
 
     /// A connection is of no use any more.

@@ -99,7 +99,7 @@ pub fn cure(error: &io::Error) -> &'static str {
         io::ErrorKind::NotFound => "start the server, or correct the path of its socket",
         io::ErrorKind::PermissionDenied => "let this user read and write the socket (unixsocketperm)",
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
-            "see the server's log for why it hung up; one that speaks TLS wants rediss://"
+            "see the server's log for why it hung up: it may have no room for more clients (maxclients), or want rediss://"
         }
         _ => "correct the host, or mend the network between",
     }

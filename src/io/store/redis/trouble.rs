@@ -78,6 +78,9 @@ fn setup_cure(error: &ServerError) -> &'static str {
             "let the ACL user run HELLO, CLIENT, SELECT, EVAL, EVALSHA and the commands of the scripts on all keys used"
         }
         "NOPROTO" => "say protocol=2 in the URL",
+        _ if error.details().is_some_and(|text| text.contains("max number of clients")) => {
+            "raise its maxclients, or let fewer processes connect"
+        }
         _ if error.details().is_some_and(|text| text.contains("DB index")) => {
             "use a database the server has, such as /0"
         }
