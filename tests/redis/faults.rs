@@ -2,8 +2,8 @@
 
 use crate::contract::{ANY, LIFE, MINUTE, failure, fresh, token, until};
 use crate::proxy::{Proxy, Weather};
-use crate::server::{Server, servers};
-use crate::{open, store};
+use crate::server::{Server, Watched, cluster, servers};
+use crate::{open, open_patient, store};
 use samovar::io::store::Store;
 use samovar::{Redis, RedisOptions, StoreFailure};
 use std::time::{Duration, Instant};
@@ -59,10 +59,14 @@ async fn a_frozen_server_costs_one_time_out_and_recovers_by_itself() {
         }));
         tokio::time::sleep(Duration::from_millis(60)).await;
     }
+    let mut errors = Vec::new();
     for caller in callers {
-        assert!(caller.await.unwrap().is_err());
+        errors.push(caller.await.unwrap().unwrap_err());
     }
     assert!(begin.elapsed() < BUDGET + SLACK, "{:?}", begin.elapsed());
+    assert_eq!(errors[0].kind, StoreFailure::Timeout);
+    let later = errors[200..].iter().filter(|error| error.kind == StoreFailure::Timeout);
+    assert_eq!(later.count(), 0, "who came later need not wait as long");
     fails_at_once(&redis, 1000).await;
     failure(store(&redis).put("k", fresh("y"), None).await, StoreFailure::Unreachable, "no answer within the 250ms");
     server.signal("CONT");
@@ -128,7 +132,7 @@ async fn a_server_killed_and_restarted_under_load_is_used_again_and_nobody_waits
 async fn clients_that_the_server_kills_connect_again_and_nobody_sees_an_error() {
     servers!();
     let server = Server::start(&[]);
-    let redis = open(&server.url());
+    let redis = open_patient(&server.url());
     recovers(&redis).await;
     let load: Vec<_> = (0..20)
         .map(|number| {
@@ -172,7 +176,7 @@ async fn a_write_cut_off_in_the_middle_is_unknown_and_a_read_is_asked_again() {
     servers!();
     let server = Server::start(&[]);
     let proxy = Proxy::new(server.port).await;
-    let redis = open(&proxy.url());
+    let redis = open_patient(&proxy.url());
     let large = [fresh(""), vec![7; 50_000]].concat();
     store(&redis).put("k", large.clone(), None).await.unwrap();
     for after in [0, 1, 7, 1000] {
@@ -270,6 +274,25 @@ async fn an_outage_while_connecting_is_over_when_it_is_over() {
     fails_at_once(&redis, 10).await;
     proxy.turns(Weather::Fine);
     recovers(&redis).await;
+}
+
+#[tokio::test]
+async fn sentinels_and_clusters_that_are_not_there_at_first_are_used_when_they_come() {
+    servers!();
+    let mut watched = Watched::start();
+    let mut servers = cluster();
+    let redis = [open(&watched.url()), open(&format!("redis+cluster://{},{}", servers[0].host(), servers[3].host()))];
+    watched.sentinels.iter_mut().chain(&mut servers).for_each(Server::kill);
+    for redis in &redis {
+        let (result, took) = timed(store(redis).read("k")).await;
+        failure(result, StoreFailure::Unreachable, "start the server, or correct host and port");
+        assert!(took < BUDGET + SLACK, "{took:?}");
+        fails_at_once(redis, 100).await;
+    }
+    watched.sentinels.iter_mut().chain(&mut servers).for_each(Server::run);
+    for redis in &redis {
+        until("its return", || works(redis)).await;
+    }
 }
 
 #[tokio::test]

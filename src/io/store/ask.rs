@@ -31,20 +31,19 @@ impl Gathering {
 }
 
 fn never() -> StoreError {
-    StoreError {
-        kind: StoreFailure::Unreachable,
-        store: "the store".into(),
-        what: "it was dropped before it answered".into(),
-        cure: "keep it open while it is asked".into(),
-        undone: false,
-    }
+    broken("it was dropped before it answered", "keep it open while it is asked")
+}
+
+fn broken(what: &str, cure: &str) -> StoreError {
+    let (kind, store) = (StoreFailure::Unreachable, "the store".into());
+    StoreError { kind, store, what: what.into(), cure: cure.into(), undone: false }
 }
 
 macro_rules! expect {
     ($answer:expr, $reply:pat => $value:expr) => {
         match $answer? {
             $reply => Ok($value),
-            other => unreachable!("an answer to another question: {other:?}"),
+            _ => Err(broken("it gave an answer to another question", "mend the store, which breaks its own promise")),
         }
     };
 }

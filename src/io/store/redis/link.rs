@@ -20,7 +20,7 @@ pub struct Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        self.driver.abort();
+        self.cut();
     }
 }
 
@@ -58,6 +58,11 @@ impl Link {
     /// Sends these together, and gives their replies, errors among them.
     pub async fn send(&self, commands: &Pipeline, count: usize) -> RedisResult<Vec<Value>> {
         self.connection.clone().send_packed_commands(commands, 0, count).await
+    }
+
+    /// Ends it, whoever uses it: all who wait for an answer are told.
+    pub fn cut(&self) {
+        self.driver.abort();
     }
 
     /// False once it is known to be lost.

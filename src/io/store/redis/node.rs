@@ -55,7 +55,7 @@ fn breaker() -> Breaker {
     let config = BreakerConfig {
         failure_rate: f64::MIN_POSITIVE,
         minimum_calls: 1,
-        open_for: KNOCK_EVERY,
+        open_for: KNOCK_EVERY / 2,
         probe_timeout: KNOCK_TIMEOUT,
         ..BreakerConfig::default()
     };
@@ -78,19 +78,19 @@ enum Connection {
 }
 
 impl Connection {
-    /// Takes an open connection out.
-    fn take_up(&mut self) -> Option<Connection> {
-        matches!(self, Connection::Up(_)).then(|| std::mem::replace(self, Connection::Down))
+    /// Takes it out, and ends it: who waits for an answer there is told at once.
+    fn end(&mut self) {
+        match std::mem::replace(self, Connection::Down) {
+            Connection::Up(link) => link.cut(),
+            Connection::Opening(_, task) => task.abort(),
+            Connection::Down => {}
+        }
     }
-}
 
-/// Puts a connection in the place of another, which nobody goes on opening.
-fn set(place: &Mutex<Connection>, new: Connection) -> Connection {
-    let before = std::mem::replace(&mut *place.lock(), new);
-    if let Connection::Opening(_, task) = &before {
-        task.abort();
+    /// The link, if it is open.
+    fn link(&self) -> Option<&Arc<Link>> {
+        if let Connection::Up(link) = self { Some(link).filter(|link| link.is_open()) } else { None }
     }
-    before
 }
 
 struct Health {
@@ -209,9 +209,9 @@ impl Node {
     /// The connection at this place, or what tells when it is there; it is being opened from now on.
     fn opening(&self, at: usize) -> Result<Result<Arc<Link>, Opening>, StoreError> {
         let mut connection = self.connections[at].lock();
-        match &*connection {
-            Connection::Up(link) if link.is_open() => return Ok(Ok(Arc::clone(link))),
-            Connection::Opening(opening, _) => return Ok(Err(opening.clone())),
+        match (connection.link(), &*connection) {
+            (Some(link), _) => return Ok(Ok(Arc::clone(link))),
+            (_, Connection::Opening(opening, _)) => return Ok(Err(opening.clone())),
             _ => {}
         }
         let me = self.me.upgrade().filter(|_| !self.health.lock().closed);
@@ -230,8 +230,12 @@ impl Node {
         let opened = self.connect().await;
         match &opened {
             Ok(link) => {
-                *self.connections[at].lock() = Connection::Up(Arc::clone(link));
                 self.is_well();
+                *self.connections[at].lock() = Connection::Up(Arc::clone(link));
+                // It may have been closed meanwhile.
+                if self.health.lock().closed {
+                    self.connections[at].lock().end();
+                }
             }
             Err(error) => {
                 *self.connections[at].lock() = Connection::Down;
@@ -253,19 +257,14 @@ impl Node {
 
     /// A connection that is open.
     fn any(&self) -> Option<Arc<Link>> {
-        self.connections.iter().find_map(|connection| match &*connection.lock() {
-            Connection::Up(link) if link.is_open() => Some(Arc::clone(link)),
-            _ => None,
-        })
+        self.connections.iter().find_map(|connection| connection.lock().link().cloned())
     }
 
     /// A connection is of no use any more.
     fn forget(&self, at: usize, link: &Arc<Link>) {
         let mut connection = self.connections[at].lock();
         if matches!(&*connection, Connection::Up(there) if Arc::ptr_eq(there, link)) {
-            let lost = connection.take_up();
-            drop(connection);
-            drop(lost);
+            connection.end();
         }
     }
 
@@ -297,8 +296,10 @@ impl Node {
         }
         // What is under way there ends with its connection.
         for connection in &self.connections {
-            let lost = connection.lock().take_up();
-            drop(lost);
+            let mut connection = connection.lock();
+            if matches!(&*connection, Connection::Up(_)) {
+                connection.end();
+            }
         }
         (self.alarm)();
     }
@@ -319,10 +320,17 @@ impl Node {
         let now = self.settings.clock.now();
         match opened {
             Ok(link) => {
-                // Others that still hang would hold up who waits for them.
-                self.connections.iter().for_each(|connection| drop(set(connection, Connection::Down)));
-                drop(set(&self.connections[0], Connection::Up(link)));
                 self.is_well();
+                for (at, connection) in self.connections.iter().enumerate() {
+                    let mut connection = connection.lock();
+                    // Others that still hang would hold up who waits for them.
+                    if connection.link().is_none() {
+                        connection.end();
+                        if at == 0 {
+                            *connection = Connection::Up(Arc::clone(&link));
+                        }
+                    }
+                }
                 Ok(())
             }
             Err(error) => {
@@ -346,7 +354,7 @@ impl Node {
             health.knocking.take()
         };
         knocking.into_iter().for_each(|task| task.abort());
-        self.connections.iter().for_each(|connection| drop(set(connection, Connection::Down)));
+        self.connections.iter().for_each(|connection| connection.lock().end());
     }
 
     /// True when there is nobody to knock for any more; then nobody does.
