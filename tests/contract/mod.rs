@@ -34,6 +34,7 @@ behaviours! {
     a_released_claim_is_free_and_leaves_the_frame,
     who_wants_it_anew_takes_the_key_from_who_loads_it,
     a_fill_takes_the_place_of_exactly_the_version_seen,
+    who_writes_by_hand_may_want_nothing_or_something_there,
     what_has_a_life_ends_with_it_and_what_has_none_stays,
     a_claim_outlives_the_frame_behind_it,
     many_are_asked_at_once_and_answered_each,
@@ -283,6 +284,25 @@ async fn a_fill_takes_the_place_of_exactly_the_version_seen(store: &dyn Store, n
     assert_eq!(swap(buried, "six").await.unwrap(), Filled::Gone, "nothing is no version");
     claim(store, &key, 1, ANY).await;
     assert_eq!(swap(Version(0), "seven").await.unwrap(), Filled::Gone, "nor is a claim");
+}
+
+async fn who_writes_by_hand_may_want_nothing_or_something_there(store: &dyn Store, name: &str) {
+    let key = of(name, "k");
+    let write = |under, text| store.fill(key.clone(), (under, None), fresh(text), None);
+    assert_eq!(write(Under::Something, "one").await.unwrap(), Filled::Gone);
+    written(write(Under::Nothing, "two").await.unwrap());
+    assert_eq!(lost(write(Under::Nothing, "three").await.unwrap()), "two");
+    written(write(Under::Something, "four").await.unwrap());
+    for buried in [true, false] {
+        match buried {
+            true => store.invalidate(&key[..], MINUTE).await.unwrap(),
+            false => store.put(&key[..], stale("old"), None).await.unwrap(),
+        };
+        claim(store, &key, 1, ANY).await;
+        assert_eq!(write(Under::Something, "five").await.unwrap(), Filled::Gone);
+        written(write(Under::Nothing, "six").await.unwrap());
+        assert_eq!(lost(fill(store, &key, 1, "late").await), "six", "it took the claim away");
+    }
 }
 
 async fn what_has_a_life_ends_with_it_and_what_has_none_stays(store: &dyn Store, name: &str) {

@@ -275,7 +275,12 @@ async fn a_server_answers_as_the_machine_does() {
                 0..3 => Action::Claim { token: number, wanted: Wanted::Newer(newer_than), life: LIFE },
                 3 => Action::Claim { token: number, wanted: Wanted::Anew, life: LIFE },
                 4..7 => {
-                    let under = if claim { Under::Claim(number) } else { Under::Version(seen[at]) };
+                    let under = match (claim, kind) {
+                        (true, _) => Under::Claim(number),
+                        (_, 4) => Under::Nothing,
+                        (_, 5) => Under::Something,
+                        _ => Under::Version(seen[at]),
+                    };
                     Action::Fill { under, newer_than, frame: frame.clone(), keep: Some(MINUTE) }
                 }
                 7 => Action::Put { frame: frame.clone(), keep: None },

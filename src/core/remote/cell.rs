@@ -15,13 +15,18 @@ pub trait Framed {
     fn expires(&self) -> u64;
 }
 
-/// What a value that was loaded is written under: nothing may have happened to the key since.
+/// What has to be so for a value to be written: of one that was loaded, that nothing has happened to the key since, which shows in the
+/// claim or the version; of one that is written by hand, whatever its writer makes a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Under {
     /// This claim is still there.
     Claim(Token),
     /// This is still the version of what was written last.
     Version(Version),
+    /// There is nothing fresh. Never for what was loaded: an invalidation may have been forgotten.
+    Nothing,
+    /// There is something fresh.
+    Something,
 }
 
 /// See the module.
@@ -91,11 +96,13 @@ impl<F: Framed + Clone> Cell<F> {
         self.claim.is_some_and(|(live, until)| live == token && now < until)
     }
 
-    /// Writes what was loaded, if nothing has happened since; else tells of what is fresh and newer than what was there then.
+    /// Writes it if that is so; else tells of what is fresh and newer than what was known.
     pub fn fill(&mut self, under: Under, newer_than: Option<Version>, frame: F, now: u64) -> Filled<F> {
         let held = match under {
             Under::Claim(token) => self.claim.is_some_and(|(live, _)| live == token),
             Under::Version(version) => self.last() == Some(version),
+            Under::Nothing => self.fresh(None, now).is_none(),
+            Under::Something => self.fresh(None, now).is_some(),
         };
         if held || (broken(Rule::AbsenceIsNoClaim) && self.is_over(now)) {
             return Filled::Written(self.put(frame));

@@ -48,11 +48,11 @@ pub enum Action {
         /// How long a new claim lives.
         life: Duration,
     },
-    /// Write what was loaded, if nothing has happened to the key since. [`Reply::Filled`].
+    /// Write, if something is so: what was loaded, if nothing has happened to the key since. [`Reply::Filled`].
     Fill {
-        /// What shows that nothing has.
+        /// What has to be so.
         under: Under,
-        /// Of what was there when it was claimed: only what is newer was first.
+        /// What was there when it was claimed: only what is newer was first.
         newer_than: Option<Version>,
         /// What to keep.
         frame: Vec<u8>,
@@ -90,8 +90,9 @@ pub enum Action {
 impl Action {
     /// True if doing it twice is as good as once, also when the first time nobody heard what came of it.
     pub fn may_be_repeated(&self) -> bool {
-        // A fill that is repeated finds its own frame, and takes it for another's: the value is the same.
-        !matches!(self, Action::Put { .. })
+        // A fill that is repeated finds its own frame, and takes it for another's: the value is the same. Who writes by hand wants
+        // to know whether it was theirs.
+        !matches!(self, Action::Put { .. } | Action::Fill { under: Under::Nothing | Under::Something, .. })
     }
 
     /// True if what it writes is no frame, and would never be found again.

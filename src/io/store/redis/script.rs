@@ -65,11 +65,17 @@ end
 return {live, framed and held}
 ";
 
-// ARGV: c or v, the token or version, known version, keep, frame.
+// ARGV: claim and its token, version and that, nothing or something; known version, keep, frame.
 const FILL: &str = r"
-local held_by_claim = ARGV[1] == 'c' and is_held(ARGV[2])
-local as_seen = ARGV[1] == 'v' and version > 0 and version == tonumber(ARGV[2])
-if held_by_claim or as_seen then return write(FRAME, ARGV[5], ARGV[4]) end
+local under, holds = ARGV[1], false
+if under == 'claim' then
+    holds = is_held(ARGV[2])
+elseif under == 'version' then
+    holds = version > 0 and version == tonumber(ARGV[2])
+else
+    holds = fresh(0) == (under == 'something')
+end
+if holds then return write(FRAME, ARGV[5], ARGV[4]) end
 if fresh(tonumber(ARGV[3])) then return held end
 return false
 ";
@@ -175,8 +181,10 @@ pub fn command(key: &[u8], action: &Action, whole: bool) -> Cmd {
         }
         Action::Fill { under, newer_than, frame, keep: life } => {
             match under {
-                Under::Claim(token) => command.arg("c").arg(&envelope::token_bytes(*token)),
-                Under::Version(version) => command.arg("v").arg(version.0),
+                Under::Claim(token) => command.arg("claim").arg(&envelope::token_bytes(*token)),
+                Under::Version(version) => command.arg("version").arg(version.0),
+                Under::Nothing => command.arg("nothing").arg(""),
+                Under::Something => command.arg("something").arg(""),
             };
             command.arg(number(*newer_than)).arg(keep(*life)).arg(frame);
         }
