@@ -42,6 +42,38 @@ pub enum Error {
         /// Who would wait for whom: the first waits for the second, the last for the first.
         path: Vec<String>,
     },
+    /// A store behind the memory could not do what it was asked.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A store behind the memory could not do what it was asked. The call went on without it unless it was told otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{store}: {what}; {cure}")]
+pub struct StoreError {
+    /// What kind of failure it is.
+    pub kind: StoreFailure,
+    /// The store, by its address.
+    pub store: String,
+    /// What happened.
+    pub what: String,
+    /// What to do.
+    pub cure: String,
+    /// True if it is certain that the store has not done it; else nobody knows.
+    pub undone: bool,
+}
+
+/// What kind of failure a [`StoreError`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StoreFailure {
+    /// It did not answer within the time a call has.
+    Timeout,
+    /// It cannot be reached, or is not ready.
+    Unreachable,
+    /// It was reached, and will not work before something about its configuration, or ours, is mended.
+    Misconfigured,
+    /// It refused this one request.
+    Refused,
 }
 
 fn shown(limit: &Option<Duration>) -> String {

@@ -1,9 +1,10 @@
 //! Samovar keeps data hot: a cache for Rust and, through the feature `python`, for asyncio.
 //!
-//! The map of the crate. Arrows point one way: `python → cache, work → codec → core`.
+//! The map of the crate. Arrows point one way: `python → cache, work → io → codec → core`.
 //! - [`core`] decides and holds: entries, expiry, eviction, keys, single flight. No I/O, no clock of its own, no Python.
 //! - [`codec`] turns values into bytes that leave the process, and back: the frame, compression, sealing.
 //! - [`cache`] is the Rust face: [`Cache`], which drives the single-flight machine on tokio.
+//! - [`io`] is the edges: the stores behind the memory, and the thread their connections live on.
 //! - [`work`] owns the one background thread of a process, the sweeper.
 //! - `python` is the extension module `samovar._core`, the only folder that names PyO3.
 //!
@@ -44,6 +45,7 @@ pub mod cache;
 pub mod codec;
 pub mod core;
 pub mod error;
+pub mod io;
 #[cfg(feature = "python")]
 mod python;
 pub mod work;
@@ -55,4 +57,6 @@ pub use core::flight::{Explanation, Standing, Would};
 pub use core::memory::{Eviction, Reason};
 pub use core::policy::{OnRefreshError, Policy};
 pub use core::stats::Stats;
-pub use error::{Error, Result};
+pub use error::{Error, Result, StoreError, StoreFailure};
+#[cfg(feature = "redis")]
+pub use io::store::redis::{Redis, RedisOptions};

@@ -30,7 +30,12 @@ note() {
 
 check_rust() {
     step "rust: the core alone" cargo test "${locked[@]}" --no-default-features || true
-    step "rust: with tokio and codecs" cargo test "${locked[@]}" --features codecs || true
+    if step "redis-server" tools/redis.sh; then
+        step "rust: with tokio, codecs, redis" cargo test "${locked[@]}" --features=codecs,redis || true
+    else
+        note "rust: redis" "not run" 0
+        step "rust: with tokio and codecs" cargo test "${locked[@]}" --features=codecs || true
+    fi
 }
 
 check_python() {
@@ -55,7 +60,7 @@ check_lint() {
     step "rustfmt: hit ratios" cargo fmt --check --manifest-path benches/hit_ratio/Cargo.toml || true
     step "rustfmt: threads" cargo fmt --check --manifest-path benches/threads/Cargo.toml || true
     export PYO3_PYTHON=$PYTHON # else pyo3 takes whatever python3 is first on PATH
-    for features in --no-default-features --features=default --features=codecs --features=python; do
+    for features in --no-default-features --features=default --features=codecs --features=redis --features=python; do
         step "clippy $features" cargo clippy "${locked[@]}" --quiet --all-targets $features -- -D warnings || true
     done
     RUSTDOCFLAGS="-D warnings" step "rustdoc" \

@@ -111,8 +111,7 @@ pub enum Rule {
     TakeoversCount,
     /// A store takes a loaded value only while the claim is there that it was loaded under.
     FillsAreConditional,
-    /// Nor does it take one where there is nothing: a rule for stores, of which the core has one for tests.
-    #[cfg(test)]
+    /// Nor does it take one where there is nothing.
     AbsenceIsNoClaim,
     /// No claim is taken for an earlier one.
     TokensDiffer,
@@ -128,6 +127,9 @@ pub enum Rule {
     ClaimsAreAwaited,
     /// Nobody waits for a permit that only its own end can free.
     PermitsAreSeen,
+    /// Who wants a value anew takes the key from whoever loads it already. A rule for the store of the tests.
+    #[cfg(test)]
+    AnewClaims,
 }
 
 /// True where a test breaks this rule.

@@ -1,6 +1,6 @@
 //! From what went wrong to the exception a user sees. The classes live in `samovar._exceptions`.
 
-use crate::error::Error;
+use crate::error::{Error, StoreError, StoreFailure};
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
 use std::time::Duration;
@@ -23,6 +23,16 @@ pub fn codec(py: Python<'_>, text: String) -> PyErr {
 /// An argument or key that cannot be one.
 pub fn key_type(py: Python<'_>, text: String) -> PyErr {
     raise(py, "KeyTypeError", text)
+}
+
+/// A store behind the memory.
+fn store_failed(py: Python<'_>, error: &StoreError) -> PyErr {
+    let class = match error.kind {
+        StoreFailure::Timeout => "StoreTimeout",
+        StoreFailure::Unreachable => "StoreUnavailable",
+        StoreFailure::Misconfigured | StoreFailure::Refused => "StoreError",
+    };
+    raise(py, class, error.to_string())
 }
 
 /// A loader that was not called, because of its `CircuitOpen` or `RateLimited`; `again` is when it may be worth asking anew.
@@ -122,6 +132,7 @@ impl From<Error> for PyErr {
             Error::Load { .. } => raise(py, "LoadError", error.to_string()),
             Error::LoadTimeout { .. } => raise(py, "LoadTimeout", error.to_string()),
             Error::LoadCycle { .. } => raise(py, "LoadCycle", error.to_string()),
+            Error::Store(store) => store_failed(py, store),
         })
     }
 }

@@ -276,7 +276,7 @@ impl<K, V, W> Memory<K, V, W> {
         let Ended { lease, input, keep, policy, group } = ended;
         let mut effects = self.flights.step(lease, input, now);
         let counts = !effects.is_empty();
-        if input != Input::Loaded && counts {
+        if matches!(input, Input::Failed | Input::Aborted) && counts {
             self.entries.stats_mut(group).load_errors += 1;
         }
         let mut stored = None;

@@ -155,6 +155,8 @@ pub enum Input {
     Failed,
     /// Somebody else ended the load: a closing loop, an interrupted thread.
     Aborted,
+    /// There was no load: a tier behind was asked, and has nothing. What is in memory stays as it is.
+    Absent,
 }
 
 /// Whose time is up.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::core::memory::{Capacity, Discard, Eviction, GroupId, Memory, New, Placement, Reason, RegionId, Stamp};
+use crate::core::policy::Policy;
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet};
 
@@ -53,6 +54,24 @@ fn one_load_answers_everyone_and_is_stored() {
     assert!(stores(&effects));
     assert_eq!(woken(&effects), [0, 1]);
     assert!(flights.is_empty());
+}
+
+#[test]
+fn who_only_looked_and_found_nothing_is_told_so_and_no_load_has_failed() {
+    let mut memory: Memory<&str, u32, u32> = Memory::new(Capacity::entries(100), Eviction::Lru);
+    let group = memory.entries.add_group(RegionId(0));
+    for (input, errors) in [(Input::Absent, 0), (Input::Failed, 1)] {
+        let policy = Policy::default();
+        let place = Place { home: Some(HERE), refresh: Refresh::Behind, life: Life::Steady };
+        let wish = Wish { policy: &policy, group, place, anew: None };
+        let Lookup::Lead(lease) = memory.look_up(&wish, (9, || "k"), (None, None), 0, || 0.5) else { panic!("a miss") };
+        memory.wait_for_own(&policy, lease, HERE, 0, 7);
+        let keep: Option<Keep<fn() -> u32>> = None;
+        let done =
+            memory.finish(Ended { lease, input, keep, policy: &policy, group }, 0, || 0.5, &mut Discard::default());
+        assert_eq!(woken(&done.effects), [7]);
+        assert_eq!(memory.entries.stats_mut(group).load_errors, errors, "{input:?}");
+    }
 }
 
 #[test]

@@ -6,19 +6,19 @@
 //! One machine a lease. It says what is next; the driver does that, and says what came of it. What ends it decides what goes into
 //! memory, where the lease's flight must still be attached, and what the callers get, who are always answered.
 
-use super::{CLAIM_LIFE, Filled, Found, Frame, RENEW_EVERY, Sharing, Token, Version};
+use super::{CLAIM_LIFE, Filled, Found, Frame, RENEW_EVERY, Sharing, Token, Version, Wanted};
 use crate::core::broken::{Rule, broken};
 use crate::core::clock::{Millis, later};
 
 /// What is to be done next.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Next<V> {
-    /// Ask the store for a fresh frame newer than this version, and leave a claim there if it has none.
+    /// Ask the store for what is wanted, and leave a claim there if it has none.
     Claim {
         /// The claim's name, should none be alive there.
         token: Token,
-        /// The version of what is in memory.
-        newer_than: Option<Version>,
+        /// What would do.
+        wanted: Wanted,
     },
     /// Ask the store for a fresh frame, and leave it at that.
     Read,
@@ -32,6 +32,8 @@ pub enum Next<V> {
         claim: Option<Token>,
         /// The value; `None` says that there is none.
         value: Option<V>,
+        /// What was there when it was claimed: somebody was first only with what is newer.
+        newer_than: Option<Version>,
     },
     /// The load has failed: take its claim away, since others wait for it.
     Release(Token),
@@ -62,7 +64,7 @@ pub enum End<V> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input<V> {
     /// The store has answered a claim.
-    Claimed(Found<V>),
+    Claimed(Found<Frame<V>>),
     /// The store has answered a read.
     Read(Option<Frame<V>>),
     /// What was awaited may have come.
@@ -72,7 +74,7 @@ pub enum Input<V> {
     /// The load has failed.
     Failed,
     /// The store has answered a write.
-    Filled(Filled<V>),
+    Filled(Filled<Frame<V>>),
     /// The store has taken the claim away.
     Released,
     /// The store was not asked, or never answered in time: it is not known what it did.
@@ -102,7 +104,7 @@ pub struct Fill<V> {
     claim: Claim,
     /// What the store was asked with, and is asked again.
     token: Token,
-    newer_than: Option<Version>,
+    wanted: Wanted,
     sharing: Sharing,
     /// When the claim is renewed.
     renew_at: Millis,
@@ -113,15 +115,18 @@ pub struct Fill<V> {
 
 impl<V: Clone> Fill<V> {
     /// A lease was taken, by a caller who knows what is in memory. `token` is new.
-    pub fn begin(token: Token, newer_than: Option<Version>, sharing: Sharing) -> (Self, Next<V>) {
+    ///
+    /// Who wants it [anew](Wanted::Anew) takes the key from whoever loads it: their values are older than the question. That is
+    /// also why none of theirs is waited for then, and no old frame answers.
+    pub fn begin(token: Token, wanted: Wanted, sharing: Sharing) -> (Self, Next<V>) {
         let (claim, renew_at) = (Claim::Wanted, Millis::MAX);
-        let fill = Fill { claim, token, newer_than, sharing, renew_at, old: None, offered: None };
-        (fill, Next::Claim { token, newer_than })
+        let fill = Fill { claim, token, wanted, sharing, renew_at, old: None, offered: None };
+        (fill, Next::Claim { token, wanted })
     }
 
     /// The same, where nothing is to be loaded.
     pub fn read() -> (Self, Next<V>) {
-        let (fill, _) = Fill::begin(Token(0), None, Sharing::Process);
+        let (fill, _) = Fill::begin(Token(0), Wanted::Newer(None), Sharing::Process);
         (Fill { claim: Claim::Needless, ..fill }, Next::Read)
     }
 
@@ -133,15 +138,13 @@ impl<V: Clone> Fill<V> {
                 self.claim = Claim::None;
                 Some(Next::Load)
             }
-            (Claim::Wanted, None, Input::Awaited) => {
-                Some(Next::Claim { token: self.token, newer_than: self.newer_than })
-            }
+            (Claim::Wanted, None, Input::Awaited) => Some(Next::Claim { token: self.token, wanted: self.wanted }),
             (Claim::Needless, _, Input::Read(frame)) => Some(Next::End(frame.map_or(End::Absent, End::Found))),
             (Claim::Needless, _, Input::Unknown) => Some(Next::End(End::Absent)),
             (Claim::Wanted | Claim::Needless, ..) => None,
             (Claim::Released, _, Input::Released | Input::Unknown) => Some(Next::End(self.failed(now))),
             (Claim::Released, ..) => None,
-            (Claim::Held(token), None, Input::Failed) if self.sharing == Sharing::Cluster => {
+            (Claim::Held(token), None, Input::Failed) if self.keeps_others() => {
                 (self.claim, self.renew_at) = (Claim::Released, Millis::MAX);
                 Some(Next::Release(token))
             }
@@ -157,7 +160,7 @@ impl<V: Clone> Fill<V> {
         }
     }
 
-    fn claimed(&mut self, found: Found<V>, now: Millis) -> Next<V> {
+    fn claimed(&mut self, found: Found<Frame<V>>, now: Millis) -> Next<V> {
         match found {
             Found::Fresh(frame) => Next::End(End::Found(frame)),
             Found::Claimed(token, _) if self.awaits(token) => Next::Await(token),
@@ -167,6 +170,11 @@ impl<V: Clone> Fill<V> {
                 Next::Load
             }
         }
+    }
+
+    /// True if its claim keeps others from loading: they wait for it, or it was theirs.
+    fn keeps_others(&self) -> bool {
+        self.sharing == Sharing::Cluster || self.wanted == Wanted::Anew
     }
 
     fn awaits(&self, token: Token) -> bool {
@@ -181,11 +189,17 @@ impl<V: Clone> Fill<V> {
             Claim::Gone | Claim::Released => return Next::End(End::Forgone(value)),
         };
         self.offered = Some(value.clone());
-        Next::Write { claim, value }
+        Next::Write { claim, value, newer_than: self.newer_than() }
+    }
+
+    /// What is there, as far as it is known: in memory, or in the store when it was asked.
+    fn newer_than(&self) -> Option<Version> {
+        self.wanted.known().max(self.old.as_ref().map(|old| old.version))
     }
 
     fn failed(&mut self, now: Millis) -> End<V> {
-        self.old.take().filter(|old| now < old.expires).map_or(End::Failed, End::Old)
+        let old = self.old.take().filter(|old| now < old.expires && self.wanted != Wanted::Anew);
+        old.map_or(End::Failed, End::Old)
     }
 
     /// The claim that is to be renewed for [`CLAIM_LIFE`], if one is.
@@ -211,7 +225,7 @@ impl<V: Clone> Fill<V> {
     }
 }
 
-fn end_of<V>(filled: Filled<V>, value: Option<V>) -> End<V> {
+fn end_of<V>(filled: Filled<Frame<V>>, value: Option<V>) -> End<V> {
     match filled {
         Filled::Written(version) => End::Loaded(value, Some(version)),
         Filled::Lost(frame) if broken(Rule::WinnersAreTaken) => End::Loaded(value, Some(frame.version)),
@@ -228,22 +242,23 @@ mod tests {
 
     const TOKEN: Token = Token(7);
     const LATE: Millis = 20_000;
+    const ANY: Wanted = Wanted::Newer(None);
 
     fn frame(value: u32) -> Frame<u32> {
         Frame { version: Version(5), value: Some(value), fresh_until: 10_000, expires: LATE }
     }
 
     /// A fill whose load runs, under a claim unless the store could not be reached.
-    fn loading(claimed: Option<Found<u32>>) -> Fill<u32> {
-        let (mut fill, next) = Fill::begin(TOKEN, None, Sharing::Process);
-        assert_eq!(next, Next::Claim { token: TOKEN, newer_than: None });
+    fn loading(claimed: Option<Found<Frame<u32>>>) -> Fill<u32> {
+        let (mut fill, next) = Fill::begin(TOKEN, ANY, Sharing::Process);
+        assert_eq!(next, Next::Claim { token: TOKEN, wanted: ANY });
         assert_eq!(fill.step(claimed.map_or(Input::Unknown, Input::Claimed), 0), Some(Next::Load));
         fill
     }
 
     #[test]
     fn what_the_store_has_is_not_loaded() {
-        let (mut fill, _) = Fill::begin(TOKEN, None, Sharing::Process);
+        let (mut fill, _) = Fill::begin(TOKEN, ANY, Sharing::Process);
         let next = fill.step(Input::Claimed(Found::Fresh(frame(1))), 0);
         assert_eq!(next, Some(Next::End(End::Found(frame(1)))));
     }
@@ -273,7 +288,7 @@ mod tests {
         ];
         for (input, end) in ends {
             let mut fill = loading(Some(Found::Claimed(adopted, None)));
-            let offer = Next::Write { claim: Some(adopted), value: Some(1) };
+            let offer = Next::Write { claim: Some(adopted), value: Some(1), newer_than: None };
             assert_eq!(fill.step(Input::Loaded(Some(1)), 0), Some(offer));
             assert_eq!(fill.step(input, 0), Some(Next::End(end)));
         }
@@ -308,13 +323,32 @@ mod tests {
 
     #[test]
     fn where_one_load_is_to_be_enough_another_claim_is_waited_for_and_a_failed_load_takes_its_own_away() {
-        let (mut fill, claim) = Fill::begin(TOKEN, None, Sharing::Cluster);
+        let (mut fill, claim) = Fill::begin(TOKEN, ANY, Sharing::Cluster);
         let other = Token(8);
         assert_eq!(fill.step(Input::Claimed(Found::Claimed(other, None)), 0), Some(Next::Await(other)));
         assert_eq!(fill.step(Input::Awaited, 1), Some(claim));
         assert_eq!(fill.step(Input::Claimed(Found::Claimed(TOKEN, Some(frame(1)))), 2), Some(Next::Load));
         assert_eq!(fill.step(Input::Failed, 3), Some(Next::Release(TOKEN)));
         assert_eq!(fill.step(Input::Released, 4), Some(Next::End(End::Old(frame(1)))));
+    }
+
+    #[test]
+    fn who_is_first_only_with_what_was_there_before_is_not_first() {
+        for (known, newer_than) in [(None, Some(Version(5))), (Some(Version(7)), Some(Version(7)))] {
+            let (mut fill, _) = Fill::begin(TOKEN, Wanted::Newer(known), Sharing::Process);
+            fill.step(Input::Claimed(Found::Claimed(TOKEN, Some(frame(1)))), 0);
+            let offer = Next::Write { claim: Some(TOKEN), value: Some(2), newer_than };
+            assert_eq!(fill.step(Input::Loaded(Some(2)), 0), Some(offer));
+        }
+    }
+
+    #[test]
+    fn who_wants_it_anew_waits_for_nobody_and_leaves_no_claim_and_no_old_answer_behind() {
+        let (mut fill, next) = Fill::begin(TOKEN, Wanted::Anew, Sharing::Process);
+        assert_eq!(next, Next::Claim { token: TOKEN, wanted: Wanted::Anew });
+        assert_eq!(fill.step(Input::Claimed(Found::Claimed(TOKEN, Some(frame(1)))), 0), Some(Next::Load));
+        assert_eq!(fill.step(Input::Failed, 1), Some(Next::Release(TOKEN)));
+        assert_eq!(fill.step(Input::Released, 2), Some(Next::End(End::Failed)));
     }
 
     #[test]

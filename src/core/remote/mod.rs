@@ -6,6 +6,7 @@
 //!
 //! Without a remote tier nothing here is asked.
 
+pub mod cell;
 pub mod fill;
 #[cfg(test)]
 mod sim;
@@ -21,6 +22,9 @@ pub const CLAIM_LIFE: Duration = Duration::from_secs(10);
 
 /// A claim is renewed this often while its load runs: two renewals may fail.
 pub const RENEW_EVERY: Duration = Duration::from_secs(3);
+
+/// For so long it is known that a key was invalidated: longer than a claim can be forgotten.
+pub const TOMBSTONE_LIFE: Duration = Duration::from_secs(30);
 
 /// The order of what was written under a key, given by the store: `max(last + 1, its time in µs)`, so that it grows even when
 /// the store has lost everything.
@@ -43,6 +47,11 @@ impl Token {
     pub fn new(bits: u128) -> Self {
         Token(if broken(Rule::TokensDiffer) { 0 } else { bits })
     }
+
+    /// The bits it was made of.
+    pub fn bits(self) -> u128 {
+        self.0
+    }
 }
 
 /// Who loads where somebody loads already.
@@ -53,6 +62,22 @@ pub enum Sharing {
     Process,
     /// Nobody else: another's claim is waited for.
     Cluster,
+}
+
+/// What a caller is content with, and nobody has to load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Wanted {
+    /// Something fresh; newer than this version, if one is known already.
+    Newer(Option<Version>),
+    /// Nothing that is there, nor what somebody is loading: that has begun before it was asked for.
+    Anew,
+}
+
+impl Wanted {
+    /// The version that is known already.
+    pub fn known(self) -> Option<Version> {
+        if let Wanted::Newer(known) = self { known } else { None }
+    }
 }
 
 /// What a store keeps of a value, or of its absence.
@@ -68,23 +93,37 @@ pub struct Frame<V> {
     pub expires: Millis,
 }
 
-/// What the store found where a value is wanted.
+impl<V> cell::Framed for Frame<V> {
+    fn version(&self) -> Version {
+        self.version
+    }
+
+    fn fresh_until(&self) -> Millis {
+        self.fresh_until
+    }
+
+    fn expires(&self) -> Millis {
+        self.expires
+    }
+}
+
+/// What the store found where a value is wanted: frames of type `F`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Found<V> {
+pub enum Found<F> {
     /// A frame that is fresh, and newer than what is known.
-    Fresh(Frame<V>),
+    Fresh(F),
     /// No such frame. The key is claimed under this token: the caller's own, or that of somebody who loads it already. An old
     /// frame may still be of use if the load fails.
-    Claimed(Token, Option<Frame<V>>),
+    Claimed(Token, Option<F>),
 }
 
 /// What the store did with a loaded value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Filled<V> {
+pub enum Filled<F> {
     /// Wrote it; the claim is gone with that.
     Written(Version),
     /// Nothing: somebody else was first, with this.
-    Lost(Frame<V>),
+    Lost(F),
     /// Nothing: the claim is gone, and nothing has come in its place.
     Gone,
 }

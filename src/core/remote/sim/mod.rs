@@ -10,7 +10,7 @@ use super::Sharing;
 use crate::core::broken::{Rule, while_broken};
 use crate::core::clock::Millis;
 use crate::core::history::{Dice, seeds, shrunk};
-use world::{Act, KEYS, Verdict, World};
+use world::{Act, KEYS, Verdict, Want, World};
 
 /// Steps of one history; what is done at its end comes on top.
 const STEPS: usize = 150;
@@ -69,7 +69,10 @@ fn step(dice: &mut Dice, kinds: &[Kind], (nodes, keys): (usize, usize), faulty: 
             return Step::Event { dice: dice.another(), fails, lossy };
         }
         Kind::Ask if dice.once_in(8) => Act::Get { node, key },
-        Kind::Ask => Act::Ask { node, key, anew: dice.once_in(8) },
+        Kind::Ask => {
+            let wants = [Want::Any, Want::Newer, Want::Anew];
+            Act::Ask { node, key, want: if dice.once_in(6) { dice.one_of(&wants) } else { Want::Any } }
+        }
         Kind::Set => Act::Set { node, key },
         Kind::Invalidate => Act::Invalidate { node, key },
         Kind::Evict => Act::Evict { key },
@@ -141,7 +144,7 @@ fn no_history_ends_stale() {
 }
 
 /// What is found out where it does not hold: each of the rules for stores, the memory's own guard, and both guards at once.
-const MISSED: [&[Rule]; 9] = [
+const MISSED: [&[Rule]; 10] = [
     &[Rule::FillsAreConditional],
     &[Rule::AbsenceIsNoClaim],
     &[Rule::TokensDiffer],
@@ -149,6 +152,7 @@ const MISSED: [&[Rule]; 9] = [
     &[Rule::StoreFirst],
     &[Rule::UnknownInvalidates],
     &[Rule::OvertakenIsDropped],
+    &[Rule::AnewClaims],
     &[Rule::DetachedStoresNothing],
     &[Rule::FillsAreConditional, Rule::DetachedStoresNothing],
 ];

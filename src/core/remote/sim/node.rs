@@ -2,7 +2,7 @@
 
 use super::super::fill::Fill;
 use super::super::write::{self, Effect, What, Write};
-use super::super::{Filled, Found, Frame, Token, Version};
+use super::super::{Filled, Found, Frame, Token, Version, Wanted};
 use super::store::TTL;
 use super::world::KEYS;
 use crate::core::clock::Millis;
@@ -20,8 +20,8 @@ pub struct Kept {
 #[derive(Clone, Copy, Debug)]
 pub enum Request {
     Read,
-    Claim(Token, Option<Version>),
-    Fill(Option<Token>, Option<u32>),
+    Claim(Token, Wanted),
+    Fill((Option<Token>, Option<Version>), Option<u32>),
     Renew(Token),
     Release(Token),
     Write(What<u32>),
@@ -30,8 +30,8 @@ pub enum Request {
 #[derive(Clone, Copy, Debug)]
 pub enum Reply {
     Read(Option<Frame<u32>>),
-    Claim(Found<u32>),
-    Fill(Filled<u32>),
+    Claim(Found<Frame<u32>>),
+    Fill(Filled<Frame<u32>>),
     Renew(Token, bool),
     Released,
     Write(Version),

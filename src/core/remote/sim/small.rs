@@ -1,6 +1,6 @@
 //! All histories of a few readers and a writer with two tiers: what each of them does is given, in which order is not.
 
-use super::world::{Act, Event, World};
+use super::world::{Act, Event, Want, World};
 use crate::core::broken::{Rule, while_broken};
 use crate::core::explore::{self, Histories, Sum, explore};
 use crate::core::remote::Sharing;
@@ -101,10 +101,11 @@ impl explore::World for Game {
     }
 }
 
-const ASK: Act = Act::Ask { node: 0, key: 0, anew: false };
-const ANEW: Act = Act::Ask { node: 0, key: 0, anew: true };
-const ASK_THERE: Act = Act::Ask { node: 1, key: 0, anew: false };
-const ASK_ELSEWHERE: Act = Act::Ask { node: 2, key: 0, anew: false };
+const ASK: Act = Act::Ask { node: 0, key: 0, want: Want::Any };
+const NEWER: Act = Act::Ask { node: 0, key: 0, want: Want::Newer };
+const ANEW: Act = Act::Ask { node: 0, key: 0, want: Want::Anew };
+const ASK_THERE: Act = Act::Ask { node: 1, key: 0, want: Want::Any };
+const ASK_ELSEWHERE: Act = Act::Ask { node: 2, key: 0, want: Want::Any };
 const GET: Act = Act::Get { node: 0, key: 0 };
 const INVALIDATE: Act = Act::Invalidate { node: 0, key: 0 };
 const SET: Act = Act::Set { node: 0, key: 0 };
@@ -124,7 +125,8 @@ fn cases() -> Vec<(&'static str, Case)> {
         ("eviction", Case { players: &[&[ASK, FORGET, ASK], &[INVALIDATE], &[EVICT]], ..alone }),
         ("expiry", Case { players: &[&[ASK, ASK], &[INVALIDATE, HALF_A_MINUTE]], ..alone }),
         ("flush", Case { players: &[&[ASK_THERE], &[INVALIDATE, GET], &[Act::Flush]], ..CASE }),
-        ("a refresh by force", Case { players: &[&[ASK, ANEW], &[INVALIDATE]], ..alone }),
+        ("a refresh", Case { players: &[&[ASK, NEWER], &[INVALIDATE]], ..alone }),
+        ("a refresh by force", Case { players: &[&[ASK_THERE], &[ANEW], &[INVALIDATE]], ..CASE }),
         ("one load for all", Case { nodes: 3, players: &[&[ASK], &[ASK_THERE], &[ASK_ELSEWHERE]], ..once }),
         ("a load that fails for all", Case { players: &[&[ASK], &[ASK_THERE, FORGET]], failures: 1, loads: 2, ..once }),
         ("lost requests", Case { players: &[&[ASK_THERE], &[INVALIDATE]], failures: 1, ..lossy }),
@@ -159,6 +161,7 @@ const MISSED: &[(&[Rule], &str)] = &[
     (&[Rule::UnknownInvalidates], "a lost write"),
     (&[Rule::OvertakenIsDropped], "writers"),
     (&[Rule::ClaimsAreAwaited], "one load for all"),
+    (&[Rule::AnewClaims], "a refresh by force"),
 ];
 
 #[test]

@@ -3,7 +3,7 @@
 
 use super::super::fill::{self, End, Fill, Next};
 use super::super::write::{self, Effect, Outcome, What, Write};
-use super::super::{Frame, Sharing, Token};
+use super::super::{Frame, Sharing, Token, Wanted};
 use super::node::{Kept, Message, Node, Reply, Request, Run, Wire, Work, hash};
 use super::store::{Store, TTL};
 use crate::core::clock::Millis;
@@ -17,11 +17,22 @@ pub const KEYS: usize = 2;
 const HOME: Home = Home { thread: 1, event_loop: 1 };
 const POLICY: Policy = Policy::ttl(TTL);
 
+/// What somebody is content with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// Anything fresh.
+    Any,
+    /// A newer value than the one in memory.
+    Newer,
+    /// One that is loaded from now on.
+    Anew,
+}
+
 /// What somebody does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
-    /// Asks for a key; `anew`: wants a newer value than the one in memory.
-    Ask { node: usize, key: u8, anew: bool },
+    /// Asks for a key.
+    Ask { node: usize, key: u8, want: Want },
     /// Takes what is there, and has nothing loaded.
     Get { node: usize, key: u8 },
     /// Writes a key: there is no other source.
@@ -75,6 +86,8 @@ pub enum Event {
 struct Caller {
     key: u8,
     floor: usize,
+    /// What it is content with.
+    want: Want,
     done: bool,
 }
 
@@ -127,8 +140,8 @@ impl World {
 
     pub fn act(&mut self, act: Act) -> Verdict {
         match act {
-            Act::Ask { node, key, anew } => return self.ask(node, key, anew, true),
-            Act::Get { node, key } => return self.ask(node, key, false, false),
+            Act::Ask { node, key, want } => return self.ask(node, key, want, true),
+            Act::Get { node, key } => return self.ask(node, key, Want::Any, false),
             Act::Set { node, key } => {
                 self.values += 1;
                 self.begin_write(node, key, What::Value(self.values), usize::MAX);
@@ -147,9 +160,11 @@ impl World {
         Ok(())
     }
 
-    fn ask(&mut self, at: usize, key: u8, anew: bool, loads: bool) -> Verdict {
+    fn ask(&mut self, at: usize, key: u8, want: Want, loads: bool) -> Verdict {
+        let newest = self.newest(key);
         let (now, node) = (self.now, &mut self.nodes[at]);
-        let floor = node.floor[usize::from(key)];
+        let anew = want != Want::Any;
+        let floor = if want == Want::Anew { newest } else { node.floor[usize::from(key)] };
         let place = Place { home: Some(HOME), refresh: Refresh::Behind, life: Life::Steady };
         let since = Since::default();
         let wish = Wish { policy: &POLICY, group: node.group, place, anew: anew.then_some(&since) };
@@ -159,7 +174,7 @@ impl World {
             node.memory.flights.find(hash(key), |other| *other == key),
         );
         let caller = self.callers.len() as u32;
-        self.callers.push(Caller { key, floor, done: false });
+        self.callers.push(Caller { key, floor, want, done: false });
         match node.memory.look_up(&wish, (hash(key), || key), located, now, || 0.5) {
             Lookup::Hit(id, _) => {
                 self.callers[caller as usize].done = true;
@@ -170,7 +185,8 @@ impl World {
             Lookup::Lead(lease) => {
                 node.memory.wait_for_own(&POLICY, lease, HOME, now, caller);
                 let known = entry.filter(|_| anew).and_then(|(_, kept)| kept.version);
-                let fill = if loads { Fill::begin(self.token(), known, self.sharing) } else { Fill::read() };
+                let wanted = if want == Want::Anew { Wanted::Anew } else { Wanted::Newer(known) };
+                let fill = if loads { Fill::begin(self.token(), wanted, self.sharing) } else { Fill::read() };
                 self.begin_fill(at, key, lease, fill);
             }
             Lookup::Nowhere => return Err("there is a place to load on".into()),
@@ -227,9 +243,11 @@ impl World {
 
     fn next(&mut self, node: usize, id: u64, next: Next<u32>) {
         match next {
-            Next::Claim { token, newer_than } => self.send(node, id, Request::Claim(token, newer_than)),
+            Next::Claim { token, wanted } => self.send(node, id, Request::Claim(token, wanted)),
             Next::Read => self.send(node, id, Request::Read),
-            Next::Write { claim, value } => self.send(node, id, Request::Fill(claim, value)),
+            Next::Write { claim, value, newer_than } => {
+                self.send(node, id, Request::Fill((claim, newer_than), value));
+            }
             Next::Release(token) => self.send(node, id, Request::Release(token)),
             Next::Await(token) => self.nodes[node].run(id).into_iter().for_each(|run| run.awaits = Some(token)),
             Next::Load => {
@@ -254,7 +272,8 @@ impl World {
             End::Loaded(value, version) => (flight::Input::Loaded, value, Some(version), Some(TTL)),
             End::Forgone(value) => (flight::Input::Loaded, value, None, None),
             End::Old(frame) => (flight::Input::Failed, frame.value, None, None),
-            End::Failed | End::Absent => (flight::Input::Failed, None, None, None),
+            End::Failed => (flight::Input::Failed, None, None, None),
+            End::Absent => (flight::Input::Absent, None, None, None),
         };
         let keep = kept.zip(value).map(|(version, value)| {
             let value = move || Kept { value, version };
@@ -273,9 +292,9 @@ impl World {
 
     /// Somebody who wants a newer value than the one that has just come.
     fn ask_again(&mut self, at: usize, caller: u32) {
-        let Caller { key, .. } = self.callers[caller as usize];
+        let Caller { key, want, .. } = self.callers[caller as usize];
         self.callers[caller as usize].done = true;
-        if let Err(story) = self.ask(at, key, true, true) {
+        if let Err(story) = self.ask(at, key, want, true) {
             self.fault.get_or_insert(story);
         }
     }
@@ -375,8 +394,8 @@ impl World {
         let Wire::Asked(request) = run.wire else { return };
         let reply = match request {
             Request::Read => Reply::Read(self.store.frame(key, now)),
-            Request::Claim(token, newer_than) => Reply::Claim(self.store.claim(key, token, newer_than, now)),
-            Request::Fill(claim, value) => Reply::Fill(self.store.fill(key, claim, value, now)),
+            Request::Claim(token, wanted) => Reply::Claim(self.store.claim(key, token, wanted, now)),
+            Request::Fill(under, value) => Reply::Fill(self.store.fill(key, under, value, now)),
             Request::Renew(token) => Reply::Renew(token, self.store.renew(key, token, now)),
             Request::Release(token) => {
                 self.store.release(key, token, now);

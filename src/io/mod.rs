@@ -1,0 +1,10 @@
+//! The edges: what waits for the outside. The only part of the crate that opens connections; it decides nothing about entries.
+//!
+//! - [`store`] is a tier behind the memory that other processes share.
+//! - `runtime` is the one thread on which its connections live, and `process` what each process has to have of its own.
+
+#[cfg(feature = "redis")]
+mod process;
+#[cfg(feature = "redis")]
+pub mod runtime;
+pub mod store;

@@ -1,0 +1,198 @@
+//! Drives the machines of [`core::remote`](crate::core::remote) over a store, on tokio: what they say is next is done, and they are told
+//! what came of it.
+//!
+//! It decides nothing but what bytes mean: a frame that cannot be read is no frame, and is replaced by what is loaded.
+
+use super::Store;
+use super::envelope::Stored;
+use crate::core::clock::{Clock, Millis, NEVER};
+use crate::core::remote::cell::{Framed, Under};
+use crate::core::remote::fill::{End, Fill, Input, Next};
+use crate::core::remote::write::{self, What};
+use crate::core::remote::{CLAIM_LIFE, Filled, Found, Frame, TOMBSTONE_LIFE, Token, Version, Wanted};
+use crate::error::StoreError;
+use std::pin::{Pin, pin};
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// How values become frames, and back.
+pub trait Frames<V>: Sync {
+    /// The frame of a value, or of its absence, and for how long it is of use. `None` if it cannot be one.
+    fn encode(&self, value: Option<&V>) -> Option<(Vec<u8>, Option<Duration>)>;
+
+    /// What a frame holds; `None` if it cannot be read.
+    fn decode(&self, frame: &[u8]) -> Option<Option<V>>;
+}
+
+/// One key of a store.
+pub struct Place<'a, C> {
+    /// The store.
+    pub store: &'a (dyn Store + 'a),
+    /// The key.
+    pub key: &'a [u8],
+    /// The clock of the memory in front.
+    pub clock: &'a Clock,
+    /// How its values are kept.
+    pub frames: &'a C,
+}
+
+/// How often somebody else's claim is looked after, where one load is to be enough.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+impl<C> Place<'_, C> {
+    /// Fills the key as the machine says. `load` is polled if nothing else has it; its error is given with the end it led to.
+    pub async fn fill<V, E>(
+        &self,
+        (mut fill, mut next): (Fill<V>, Next<V>),
+        load: impl Future<Output = Result<Option<V>, E>>,
+    ) -> (End<V>, Option<E>)
+    where
+        V: Clone,
+        C: Frames<V>,
+    {
+        let (mut load, mut failed) = (pin!(load), None);
+        loop {
+            let input = match next {
+                Next::End(end) => return (end, failed),
+                Next::Claim { token, wanted } => self.claim(token, wanted).await,
+                Next::Read => match self.store.read(self.key).await {
+                    Ok(found) => {
+                        Input::Read(found.and_then(|stored| self.frame(&stored)).filter(|it| self.is_fresh(it)))
+                    }
+                    Err(_) => Input::Unknown,
+                },
+                Next::Await(_) => {
+                    sleep(LOOK_EVERY).await;
+                    Input::Awaited
+                }
+                Next::Load => match self.load(&mut fill, load.as_mut()).await {
+                    Ok(value) => Input::Loaded(value),
+                    Err(error) => {
+                        failed = Some(error);
+                        Input::Failed
+                    }
+                },
+                Next::Write { claim, value, newer_than } => {
+                    match self.write_loaded(claim, value.as_ref(), newer_than).await {
+                        Some(input) => input,
+                        None => return (End::Loaded(value, None), failed),
+                    }
+                }
+                Next::Release(token) => match self.store.release(self.key, token).await {
+                    Ok(_) => Input::Released,
+                    Err(_) => Input::Unknown,
+                },
+            };
+            next = fill.step(input, self.clock.now()).expect("it was told what it had asked for");
+        }
+    }
+
+    async fn claim<V>(&self, token: Token, mut wanted: Wanted) -> Input<V>
+    where
+        C: Frames<V>,
+    {
+        loop {
+            match self.store.claim(self.key, token, wanted, CLAIM_LIFE).await {
+                Ok(Found::Fresh(stored)) => match self.frame(&stored) {
+                    Some(frame) => return Input::Claimed(Found::Fresh(frame)),
+                    None => wanted = Wanted::Newer(wanted.known().max(Some(stored.version()))),
+                },
+                Ok(Found::Claimed(token, old)) => {
+                    let old = old.and_then(|stored| self.frame(&stored));
+                    return Input::Claimed(Found::Claimed(token, old));
+                }
+                Err(_) => return Input::Unknown,
+            }
+        }
+    }
+
+    /// The load, and its claim renewed meanwhile.
+    async fn load<V: Clone, T>(&self, fill: &mut Fill<V>, mut load: Pin<&mut impl Future<Output = T>>) -> T {
+        loop {
+            let until = fill.renew_at().saturating_sub(self.clock.now()).min(NEVER);
+            tokio::select! {
+                loaded = load.as_mut() => return loaded,
+                () = sleep(Duration::from_millis(until)) => {}
+            }
+            let Some(token) = fill.renew(self.clock.now()) else { continue };
+            tokio::select! {
+                loaded = load.as_mut() => return loaded,
+                renewed = self.store.renew(self.key, token, CLAIM_LIFE) => {
+                    if renewed == Ok(false) {
+                        fill.claim_is_gone(token);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Offers what was loaded; `None` if it cannot be kept there, and its claim was taken away.
+    async fn write_loaded<V>(
+        &self,
+        claim: Option<Token>,
+        value: Option<&V>,
+        newer_than: Option<Version>,
+    ) -> Option<Input<V>>
+    where
+        C: Frames<V>,
+    {
+        let token = claim?;
+        let Some((frame, keep)) = self.frames.encode(value) else {
+            // A claim that cannot be taken away ends by itself.
+            let _ = self.store.release(self.key, token).await;
+            return None;
+        };
+        let filled = self.store.fill(self.key, (Under::Claim(token), newer_than), frame, keep).await;
+        Some(filled.map_or(Input::Unknown, |filled| {
+            Input::Filled(match filled {
+                Filled::Written(version) => Filled::Written(version),
+                Filled::Lost(stored) => self.frame(&stored).map_or(Filled::Gone, Filled::Lost),
+                Filled::Gone => Filled::Gone,
+            })
+        }))
+    }
+
+    /// What a machine's [`WriteTier`](write::Effect::WriteTier) came to.
+    ///
+    /// # Errors
+    ///
+    /// What the store said, where that is to be told and not only acted on.
+    pub async fn write<V>(&self, what: What<V>) -> (write::Input, Option<StoreError>)
+    where
+        C: Frames<V>,
+    {
+        let written = match what {
+            What::Tombstone => self.store.invalidate(self.key, TOMBSTONE_LIFE).await,
+            What::Value(value) => match self.frames.encode(Some(&value)) {
+                Some((frame, keep)) => self.store.put(self.key, frame, keep).await,
+                // It is not for the store, and what is there is of no use any more.
+                None => self.store.invalidate(self.key, TOMBSTONE_LIFE).await,
+            },
+        };
+        match written {
+            Ok(version) => (write::Input::Written(version), None),
+            Err(error) if error.undone => (write::Input::Unreachable, Some(error)),
+            Err(error) => (write::Input::Unknown, Some(error)),
+        }
+    }
+
+    fn is_fresh<V>(&self, frame: &Frame<V>) -> bool {
+        self.clock.now() < frame.fresh_until
+    }
+
+    /// A frame, its moments on the clock of the memory.
+    fn frame<V>(&self, stored: &Stored) -> Option<Frame<V>>
+    where
+        C: Frames<V>,
+    {
+        let value = self.frames.decode(stored.frame())?;
+        let now = self.clock.now();
+        let wall = self.clock.wall(now);
+        let moment = |micros: u64| -> Millis {
+            let millis = micros / 1000;
+            if micros == u64::MAX { NEVER } else { (now + millis.saturating_sub(wall)).min(NEVER) }
+        };
+        let (fresh_until, expires) = (moment(stored.fresh_until()), moment(stored.expires()));
+        Some(Frame { version: stored.version(), value, fresh_until, expires })
+    }
+}

@@ -1,0 +1,206 @@
+//! A tier behind the memory that other processes share: what it can be asked, and what it answers.
+//!
+//! One door: [`Store::submit`] takes any number of requests, which go out together, and gives each its answer as soon as it is
+//! there, within one time budget. So asking for many keys is one round trip, and whoever gathers the requests of a moment (an event
+//! loop's pass) pays for one. What a request means is [`core::remote::cell`](crate::core::remote::cell)'s: each is one step on one
+//! key, so that every store does the same, whatever it is made of. What is stored is bytes; a store reads two moments of them.
+//!
+//! A store never blocks who submits, and always answers: with an error, if it is slow, wrong or gone.
+
+#[cfg(feature = "tokio")]
+mod ask;
+#[cfg(feature = "redis")]
+pub mod drive;
+pub mod envelope;
+pub mod local;
+#[cfg(feature = "redis")]
+pub mod redis;
+mod tally;
+
+use crate::core::remote::cell::Under;
+use crate::core::remote::{Filled, Found, Token, Version, Wanted};
+use crate::error::StoreError;
+use envelope::Stored;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One thing to do with one key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// The full key, without the store's own prefix.
+    pub key: Vec<u8>,
+    /// What to do.
+    pub action: Action,
+}
+
+/// What can be done with a key. Lives are counted from when the store does it, in its own time.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Give the frame that is there, fresh or not. Answered with [`Reply::Read`].
+    Read,
+    /// Give what is wanted, or leave a claim. [`Reply::Claimed`].
+    Claim {
+        /// The claim's name, should none be alive there.
+        token: Token,
+        /// What would do.
+        wanted: Wanted,
+        /// How long a new claim lives.
+        life: Duration,
+    },
+    /// Write, if something is so: what was loaded, if nothing has happened to the key since. [`Reply::Filled`].
+    Fill {
+        /// What has to be so.
+        under: Under,
+        /// What was there when it was claimed: only what is newer was first.
+        newer_than: Option<Version>,
+        /// What to keep.
+        frame: Vec<u8>,
+        /// For how long; `None`: until it is removed.
+        keep: Option<Duration>,
+    },
+    /// Write, whatever is there. [`Reply::Written`].
+    Put {
+        /// What to keep.
+        frame: Vec<u8>,
+        /// For how long; `None`: until it is removed.
+        keep: Option<Duration>,
+    },
+    /// What is there is no more, nor is what is being loaded. [`Reply::Written`].
+    Invalidate {
+        /// For how long that is known.
+        keep: Duration,
+    },
+    /// Forget the key, its claim and its versions; for cleaning up. [`Reply::Done`] tells whether there was anything.
+    Delete,
+    /// Let a claim live for so long from now on. [`Reply::Done`] tells whether it is still there.
+    Renew {
+        /// The claim.
+        token: Token,
+        /// Its new life.
+        life: Duration,
+    },
+    /// Take a claim away. [`Reply::Done`] tells whether it was still there.
+    Release {
+        /// The claim.
+        token: Token,
+    },
+}
+
+impl Action {
+    /// True if doing it twice is as good as once, also when the first time nobody heard what came of it.
+    pub fn may_be_repeated(&self) -> bool {
+        // A fill that is repeated finds its own frame, and takes it for another's: the value is the same. Who writes by hand wants
+        // to know whether it was theirs.
+        !matches!(self, Action::Put { .. } | Action::Fill { under: Under::Nothing | Under::Something, .. })
+    }
+
+    /// True if what it writes is no frame, and would never be found again.
+    pub fn is_short(&self) -> bool {
+        self.frame().is_some_and(|frame| frame.len() < envelope::SHORTEST)
+    }
+
+    /// What it writes.
+    pub fn frame(&self) -> Option<&[u8]> {
+        match self {
+            Action::Fill { frame, .. } | Action::Put { frame, .. } => Some(frame),
+            _ => None,
+        }
+    }
+}
+
+/// What came of a request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// What is there.
+    Read(Option<Stored>),
+    /// What was found, or under what the key is claimed.
+    Claimed(Found<Stored>),
+    /// Whether it was written.
+    Filled(Filled<Stored>),
+    /// It was written under this version.
+    Written(Version),
+    /// Whether it was as the request took it to be.
+    Done(bool),
+}
+
+/// An answer, or why there is none.
+pub type Answer = Result<Reply, StoreError>;
+
+/// Where answers go: each request's, by its place among those submitted together, once. Called from a thread of the store's, which
+/// it must not keep waiting.
+#[derive(Clone)]
+pub struct Answers(Arc<Give>);
+
+type Give = dyn Fn(Vec<(usize, Answer)>) + Send + Sync;
+
+impl Answers {
+    /// To this function, with as many at a time as there are.
+    pub fn new(give: impl Fn(Vec<(usize, Answer)>) + Send + Sync + 'static) -> Self {
+        Answers(Arc::new(give))
+    }
+
+    /// Gives some.
+    pub fn give(&self, answers: Vec<(usize, Answer)>) {
+        if !answers.is_empty() {
+            (self.0)(answers);
+        }
+    }
+}
+
+/// Where a scan goes on. The default is its beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// Which of the store's servers.
+    pub(crate) server: usize,
+    /// Where there.
+    pub(crate) at: u64,
+}
+
+/// Some of the keys that were scanned for, and where to go on; `None` when that was all.
+pub type Page = (Vec<Vec<u8>>, Option<Cursor>);
+
+/// A page that is on its way.
+pub type Paging = Pin<Box<dyn Future<Output = Result<Page, StoreError>> + Send>>;
+
+/// What a store has been asked and has answered since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Requests, by what they asked for.
+    pub reads: u64,
+    /// [`Action::Claim`].
+    pub claims: u64,
+    /// [`Action::Fill`] and [`Action::Put`].
+    pub writes: u64,
+    /// All others.
+    pub others: u64,
+    /// Reads and claims that found a frame.
+    pub found: u64,
+    /// Requests that were asked again, since what became of them could not be known or might have changed.
+    pub retries: u64,
+    /// Requests without an answer in time.
+    pub timeouts: u64,
+    /// Requests that did not reach it, and those not sent since it was known to be out of reach.
+    pub unreachable: u64,
+    /// Requests it refused.
+    pub refused: u64,
+    /// Connections that were opened.
+    pub connects: u64,
+    /// How often it was given up, until it answers again.
+    pub outages: u64,
+}
+
+/// A tier behind the memory.
+pub trait Store: Send + Sync {
+    /// Has these done, each key's in no promised order, and all answered within the store's time budget.
+    fn submit(&self, requests: Vec<Request>, answers: Answers);
+
+    /// Some of the keys that begin so. What is written or removed meanwhile may be missed or be there twice.
+    fn scan(&self, prefix: &[u8], from: Cursor) -> Paging;
+
+    /// What it has done.
+    fn tally(&self) -> Tally;
+
+    /// Gives back its connections. What is under way, and what is asked from now on, is answered with an error.
+    fn close(&self);
+}

@@ -1,0 +1,234 @@
+//! The way of requests: grouped by server, sent together, answered one by one, and asked again where that may help in time.
+//!
+//! Each group is answered when its server has answered, whatever the others do. What was cut off is repeated if that is safe; what
+//! is sent elsewhere goes there. All of it ends at the deadline of the call.
+
+use super::node::{Lane, Node};
+use super::script;
+use super::sizes::LARGE;
+use super::trouble::{self, Signal};
+use super::{Inner, draw};
+use crate::core::remote::{Filled, Found};
+use crate::error::{StoreError, StoreFailure};
+use crate::io::store::{Action, Answer, Answers, Reply, Request};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use redis::{Value, pipe};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// A request on its way.
+struct Item {
+    at: usize,
+    request: Request,
+    /// The script's text goes along.
+    whole: bool,
+    /// Where a server has sent it, and whether it is to say so there.
+    redirected: Option<(Arc<Node>, bool)>,
+    tries: u32,
+    /// True if the last of them has failed, and was not just sent elsewhere.
+    failed: bool,
+}
+
+type Group = (Arc<Node>, Lane, Vec<Item>);
+
+/// A request's answer, or the request, to be asked again.
+enum Next {
+    Answer(usize, Answer),
+    Again(Item),
+}
+
+/// At most so many tries, with pauses of any length up to one that doubles from this to that.
+const TRIES: u32 = 4;
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(60);
+/// While slots are moved, a request may be sent to and fro.
+const MOST_REDIRECTS: u32 = 8;
+
+/// Has these done and answers each once.
+pub async fn run(store: Arc<Inner>, requests: Vec<Request>, answers: Answers, deadline: Instant) {
+    let item = |(at, request)| Item { at, request, whole: false, redirected: None, tries: 0, failed: false };
+    let mut waiting: Vec<Item> = requests.into_iter().enumerate().map(item).collect();
+    let short: Vec<Item> = waiting.extract_if(.., |item| item.request.action.is_short()).collect();
+    store.answered(&answers, short.into_iter().map(|item| (item.at, Err(trouble::no_frame()))).collect());
+    waiting.iter_mut().for_each(|item| store.prefix_key(&mut item.request.key));
+    let mut flying = FuturesUnordered::new();
+    loop {
+        if !waiting.is_empty() {
+            let (groups, failed) = group(&store, std::mem::take(&mut waiting), deadline).await;
+            store.answered(&answers, failed);
+            flying.extend(groups.into_iter().map(|group| send(&store, &answers, group, deadline)));
+        }
+        let Some(again) = flying.next().await else { return };
+        waiting = again;
+    }
+}
+
+/// Whom to ask about each, and what cannot be asked.
+async fn group(store: &Inner, items: Vec<Item>, deadline: Instant) -> (Vec<Group>, Vec<(usize, Answer)>) {
+    if let Err(error) = store.topology.ready(deadline).await {
+        return (Vec::new(), items.into_iter().map(|item| (item.at, Err(error.clone()))).collect());
+    }
+    let (mut groups, mut failed) = (BTreeMap::<_, Group>::new(), Vec::new());
+    for mut item in items {
+        let asking = item.redirected.as_ref().is_some_and(|(_, asking)| *asking);
+        let node = match &item.redirected {
+            Some((node, _)) => Ok(Arc::clone(node)),
+            None => store.topology.route(&item.request.key),
+        };
+        if !asking {
+            item.redirected = None;
+        }
+        match node {
+            Ok(node) => {
+                let lane = lane(store, &item.request);
+                let group = groups.entry((Arc::as_ptr(&node), lane));
+                group.or_insert_with(|| (node, lane, Vec::new())).2.push(item);
+            }
+            Err(error) => failed.push((item.at, Err(error))),
+        }
+    }
+    (groups.into_values().collect(), failed)
+}
+
+fn lane(store: &Inner, request: &Request) -> Lane {
+    let large = match &request.action {
+        Action::Read | Action::Claim { .. } => store.sizes.is_large(&request.key),
+        action => action.frame().is_some_and(|frame| frame.len() >= LARGE),
+    };
+    if large { Lane::Large } else { Lane::Small }
+}
+
+/// Sends a group, and gives what answers there are. What has to be asked again comes back when it is time to.
+async fn send(store: &Inner, answers: &Answers, (node, lane, items): Group, deadline: Instant) -> Vec<Item> {
+    let mut commands = pipe();
+    for item in &items {
+        if item.redirected.is_some() {
+            commands.cmd("ASKING");
+        }
+        commands.add_command(script::command(&item.request.key, &item.request.action, item.whole));
+    }
+    let nexts: Vec<Next> = match node.send(lane, &commands, deadline).await {
+        Ok(values) => {
+            let mut values = values.into_iter();
+            let next = |mut item: Item| {
+                if item.redirected.take().is_some() {
+                    values.next();
+                }
+                answer(store, &node, item, values.next().unwrap_or(Value::Nil), deadline)
+            };
+            items.into_iter().map(next).collect()
+        }
+        Err(error) => {
+            store.topology.look_again();
+            items.into_iter().map(|item| cut_off(store, &node, item, &error, deadline)).collect()
+        }
+    };
+    let (mut answered, mut again) = (Vec::with_capacity(nexts.len()), Vec::new());
+    for next in nexts {
+        match next {
+            Next::Answer(at, answer) => answered.push((at, answer)),
+            Next::Again(item) => again.push(item),
+        }
+    }
+    store.answered(answers, answered);
+    let tries = again.iter().filter(|item| item.failed).map(|item| item.tries).max();
+    if let Some(tries) = tries {
+        let longest = FIRST_PAUSE.saturating_mul(1 << tries.min(8)).min(LONGEST_PAUSE);
+        sleep(longest.mul_f64(draw())).await;
+    }
+    again
+}
+
+/// Nobody knows what the server has done, if it was asked at all.
+fn cut_off(store: &Inner, node: &Arc<Node>, mut item: Item, error: &StoreError, deadline: Instant) -> Next {
+    item.redirected = None;
+    let safe = error.undone || item.request.action.may_be_repeated();
+    let elsewhere = || store.topology.route(&item.request.key).is_ok_and(|other| !Arc::ptr_eq(&other, node));
+    if safe && (node.is_admitting() || elsewhere()) {
+        return try_again(store, item, error.clone(), deadline);
+    }
+    Next::Answer(item.at, Err(error.clone()))
+}
+
+fn try_again(store: &Inner, mut item: Item, error: StoreError, deadline: Instant) -> Next {
+    if item.tries + 1 >= TRIES || Instant::now() >= deadline || store.is_closed() {
+        return Next::Answer(item.at, Err(error));
+    }
+    store.tally.lock().retries += 1;
+    item.tries += 1;
+    item.failed = true;
+    Next::Again(item)
+}
+
+fn answer(store: &Inner, node: &Arc<Node>, mut item: Item, value: Value, deadline: Instant) -> Next {
+    let error = match value {
+        Value::ServerError(error) => error,
+        value => {
+            let reply = script::reply(&item.request.action, value);
+            reply.iter().for_each(|reply| store.note_size(&item.request, reply));
+            return Next::Answer(item.at, reply.ok_or_else(|| trouble::nonsense(&node.name)));
+        }
+    };
+    match trouble::signal(&node.name, &error) {
+        Signal::NoScript if !item.whole => {
+            item.whole = true;
+            Next::Again(item)
+        }
+        Signal::WrongType if item.request.action == Action::Read => Next::Answer(item.at, Ok(Reply::Read(None))),
+        Signal::NoScript | Signal::WrongType => Next::Answer(item.at, Err(trouble::nonsense(&node.name))),
+        Signal::Moved(_, address) => {
+            store.topology.look_again();
+            redirect(store, node, item, &address, false)
+        }
+        Signal::Ask(address) => redirect(store, node, item, &address, true),
+        Signal::Later(error) => try_again(store, item, error, deadline),
+        Signal::NotMaster(error) => {
+            store.topology.look_again();
+            try_again(store, item, error, deadline)
+        }
+        Signal::Final(error) => Next::Answer(item.at, Err(error)),
+    }
+}
+
+/// The request goes to another server; `asking`: this once.
+fn redirect(store: &Inner, node: &Node, mut item: Item, address: &str, asking: bool) -> Next {
+    item.tries += 1;
+    item.failed = false;
+    match store.topology.redirected(address, node) {
+        Some(to) if item.tries < MOST_REDIRECTS => {
+            item.redirected = Some((to, asking));
+            Next::Again(item)
+        }
+        known => {
+            let what = format!("it sends us to {address:?}{}", if known.is_some() { " and back" } else { "" });
+            let cure = "say redis+cluster:// for a cluster, and see `redis-cli --cluster check`";
+            Next::Answer(item.at, Err(trouble::undone(StoreFailure::Misconfigured, &node.name, what, cure)))
+        }
+    }
+}
+
+impl Inner {
+    /// How large a value was.
+    fn note_size(&self, request: &Request, reply: &Reply) {
+        let size = match reply {
+            Reply::Read(Some(stored)) | Reply::Claimed(Found::Fresh(stored)) | Reply::Filled(Filled::Lost(stored)) => {
+                stored.frame().len()
+            }
+            Reply::Written(_) | Reply::Filled(Filled::Written(_)) => request.action.frame().map_or(0, <[u8]>::len),
+            _ => return,
+        };
+        self.sizes.note(&request.key, size);
+    }
+
+    /// Counts and gives answers.
+    fn answered(&self, answers: &Answers, answered: Vec<(usize, Answer)>) {
+        {
+            let mut tally = self.tally.lock();
+            answered.iter().for_each(|(_, answer)| tally.answer(answer));
+        }
+        answers.give(answered);
+    }
+}

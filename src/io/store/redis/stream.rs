@@ -1,0 +1,135 @@
+//! A connection as bytes: TCP, TLS or a UNIX socket, and when something was heard of the other end.
+
+use super::node::Settings;
+use super::tls;
+use super::url::Address;
+use crate::core::clock::{Clock, Millis};
+use parking_lot::Mutex;
+use socket2::{SockRef, TcpKeepalive};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+trait Bytes: AsyncRead + AsyncWrite + Send {}
+impl<T: AsyncRead + AsyncWrite + Send> Bytes for T {}
+
+/// When something last arrived, and how it ended.
+#[derive(Debug, Default)]
+pub struct Heard {
+    at: AtomicU64,
+    end: Mutex<Option<Ended>>,
+}
+
+/// What ended a connection: whoever waited for an answer there is told no more than that it was closed.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    pub what: String,
+    pub cure: &'static str,
+    pub misconfigured: bool,
+}
+
+impl Heard {
+    /// True if something has arrived since.
+    pub fn since(&self, moment: Millis) -> bool {
+        self.at.load(Relaxed) > moment
+    }
+
+    /// How it ended, if that was not just closed.
+    pub fn end(&self) -> Option<Ended> {
+        self.end.lock().clone()
+    }
+
+    fn note_end<T>(&self, polled: &Poll<io::Result<T>>) {
+        if let Poll::Ready(Err(error)) = polled {
+            let misconfigured = tls::cure(error).is_some();
+            *self.end.lock() = Some(Ended { what: error.to_string(), cure: cure(error), misconfigured });
+        }
+    }
+}
+
+/// See the module.
+pub struct Stream {
+    bytes: Pin<Box<dyn Bytes>>,
+    clock: Clock,
+    heard: [Arc<Heard>; 2],
+}
+
+/// Which of the two is this connection's; the other is its server's.
+const OWN: usize = 1;
+
+/// After this long without a word, the kernel asks whether the other end is still there.
+const IDLE: Duration = Duration::from_secs(30);
+/// How often, and how long between: a host that vanished is known of after a minute.
+const PROBES: u32 = 3;
+const BETWEEN: Duration = Duration::from_secs(10);
+
+impl Stream {
+    /// Connects, and notes for both of these when something arrives.
+    pub async fn open(address: &Address, settings: &Settings, heard: [Arc<Heard>; 2]) -> io::Result<Self> {
+        let bytes: Pin<Box<dyn Bytes>> = match address {
+            Address::Unix(path) => Box::pin(UnixStream::connect(path).await?),
+            Address::Tcp(host, port) => {
+                let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                stream.set_nodelay(true)?;
+                let keepalive = TcpKeepalive::new().with_time(IDLE).with_interval(BETWEEN).with_retries(PROBES);
+                SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+                match &settings.tls {
+                    None => Box::pin(stream),
+                    Some(tls) => Box::pin(tls.connector.connect(tls.name(host)?, stream).await?),
+                }
+            }
+        };
+        Ok(Stream { bytes, clock: settings.clock.clone(), heard })
+    }
+}
+
+/// What to do about a connection that was not to be had.
+pub fn cure(error: &io::Error) -> &'static str {
+    if let Some(cure) = tls::cure(error) {
+        return cure;
+    }
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "start the server, or correct host and port",
+        io::ErrorKind::NotFound => "start the server, or correct the path of its socket",
+        io::ErrorKind::PermissionDenied => "let this user read and write the socket (unixsocketperm)",
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
+            "see the server's log for why it hung up: it may have no room for more clients (maxclients), or want rediss://"
+        }
+        _ => "correct the host, or mend the network between",
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = self.bytes.as_mut().poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            let now = self.clock.now();
+            self.heard.iter().for_each(|heard| heard.at.store(now, Relaxed));
+        }
+        self.heard[OWN].note_end(&polled);
+        polled
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = self.bytes.as_mut().poll_write(cx, bytes);
+        self.heard[OWN].note_end(&polled);
+        polled
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.bytes.as_mut().poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.bytes.as_mut().poll_shutdown(cx)
+    }
+}
