@@ -2,7 +2,7 @@
 
 use samovar::core::remote::cell::{Framed, Under};
 use samovar::core::remote::{Filled, Found, Token, Version, Wanted};
-use samovar::io::store::envelope::Stored;
+use samovar::io::store::stored::Stored;
 use samovar::io::store::{Action, Cursor, Reply, Request, Store};
 use samovar::{StoreError, StoreFailure};
 use std::collections::HashSet;

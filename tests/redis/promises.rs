@@ -5,9 +5,9 @@ use crate::server::{Server, Watched, certificates, cluster, servers};
 use crate::{open, open_patient, patient, store};
 use samovar::core::remote::cell::Under;
 use samovar::core::remote::{Filled, Found, Version, Wanted};
-use samovar::io::store::envelope::Stored;
 use samovar::io::store::local::LocalStore;
 use samovar::io::store::redis::tls::Tls;
+use samovar::io::store::stored::Stored;
 use samovar::io::store::{Action, Reply, Request, Store};
 use samovar::{Redis, RedisOptions};
 

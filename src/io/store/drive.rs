@@ -4,7 +4,7 @@
 //! It decides nothing but what bytes mean: a frame that cannot be read is no frame, and is replaced by what is loaded.
 
 use super::Store;
-use super::envelope::Stored;
+use super::stored::Stored;
 use crate::core::clock::{Clock, Millis, NEVER};
 use crate::core::remote::cell::{Framed, Under};
 use crate::core::remote::fill::{End, Fill, Input, Next};

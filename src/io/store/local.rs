@@ -3,7 +3,7 @@
 //! What a request does is decided by [`core::remote::cell`](crate::core::remote::cell); here are the map, the lock and the clock. Nothing
 //! bounds it: what is over is removed when its key is asked for again, or with a scan.
 
-use super::envelope::Stored;
+use super::stored::Stored;
 use super::{Action, Answer, Answers, Cursor, Paging, Reply, Request, Store, Tally};
 use crate::core::clock::Clock;
 use crate::core::remote::cell::{Cell, Framed};

@@ -11,19 +11,19 @@
 mod ask;
 #[cfg(feature = "redis")]
 pub mod drive;
-pub mod envelope;
 pub mod local;
 #[cfg(feature = "redis")]
 pub mod redis;
+pub mod stored;
 mod tally;
 
 use crate::core::remote::cell::Under;
 use crate::core::remote::{Filled, Found, Token, Version, Wanted};
 use crate::error::StoreError;
-use envelope::Stored;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use stored::Stored;
 
 /// One thing to do with one key.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,7 +97,7 @@ impl Action {
 
     /// True if what it writes is no frame, and would never be found again.
     pub fn is_short(&self) -> bool {
-        self.frame().is_some_and(|frame| frame.len() < envelope::SHORTEST)
+        self.frame().is_some_and(|frame| frame.len() < stored::SHORTEST)
     }
 
     /// What it writes.

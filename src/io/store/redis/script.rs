@@ -5,7 +5,7 @@
 
 use crate::core::remote::cell::Under;
 use crate::core::remote::{Filled, Found, Version, Wanted};
-use crate::io::store::envelope::{self, Stored};
+use crate::io::store::stored::{self, Stored};
 use crate::io::store::{Action, Reply};
 use redis::{Cmd, Script, Value, cmd};
 use std::sync::LazyLock;
@@ -176,12 +176,12 @@ pub fn command(key: &[u8], action: &Action, whole: bool) -> Cmd {
     match action {
         Action::Read | Action::Delete => {}
         Action::Claim { token, wanted, life } => {
-            command.arg(&envelope::token_bytes(*token)).arg(millis(*life)).arg(number(wanted.known()));
+            command.arg(&stored::token_bytes(*token)).arg(millis(*life)).arg(number(wanted.known()));
             command.arg(u8::from(*wanted == Wanted::Anew));
         }
         Action::Fill { under, newer_than, frame, keep: life } => {
             match under {
-                Under::Claim(token) => command.arg("claim").arg(&envelope::token_bytes(*token)),
+                Under::Claim(token) => command.arg("claim").arg(&stored::token_bytes(*token)),
                 Under::Version(version) => command.arg("version").arg(version.0),
                 Under::Nothing => command.arg("nothing").arg(""),
                 Under::Something => command.arg("something").arg(""),
@@ -190,8 +190,8 @@ pub fn command(key: &[u8], action: &Action, whole: bool) -> Cmd {
         }
         Action::Put { frame, keep: life } => _ = command.arg(keep(*life)).arg(frame),
         Action::Invalidate { keep } => _ = command.arg(millis(*keep)),
-        Action::Renew { token, life } => _ = command.arg(&envelope::token_bytes(*token)).arg(millis(*life)),
-        Action::Release { token } => _ = command.arg(&envelope::token_bytes(*token)),
+        Action::Renew { token, life } => _ = command.arg(&stored::token_bytes(*token)).arg(millis(*life)),
+        Action::Release { token } => _ = command.arg(&stored::token_bytes(*token)),
     }
     command
 }
@@ -219,7 +219,7 @@ fn claimed(parts: Vec<Value>) -> Option<Found<Stored>> {
         Some(Value::BulkString(bytes)) => Stored::unwrap(bytes),
         _ => None,
     };
-    Some(Found::Claimed(envelope::token(&token)?, old))
+    Some(Found::Claimed(stored::token(&token)?, old))
 }
 
 fn at(version: i64) -> Option<Version> {

@@ -1,29 +1,16 @@
-//! What a store puts around a frame, and the two moments it reads of one.
-//!
-//! All integers big-endian. Only the store writes an envelope: `"SV"`, its format 1, flags, the version; with [`CLAIM`] the token and
-//! the deadline (µs, the store's clock) of a claim; then the frame. Anything else is no envelope, and as good as nothing.
+//! A frame as a store has it: with its version, and the two moments a store reads of it. The envelope around it is
+//! [`codec::envelope`](crate::codec::envelope)'s; anything else is no frame, and as good as nothing.
 
+use crate::codec::envelope::Envelope;
 use crate::core::remote::cell::Framed;
 use crate::core::remote::{Token, Version};
 
-/// A claim follows the version.
-pub const CLAIM: u8 = 1;
-/// A frame follows.
-pub const FRAME: u8 = 2;
-/// What was there was invalidated at the version.
-pub const TOMBSTONE: u8 = 4;
-/// The bytes of an envelope.
-pub const PLAIN: usize = 12;
-/// The bytes of one with a claim.
-pub const CLAIMED: usize = 36;
 /// A frame's `fresh_until` begins here, in µs since 1970.
-pub const FRESH_UNTIL: usize = 4;
+const FRESH_UNTIL: usize = 4;
 /// And its `expires` here.
-pub const EXPIRES: usize = 12;
+const EXPIRES: usize = 12;
 /// The shortest frame: it has both.
 pub const SHORTEST: usize = 20;
-/// No version reaches this: a script counts in floating point.
-const TOO_LARGE: u64 = 1 << 53;
 
 /// A frame that a store has, and its version.
 #[derive(Clone, PartialEq, Eq)]
@@ -48,11 +35,9 @@ impl Stored {
 
     /// The frame in what was found under a key, if there is one.
     pub fn unwrap(bytes: Vec<u8>) -> Option<Self> {
-        let [b'S', b'V', 1, flags, ..] = *bytes.get(..PLAIN)? else { return None };
-        let version = number(&bytes, 4)?;
-        let at = if flags & CLAIM == 0 { PLAIN } else { CLAIMED };
-        let whole = version < TOO_LARGE && flags & FRAME != 0 && bytes.len() >= at + SHORTEST;
-        whole.then_some(Stored { version: Version(version), bytes, at })
+        let (envelope, frame) = Envelope::read(&bytes).ok()?;
+        let long = frame?.len();
+        (long >= SHORTEST).then(|| Stored { version: envelope.version, at: bytes.len() - long, bytes })
     }
 
     /// The frame.
@@ -102,27 +87,28 @@ pub fn token(bytes: &[u8]) -> Option<Token> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::envelope::Claim;
     use proptest::prelude::*;
 
-    fn wrapped(flags: u8, frame: &[u8]) -> Vec<u8> {
-        let claim: &[u8] = if flags & CLAIM == 0 { &[] } else { &[9; 24] };
-        [b"SV\x01", &[flags][..], &77_u64.to_be_bytes(), claim, frame].concat()
+    fn wrapped(claim: Option<Claim>, frame: Option<&[u8]>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        Envelope { version: Version(77), claim, tombstone: false }.write(frame, &mut bytes);
+        bytes
     }
 
     #[test]
     fn a_frame_is_found_behind_its_envelope_with_a_claim_or_without() {
         let frame: Vec<u8> = (0..SHORTEST as u8).collect();
-        for flags in [FRAME, FRAME | CLAIM] {
-            let stored = Stored::unwrap(wrapped(flags, &frame)).unwrap();
+        let claim = Some(Claim { token: [9; 16], deadline: 9 });
+        for claim in [None, claim] {
+            let stored = Stored::unwrap(wrapped(claim, Some(&frame))).unwrap();
             assert_eq!((stored.version(), stored.frame()), (Version(77), &frame[..]));
             assert_eq!(stored.fresh_until(), 0x0405_0607_0809_0a0b);
             assert_eq!(stored.expires(), 0x0c0d_0e0f_1011_1213);
             assert_eq!(stored.into_parts(), (Version(77), frame.clone()));
+            assert_eq!(Stored::unwrap(wrapped(claim, None)), None);
         }
-        for flags in [0, CLAIM, TOMBSTONE] {
-            assert_eq!(Stored::unwrap(wrapped(flags, &frame)), None);
-        }
-        assert_eq!(Stored::unwrap(wrapped(FRAME, &frame[1..])), None);
+        assert_eq!(Stored::unwrap(wrapped(None, Some(&frame[1..]))), None);
     }
 
     proptest! {
