@@ -5,7 +5,7 @@
 mod origin;
 
 use origin::{FRESH, HOUR, MINUTE, SECOND, turns};
-use samovar::{Background, Cache, Clock, LoadContext, Policy};
+use samovar::{Background, Cache, Clock, LoadContext, Policy, Would};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -86,11 +86,13 @@ async fn of_many_stale_keys_as_many_are_loaded_at_once_as_there_is_room_and_in_t
     let world = World::stale(4, 200).await;
     world.hits(200).await;
     assert_eq!((world.origin.running(), world.background.running()), (4, 4));
+    assert_eq!(world.cache.explain(&199, &STALE).would, Would::AnswerAndRefreshLater);
     world.clock.advance(SECOND);
     world.hits(200).await;
     assert_eq!(world.origin.running(), 4);
     world.origin.gate.add_permits(1_000);
     turns().await;
+    assert_eq!(world.cache.explain(&199, &STALE).would, Would::AnswerAndRefresh);
     for _ in 0..49 {
         world.clock.advance(SECOND);
         for key in 0..200 {

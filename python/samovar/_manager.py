@@ -114,6 +114,10 @@ class CacheManager:
         for cache in self._caches.values():
             _core._use_budget(cache, self._budget)
 
+    def _use_common_budget(self) -> None:
+        """Settings of the default manager hold for all caches of the process that have no other."""
+        self._budget = _core._common_budget(_core._state)
+
     def _made_from(self, settings: Settings) -> Self:
         self._apply(settings)
         return self
@@ -292,7 +296,7 @@ def live_changes(cache: Cache, options: Mapping[str, Any]) -> list[Callable[[], 
 
 
 _default = CacheManager()
-_default._budget = _core._common_budget(_core._state)
+_default._use_common_budget()  # pyright: ignore[reportPrivateUsage]
 
 
 def default_manager() -> CacheManager:
@@ -330,7 +334,7 @@ def configure(*, policy: Policy | None = None, background: int | None = None, **
                 "default_manager().configure(policy=...) to change it",
             )
         _default.policy = policy
-    _default._set_background(background)
+    _default._set_background(background)  # pyright: ignore[reportPrivateUsage]
     for name, cache in caches.items():
         _default.register(name, cache)
     return _default

@@ -1,6 +1,7 @@
 //! How many refreshes run behind at once: a budget that caches share. The counting is `core::budget`.
 
 use crate::core::budget::{Budget, Need, ROOMS, Room};
+use crate::core::flight::Refresh;
 use std::sync::{Arc, LazyLock};
 
 static PROCESS: LazyLock<Background> = LazyLock::new(|| Background::new(ROOMS));
@@ -47,6 +48,11 @@ impl Background {
     /// How many run.
     pub fn running(&self) -> usize {
         self.0.taken()
+    }
+
+    /// Where a refresh of a stale value would run now.
+    pub(super) fn refresh(&self) -> Refresh {
+        if self.0.has_room(Need::Met) { Refresh::Behind } else { Refresh::Later }
     }
 
     pub(super) fn room(&self) -> Option<Room<()>> {

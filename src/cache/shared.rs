@@ -12,7 +12,7 @@ use super::shard::{REGION, Shard, State};
 use super::split;
 use crate::core::clock::{Clock, Millis};
 use crate::core::draw::Draws;
-use crate::core::flight::{Explanation, Refresh, Sight, Standing, Written};
+use crate::core::flight::{Explanation, Sight, Standing, Written};
 use crate::core::memory::{New, Placement, Steering, Worth, mix};
 use crate::core::policy::Policy;
 use crate::core::stats::Stats;
@@ -288,7 +288,7 @@ where
     {
         let hash = self.hash(key);
         let state = self.lock(hash);
-        state.memory.explain(policy, state.locate(hash, key), Refresh::Behind, self.clock.now())
+        state.memory.explain(policy, state.locate(hash, key), self.background.refresh(), self.clock.now())
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Budget<H>(Mutex<State<H>>);
 pub struct State<H> {
     rooms: u32,
     taken: HashMap<u64, (Need, H)>,
+    /// How many of them by those who can wait.
+    waiting: usize,
     line: VecDeque<(u64, Bell)>,
     /// Numbers are given once.
     last: u64,
@@ -48,8 +50,7 @@ impl<H> State<H> {
         // Where there is but one room, there is none to be left.
         let shared = self.rooms.saturating_sub(self.rooms.div_ceil(4)).max(1) as usize;
         let is_free = self.taken.len() < self.rooms as usize;
-        let waiting = || self.taken.values().filter(|(need, _)| *need == Need::CanWait).count();
-        is_free && (need == Need::Met || waiting() < shared)
+        is_free && (need == Need::Met || self.waiting < shared)
     }
 
     fn number(&mut self) -> u64 {
@@ -68,7 +69,7 @@ impl<H> Budget<H> {
     /// Room for so many loads; at least one.
     pub fn new(rooms: u32) -> Arc<Self> {
         let (taken, line) = (HashMap::new(), VecDeque::new());
-        Arc::new(Budget(Mutex::new(State { rooms: rooms.max(1), taken, line, last: 0 })))
+        Arc::new(Budget(Mutex::new(State { rooms: rooms.max(1), taken, waiting: 0, line, last: 0 })))
     }
 
     /// How many rooms there are.
@@ -87,6 +88,11 @@ impl<H> Budget<H> {
         self.call();
     }
 
+    /// True if somebody with such a need would find room.
+    pub fn has_room(&self, need: Need) -> bool {
+        self.0.lock().has_room(need)
+    }
+
     /// Takes a room, past those in line, if there is one.
     pub fn room(self: &Arc<Self>, need: Need, holder: H) -> Option<Room<H>> {
         let mut state = self.0.lock();
@@ -100,6 +106,7 @@ impl<H> Budget<H> {
     fn take(self: &Arc<Self>, state: &mut State<H>, need: Need, holder: H) -> Room<H> {
         let number = state.number();
         state.taken.insert(number, (need, holder));
+        state.waiting += usize::from(need == Need::CanWait);
         Room { budget: Arc::clone(self), number }
     }
 
@@ -119,7 +126,10 @@ impl<H> Budget<H> {
 
     /// Takes the rooms back of those who are gone; true if there were such. What they hold by then is worth nothing.
     pub fn evict(&self, is_gone: impl Fn(&H) -> bool) -> bool {
-        let gone: Vec<_> = self.0.lock().taken.extract_if(|_, (_, holder)| is_gone(holder)).collect();
+        let mut state = self.0.lock();
+        let gone: Vec<_> = state.taken.extract_if(|_, (_, holder)| is_gone(holder)).collect();
+        state.waiting -= gone.iter().filter(|(_, (need, _))| *need == Need::CanWait).count();
+        drop(state);
         if !gone.is_empty() {
             self.call();
         }
@@ -130,7 +140,8 @@ impl<H> Budget<H> {
     pub fn forget(&self) -> State<H> {
         let mut state = self.0.lock();
         let State { rooms, last, .. } = *state;
-        std::mem::replace(&mut *state, State { rooms, taken: HashMap::new(), line: VecDeque::new(), last })
+        let fresh = State { rooms, taken: HashMap::new(), waiting: 0, line: VecDeque::new(), last };
+        std::mem::replace(&mut *state, fresh)
     }
 
     /// Calls the first in line who comes, if there is room for them.
@@ -161,7 +172,10 @@ impl<H> fmt::Debug for Room<H> {
 
 impl<H> Drop for Room<H> {
     fn drop(&mut self) {
-        let gone = self.budget.0.lock().taken.remove(&self.number);
+        let mut state = self.budget.0.lock();
+        let gone = state.taken.remove(&self.number);
+        state.waiting -= usize::from(matches!(gone, Some((Need::CanWait, _))));
+        drop(state);
         if gone.is_some() {
             self.budget.call();
         }

@@ -64,7 +64,7 @@ impl Game {
     }
 
     fn has_room(&self) -> bool {
-        self.budget.0.lock().has_room(Need::CanWait)
+        self.budget.has_room(Need::CanWait)
     }
 
     fn play(&mut self, act: &Act) {
@@ -98,6 +98,7 @@ impl Game {
             Act::Ask(_) | Act::Leave(_) | Act::GiveBack(_) => {}
         }
         assert_eq!(self.budget.taken(), self.rooms.len());
+        assert_eq!(self.budget.0.lock().waiting, self.held(Need::CanWait));
         let is_called = |waiter: &Waiter| waiter.called.load(Relaxed);
         let forgotten = self.line.iter().any(|waiter| !is_called(waiter)) && self.has_room();
         let comes = self.line.iter().any(|waiter| is_called(waiter) && waiter.comes);
