@@ -51,7 +51,7 @@ mod python;
 pub mod work;
 
 #[cfg(feature = "tokio")]
-pub use cache::{Cache, CacheBuilder, Entry, Insight, LoadContext, LoadFailed, Memory, minutes};
+pub use cache::{Background, Cache, CacheBuilder, Entry, Insight, LoadContext, LoadFailed, Memory, minutes};
 pub use core::clock::Clock;
 pub use core::flight::{Explanation, Standing, Would};
 pub use core::memory::{Eviction, Reason};

@@ -116,6 +116,8 @@ class Batch:
         self._loading: dict[Any, list[Load]] = {}
         self._alive = 0
         self._task: asyncio.Task[None] | None = None
+        #: For the call, if ids are loaded behind.
+        self._room: _core.HeldRoom | None = None
         begin = self._begin
         self._opened: asyncio.Handle | None = (
             loop.call_later(batches.window, begin) if batches.window else loop.call_soon(begin)
@@ -143,6 +145,18 @@ class Batch:
             self._begin()
         return future
 
+    def take_room(self, room: _core.HeldRoom) -> None:
+        """Keep the room of one of its loads for the one call of all; it needs no more than that."""
+        if self._room is None and self._loading:
+            self._room = room
+        else:
+            room.leave()
+
+    def _leave_room(self) -> None:
+        room, self._room = self._room, None
+        if room is not None:
+            room.leave()
+
     def leave(self) -> None:
         """Nobody waits for one of its loads any more."""
         self._alive -= 1
@@ -153,6 +167,7 @@ class Batch:
         elif self._opened is not None:
             self._close()
             self._loading.clear()
+            self._leave_room()
 
     def _close(self) -> None:
         """Take no more ids."""
@@ -168,6 +183,7 @@ class Batch:
         ids = [one for one, futures in self._loading.items() if not all(future.done() for future in futures)]
         if not ids:
             self._loading.clear()
+            self._leave_room()
             return
         self._context.run(_core._load_together, _core._state, self._loads)
         name = f"{self._batches.loaders.name} of {len(ids)}"
@@ -187,6 +203,7 @@ class Batch:
         finally:
             # They know the batch: nobody is to wait for the collector to be rid of an instance or a session.
             self._loading.clear()
+            self._leave_room()
 
     def _waiting(self) -> list[Load]:
         return [future for futures in self._loading.values() for future in futures if not future.done()]
@@ -213,6 +230,10 @@ class Load(asyncio.Future[Any]):
     def __init__(self, batch: Batch, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
         self._batch = batch
+
+    def room_for(self, room: _core.HeldRoom) -> None:
+        """It is loaded behind, in this room; called by native code."""
+        self._batch.take_room(room)
 
     def cancel(self, msg: Any | None = None) -> bool:
         """End it; the batch goes on for the others."""

@@ -1,6 +1,6 @@
 """The compiled part of Samovar, as type checkers see it. Private: import `samovar` instead."""
 
-from asyncio import Future
+from asyncio import AbstractEventLoop, Future
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping
 from contextvars import Token
 from datetime import timedelta
@@ -17,6 +17,7 @@ from samovar._writing import WriteBehind
 __all__ = [
     "Adaptive",
     "BreakerCore",
+    "BudgetCore",
     "CacheCore",
     "CachedFunction",
     "CallPermit",
@@ -24,6 +25,7 @@ __all__ = [
     "CallTicket",
     "ConcurrencyCore",
     "Framing",
+    "HeldRoom",
     "JsonText",
     "KeyRing",
     "LoadDone",
@@ -34,6 +36,7 @@ __all__ = [
     "RefresherCore",
     "Reply",
     "RetryCore",
+    "RoomQueue",
     "SyncCore",
     "Turns",
     "UnpackedFrame",
@@ -42,6 +45,7 @@ __all__ = [
     "_after_fork_child",
     "_after_fork_parent",
     "_before_fork",
+    "_budget_of",
     "_check_event",
     "_check_pattern",
     "_check_span",
@@ -49,6 +53,7 @@ __all__ = [
     "_clock_is_frozen",
     "_clock_millis",
     "_clock_time",
+    "_common_budget",
     "_copy_error",
     "_decorate",
     "_duration_millis",
@@ -66,6 +71,7 @@ __all__ = [
     "_sweeper_is_running",
     "_template_fields",
     "_train_dictionary",
+    "_use_budget",
     "_weigh",
     "_weigh_visits",
 ]
@@ -183,6 +189,29 @@ class LoadDone:
 
 @final
 class Loading: ...
+
+@final
+class BudgetCore:
+    def __new__(cls, state: object, rooms: int) -> Self: ...
+    @property
+    def rooms(self) -> int: ...
+    @property
+    def taken(self) -> int: ...
+    def resize(self, rooms: int) -> None: ...
+    def line_up(self, event_loop: AbstractEventLoop, call: Callable[[], object]) -> RoomQueue: ...
+
+@final
+class RoomQueue:
+    def take(self) -> HeldRoom | None: ...
+    def leave(self) -> None: ...
+
+@final
+class HeldRoom:
+    def leave(self) -> None: ...
+
+def _budget_of(cache: CacheCore) -> BudgetCore: ...
+def _use_budget(cache: CacheCore, budget: BudgetCore) -> None: ...
+def _common_budget(state: object) -> BudgetCore: ...
 
 @final
 class RefresherCore:

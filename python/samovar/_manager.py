@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from samovar import _core
 from samovar._cache import Cache
-from samovar._options import Memory, at, is_name, refuse, unknown
+from samovar._options import Memory, at, check_background, is_name, refuse, unknown
 from samovar._policy import Policy, check_policy
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ class CacheManager:
     Args:
         caches: By name. A cache under ``"default"`` is what ``default_cache()`` of this manager returns.
         policy: Below those of the caches that the manager makes itself, from settings or because they are asked for.
+        background: How many loads that nobody waits for run at once, in all its caches together: refreshes of stale
+            values, early ones, the refresher's, warming. Left out, they share the 64 of all caches in the process
+            for which nothing else is said (:func:`configure`).
 
     Example:
         >>> manager = CacheManager({"sessions": Cache(name="sessions")})
@@ -34,16 +38,25 @@ class CacheManager:
     """
 
     def __init__(
-        self, caches: Mapping[str, Cache] | None = None, *, policy: Policy | None = None, **others: object
+        self,
+        caches: Mapping[str, Cache] | None = None,
+        *,
+        policy: Policy | None = None,
+        background: int | None = None,
+        **others: object,
     ) -> None:
         if others:
-            raise unknown(others, ("caches", "policy"), "CacheManager")
+            raise unknown(others, ("caches", "policy", "background"), "CacheManager")
         if caches is not None and not hasattr(caches, "items"):
             raise refuse("caches", caches, "give a dict of caches by name: {'default': Cache(...)}")
         self._caches: dict[str, Cache] = {}
         #: What is said of the caches that were made here, without the common policy below.
         self._own: dict[str, Policy] = {}
         self.policy = check_policy(policy)
+        check_background(background)
+        #: None: its caches have that of the process.
+        self._budget: _core.BudgetCore | None = None
+        self._set_background(background)
         for name, cache in (caches or {}).items():
             self.register(name, cache)
 
@@ -86,6 +99,25 @@ class CacheManager:
 
         return cls()._made_from(_settings.from_env(os.environ if environ is None else environ))
 
+    @property
+    def background(self) -> int:
+        """How many loads that nobody waits for may run at once."""
+        return (self._budget or _core._common_budget(_core._state)).rooms
+
+    def _set_background(self, background: int | None) -> None:
+        if background is None:
+            return
+        if self._budget is not None:
+            self._budget.resize(background)
+            return
+        self._budget = _core.BudgetCore(_core._state, background)
+        for cache in self._caches.values():
+            _core._use_budget(cache, self._budget)
+
+    def _use_common_budget(self) -> None:
+        """Settings of the default manager hold for all caches of the process that have no other."""
+        self._budget = _core._common_budget(_core._state)
+
     def _made_from(self, settings: Settings) -> Self:
         self._apply(settings)
         return self
@@ -95,6 +127,7 @@ class CacheManager:
         caches: Mapping[str, Mapping[str, Any]] | None = None,
         *,
         policy: Policy | Mapping[str, Any] | None = None,
+        background: int | None = None,
         toml: str | os.PathLike[str] | None = None,
     ) -> None:
         """Apply settings while the caches work. What is left out stays; all are checked before the first applies.
@@ -108,7 +141,9 @@ class CacheManager:
                 place of tables there may be a :class:`Policy`, :class:`Memory` or :class:`Rule`.
             policy: Below those of the caches that this manager has made. A cache that was given to it has only its
                 own.
-            toml: The file that says both, instead of these.
+            background: How many loads that nobody waits for run at once, as in :class:`CacheManager`; those that
+                run go on.
+            toml: The file that says all, instead of these.
 
         Raises:
             ConfigError: Something cannot be, contradicts a function's own options, or cannot be changed live, such as
@@ -117,11 +152,11 @@ class CacheManager:
         from samovar import _settings
 
         if toml is not None:
-            if caches is not None or policy is not None:
-                raise refuse("toml", toml, "give a file, or caches= and policy=, not both")
+            if caches is not None or policy is not None or background is not None:
+                raise refuse("toml", toml, "give a file, or caches=, policy= and background=, not both")
             self._apply(_settings.from_toml(toml))
             return
-        tables = {"caches": caches, "policy": policy}
+        tables = {"caches": caches, "policy": policy, "background": background}
         given = {name: table for name, table in tables.items() if table is not None}
         self._apply(_settings.read(given, _settings.Place("configure")))
 
@@ -149,7 +184,9 @@ class CacheManager:
         for change in changes:
             change()
         self.policy, self._own = common, own
-        self._caches.update(made)
+        self._set_background(settings.background)
+        for name, cache in made.items():
+            self.register(name, cache)
 
     def register(self, name: str, cache: Cache) -> Cache:
         """Add a cache under a name; replacing one is refused.
@@ -164,6 +201,8 @@ class CacheManager:
         if self._caches.get(name, cache) is not cache:
             raise refuse("cache name", name, "another cache has it; choose another name")
         self._caches[name] = cache
+        if self._budget is not None:
+            _core._use_budget(cache, self._budget)
         return cache
 
     def cache(self, name: str = "default") -> Cache:
@@ -257,6 +296,7 @@ def live_changes(cache: Cache, options: Mapping[str, Any]) -> list[Callable[[], 
 
 
 _default = CacheManager()
+_default._use_common_budget()  # pyright: ignore[reportPrivateUsage]
 
 
 def default_manager() -> CacheManager:
@@ -269,18 +309,21 @@ def default_cache() -> Cache:
     return _default.cache("default")
 
 
-def configure(*, policy: Policy | None = None, **caches: Any) -> CacheManager:
+def configure(*, policy: Policy | None = None, background: int | None = None, **caches: Any) -> CacheManager:
     """Set up the default manager, before the first ``@cached``: ``configure(policy=Policy(ttl="5m"))``.
 
     Afterwards, and from a file, ``default_manager().configure(...)`` does it (:meth:`CacheManager.configure`).
 
     Args:
         policy: For caches made from now on.
+        background: How many loads that nobody waits for run at once, in all caches of the process whose manager has
+            no `background` of its own. 64 if nothing is said; it may be changed at any time.
         **caches: Caches by name.
 
     Raises:
         ConfigError: A cache of that name is in use already.
     """
+    check_background(background)
     if policy is not None:
         check_policy(policy)
         if "default" in _default:
@@ -291,6 +334,7 @@ def configure(*, policy: Policy | None = None, **caches: Any) -> CacheManager:
                 "default_manager().configure(policy=...) to change it",
             )
         _default.policy = policy
+    _default._set_background(background)  # pyright: ignore[reportPrivateUsage]
     for name, cache in caches.items():
         _default.register(name, cache)
     return _default

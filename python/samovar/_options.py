@@ -36,6 +36,16 @@ def positive(option: str, value: object, least: int = 1) -> int:
     return value
 
 
+def check_background(background: object) -> None:
+    """How many loads run behind at once, if that is given."""
+    if background is not None:
+        try:
+            positive("background", background)
+        except ConfigError:
+            cure = "give how many loads may run behind at once, 1 or more, or leave it out"
+            raise refuse("background", background, cure) from None
+
+
 def unknown(given: Iterable[str], known: Iterable[str], where: str) -> ConfigError:
     """The error about an option that does not exist, with the one that was probably meant."""
     import difflib

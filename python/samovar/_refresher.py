@@ -23,7 +23,7 @@ class RefresherStats(NamedTuple):
     refreshed: int = 0
     #: Loads that ended without a value.
     failed: int = 0
-    #: Refreshes that were due and found the budget used up, each counted once.
+    #: Refreshes that were due and found the budget used up, or no room behind, each counted once.
     put_off: int = 0
     #: Values it had loaded that somebody then read: what was saved. The others were for nothing.
     saved: int = 0
@@ -33,9 +33,10 @@ class Refresher:
     """Loads the hot keys of a cache before their values end, within a budget. :meth:`samovar.Cache.refresher` makes it.
 
     Values of cached async functions that are read often are loaded anew in the last part of their life, the key with
-    the most reads first. A key is tracked once two reads have come in one such part, a tenth of it apart, and until
-    readers find it unread for a whole life twice in a row, it is left unread for `idle`, removed, written by hand, or
-    pushed out by hotter ones. Reads on other event loops and by name count for a tracked key, and track none.
+    the most reads first, as there is room behind (`background` of :func:`samovar.configure`). A key is tracked once two
+    reads have come in one such part, a tenth of it apart, and until readers find it unread for a whole life twice in a
+    row, it is left unread for `idle`, removed, written by hand, or pushed out by hotter ones. Reads on other event
+    loops and by name count for a tracked key, and track none.
 
     Never tracked: values without a ttl, "not found", sync functions, factories of ``get_or_set``, and functions with
     injected parameters, unless ``refresh=`` says how to load without them and the ttl is not computed. A key whose

@@ -15,7 +15,7 @@ from samovar._cache_options import OPTIONS as CACHE_OPTIONS
 from samovar._cache_options import check_option
 from samovar._core import Adaptive
 from samovar._exceptions import ConfigError
-from samovar._options import Memory, at, refuse
+from samovar._options import Memory, at, check_background, refuse
 from samovar._policy import GUARDS, Policy, Rule
 from samovar._policy import OPTIONS as POLICY_OPTIONS
 
@@ -30,8 +30,9 @@ SINGLE = sorted([*POLICY_OPTIONS, *MEMORY_OPTIONS, "namespace", "url"], key=len,
 
 
 class Settings(NamedTuple):
-    """What was said, checked option by option: the common policy, and the options of each cache."""
+    """What was said, checked option by option: what runs behind, the common policy, the options of each cache."""
 
+    background: int | None
     policy: Policy | None
     caches: dict[str, dict[str, Any]]
     place: Place
@@ -150,7 +151,7 @@ def meaning(variable: str, declared: Iterable[str] | None) -> tuple[str, ...]:
     if declared is not None and len(readings) > 1:
         keys = " or ".join(Place("", path).key for path in readings)
         raise ConfigError(f"{variable}: it may mean {keys}; write that into the file instead")
-    common = [option.upper() for option in POLICY_OPTIONS]
+    common = [option.upper() for option in (*POLICY_OPTIONS, "background")]
     misspelt = None
     if readings and declared is None:
         # NEGATVE_TTL is not the TTL of a cache that nobody has heard of.
@@ -167,6 +168,8 @@ def meaning(variable: str, declared: Iterable[str] | None) -> tuple[str, ...]:
 
 def readings_of(rest: str, declared: Iterable[str] | None) -> Iterator[tuple[str, ...]]:
     """All that a variable may mean, by what follows the prefix; the longest option first."""
+    if rest == "BACKGROUND":
+        yield ("background",)
     for option in SINGLE:
         if rest == option.upper() and option in POLICY_OPTIONS:
             yield ("policy", option)
@@ -208,10 +211,14 @@ def read(tables: Mapping[str, Any], place: Place) -> Settings:
     Raises:
         ConfigError: Naming the place, the value and the cure.
     """
-    check_keys(tables, ("policy", "caches"), place, {"policy": POLICY_OPTIONS})
+    check_keys(tables, ("background", "policy", "caches"), place, {"policy": POLICY_OPTIONS})
+    background = tables.get("background")
+    with at(place / "background"):
+        check_background(background)
     policy = tables.get("policy")
     caches = check_table(tables.get("caches", {}), place / "caches", "give a table for each cache")
     return Settings(
+        background,
         None if policy is None else read_common(policy, place / "policy"),
         {name: read_cache(table, place / "caches" / name) for name, table in caches.items()},
         place,

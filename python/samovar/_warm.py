@@ -1,18 +1,23 @@
-"""Warming a function: loading calls before they are asked for, a few at a time, through the usual door."""
+"""Warming a function: loading calls before they are asked for, a few at a time, through the usual door.
+
+Each of them needs room in the budget of the cache for what runs behind, and stands in line for it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 import time
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, cast
 
+from samovar import _core
 from samovar._cached import name_of
 from samovar._protect import running_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import AsyncGenerator, Generator, Iterable
+    from contextlib import AbstractAsyncContextManager
 
 #: Loads at a time.
 CONCURRENCY = 8
@@ -40,6 +45,7 @@ class WarmJob:
         self._name = name_of(function)
         self._began = time.monotonic()
         self._task: asyncio.Task[None] | None = None
+        self._has_room = False
 
     @property
     def success(self) -> bool:
@@ -92,6 +98,8 @@ class WarmJob:
         if loop is None:
             text = f"{self._name}.warm() loads on an event loop, and none runs here; call it in async code"
             raise RuntimeError(text)
+        # What runs in a load has that one's room; waiting for another, it might wait for itself.
+        self._has_room = _core._loading(_core._state) is not None
         self._task = self._cache._supervisor.start(self._cache.path, loop, self._all(), "samovar warm")
 
     async def _all(self) -> None:
@@ -101,12 +109,33 @@ class WarmJob:
 
     async def _worker(self, waiting: Any) -> None:
         for args, kwargs in waiting:
-            self.queued -= 1
-            try:
-                await self._function(*args, **kwargs)
-                self.loaded += 1
-            except Exception as error:
-                self.note(error)
+            async with self._room():
+                self.queued -= 1
+                try:
+                    await self._function(*args, **kwargs)
+                    self.loaded += 1
+                except Exception as error:
+                    self.note(error)
+
+    def _room(self) -> AbstractAsyncContextManager[None]:
+        return nullcontext() if self._has_room else room_in(_core._budget_of(self._cache))
+
+
+@asynccontextmanager
+async def room_in(budget: _core.BudgetCore) -> AsyncGenerator[None]:
+    """Room for one load among those that run behind; who comes first is served first."""
+    bell = asyncio.Event()
+    queued = budget.line_up(asyncio.get_running_loop(), bell.set)
+    try:
+        while (room := queued.take()) is None:
+            await bell.wait()
+            bell.clear()
+    finally:
+        queued.leave()
+    try:
+        yield
+    finally:
+        room.leave()
 
 
 def as_arguments(call: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -122,9 +122,9 @@ impl Here {
         LoadContext::new(policy, self.loading.clone())
     }
 
-    pub fn place(&self) -> Place {
+    pub fn place(&self, refresh: Refresh) -> Place {
         let home = self.runtime.is_some().then_some(self.home);
-        Place { home, refresh: Refresh::Behind, life: Life::Shared }
+        Place { home, refresh, life: Life::Shared }
     }
 
     /// Begins to wait for a load of the cache of this name: noted only where a load waits, for nobody waits for other

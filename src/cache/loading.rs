@@ -10,8 +10,9 @@ use super::held::Held;
 use super::shard::State;
 use super::shared::Shared;
 use super::waiting::{Cancel, Cancelled, Report, Seat, Signal};
+use crate::core::budget::Room;
 use crate::core::clock::Millis;
-use crate::core::flight::{FlightId, Lease, Load, Lookup, Newer, Since, Wish};
+use crate::core::flight::{FlightId, Lease, Load, Lookup, Newer, Refresh, Since, Wish};
 use crate::core::memory::GroupId;
 use crate::core::policy::Policy;
 use crate::error::Error;
@@ -32,6 +33,8 @@ pub(super) struct Grant<K, V> {
     report: Report<K, V>,
     cancelled: Option<Cancelled>,
     ends: Millis,
+    /// For one that runs behind, until it is over.
+    _room: Option<Room<()>>,
 }
 
 impl<K, V> Grant<K, V> {
@@ -47,7 +50,12 @@ impl<K, V> Grant<K, V> {
         // A cancel of an earlier attempt stops nothing any more, and runs no foreign code when it is dropped.
         state.loads.insert(lease.flight, cancel);
         let ends = state.flights().ends(lease);
-        Grant { report: Report::new(shared, hash, lease, policy), cancelled: Some(cancelled), ends }
+        Grant { report: Report::new(shared, hash, lease, policy), cancelled: Some(cancelled), ends, _room: None }
+    }
+
+    /// Loads behind.
+    fn behind(self, room: Option<Room<()>>) -> Self {
+        Grant { _room: room, ..self }
     }
 
     /// Loads on a task of its own.
@@ -160,11 +168,13 @@ pub(super) struct Wanted<'a, Q: ?Sized> {
     pub policy: Policy,
     /// Since when a load is wanted even though a value is there; `None` if it is not.
     pub anew: Option<Since>,
+    /// It would be loaded along with others, which need no more room than one.
+    pub along: bool,
 }
 
 impl<Q: ?Sized> Wanted<'_, Q> {
-    pub fn wish(&self, group: GroupId, here: &Here) -> Wish<'_> {
-        Wish { policy: &self.policy, group, place: here.place(), anew: self.anew.as_ref() }
+    pub fn wish(&self, group: GroupId, here: &Here, refresh: Refresh) -> Wish<'_> {
+        Wish { policy: &self.policy, group, place: here.place(refresh), anew: self.anew.as_ref() }
     }
 }
 
@@ -259,16 +269,20 @@ where
         let &Wanted { hash, policy, .. } = wanted;
         // Declared before the lock is taken: what is not used of it is dropped after unlocking.
         let mut spare = Some(key);
+        let needs_room = policy.refreshes_behind() && !wanted.along;
+        let room = if needs_room { self.background.room() } else { None };
+        let refresh = if needs_room && room.is_none() { Refresh::Later } else { Refresh::Behind };
         let mut state = self.lock(hash);
         let located = spare.as_ref().map_or((None, None), |key| state.locate(hash, key));
-        let (wish, now) = (wanted.wish(state.group, here), self.clock().now());
+        let (wish, now) = (wanted.wish(state.group, here, refresh), self.clock().now());
         let key = || spare.take().expect("a lookup takes one lease at most");
         match state.memory.look_up(&wish, (hash, key), located, now, || self.draws.draw()) {
             Lookup::Hit(id, newer) => {
                 let held = Arc::clone(state.memory.entries.peek(id).expect("it has just been served").value);
                 match newer {
                     Newer::Lead(lease) => {
-                        Found::Refreshes(held, Box::new(Grant::new(self, &mut state, (hash, lease), stop, policy)))
+                        let grant = Grant::new(self, &mut state, (hash, lease), stop, policy).behind(room);
+                        Found::Refreshes(held, Box::new(grant))
                     }
                     Newer::Flying(_) | Newer::No => Found::Ready(held),
                 }

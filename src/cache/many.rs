@@ -108,7 +108,7 @@ where
 
     /// What is to be done about a key.
     fn look(&mut self, key: K, here: &Here, round: &mut Round<K, V>) -> Result<(), LoadFailed<E>> {
-        let wanted = self.wanted(&key);
+        let wanted = Wanted { along: !round.leads.is_empty(), ..self.wanted(&key) };
         match self.shared.find::<_, L>(&wanted, key.clone(), here) {
             Found::Ready(held) => return self.settle(key, Signal::Answer(held)),
             Found::Refreshes(held, grant) => {
@@ -130,7 +130,7 @@ where
     }
 
     fn wanted<'k>(&self, key: &'k K) -> Wanted<'k, K> {
-        Wanted { hash: self.shared.hash(key), key, policy: self.bulk.policy, anew: None }
+        Wanted { hash: self.shared.hash(key), key, policy: self.bulk.policy, anew: None, along: false }
     }
 
     /// Starts one call for these keys, whose leases are taken.

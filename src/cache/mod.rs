@@ -12,11 +12,12 @@
 //! - `resizing` changes bounds and order while the cache works; `insight` says what it knows about itself.
 //! - `listener` hears of what left.
 //! - `loading` is the way of a miss, and the task that loads; `context` is on whose behalf a caller asks.
-//! - `many` is that for many keys by one call.
+//! - `many` is that for many keys by one call; `background` bounds what nobody waits for.
 //! - `waiting` is who waits for that task, and what they are told; `alarm` when they have waited long enough.
 //! - `held` is what is kept under a key, `views` what users see of it.
 
 mod alarm;
+mod background;
 mod context;
 mod failed;
 mod held;
@@ -32,6 +33,7 @@ mod split;
 mod views;
 mod waiting;
 
+pub use background::Background;
 pub use context::LoadContext;
 pub use failed::LoadFailed;
 pub use insight::Insight;
@@ -169,7 +171,7 @@ where
         {
             return Ok(value.clone());
         }
-        let wanted = Wanted { hash, key, policy, anew: None };
+        let wanted = Wanted { hash, key, policy, anew: None, along: false };
         self.0.load(wanted, load).await?.ok_or(LoadFailed::NotFound)
     }
 
@@ -210,7 +212,7 @@ where
         {
             return Ok(Some(value.clone()));
         }
-        self.0.load(Wanted { hash, key, policy, anew: None }, load).await
+        self.0.load(Wanted { hash, key, policy, anew: None, along: false }, load).await
     }
 
     /// The values of many keys: those that are there, and what one call of `load` finds of the others. Each key has a lease of
@@ -274,7 +276,8 @@ where
         F: Future<Output = Result<V, E>> + Send + 'static,
         E: Send + Sync + 'static,
     {
-        let wanted = Wanted { hash: self.0.hash(key), key, policy, anew: Some(Since::default()) };
+        let anew = Some(Since::default());
+        let wanted = Wanted { hash: self.0.hash(key), key, policy, anew, along: false };
         self.0.load(wanted, load).await?.ok_or(LoadFailed::NotFound)
     }
 

@@ -1,6 +1,7 @@
 //! How a cache is built, in the words of the Python face: a name, a memory tier, a clock; and who hears of what leaves.
 
 use super::Cache;
+use super::background::Background;
 use super::listener::Listener;
 use super::shared::{Parts, Shared};
 use crate::core::clock::Clock;
@@ -82,6 +83,7 @@ pub struct CacheBuilder<K, V> {
     memory: Memory,
     shards: usize,
     clock: Clock,
+    background: Background,
     weigher: Option<Weigher<V>>,
     listener: Option<Listener<K, V>>,
 }
@@ -89,7 +91,8 @@ pub struct CacheBuilder<K, V> {
 impl<K, V> Default for CacheBuilder<K, V> {
     fn default() -> Self {
         let (name, memory, clock) = ("default".into(), Memory::default(), Clock::system());
-        CacheBuilder { name, memory, shards: 1, clock, weigher: None, listener: None }
+        let background = Background::default();
+        CacheBuilder { name, memory, shards: 1, clock, background, weigher: None, listener: None }
     }
 }
 
@@ -192,10 +195,17 @@ where
         self
     }
 
+    /// How many refreshes run behind at once, for all caches that are given the same. That of the process if not given: 64
+    /// for all other caches together.
+    pub fn background(mut self, background: &Background) -> Self {
+        self.background = background.clone();
+        self
+    }
+
     /// The cache. Starts no thread and needs no runtime.
     pub fn build(self) -> Cache<K, V> {
-        let CacheBuilder { name, memory, shards, clock, weigher, listener } = self;
-        let shared = Arc::new(Shared::new(Parts { name, memory, shards, clock, weigher, listener }));
+        let CacheBuilder { name, memory, shards, clock, background, weigher, listener } = self;
+        let shared = Arc::new(Shared::new(Parts { name, memory, shards, clock, background, weigher, listener }));
         Shared::have_swept(&shared);
         Cache(shared)
     }

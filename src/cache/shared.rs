@@ -4,6 +4,7 @@
 //! before it locks, so that it is dropped after unlocking, also when `Eq` of a key panics. What concerns all shards visits
 //! one after the other: nobody ever holds two locks of shards.
 
+use super::background::Background;
 use super::held::Held;
 use super::listener::{Gone, Listener};
 use super::options::{self, Weigher};
@@ -11,7 +12,7 @@ use super::shard::{REGION, Shard, State};
 use super::split;
 use crate::core::clock::{Clock, Millis};
 use crate::core::draw::Draws;
-use crate::core::flight::{Explanation, Refresh, Sight, Standing, Written};
+use crate::core::flight::{Explanation, Sight, Standing, Written};
 use crate::core::memory::{New, Placement, Steering, Worth, mix};
 use crate::core::policy::Policy;
 use crate::core::stats::Stats;
@@ -35,6 +36,7 @@ pub(super) struct Parts<K, V> {
     pub memory: options::Memory,
     pub shards: usize,
     pub clock: Clock,
+    pub background: Background,
     pub weigher: Option<Weigher<V>>,
     pub listener: Option<Listener<K, V>>,
 }
@@ -53,6 +55,8 @@ pub(super) struct Shared<K, V> {
     weigher: Option<Weigher<V>>,
     listener: Option<Listener<K, V>>,
     appointment: Appointment,
+    /// What bounds its refreshes.
+    pub background: Background,
     /// For jitter and early refreshes.
     pub draws: Draws,
 }
@@ -179,14 +183,14 @@ where
     V: Send + Sync + 'static,
 {
     pub fn new(parts: Parts<K, V>) -> Self {
-        let Parts { name, memory, shards, clock, weigher, listener } = parts;
+        let Parts { name, memory, shards, clock, background, weigher, listener } = parts;
         let count = split::count(shards, memory.bound());
         let shares = split::shares(memory.bound(), count).zip(Steering::shared(count));
         let shards = shares.map(|(share, steering)| Shard::new(share, memory.order(), steering)).collect();
         let (hasher, appointment) = (RandomState::new(), Appointment::default());
         let (weighs, memory) = (AtomicBool::new(memory.weighs()), Mutex::new(memory));
         let draws = Draws::new(hasher.hash_one(&name));
-        Shared { name, clock, hasher, shards, memory, weighs, weigher, listener, appointment, draws }
+        Shared { name, clock, hasher, shards, memory, weighs, weigher, listener, appointment, background, draws }
     }
 
     pub fn have_swept(this: &Arc<Self>) {
@@ -284,7 +288,7 @@ where
     {
         let hash = self.hash(key);
         let state = self.lock(hash);
-        state.memory.explain(policy, state.locate(hash, key), Refresh::Behind, self.clock.now())
+        state.memory.explain(policy, state.locate(hash, key), self.background.refresh(), self.clock.now())
     }
 }
 

@@ -13,7 +13,7 @@ use super::loading::{Grant, Wanted};
 use super::shard::State;
 use super::shared::Shared;
 use crate::core::clock::{Millis, NEVER};
-use crate::core::flight::{Done, Due, Effect, Effects, Ended, FlightId, Input, Keep, Lease, Ticket};
+use crate::core::flight::{Done, Due, Effect, Effects, Ended, FlightId, Input, Keep, Lease, Refresh, Ticket};
 use crate::core::policy::Policy;
 use crate::error::Error;
 use std::convert::Infallible;
@@ -148,7 +148,7 @@ impl<'a, K, V> Seat<'a, K, V> {
     pub fn lead<Q: ?Sized>(&mut self, wanted: &Wanted<'_, Q>, here: &Here) -> Option<Grant<K, V>> {
         let (ticket, (wake, news), stop) = (self.ticket?, oneshot::channel(), oneshot::channel());
         let mut state = self.shared.lock(self.hash);
-        let (wish, now) = (wanted.wish(state.group, here), self.shared.clock().now());
+        let (wish, now) = (wanted.wish(state.group, here, Refresh::Behind), self.shared.clock().now());
         let lease = state.memory.take_over(&wish, ticket, here.home, wake, now)?;
         self.alarm = Alarm::at(self.shared.clock(), state.flights().patience(ticket));
         self.news = news;

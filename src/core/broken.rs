@@ -109,6 +109,8 @@ pub enum Rule {
     StaleIsLoadedInPerson,
     /// Loads that are taken over are counted.
     TakeoversCount,
+    /// Where there is no room behind, nothing is started there.
+    LaterIsNotNow,
     /// A store takes a loaded value only while the claim is there that it was loaded under.
     FillsAreConditional,
     /// Nor does it take one where there is nothing.

@@ -3,13 +3,15 @@
 //! Nothing happens before the first await: a call that is never awaited takes no lease. The load is a task of the
 //! cache's, on the first caller's loop, in a copy of the first caller's context; callers come and go.
 
+use super::budget::Room;
 use super::lease::{self, Wait};
 use super::pending::{Holds, Pending, Step};
 use super::request::{Lookup, Request};
 use super::seat::{Outcome, Seat, Waiter, Wake};
 use super::state::State;
 use super::tier::Object;
-use super::{alarm, copy, effects, errors, task};
+use super::{alarm, budget, copy, effects, errors, task};
+use crate::core::budget::Need;
 use crate::core::flight::{Awaited, Due, Home, Lease, Life, Newer, Place, Refresh, Ticket};
 use pyo3::exceptions::PyStopIteration;
 use pyo3::ffi;
@@ -55,11 +57,16 @@ impl Call {
         loop {
             state.asyncio(py)?;
             let here = state.running_loop(py);
-            let place = self.place(here.as_ref());
-            let (flight, home) = match (self.request.lookup(py, place)?, &here) {
+            let (refresh, room) = self.room(here.as_ref());
+            let place = self.place(here.as_ref(), refresh);
+            let found = self.request.lookup(py, place)?;
+            let room = room.filter(|_| matches!(found, Lookup::Hit(_, _, Newer::Lead(_))));
+            let (flight, home) = match (found, &here) {
                 (Lookup::Hit(value, kind, newer), here) => {
                     match (newer, here) {
-                        (Newer::Lead(lease), Some(here)) => task::run(py, state, &self.request, here, lease, None),
+                        (Newer::Lead(lease), Some(here)) => {
+                            task::run(py, state, &self.request, here, (lease, room), None)
+                        }
                         (Newer::Flying(flight), _) => {
                             let mine = here.as_ref().map_or(0, |here| here.as_ptr() as u64);
                             if task::supersede_if_stranded(py, state, &self.request.tier, flight, mine) {
@@ -103,11 +110,22 @@ impl Call {
         }
     }
 
-    fn place(&self, here: Option<&Bound<'_, PyAny>>) -> Place {
-        let Request { life, refresher, .. } = &*self.request;
-        // What uses its caller's own must not outlive it.
-        let refresh = if *life == Life::Bound && refresher.is_none() { Refresh::InPerson } else { Refresh::Behind };
-        Place { home: here.map(home_of), refresh, life: *life }
+    fn place(&self, here: Option<&Bound<'_, PyAny>>, refresh: Refresh) -> Place {
+        Place { home: here.map(home_of), refresh, life: self.request.life }
+    }
+
+    /// Where a newer value may be loaded, and room for that behind.
+    fn room(&self, here: Option<&Bound<'_, PyAny>>) -> (Refresh, Option<Room>) {
+        let Request { life, refresher, recipe, tier, refresh, .. } = &*self.request;
+        if *life == Life::Bound && refresher.is_none() {
+            // What uses its caller's own must not outlive it.
+            return (Refresh::InPerson, None);
+        }
+        let Some(here) = here.filter(|_| recipe.policy.refreshes_behind() && !refresh) else {
+            return (Refresh::Behind, None);
+        };
+        let room = budget::room(self.state, tier, here, Need::Met);
+        (if room.is_some() { Refresh::Behind } else { Refresh::Later }, room)
     }
 
     /// What is there, as this caller gets it.
@@ -183,7 +201,7 @@ impl Call {
             Outcome::Lead => {
                 let here = self.here(py)?;
                 let seat = self.seat(py, &here)?;
-                match self.request.take_over(self.place(Some(&here)), ticket, &seat) {
+                match self.request.take_over(self.place(Some(&here), Refresh::InPerson), ticket, &seat) {
                     Some(lease) => self.load(py, &here, ticket, lease, seat),
                     None => self.begin(py),
                 }
@@ -200,7 +218,7 @@ impl Call {
         lease: Lease,
         seat: Waiter,
     ) -> PyResult<Step> {
-        task::run(py, self.state, &self.request, here, lease, Some(&seat));
+        task::run(py, self.state, &self.request, here, (lease, None), Some(&seat));
         match seat.take() {
             Some(outcome) => self.settle(py, ticket, outcome),
             None => {

@@ -2,7 +2,7 @@
 //!
 //! - the hit path: `args`, `signature`, `given`, `function`, `method`, `reply`, `pending`, `raw`, `anchor`, `state`
 //! - keys: `keys`, `encode`, `spot`, `asking`, `instances`, `knots`
-//! - loading: `recipe`, `request`, `asyncio`, `task`, `refresher`, `alarm`, `blocking`, `many`, `seat`, `effects`, `lease`
+//! - loading: `recipe`, `request`, `asyncio`, `task`, `budget`, `refresher`, `alarm`, `blocking`, `many`, `seat`, `effects`, `lease`
 //! - the cache: `tier`, `guarded`, `owner`, `cache`, `decorate`, `copy`, `single_use`, `options`, `views`, `errors`, `clock`, `process`
 //! - values as bytes: `codec`
 //! - sizes: `weigh`, `layout`
@@ -18,6 +18,7 @@ mod args;
 mod asking;
 mod asyncio;
 mod blocking;
+mod budget;
 mod cache;
 mod cache_methods;
 mod clock;
@@ -92,6 +93,8 @@ mod _core {
     use super::adaptive::Adaptive;
     #[pymodule_export]
     use super::asyncio::_go_on;
+    #[pymodule_export]
+    use super::budget::{_budget_of, _common_budget, _use_budget, BudgetCore, HeldRoom, RoomQueue};
     #[pymodule_export]
     use super::cache::{CacheCore, SyncCore};
     #[pymodule_export]

@@ -2,7 +2,7 @@
 //!
 //! A forked child keeps the entries and nothing in motion. At the end the sweeper is stopped while Python still stands.
 
-use super::{resilience, tier};
+use super::{budget, resilience, tier};
 use crate::work::{self, ForkGuard};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -35,6 +35,7 @@ pub fn _after_fork_child(py: Python<'_>) {
         py.import("samovar._core").and_then(|core| Ok(core.getattr("_state")?.cast_into::<super::StateHandle>()?));
     if let Ok(state) = state {
         *state.get().0.waits.lock() = Default::default();
+        budget::forget_motion(state.get().0);
     }
     resilience::forget_motion();
     if let Some(sweeper) = FORKING.take() {

@@ -11,7 +11,8 @@ use super::request::Request;
 use super::spot::Spot;
 use super::state::State;
 use super::tier::{Object, Tier, is_below};
-use super::{alarm, asyncio, effects, errors, task};
+use super::{alarm, asyncio, budget, effects, errors, task};
+use crate::core::budget::Need;
 use crate::core::clock::{Millis, NEVER};
 use crate::core::flight::{Life, Place, Refresh};
 use crate::core::refresher::{Counters, Options, Refresher, Turn};
@@ -332,12 +333,18 @@ fn load(py: Python<'_>, state: &'static State, tier: &Arc<Tier>, here: &Bound<'_
         return Ok(());
     };
     let now = tier.clock.now();
+    let Some(room) = budget::room(state, tier, here, Need::CanWait) else {
+        if let Some(refresher) = &mut tier.memory.lock().refresher {
+            refresher.crowded(now);
+        }
+        return Ok(());
+    };
     let place = Place { home: Some(asyncio::home_of(here)), refresh: Refresh::Behind, life: Life::Steady };
     let key = || request.spot.key.clone_ref(py);
     let lease = tier.memory.lock().refresh(&request.wish(place), (hash, key), located, now);
     if let Some(lease) = lease {
         request.began.store(now, Relaxed);
-        task::run(py, state, &request, here, lease, None);
+        task::run(py, state, &request, here, (lease, Some(room)), None);
     }
     Ok(())
 }

@@ -3,10 +3,12 @@
 //! It hangs on the module's objects, never on a static: the module may be initialised again in another interpreter. It
 //! is made once per initialisation and lives as long as the process.
 
+use super::budget::Budget;
 use super::function::Function;
 use super::guarded::Guarded;
 use super::knots;
 use super::reply::{self, Reply};
+use crate::core::budget::ROOMS;
 use crate::core::flight::Waits;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -41,6 +43,8 @@ pub struct State {
     asyncio: PyOnceLock<Asyncio>,
     /// Which loads wait for which.
     pub waits: Guarded<Waits>,
+    /// What bounds the loads behind of all caches that were given no other budget.
+    pub budget: Arc<Budget>,
     not_found: PyOnceLock<Py<PyAny>>,
     views: PyOnceLock<Views>,
     /// The functions that know instances; `None` until there is one.
@@ -83,6 +87,7 @@ names!(
     is_closed,
     is_running,
     result,
+    room_for,
     set_result,
     __cache_key__,
     __doc__,
@@ -138,6 +143,7 @@ impl State {
             names: Names::new(py),
             asyncio: PyOnceLock::new(),
             waits: Guarded::default(),
+            budget: Budget::new(ROOMS),
             not_found: PyOnceLock::new(),
             views: PyOnceLock::new(),
             functions: Guarded::new(None),

@@ -4,6 +4,7 @@
 
 use super::alarm;
 use super::anchor::Anchor;
+use super::budget::{HeldRoom, Room};
 use super::effects;
 use super::lease::{self, Context};
 use super::request::{Ended, Finished, Request};
@@ -23,12 +24,14 @@ pub struct Running {
     pub event_loop: Object,
     /// When it takes too long.
     timer: Option<Object>,
+    /// For one that runs behind, until it is over.
+    room: Option<Room>,
 }
 
 impl Running {
     /// Somebody on this loop was told to load.
     fn soon(event_loop: Object) -> Self {
-        Running { task: None, event_loop, timer: None }
+        Running { task: None, event_loop, timer: None, room: None }
     }
 
     /// Its task, once it runs.
@@ -43,7 +46,7 @@ impl Running {
 
     /// Cancels the task, on whichever loop it lives.
     fn cancel(self, py: Python<'_>, state: &State, here: Option<&Bound<'_, PyAny>>) {
-        let Running { task: Some((task, _)), event_loop, timer } = self else { return };
+        let Running { task: Some((task, _)), event_loop, timer, room } = self else { return };
         let (names, task) = (&state.names, task.bind(py));
         let cancelled = if here.is_some_and(|here| here.is(&event_loop)) {
             alarm::cancel(py, state, timer);
@@ -53,7 +56,7 @@ impl Running {
                 .and_then(|cancel| event_loop.bind(py).call_method1(&names.call_soon_threadsafe, (cancel,)))
         };
         // A closed loop runs nothing any more, cancelled or not.
-        drop(cancelled);
+        drop((cancelled, room));
     }
 }
 
@@ -127,18 +130,18 @@ pub fn supersede_if_stranded(py: Python<'_>, state: &State, tier: &Tier, flight:
 }
 
 /// Calls the loader and lets its coroutine run as a task; a future needs none. A loader that answers at once, or fails to
-/// start, has reported when this returns.
+/// start, has reported when this returns. One that runs behind has room.
 pub fn run(
     py: Python<'_>,
     state: &'static State,
     request: &Arc<Request>,
     here: &Bound<'_, PyAny>,
-    lease: Lease,
+    (lease, room): (Lease, Option<Room>),
     starter: Option<&Waiter>,
 ) {
     let expected = request.tier.tasks.lock().remove(&lease.flight.to_bits());
     drop(expected);
-    let result = match start(py, state, request, here, lease, starter) {
+    let result = match start(py, state, request, here, (lease, room), starter) {
         Ok(None) => return,
         Ok(Some(value)) => Ok(value),
         Err(error) => Err(error.value(py).clone().into_any()),
@@ -152,13 +155,20 @@ fn start<'py>(
     state: &'static State,
     request: &Arc<Request>,
     here: &Bound<'py, PyAny>,
-    lease: Lease,
+    (lease, mut room): (Lease, Option<Room>),
     starter: Option<&Waiter>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
     let context = lease::context(py, state, request, [lease.flight])?;
     let loader = if starter.is_none() { request.refresher.as_deref() } else { None };
     let made = context.within(|| request.ask(py, state, loader.unwrap_or(&request.loader)))??;
     let task = if is_future_of(state, &made, here)? {
+        if room.is_some()
+            && made.hasattr(&state.names.room_for)?
+            && let Some(room) = room.take()
+        {
+            // One of many that are loaded in one call: that needs room, not each of them.
+            made.call_method1(&state.names.room_for, (HeldRoom::new(room),))?;
+        }
         // It is waited for as it is: a task that does nothing but await it would cost more than it.
         made
     } else {
@@ -166,7 +176,8 @@ fn start<'py>(
         create_task(state, here, &coroutine, &context, &request.recipe.name)?
     };
     let timer = alarm::set(state, &request.tier, here, Due::Load(lease))?;
-    let running = Running { task: Some((task.clone().unbind(), lease)), event_loop: here.clone().unbind(), timer };
+    let running =
+        Running { task: Some((task.clone().unbind(), lease)), event_loop: here.clone().unbind(), timer, room };
     let replaced = request.tier.tasks.lock().insert(lease.flight.to_bits(), running);
     drop(replaced);
     let done = LoadDone { request: request.clone(), state, lease, starter: starter.cloned() };
@@ -246,7 +257,8 @@ impl LoadDone {
         let ours = tasks.get(&key).and_then(|running| running.task.as_ref()).is_some_and(|(ours, _)| ours.is(task));
         let running = if ours { tasks.remove(&key) } else { None };
         drop(tasks);
-        if let Some(Running { timer, .. }) = running {
+        if let Some(Running { timer, room, .. }) = running {
+            drop(room);
             alarm::cancel(py, self.state, timer);
         }
         let result = match task.call_method0(&self.state.names.result) {

@@ -4,6 +4,7 @@
 //! dropped after unlocking. A [`Space`] is a key space of its own in the shared table, told apart by its salt.
 
 use super::anchor::Anchor;
+use super::budget::Budget;
 use super::copy::{self, Mode};
 use super::events::Listeners;
 use super::guarded::Guarded;
@@ -150,6 +151,7 @@ pub struct Tier {
     pub refresher: Guarded<Option<Refreshing>>,
     /// Loads that run as tasks.
     pub tasks: Guarded<HashMap<u64, super::task::Running>>,
+    budget: Guarded<Arc<Budget>>,
     spaces: Guarded<Vec<Weak<Space>>>,
     /// The spaces by the number of their group, that of a cleared one included.
     holders: Guarded<Vec<Weak<Space>>>,
@@ -206,6 +208,7 @@ impl Tier {
             appointment: Appointment::default(),
             refresher: Guarded::default(),
             tasks: Guarded::default(),
+            budget: Guarded::new(state.budget.clone()),
             spaces: Guarded::default(),
             holders: Guarded::default(),
             names: Guarded::default(),
@@ -270,6 +273,17 @@ impl Tier {
     /// How values are kept where a function or a call says nothing else.
     pub fn recipe(&self) -> Arc<Recipe> {
         self.recipe.lock().clone()
+    }
+
+    /// What bounds its loads behind, beside those of other caches.
+    pub fn budget(&self) -> Arc<Budget> {
+        self.budget.lock().clone()
+    }
+
+    /// Another budget, for loads that begin from now on.
+    pub fn set_budget(&self, budget: Arc<Budget>) {
+        let before = std::mem::replace(&mut *self.budget.lock(), budget);
+        drop(before);
     }
 
     /// The ttl and the isolation of the same.

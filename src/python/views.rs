@@ -7,6 +7,7 @@ use super::recipe::Recipe;
 use super::spot::Spot;
 use super::state::State;
 use super::tier::{Object, Space, Tier};
+use crate::core::budget::Need;
 use crate::core::clock::{Millis, NEVER};
 use crate::core::flight::{Refresh, Sight, Standing, Would};
 use crate::core::memory::{RegionId, Span};
@@ -109,6 +110,8 @@ pub fn explain(
 ) -> PyResult<Object> {
     let _anchor = Anchor::hold();
     let located = spot.locate(py, tier)?;
+    let is_full = refresh == Refresh::Behind && !tier.budget().has_room(Need::Met);
+    let refresh = if is_full { Refresh::Later } else { refresh };
     let explained = tier.memory.lock().explain(&recipe.policy, located, refresh, tier.clock.now());
     let would = match explained.would {
         // A write that is pending answers in the place of a load.

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from origin import Origin, turns
-from samovar import Cache, ConfigError, LoadTimeout, Policy, Rule
+from samovar import Cache, CacheManager, ConfigError, LoadTimeout, Policy, Rule
 from samovar.testing import CacheClock
 
 
@@ -329,6 +329,7 @@ def test_of_many_values_as_many_are_refreshed_early_as_the_law_says(
     cache: Cache, cache_clock: CacheClock, beta: float, ahead: float
 ) -> None:
     count, source = 1500, Origin()
+    CacheManager({"test": cache}, background=count)  # the law is asked for, not the budget
     load = cache.cached("1m", early=beta)(source.load)
 
     async def main() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from origin import Origin, turns
-from samovar import Cache
+from samovar import Cache, CacheManager
 from samovar.testing import CacheClock
 from watching import settled
 
@@ -521,6 +521,7 @@ def test_jitter_spreads_what_is_loaded_by_whatever_path(cache: Cache, cache_cloc
     """Project samber/hot: with the documented numbers its jitter is always 1, and what is loaded never gets one."""
     # Its tests allow for a hundred thousand times as much, so they pass.
     count = 2_000
+    CacheManager({"test": cache}, background=count)  # all are loaded anew at once
     one = cache.cached(1000, key="one:{n}", jitter=0.2, stale_while_revalidate="1h")(by_number)
     many = cache.cached_many(1000, items="ids", key="many:{ids}", jitter=0.2)(by_numbers)
     names = [f"name:{n}" for n in range(count)]

@@ -32,6 +32,8 @@ pub enum Would {
     Answer,
     /// The same, and have it loaded anew behind.
     AnswerAndRefresh,
+    /// The same as soon as there is room behind, which there is not now.
+    AnswerAndRefreshLater,
     /// Answer that there is nothing.
     AnswerMissing,
     /// Wait for the load under way.
@@ -58,6 +60,7 @@ impl fmt::Display for Would {
         f.write_str(match self {
             Would::Answer => "answer",
             Would::AnswerAndRefresh => "answer, and refresh behind",
+            Would::AnswerAndRefreshLater => "answer, and refresh behind when there is room",
             Would::AnswerMissing => "answer that there is nothing",
             Would::Wait => "wait for the load under way",
             Would::Load => "load",
@@ -123,9 +126,11 @@ impl<K, V, W> Memory<K, V, W> {
         let sight = entry.and_then(|entry| self.entries.sight(self.entries.resolve(entry)?));
         let flight = flight.filter(|&flight| self.flights.is_flying(flight));
         let sight = sight.map(|sight| Sight { flying: flight.is_some(), ..sight });
+        let at_best = if refresh == Refresh::Later { Refresh::Behind } else { refresh };
         // No dice are thrown: a draw of zero never calls for an early refresh.
-        let answer = sight.as_ref().map_or(Answer::Load, |sight| answer(policy, sight, refresh, now, || 0.0));
+        let answer = sight.as_ref().map_or(Answer::Load, |sight| answer(policy, sight, at_best, now, || 0.0));
         let would = match (answer, flight) {
+            (Answer::Serve { refresh: true, .. }, _) if refresh == Refresh::Later => Would::AnswerAndRefreshLater,
             (Answer::Serve { refresh: true, .. }, _) => Would::AnswerAndRefresh,
             (Answer::Serve { how: Served::Negative, .. }, _) => Would::AnswerMissing,
             (Answer::Serve { .. }, _) => Would::Answer,

@@ -13,6 +13,8 @@ use crate::core::policy::{Policy, State};
 pub enum Refresh {
     /// In the background: the caller has its answer and goes on.
     Behind,
+    /// In the background, but not now: as many loads run there as may. Who comes a moment later may have it loaded.
+    Later,
     /// Only by a caller who waits for it: there is no loop to run it on, or it uses what is the caller's.
     InPerson,
 }
@@ -59,10 +61,11 @@ pub fn answer(policy: &Policy, sight: &Sight, refresh: Refresh, now: Millis, dra
     }
     let state = policy.state(span, *created, now, draw);
     let retry_at = if broken(Rule::RetriesWait) { 0 } else { span.retry_at };
-    let gated = now < retry_at || policy.is_too_soon(*created, now);
+    let no_room = refresh == Refresh::Later && !broken(Rule::LaterIsNotNow);
+    let gated = now < retry_at || policy.is_too_soon(*created, now) || no_room;
     let useful_until = policy.useful_until(span.fresh_until).min(span.expires);
     let useful_until = if broken(Rule::PlainHasAnEnd) { NEVER } else { useful_until };
-    let behind = refresh == Refresh::Behind;
+    let behind = refresh != Refresh::InPerson;
     let stale =
         |refresh, until: Millis| Answer::Serve { how: Served::Stale, refresh, plain_until: until.min(useful_until) };
     let soon = if broken(Rule::PlainIsLookedAt) { NEVER } else { later(now, RECHECK) };
@@ -130,6 +133,25 @@ mod tests {
     fn where_nothing_may_run_behind_the_first_caller_loads_and_the_others_get_the_old_value() {
         assert_eq!(asked(false, 0, Refresh::InPerson, FRESH), Answer::Load);
         assert_eq!(asked(true, 0, Refresh::InPerson, FRESH), stale(false, FRESH + 1_000));
+    }
+
+    #[test]
+    fn where_there_is_no_room_behind_a_stale_value_answers_and_the_next_look_comes_soon() {
+        for flying in [false, true] {
+            assert_eq!(asked(flying, 0, Refresh::Later, FRESH), stale(false, FRESH + 1_000));
+            assert_eq!(asked(flying, 0, Refresh::Later, FRESH + 9_500), stale(false, FRESH + 10_000));
+        }
+        assert_eq!(asked(false, FRESH + 30_000, Refresh::Later, FRESH), stale(false, FRESH + 30_000), "it has failed");
+        assert_eq!(asked(false, 0, Refresh::Later, FRESH + 10_000), Answer::Load, "nothing else would answer");
+    }
+
+    #[test]
+    fn where_there_is_no_room_behind_nothing_is_refreshed_early() {
+        let policy = Policy { early: 1_000.0, ..policy() };
+        for (refresh, starts) in [(Refresh::Behind, true), (Refresh::Later, false)] {
+            let expected = Answer::Serve { how: Served::Fresh, refresh: starts, plain_until: FRESH - 1_001 + 1_000 };
+            assert_eq!(answer(&policy, &sight(false, 0), refresh, FRESH - 1_001, || 0.999), expected);
+        }
     }
 
     #[test]

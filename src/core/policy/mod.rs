@@ -222,6 +222,11 @@ impl Policy {
         }
     }
 
+    /// True if there are values that answer and are loaded anew behind.
+    pub fn refreshes_behind(&self) -> bool {
+        !self.stale_while_revalidate.is_zero() || self.early > 0.0
+    }
+
     /// True while no refresh may begin, whoever wants it.
     pub fn is_too_soon(&self, created: Millis, now: Millis) -> bool {
         now < later(created, self.min_refresh_interval) && !broken(Rule::RefreshesAreSpaced)

@@ -27,6 +27,8 @@ const SECOND: Millis = 1000;
 const MEMORY: f64 = 0.7;
 /// Two reads this share of the last part from each other are two; nearer, they may be one page that asks twice.
 const APART: Millis = 10;
+/// Between two looks whether there is room for a load that is due.
+const CROWDED: Millis = 100;
 /// Between two looks at a key that cannot be loaded now.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -76,7 +78,7 @@ pub struct Counters {
     pub refreshed: u64,
     /// Loads that ended without a value.
     pub failed: u64,
-    /// Refreshes that were due and had to wait for the budget.
+    /// Refreshes that were due and had to wait, for the budget or for room behind.
     pub put_off: u64,
     /// Values loaded that somebody has read: what was saved.
     pub saved: u64,
@@ -195,6 +197,10 @@ struct Key {
 impl Key {
     fn unread(&self, now: Millis) -> Millis {
         now.saturating_sub(self.unread_since)
+    }
+
+    fn is_due(&self, now: Millis) -> bool {
+        !self.loading && self.due <= now
     }
 
     /// Expected reads a second.
@@ -343,8 +349,7 @@ impl Refresher {
     pub fn turn(&mut self, now: Millis) -> Turn {
         let idle = self.idle;
         self.keys.retain(|_, key| key.loading || key.unread(now) < idle);
-        let is_due = |key: &Key| !key.loading && key.due <= now;
-        let due = self.keys.iter().filter(|(_, key)| is_due(key)).map(|(&hash, key)| (hash, key.score(now)));
+        let due = self.keys.iter().filter(|(_, key)| key.is_due(now)).map(|(&hash, key)| (hash, key.score(now)));
         let Some((hottest, _)) = due.max_by(|a, b| a.1.total_cmp(&b.1)) else {
             let resting = self.keys.values().filter(|key| !key.loading);
             return Turn::Wait(resting.map(|key| key.due.min(key.unread_since + idle)).min().unwrap_or(NEVER));
@@ -352,12 +357,23 @@ impl Refresher {
         match self.options.budget.clone().take(now, Duration::ZERO) {
             Ok(_) => Turn::Load(hottest),
             Err(wait) => {
-                for key in self.keys.values_mut().filter(|key| is_due(key)) {
-                    self.counters.put_off += u64::from(!std::mem::replace(&mut key.put_off, true));
-                }
+                self.put_off(now, 0);
                 Turn::Wait(later(now, wait).max(now + 1))
             }
         }
+    }
+
+    /// What is due cannot be loaded now: it is due then, and that is counted.
+    fn put_off(&mut self, now: Millis, until: Millis) {
+        for key in self.keys.values_mut().filter(|key| key.is_due(now)) {
+            self.counters.put_off += u64::from(!std::mem::replace(&mut key.put_off, true));
+            key.due = key.due.max(until);
+        }
+    }
+
+    /// There is no room for a load beside all others that run behind: what is due is asked for again in a moment.
+    pub fn crowded(&mut self, now: Millis) {
+        self.put_off(now, now + CROWDED);
     }
 
     /// The value that a key to be loaded had; `None` if it is not tracked.

@@ -161,7 +161,10 @@ impl World {
 
     fn look(&mut self, caller: usize) -> Verdict {
         let Caller { key, policy, anew, .. } = self.callers[caller];
-        let place = self.place(caller);
+        let mut place = self.place(caller);
+        if place.refresh == Refresh::Behind && self.crowded && self.dice.once_in(4) {
+            place.refresh = Refresh::Later;
+        }
         let (located, entry, draw, group) = (self.locate(key), self.entry(key), self.dice.share(), self.group(key));
         let wish = Wish { policy: &policy, group, place, anew: anew.then_some(&self.sinces[caller]) };
         let found = self.memory.look_up(&wish, (hash(key), || key), located, self.now, || draw);
@@ -214,7 +217,7 @@ impl World {
         }
         if now >= origin.span.fresh_until {
             let waits = now < origin.span.retry_at || self.oracle.is_too_soon(value, &policy, now);
-            let cared_for = newer != Newer::No || waits || flying;
+            let cared_for = newer != Newer::No || waits || flying || refresh == Refresh::Later;
             check(cared_for, Promise::StaleIsRefreshed, || format!("nobody loads {value:?} anew: {origin:?}"))?;
             let left = !flying && !waits && refresh == Refresh::InPerson;
             check(!left, Promise::StaleIsRefreshed, || format!("{value:?} is left to nobody: {origin:?}"))?;
@@ -224,6 +227,8 @@ impl World {
         match newer {
             Newer::Lead(lease) => {
                 check(!flying, Promise::OneFlight, || format!("{key} is being loaded"))?;
+                let room = refresh == Refresh::Behind;
+                check(room, Promise::NothingRunsWithoutRoom, || format!("{key} is loaded with {refresh:?}"))?;
                 self.leased(lease, caller, Some(value), true)?;
                 self.go_to(caller, Phase::Behind(lease, value));
             }

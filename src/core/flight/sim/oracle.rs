@@ -42,6 +42,8 @@ pub enum Promise {
     RetriesWait,
     /// Somebody loads a stale value anew.
     StaleIsRefreshed,
+    /// Nothing is started behind where there is no room for it.
+    NothingRunsWithoutRoom,
     /// What is there and fresh is not loaded.
     FreshIsNotLoaded,
     /// What says that there is nothing is no value.

@@ -56,7 +56,7 @@ impl Game {
     fn new(case: Rc<Case>) -> Self {
         let keys = vec![Keeping { policy: case.policy, space: 0, life: case.life, refresher: false }];
         let mut world = World::new(&Setup { keys, capacity: 100, eviction: Eviction::Lru });
-        world.at_once = false;
+        (world.at_once, world.crowded) = (false, false);
         Game { done: vec![0; case.players.len()], case, world, spoilt: false, cancelled: 0 }
     }
 

@@ -196,6 +196,8 @@ pub struct World {
     pub tasks: BTreeMap<u64, Task>,
     /// Whether loaders may answer at once.
     pub at_once: bool,
+    /// Whether there may be no room for a load behind.
+    pub crowded: bool,
     /// For numbers that are given once.
     pub serial: u64,
     /// How often the promises were checked.
@@ -229,6 +231,7 @@ impl World {
             flying: Vec::new(),
             tasks: BTreeMap::new(),
             at_once: true,
+            crowded: true,
             serial: 1_000,
             steps: 0,
         }
