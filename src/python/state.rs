@@ -43,6 +43,7 @@ pub struct State {
     pub waits: Guarded<Waits>,
     not_found: PyOnceLock<Py<PyAny>>,
     views: PyOnceLock<Views>,
+    bridges: PyOnceLock<Py<PyAny>>,
     /// The functions that know instances; `None` until there is one.
     functions: Guarded<Option<Vec<Weak<Function>>>>,
     /// How many of their instances `knots` has looked at.
@@ -83,6 +84,7 @@ names!(
     is_closed,
     is_running,
     result,
+    set_exception,
     set_result,
     __cache_key__,
     __doc__,
@@ -140,6 +142,7 @@ impl State {
             waits: Guarded::default(),
             not_found: PyOnceLock::new(),
             views: PyOnceLock::new(),
+            bridges: PyOnceLock::new(),
             functions: Guarded::new(None),
             knots_from: Cell::new(0),
         }));
@@ -221,6 +224,12 @@ impl State {
                 cancelled_error: asyncio.getattr("CancelledError")?.unbind(),
             })
         })
+    }
+
+    /// The bridge of each event loop that has asked a store, for as long as the loop lives.
+    pub fn bridges<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
+        let make = || py.import("weakref")?.call_method0("WeakKeyDictionary").map(Bound::unbind);
+        Ok(self.bridges.get_or_try_init(py, make)?.bind(py))
     }
 
     /// What users look at.
