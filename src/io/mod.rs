@@ -1,8 +1,11 @@
 //! The edges: what waits for the outside. The only part of the crate that opens connections; it decides nothing about entries.
 //!
 //! - [`store`] is a tier behind the memory that other processes share.
+//! - [`inbox`] carries answers to a thread that sleeps on a file descriptor.
 //! - `runtime` is the one thread on which its connections live, and `process` what each process has to have of its own.
 
+#[cfg(unix)]
+pub mod inbox;
 #[cfg(feature = "redis")]
 mod process;
 #[cfg(feature = "redis")]

@@ -5,6 +5,7 @@
 //! - loading: `recipe`, `request`, `asyncio`, `task`, `budget`, `refresher`, `alarm`, `blocking`, `many`, `seat`, `effects`, `lease`
 //! - the cache: `tier`, `guarded`, `owner`, `cache`, `decorate`, `copy`, `single_use`, `options`, `views`, `errors`, `clock`, `process`
 //! - values as bytes: `codec`
+//! - stores: `bridge`, `store`
 //! - sizes: `weigh`, `layout`
 //! - writing behind: `writing`
 //! - what leaves the process: `framing`, `keyring`
@@ -18,6 +19,7 @@ mod args;
 mod asking;
 mod asyncio;
 mod blocking;
+mod bridge;
 mod budget;
 mod cache;
 mod cache_methods;
@@ -58,6 +60,7 @@ mod signature;
 mod single_use;
 mod spot;
 mod state;
+mod store;
 mod task;
 mod tier;
 mod views;
@@ -129,6 +132,8 @@ mod _core {
     };
     #[pymodule_export]
     use super::rulebook::_check_pattern;
+    #[pymodule_export]
+    use super::store::StoreCore;
     #[pymodule_export]
     use super::task::LoadDone;
     #[pymodule_export]

@@ -47,6 +47,7 @@ pub struct State {
     pub budget: Arc<Budget>,
     not_found: PyOnceLock<Py<PyAny>>,
     views: PyOnceLock<Views>,
+    bridges: PyOnceLock<Py<PyAny>>,
     /// The functions that know instances; `None` until there is one.
     functions: Guarded<Option<Vec<Weak<Function>>>>,
     /// How many of their instances `knots` has looked at.
@@ -88,6 +89,7 @@ names!(
     is_running,
     result,
     room_for,
+    set_exception,
     set_result,
     __cache_key__,
     __doc__,
@@ -146,6 +148,7 @@ impl State {
             budget: Budget::new(ROOMS),
             not_found: PyOnceLock::new(),
             views: PyOnceLock::new(),
+            bridges: PyOnceLock::new(),
             functions: Guarded::new(None),
             knots_from: Cell::new(0),
         }));
@@ -227,6 +230,12 @@ impl State {
                 cancelled_error: asyncio.getattr("CancelledError")?.unbind(),
             })
         })
+    }
+
+    /// The bridge of each event loop that has asked a store, for as long as the loop lives.
+    pub fn bridges<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
+        let make = || py.import("weakref")?.call_method0("WeakKeyDictionary").map(Bound::unbind);
+        Ok(self.bridges.get_or_try_init(py, make)?.bind(py))
     }
 
     /// What users look at.

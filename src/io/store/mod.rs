@@ -122,6 +122,8 @@ pub enum Reply {
     Written(Version),
     /// Whether it was as the request took it to be.
     Done(bool),
+    /// A page of a [`scan`](Store::scan).
+    Scanned(Page),
 }
 
 /// An answer, or why there is none.
@@ -188,6 +190,15 @@ pub struct Tally {
     pub connects: u64,
     /// How often it was given up, until it answers again.
     pub outages: u64,
+}
+
+/// Has a page scanned for whoever takes answers: this one's place is 0.
+#[cfg(feature = "redis")]
+pub fn scan_for(store: &dyn Store, prefix: &[u8], from: Cursor, answers: Answers) -> std::io::Result<()> {
+    let paging = store.scan(prefix, from);
+    let answer = async move { answers.give(vec![(0, paging.await.map(Reply::Scanned))]) };
+    crate::io::runtime::handle()?.spawn(answer);
+    Ok(())
 }
 
 /// A tier behind the memory.

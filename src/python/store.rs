@@ -1,0 +1,208 @@
+//! A store as Python sees it: bytes by key, from a loop or from a thread. For `samovar/_redis.py` and its tests; caches go through
+//! the same bridge, with what they ask being decided by `core::remote`.
+
+use super::StateHandle;
+use super::bridge::{self, Convert};
+use super::options;
+use super::state::State;
+use super::tier::Object;
+use crate::error::Result as StoreResult;
+use crate::io::store::redis::tls::Tls;
+use crate::io::store::{Action, Cursor, Reply, Request, Store, Tally};
+use crate::{Redis, RedisOptions};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyString};
+use std::sync::Arc;
+
+/// See the module.
+#[pyclass(frozen, module = "samovar._core")]
+pub struct StoreCore {
+    state: &'static State,
+    store: Arc<dyn Store>,
+    /// By its address.
+    #[pyo3(get)]
+    name: String,
+}
+
+fn redis(url: &str, options: RedisOptions) -> StoreResult<(Arc<dyn Store>, String)> {
+    let redis = Redis::with(url, options)?;
+    let name = redis.name().to_owned();
+    Ok((Arc::new(redis), name))
+}
+
+const BUDGET: &str = "give seconds > 0, a timedelta or a text such as '250ms'";
+
+#[pymethods]
+impl StoreCore {
+    /// Redis, from what was checked in `samovar/_redis.py`. Connects nowhere yet.
+    #[staticmethod]
+    #[pyo3(signature = (state, url, *, timeout, connect_timeout, username, password, tls, client_name, prefix, connections))]
+    #[allow(clippy::too_many_arguments, reason = "one call in samovar/_redis.py")]
+    fn _redis(
+        state: &StateHandle,
+        url: &str,
+        timeout: &Bound<'_, PyAny>,
+        connect_timeout: &Bound<'_, PyAny>,
+        username: Option<String>,
+        password: Option<String>,
+        tls: (Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>, Option<String>),
+        client_name: Option<String>,
+        prefix: String,
+        connections: usize,
+    ) -> PyResult<Self> {
+        let (ca, certificate, key, server_name) = tls;
+        let (store, name) = redis(
+            url,
+            RedisOptions {
+                timeout: options::time(timeout, "timeout", BUDGET)?,
+                connect_timeout: options::time(connect_timeout, "connect_timeout", BUDGET)?,
+                username,
+                password,
+                tls: Tls { ca, certificate, key, server_name },
+                client_name,
+                prefix,
+                connections,
+                ..RedisOptions::default()
+            },
+        )?;
+        Ok(StoreCore { state: state.0, store, name })
+    }
+
+    /// A future of the frame under a key, or None.
+    fn get<'py>(&self, key: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
+        self.ask(key.py(), vec![read(key)?], Vec::new(), one_frame)
+    }
+
+    /// A future of the frames that are there, by key.
+    fn get_many<'py>(&self, py: Python<'py>, keys: Vec<Bound<'py, PyString>>) -> PyResult<Bound<'py, PyAny>> {
+        let (requests, given) = (keys.iter().map(read).collect::<PyResult<_>>()?, objects(keys));
+        self.ask(py, requests, given, frames)
+    }
+
+    /// The same, waited for by this thread.
+    fn get_many_sync<'py>(&self, py: Python<'py>, keys: Vec<Bound<'py, PyString>>) -> PyResult<Object> {
+        let (requests, given) = (keys.iter().map(read).collect::<PyResult<_>>()?, objects(keys));
+        frames(py, &given, bridge::ask_blocking(py, &self.store, requests)?)
+    }
+
+    /// A future of nothing, when all of these are written: (frame, ttl or None) by key.
+    fn set_many<'py>(&self, items: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>> {
+        self.ask(items.py(), writes(items)?, Vec::new(), nothing)
+    }
+
+    /// The same, waited for by this thread.
+    fn set_many_sync(&self, items: &Bound<'_, PyDict>) -> PyResult<()> {
+        bridge::ask_blocking(items.py(), &self.store, writes(items)?).map(drop)
+    }
+
+    /// A future of nothing, when all of these are gone.
+    fn delete_many<'py>(&self, py: Python<'py>, keys: Vec<Bound<'py, PyString>>) -> PyResult<Bound<'py, PyAny>> {
+        let delete = |key: &Bound<'py, PyString>| Ok(Request { key: bytes_of(key)?, action: Action::Delete });
+        let requests = keys.iter().map(delete).collect::<PyResult<_>>()?;
+        self.ask(py, requests, Vec::new(), nothing)
+    }
+
+    /// A future of some keys that begin so, and of where to go on, `None` after the last.
+    fn _page<'py>(&self, py: Python<'py>, prefix: &str, from_: Option<(usize, u64)>) -> PyResult<Bound<'py, PyAny>> {
+        let from = from_.map_or_else(Cursor::default, |(server, at)| Cursor { server, at });
+        bridge::scan(py, self.state, &self.store, prefix.as_bytes(), from, page)
+    }
+
+    /// What it has been asked and has answered, by name.
+    fn tally<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let Tally { reads, claims, writes, others, found, retries, timeouts, unreachable, refused, connects, outages } =
+            self.store.tally();
+        let dict = PyDict::new(py);
+        for (name, count) in [
+            ("reads", reads),
+            ("claims", claims),
+            ("writes", writes),
+            ("others", others),
+            ("found", found),
+            ("retries", retries),
+            ("timeouts", timeouts),
+            ("unreachable", unreachable),
+            ("refused", refused),
+            ("connects", connects),
+            ("outages", outages),
+        ] {
+            dict.set_item(name, count)?;
+        }
+        Ok(dict)
+    }
+
+    /// Gives the connections back. What is under way ends with an error.
+    fn close(&self) {
+        self.store.close();
+    }
+}
+
+impl StoreCore {
+    fn ask<'py>(
+        &self,
+        py: Python<'py>,
+        requests: Vec<Request>,
+        given: Vec<Object>,
+        convert: Convert,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        bridge::ask(py, self.state, &self.store, requests, given, convert)
+    }
+}
+
+fn objects(keys: Vec<Bound<'_, PyString>>) -> Vec<Object> {
+    keys.into_iter().map(|key| key.into_any().unbind()).collect()
+}
+
+fn bytes_of(key: &Bound<'_, PyString>) -> PyResult<Vec<u8>> {
+    Ok(key.to_str()?.as_bytes().to_vec())
+}
+
+fn read(key: &Bound<'_, PyString>) -> PyResult<Request> {
+    Ok(Request { key: bytes_of(key)?, action: Action::Read })
+}
+
+fn writes(items: &Bound<'_, PyDict>) -> PyResult<Vec<Request>> {
+    let write = |(key, item): (Bound<'_, PyAny>, Bound<'_, PyAny>)| {
+        let (frame, ttl) = item.extract::<(Bound<'_, PyBytes>, Bound<'_, PyAny>)>()?;
+        let keep = options::ttl(&ttl, "ttl", false)?;
+        let action = Action::Put { frame: frame.as_bytes().to_vec(), keep };
+        Ok(Request { key: bytes_of(key.cast::<PyString>()?)?, action })
+    };
+    items.iter().map(write).collect()
+}
+
+fn frame(py: Python<'_>, reply: &Reply) -> Option<Object> {
+    match reply {
+        Reply::Read(Some(stored)) => Some(PyBytes::new(py, stored.frame()).into_any().unbind()),
+        _ => None,
+    }
+}
+
+fn one_frame(py: Python<'_>, _: &[Object], replies: Vec<Reply>) -> PyResult<Object> {
+    Ok(replies.first().and_then(|reply| frame(py, reply)).unwrap_or_else(|| py.None()))
+}
+
+fn frames(py: Python<'_>, keys: &[Object], replies: Vec<Reply>) -> PyResult<Object> {
+    let found = PyDict::new(py);
+    for (key, reply) in keys.iter().zip(&replies) {
+        if let Some(frame) = frame(py, reply) {
+            found.set_item(key, frame)?;
+        }
+    }
+    Ok(found.into_any().unbind())
+}
+
+fn nothing(py: Python<'_>, _: &[Object], _: Vec<Reply>) -> PyResult<Object> {
+    Ok(py.None())
+}
+
+fn page(py: Python<'_>, _: &[Object], replies: Vec<Reply>) -> PyResult<Object> {
+    let Some(Reply::Scanned((keys, next))) = replies.into_iter().next() else {
+        return Err(PyRuntimeError::new_err("a scan was answered with something else"));
+    };
+    // A key that is no text is nobody's of ours.
+    let keys: Vec<String> = keys.into_iter().filter_map(|key| String::from_utf8(key).ok()).collect();
+    let next = next.map(|cursor| (cursor.server, cursor.at));
+    Ok((keys, next).into_pyobject(py)?.into_any().unbind())
+}
