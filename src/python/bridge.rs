@@ -134,7 +134,7 @@ impl Bridge {
     /// That of the loop that runs here.
     fn here<'py>(py: Python<'py>, state: &'static State, here: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Bridge>> {
         let bridges = state.bridges(py)?;
-        if let Some(bridge) = bridges.call_method1("get", (here,))?.cast_into::<Bridge>().ok() {
+        if let Ok(bridge) = bridges.call_method1("get", (here,))?.cast_into::<Bridge>() {
             if bridge.get().pid == std::process::id() {
                 return Ok(bridge);
             }

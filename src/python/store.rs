@@ -25,6 +25,9 @@ pub struct StoreCore {
     name: String,
 }
 
+/// Those to trust, ours, its key, and the name that the server's is for.
+type Pems = (Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>, Option<String>);
+
 fn redis(url: &str, options: RedisOptions) -> StoreResult<(Arc<dyn Store>, String)> {
     let redis = Redis::with(url, options)?;
     let name = redis.name().to_owned();
@@ -46,7 +49,7 @@ impl StoreCore {
         connect_timeout: &Bound<'_, PyAny>,
         username: Option<String>,
         password: Option<String>,
-        tls: (Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>, Option<String>),
+        tls: Pems,
         client_name: Option<String>,
         prefix: String,
         connections: usize,
