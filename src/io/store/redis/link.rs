@@ -1,7 +1,7 @@
 //! One connection: opened, greeted, and used by any number of callers at once. It lives until it is dropped or lost.
 
 use super::node::Settings;
-use super::stream::{Heard, Stream};
+use super::stream::{HUNG_UP, Heard, Stream};
 use super::trouble;
 use super::url::Address;
 use crate::error::{StoreError, StoreFailure};
@@ -81,7 +81,8 @@ fn first(name: &str, error: &redis::RedisError) -> StoreError {
     let lost = trouble::lost(name, error);
     let garbage = lost.what.contains("no Redis would");
     let kind = if garbage { StoreFailure::Misconfigured } else { lost.kind };
-    StoreError { kind, undone: true, ..lost }
+    let cure = if error.is_connection_dropped() { HUNG_UP.to_owned() } else { lost.cure };
+    StoreError { kind, undone: true, cure, ..lost }
 }
 
 fn greeting(settings: &Settings) -> Pipeline {

@@ -89,6 +89,10 @@ impl Stream {
     }
 }
 
+/// What to do about a server that ends a connection before it has said anything.
+pub const HUNG_UP: &str =
+    "see the server's log for why it hung up: it may have no room for more clients (maxclients), or want rediss://";
+
 /// What to do about a connection that was not to be had.
 pub fn cure(error: &io::Error) -> &'static str {
     if let Some(cure) = tls::cure(error) {
@@ -98,9 +102,7 @@ pub fn cure(error: &io::Error) -> &'static str {
         io::ErrorKind::ConnectionRefused => "start the server, or correct host and port",
         io::ErrorKind::NotFound => "start the server, or correct the path of its socket",
         io::ErrorKind::PermissionDenied => "let this user read and write the socket (unixsocketperm)",
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
-            "see the server's log for why it hung up: it may have no room for more clients (maxclients), or want rediss://"
-        }
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => HUNG_UP,
         _ => "correct the host, or mend the network between",
     }
 }
