@@ -23,6 +23,8 @@ pub(super) const SETTINGS: [Setting; 5] = [
 const CURVE: [f64; 2] = [0.5, 2.0];
 /// A shadow holds a sample of so many entries, or all of a smaller cache: with their indexes and ghosts, 64 kB a cache.
 const SHADOW: u32 = 256;
+/// As many hashes a key is sampled by.
+const HASHES: f64 = (1 << 24) as f64;
 /// So full must a cache be for its shadows to be made: what they stand for is estimated from what has come.
 const BEGIN: f64 = 0.1;
 /// Where weights bind, there may come to be so many times as many entries as the first let one expect: the light ones stay.
@@ -66,9 +68,7 @@ pub struct Adaptive {
 struct Shadows {
     settings: [Shadow; SETTINGS.len()],
     curve: [Shadow; CURVE.len()],
-    /// This share of the keys is sampled,
-    rate: f64,
-    /// those whose 24 bits of hash are below this.
+    /// Keys are sampled whose 24 bits of hash are below this.
     limit: u64,
     /// The population they were made for.
     population: u32,
@@ -116,7 +116,8 @@ impl Ratio {
 
 impl Shadows {
     fn new(bound: Capacity, population: u32, current: Setting) -> Self {
-        let rate = (f64::from(SHADOW) / f64::from(population)).min(1.0);
+        let limit = ((f64::from(SHADOW) / f64::from(population)).min(1.0) * HASHES).ceil();
+        let rate = limit / HASHES;
         let sized = |multiple: f64| Capacity {
             entries: ((f64::from(bound.entries.min(population)) * multiple * rate).round() as u32).max(1),
             weight: if bound.weight == u64::MAX { u64::MAX } else { (bound.weight as f64 * multiple * rate) as u64 },
@@ -124,8 +125,7 @@ impl Shadows {
         Shadows {
             settings: SETTINGS.map(|setting| Shadow::new(sized(1.0), setting)),
             curve: CURVE.map(|multiple| Shadow::new(sized(multiple), current)),
-            rate,
-            limit: (rate * f64::from(1 << 24)) as u64,
+            limit: limit as u64,
             population,
             seen: Load::default(),
             asked: 0,
@@ -159,7 +159,7 @@ impl Shadows {
         let (asked, missed) = (std::mem::take(&mut self.asked) as f64, std::mem::take(&mut self.missed) as f64);
         let live = 1.0 - missed / asked;
         self.live.note(live, LONG_MEMORY);
-        let due = asked * self.rate;
+        let due = asked * self.limit as f64 / HASHES;
         self.doubts.iter_mut().for_each(|doubt| *doubt *= DOUBT_MEMORY);
         if self.calm >= SETTLED {
             let missed = seen.entries - self.settings[current].hits().entries;

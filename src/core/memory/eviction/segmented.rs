@@ -22,9 +22,9 @@ const PROTECTED: u8 = 2;
 const PROTECTED_SHARE: (u64, u64) = (4, 5);
 /// An age is so many uses per entry of the bound.
 const AGE: u64 = 10;
-/// An eviction moves at most so many entries on.
+/// An eviction moves at most so many entries on,
 const STEPS: u32 = 16;
-/// and so many back to probation.
+/// so many of them back to probation.
 const DEMOTIONS: u32 = 8;
 /// Looked at for the lowest rank: probation's last, and drawn at random.
 const LAST: u32 = 8;
@@ -196,18 +196,20 @@ impl Segmented {
 
     /// Who is least recently used of too many protected is on probation again. Not before somebody has to leave: where all
     /// fits, hits would only carry entries to and fro.
-    fn demote(&mut self, nodes: &mut impl Ranked, weighed: bool) {
+    /// Tells how many were.
+    fn demote(&mut self, nodes: &mut impl Ranked, weighed: bool) -> u32 {
         let main = self.main();
-        for _ in 0..DEMOTIONS {
+        for demoted in 0..DEMOTIONS {
             let protected = &self.loads[usize::from(PROTECTED)];
             let (part, whole) =
                 if weighed { (protected.weight, main.weight) } else { (protected.entries.into(), main.entries.into()) };
             let over = part * PROTECTED_SHARE.1 > whole * PROTECTED_SHARE.0;
             if !over || protected.entries <= 1 {
-                return;
+                return demoted;
             }
             self.advance(nodes, self.lists.last(u32::from(PROTECTED)));
         }
+        DEMOTIONS
     }
 
     /// True where weights, not entries, are what is short.
@@ -248,13 +250,13 @@ impl Segmented {
         is_mine: &dyn Fn(&N, u32) -> bool,
     ) -> Option<Choice> {
         let weighed = self.is_weighed();
-        self.demote(nodes, weighed);
+        let demoted = self.demote(nodes, weighed);
         if weighed && new.worth.weight() > self.bound.share(HEAVY.min(self.setting.window)).weight {
             return self.contest_at_once(nodes, new, is_mine);
         }
         let weight = new.worth.weight().min(self.window.weight);
         if self.setting.rule == Rule::Used {
-            self.pass_the_used(nodes, weight);
+            self.pass_the_used(nodes, weight, STEPS - demoted);
         }
         let candidate = Some(self.lists.last(u32::from(WINDOW))).filter(|&id| id != NIL);
         // Looked for once only: where weights bind, that is two dozen entries' work.
@@ -277,8 +279,8 @@ impl Segmented {
     }
 
     /// While the window has no room, who was used there goes on to the main part, unless nobody is there to leave for it.
-    fn pass_the_used(&mut self, nodes: &mut impl Ranked, weight: u64) {
-        for _ in 0..STEPS {
+    fn pass_the_used(&mut self, nodes: &mut impl Ranked, weight: u64, most: u32) {
+        for _ in 0..most {
             let last = self.lists.last(u32::from(WINDOW));
             let has_room = self.loads[usize::from(WINDOW)].leaves_room(self.window, weight);
             if last == NIL || has_room || self.main().entries == 0 || nodes.mark(last).frequency_at(self.age) <= 1 {

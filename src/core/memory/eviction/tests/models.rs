@@ -436,17 +436,17 @@ impl Model for Parts {
     }
     fn choose(&mut self, new: &Arrival, slots: u32) -> Option<Choice> {
         let (weighed, weight) = (self.is_weighed(), new.worth.weight());
-        for _ in 0..8 {
-            if self.parts[PROTECTED].len() > 1 && self.protected_is_over() {
-                self.move_to(self.parts[PROTECTED][0], PROBATION);
-            }
+        let mut moves = 16;
+        while moves > 8 && self.parts[PROTECTED].len() > 1 && self.protected_is_over() {
+            self.move_to(self.parts[PROTECTED][0], PROBATION);
+            moves -= 1;
         }
         if weighed && weight > weight_share(self.bound.weight, self.setting.window.min(0.1)) {
             return self.contest_at_once(new, slots);
         }
         let window = weight_share(self.bound.weight, self.setting.window);
         let has_room = |parts: &Self| parts.window_has_room(weight.min(window));
-        for _ in 0..16 {
+        for _ in 0..moves {
             let main_is_empty = self.parts[PROBATION].is_empty() && self.parts[PROTECTED].is_empty();
             let Some(&candidate) = self.parts[WINDOW].first() else { break };
             if self.setting.rule != Rule::Used || main_is_empty || has_room(self) || self.frequency(candidate) <= 1 {
