@@ -35,6 +35,12 @@ pub fn stored_name(key: &str) -> String {
     format!("{}~{hex}", &key[..cut])
 }
 
+/// What an entry is called in a store that caches, namespaces and processes share: `cache:namespace:key`. Neither name can be
+/// mistaken for part of another, as neither has a `:` of its own there; the key, which is as [`stored_name`] gives it, may.
+pub fn shared_name(cache: &str, namespace: &str, key: &str) -> String {
+    format!("{}:{}:{key}", escape(cache), escape(namespace))
+}
+
 /// A piece of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
@@ -93,6 +99,14 @@ mod tests {
         let pieces = parse_template("user:{user_id}:{{x}}").unwrap();
         let expected = [Piece::Text("user:".into()), Piece::Field("user_id".into()), Piece::Text(":{x}".into())];
         assert_eq!(pieces, expected);
+    }
+
+    proptest! {
+        #[test]
+        fn no_two_places_share_a_name(a in "[a:%]{0,4}", b in "[a:%]{0,4}", c in "[a:%]{0,4}", d in "[a:%]{0,4}", k in "[a:]{0,3}", l in "[a:]{0,3}") {
+            let same = shared_name(&a, &b, &k) == shared_name(&c, &d, &l);
+            prop_assert_eq!(same, (a, b, k) == (c, d, l));
+        }
     }
 
     #[test]
