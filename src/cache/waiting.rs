@@ -13,7 +13,7 @@ use super::loading::{Grant, Wanted};
 use super::shard::State;
 use super::shared::Shared;
 use crate::core::clock::{Millis, NEVER};
-use crate::core::flight::{Done, Due, Effect, Effects, Ended, FlightId, Input, Keep, Lease, Refresh, Ticket};
+use crate::core::flight::{Done, Due, Effect, Effects, Ended, FlightId, Input, Keep, Lasting, Lease, Refresh, Ticket};
 use crate::core::policy::Policy;
 use crate::error::Error;
 use std::convert::Infallible;
@@ -181,8 +181,14 @@ impl<K, V> Shared<K, V> {
                 let ttl = kept_for(held, &said, state.memory.has_old(lease, now));
                 let failed = ttl.is_none() && matches!(**held, Held::Failed(_));
                 let (value, negative) = (|| Arc::clone(held), held.value().is_none());
-                let keep =
-                    ttl.map(|ttl| Keep { value, tag: 0, negative, ttl, weight: weight.unwrap_or(1), adapted: None });
+                let keep = ttl.map(|ttl| Keep {
+                    value,
+                    tag: 0,
+                    negative,
+                    lasting: Lasting::For(ttl),
+                    weight: weight.unwrap_or(1),
+                    adapted: None,
+                });
                 (if failed { Input::Failed } else { Input::Loaded }, keep)
             }
             Signal::Panicked(_) => (Input::Failed, None),

@@ -125,6 +125,8 @@ pub enum Rule {
     UnknownInvalidates,
     /// A value that something newer has followed does not come into memory late.
     OvertakenIsDropped,
+    /// What a tier behind answers comes into memory only if nothing has changed meanwhile.
+    PromotionsAreConditional,
     /// Where one load is to be enough for all processes, the others wait for it.
     ClaimsAreAwaited,
     /// Nobody waits for a permit that only its own end can free.
@@ -150,17 +152,17 @@ mod switch {
     use std::cell::Cell;
 
     thread_local! {
-        static BROKEN: Cell<u64> = const { Cell::new(0) };
+        static BROKEN: Cell<u128> = const { Cell::new(0) };
     }
 
     /// True where a test breaks this rule.
     pub fn broken(rule: Rule) -> bool {
-        BROKEN.get() & (1 << rule as u64) != 0
+        BROKEN.get() & (1 << rule as u128) != 0
     }
 
     /// Does something with these rules broken, on this thread.
     pub fn while_broken<R>(rules: &[Rule], body: impl FnOnce() -> R) -> R {
-        BROKEN.set(rules.iter().fold(0, |all, &rule| all | 1 << rule as u64));
+        BROKEN.set(rules.iter().fold(0, |all, &rule| all | 1 << rule as u128));
         let result = body();
         BROKEN.set(0);
         result

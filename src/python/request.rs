@@ -313,7 +313,14 @@ impl Request {
         let value = move || kept.value.clone_ref(py);
         let adapted =
             self.recipe.adaptive.as_ref().map(|rule| flight::Adapted { since: kept.since, until_compared: rule.max() });
-        Some(Keep { value, tag: kept.kind, negative: kept.is_negative(), ttl, weight: kept.weight, adapted })
+        Some(Keep {
+            value,
+            tag: kept.kind,
+            negative: kept.is_negative(),
+            lasting: flight::Lasting::For(ttl),
+            weight: kept.weight,
+            adapted,
+        })
     }
 
     /// What answers when a load has failed and no old value does; the error itself, if nothing was given for that. "Not

@@ -1,9 +1,12 @@
 //! What is done to a key by hand: looked at, written, removed. No load begins here; one that is under way is detached.
 
 use super::drive::Located;
+use crate::core::broken::{Rule, broken};
 use crate::core::clock::Millis;
 use crate::core::memory::{Discard, GroupId, Memory, New, Reason, Served};
 use crate::core::policy::Lifetime;
+use crate::core::remote::Version;
+use crate::core::remote::ledger::Mark;
 
 /// A key and a value that somebody writes.
 #[derive(Debug)]
@@ -60,6 +63,56 @@ impl<K, V, W> Memory<K, V, W> {
         let served = self.entries.is_served(id, is_over);
         self.entries.remove(id, Reason::Removed, out);
         served
+    }
+
+    /// Keeps what a tier behind has answered to somebody who took no lease, if nothing has changed since he asked, and nobody loads
+    /// it: what that brings is newer, or the same.
+    pub fn promote(
+        &mut self,
+        written: Written<K, V>,
+        located: Located,
+        (mark, version): (Mark, Version),
+        now: Millis,
+        out: &mut Discard<K, V>,
+    ) -> Option<u32> {
+        let changed = !self.is_unchanged(mark) && !broken(Rule::PromotionsAreConditional);
+        if changed || located.1.is_some_and(|flight| self.flights.is_attached(flight)) {
+            out.keep(Some(written.new.key), Some(written.new.value));
+            return None;
+        }
+        let id = self.write(written, located, now, out)?;
+        self.note_version(id, Some(version));
+        Some(id)
+    }
+
+    /// How things stand under a key, for somebody who asks the tier behind.
+    pub fn mark(&self, hash: u64) -> Mark {
+        self.ledger.as_ref().map_or(Mark::default(), |ledger| ledger.mark(hash))
+    }
+
+    /// True if nothing has changed there since.
+    pub fn is_unchanged(&self, mark: Mark) -> bool {
+        self.ledger.as_ref().is_none_or(|ledger| ledger.is_unchanged(mark))
+    }
+
+    /// Something has changed under a key, which whoever asks the tier behind just now has to know.
+    pub fn note_change(&mut self, hash: u64) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.note(hash);
+        }
+    }
+
+    /// The version of what is in a slot, if a tier behind has given it one.
+    pub fn version(&self, id: u32) -> Option<Version> {
+        self.ledger.as_ref()?.version(self.entries.target(id))
+    }
+
+    /// Notes it.
+    pub fn note_version(&mut self, id: u32, version: Option<Version>) {
+        let entry = self.entries.target(id);
+        if let Some(ledger) = &mut self.ledger {
+            ledger.set_version(entry, version);
+        }
     }
 
     /// Has a load store nothing; gives the slot of the entry.

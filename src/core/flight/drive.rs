@@ -8,7 +8,8 @@ use super::{Begin, Bounds, Due, Effect, Effects, Fallback, Fill, FlightId, Home,
 use crate::core::broken::{Rule, broken};
 use crate::core::clock::{Millis, NEVER, later};
 use crate::core::memory::{Discard, GroupId, Memory, Placement, Reason, Served, Target, Worth};
-use crate::core::policy::{OnRefreshError, Policy};
+use crate::core::policy::{Lifetime, OnRefreshError, Policy};
+use crate::core::remote::Version;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -92,12 +93,21 @@ pub struct Keep<F> {
     pub tag: u32,
     /// True if it says that there is nothing, or why there is not.
     pub negative: bool,
-    /// Fresh for this long.
-    pub ttl: Option<Duration>,
+    /// How long.
+    pub lasting: Lasting,
     /// What it weighs.
     pub weight: u64,
     /// Where the ttl follows the data: what the next value is compared with.
     pub adapted: Option<Adapted>,
+}
+
+/// How long a loaded value is kept.
+#[derive(Clone, Copy, Debug)]
+pub enum Lasting {
+    /// Fresh for this long from now on, as its policy says.
+    For(Option<Duration>),
+    /// As was settled when a tier behind the memory was given it, or gave it, under this version.
+    As(Lifetime, Option<Version>),
 }
 
 /// What is kept of a value whose ttl follows the data.
@@ -137,6 +147,23 @@ pub struct Done<K, W> {
     pub turn: bool,
     /// The old value that answers in the place of the load: its slot, before anything else is done.
     pub old: Option<u32>,
+}
+
+/// The life of a value that was loaded from `began` to `now`: its ttl, whether it says that there is nothing, and what the next one
+/// is compared with. `draw` is in `[0, 1)`.
+pub fn lifetime(
+    policy: &Policy,
+    (ttl, negative, adapted): (Option<Duration>, bool, Option<Adapted>),
+    (began, now): (Millis, Millis),
+    draw: impl FnOnce() -> f64,
+) -> Lifetime {
+    let draw = if policy.jitter > 0.0 && !negative { draw() } else { 0.0 };
+    let mut lifetime = policy.lifetime(ttl, negative, (began, now), draw);
+    if let Some(Adapted { since, until_compared }) = adapted.filter(|_| !negative) {
+        lifetime.span.since = since;
+        lifetime.span.expires = lifetime.span.expires.max(later(now, until_compared));
+    }
+    lifetime
 }
 
 impl<K, V, W> Memory<K, V, W> {
@@ -283,6 +310,7 @@ impl<K, V, W> Memory<K, V, W> {
         if matches!(effects.first(), Some(Effect::Store(_)))
             && let Effect::Store(fill) = effects.remove(0)
         {
+            self.note_change(fill.hash);
             match keep {
                 Some(keep) => stored = self.keep(fill, keep, policy, now, draw, out),
                 None => self.forgo(fill, out),
@@ -325,19 +353,18 @@ impl<K, V, W> Memory<K, V, W> {
         draw: impl FnOnce() -> f64,
         out: &mut Discard<K, V>,
     ) -> Option<Millis> {
-        let Keep { value, tag, negative, ttl, weight, adapted } = keep;
-        let draw = if policy.jitter > 0.0 && !negative { draw() } else { 0.0 };
-        let mut lifetime = policy.lifetime(ttl, negative, (fill.began, now), draw);
-        if let Some(Adapted { since, until_compared }) = adapted.filter(|_| !negative) {
-            lifetime.span.since = since;
-            lifetime.span.expires = lifetime.span.expires.max(later(now, until_compared));
-        }
+        let Keep { value, tag, negative, lasting, weight, adapted } = keep;
+        let (lifetime, version) = match lasting {
+            Lasting::For(ttl) => (lifetime(policy, (ttl, negative, adapted), (fill.began, now), draw), None),
+            Lasting::As(lifetime, version) => (lifetime, version),
+        };
         let worth = Worth::new(weight, Duration::from_millis(now.saturating_sub(fill.began)));
         let placement = Placement::new(fill.group, lifetime.span.expires, tag).worth(worth).negative(negative);
         let stored = self.fill(fill, value(), placement, now, out);
         if let Some(id) = stored {
             self.give_lifetime(id, lifetime);
             self.note_stored(id, lifetime.span, negative, now);
+            self.note_version(id, version);
         }
         stored.map(|_| lifetime.span.expires)
     }

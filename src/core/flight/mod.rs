@@ -20,7 +20,7 @@ mod tests;
 mod waits;
 
 pub use by_hand::Written;
-pub use drive::{Adapted, Done, Ended, Keep, Located, Lookup, Newer, Place, Since, Wish};
+pub use drive::{Adapted, Done, Ended, Keep, Lasting, Located, Lookup, Newer, Place, Since, Wish, lifetime};
 pub use explain::{Explanation, Standing, Would};
 pub use lookup::{Answer, Refresh, Sight, answer};
 pub use waits::{Asker, Awaited, Hold, Load, Waits, Who};

@@ -36,6 +36,7 @@ use super::clock::{Millis, NEVER, later};
 use super::flight::{Fallback, Fill, Flights};
 use super::policy::Lifetime;
 use super::refresher::Refresher;
+use super::remote::ledger::Ledger;
 
 /// A slot number together with the stamp it had: a weak pointer to an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,13 +151,21 @@ pub struct Memory<K, V, W> {
     pub flights: Flights<K, W>,
     /// Who loads hot keys ahead of time, where somebody asked for that.
     pub refresher: Option<Box<Refresher>>,
+    /// What is noted of a tier behind, where there is one.
+    pub ledger: Option<Box<Ledger>>,
 }
 
 impl<K, V, W> Memory<K, V, W> {
     /// A tier bounded so, where `eviction` chooses who leaves; and as many aliases, the least recently used leaving.
     pub fn new(bound: Capacity, eviction: Eviction) -> Self {
         let aliases = Table::new(Capacity::entries(bound.entries), Eviction::Lru);
-        Memory { entries: Table::new(bound, eviction), aliases, flights: Flights::default(), refresher: None }
+        Memory {
+            entries: Table::new(bound, eviction),
+            aliases,
+            flights: Flights::default(),
+            refresher: None,
+            ledger: None,
+        }
     }
 
     /// When there is something to tidy in either table: 0 for at once, `None` for never.

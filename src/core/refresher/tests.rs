@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::core::draw::draws;
-use crate::core::flight::{Ended, Input, Keep, Life, Lookup, Newer, Place, Refresh, Wish};
+use crate::core::flight::{Ended, Input, Keep, Lasting, Life, Lookup, Newer, Place, Refresh, Wish};
 use crate::core::memory::{Capacity, Discard, Eviction, GroupId, Memory, Reason, RegionId};
 use crate::core::policy::Policy;
 use proptest::prelude::*;
@@ -126,7 +126,14 @@ impl World {
     fn end(&mut self, key: u64, lease: Lease) {
         let (now, policy, mut gone) = (self.now, self.policy, Discard::default());
         let input = if self.fails { Input::Failed } else { Input::Loaded };
-        let keep = Keep { value: || now, tag: 0, negative: false, ttl: policy.ttl, weight: 1, adapted: None };
+        let keep = Keep {
+            value: || now,
+            tag: 0,
+            negative: false,
+            lasting: Lasting::For(policy.ttl),
+            weight: 1,
+            adapted: None,
+        };
         let ended = Ended { lease, input, keep: Some(keep), policy: &policy, group: self.group };
         let done = self.memory.finish(ended, now, || 0.5, &mut gone);
         if done.turn {

@@ -8,6 +8,7 @@
 
 pub mod cell;
 pub mod fill;
+pub mod ledger;
 #[cfg(test)]
 mod sim;
 pub mod write;

@@ -6,6 +6,9 @@
 use super::Version;
 use crate::core::broken::{Rule, broken};
 
+/// Of something of which only this is known, that it has come between.
+pub const NEWEST: Version = Version(u64::MAX);
+
 /// What is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum What<V> {

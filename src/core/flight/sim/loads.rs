@@ -1,6 +1,6 @@
 //! How the simulated driver starts and ends loads, and what must be true of what they bring.
 
-use super::super::{Due, Effect, Effects, Ended, FlightId, Input, Keep, Lease, waits};
+use super::super::{Due, Effect, Effects, Ended, FlightId, Input, Keep, Lasting, Lease, waits};
 use super::oracle::{Fault, Promise, Verdict, check};
 use super::plan::How;
 use super::world::{Caller, Flying, Load, Outcome, Running, Task, World};
@@ -64,7 +64,14 @@ impl World {
             _ if how.is_answer() || kept_error => Input::Loaded,
             _ => Input::Failed,
         };
-        let keep = keeps.then_some(Keep { value: || value, tag: 0, negative, ttl, weight: 1, adapted: None });
+        let keep = keeps.then_some(Keep {
+            value: || value,
+            tag: 0,
+            negative,
+            lasting: Lasting::For(ttl),
+            weight: 1,
+            adapted: None,
+        });
         let group = self.group(key);
         let (refused, draw) = (self.memory.entries.stats_mut(group).refused, self.dice.share());
         let ended = Ended { lease, input, keep, policy: &policy, group };

@@ -1,13 +1,15 @@
 //! One process: its memory, what it has under way, and what it has yet to hear and to tell.
 
 use super::super::fill::Fill;
-use super::super::write::{self, Effect, What, Write};
+use super::super::ledger::Mark;
+use super::super::write::{Effect, What, Write};
 use super::super::{Filled, Found, Frame, Token, Version, Wanted};
 use super::store::TTL;
 use super::world::KEYS;
 use crate::core::clock::Millis;
-use crate::core::flight::Lease;
+use crate::core::flight::{Lease, Written};
 use crate::core::memory::{Capacity, Discard, Eviction, GroupId, Memory, New, Placement, Reason, RegionId, mix};
+use crate::core::policy::Lifetime;
 use std::collections::VecDeque;
 
 /// A value in memory.
@@ -47,7 +49,14 @@ pub enum Wire {
 #[derive(Clone, Debug)]
 pub enum Work {
     Fill(Lease, Fill<u32>),
-    Write { write: Write<u32>, todo: VecDeque<Effect<u32>>, rank: usize },
+    /// For this caller, who took no lease.
+    Look(u32, Mark),
+    Write {
+        write: Write<u32>,
+        todo: VecDeque<Effect<u32>>,
+        rank: usize,
+        mark: Mark,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -92,6 +101,7 @@ impl Node {
     pub fn new() -> Self {
         let mut memory = Memory::new(Capacity::entries(100), Eviction::Lru);
         let group = memory.entries.add_group(RegionId(0));
+        memory.ledger = Some(Box::default());
         Node { memory, group, runs: Vec::new(), inbox: Vec::new(), recover: VecDeque::new(), floor: [0; KEYS] }
     }
 
@@ -116,9 +126,21 @@ impl Node {
         }
     }
 
+    /// What the store has, for somebody who has no lease.
+    pub fn promote(&mut self, key: u8, mark: Mark, kept: Kept, left: Millis, now: Millis) {
+        let Some(version) = kept.version else { return };
+        let entry = self.entry(key).map(|(id, _)| self.memory.entries.target(id));
+        let flight = self.memory.flights.find(hash(key), |other| *other == key);
+        let placement = Placement::new(self.group, now + left, 0);
+        let new = New { hash: hash(key), key, value: kept, placement };
+        let written = Written { new, lifetime: Lifetime::plain(now + left) };
+        self.memory.promote(written, (entry, flight), (mark, version), now, &mut Discard::default());
+    }
+
     /// Something of this version took the place of what was under the key.
     pub fn drop_older(&mut self, key: u8, version: Option<Version>) {
         self.detach(key);
+        self.memory.note_change(hash(key));
         let there = self.entry(key).and_then(|(_, kept)| kept.version);
         if version.is_none_or(|version| version.replaces(there)) {
             self.forget(key);
@@ -127,6 +149,7 @@ impl Node {
 
     pub fn put(&mut self, key: u8, kept: Kept, now: Millis) {
         self.detach(key);
+        self.memory.note_change(hash(key));
         let there = self.entry(key).and_then(|(_, there)| there.version);
         if kept.version.is_none_or(|version| version.replaces(there)) {
             let placement = Placement::new(self.group, now + TTL.as_millis() as Millis, 0);
@@ -139,14 +162,5 @@ impl Node {
     pub fn knows(&mut self, key: u8, rank: usize) {
         let floor = &mut self.floor[usize::from(key)];
         *floor = rank.max(*floor);
-    }
-
-    /// Writes that are under way here learn of another.
-    pub fn overtake(&mut self, key: u8, version: Version, but: u64) {
-        for run in self.runs.iter_mut().filter(|run| run.key == key && run.id != but) {
-            if let Work::Write { write, .. } = &mut run.work {
-                write.step(write::Input::Overtaken(version));
-            }
-        }
     }
 }

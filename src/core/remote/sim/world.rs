@@ -2,12 +2,13 @@
 //! that arrive late. The memory and its flights are the real ones, and so are the machines; the rest is as simple as can be.
 
 use super::super::fill::{self, End, Fill, Next};
+use super::super::write::NEWEST;
 use super::super::write::{self, Effect, Outcome, What, Write};
 use super::super::{Frame, Sharing, Token, Wanted};
 use super::node::{Kept, Message, Node, Reply, Request, Run, Wire, Work, hash};
 use super::store::{Store, TTL};
 use crate::core::clock::Millis;
-use crate::core::flight::{self, Ended, Home, Keep, Lease, Life, Lookup, Place, Refresh, Since, Wish};
+use crate::core::flight::{self, Ended, Home, Keep, Lasting, Lease, Life, Lookup, Place, Refresh, Since, Wish};
 use crate::core::memory::Discard;
 use crate::core::policy::Policy;
 use std::fmt;
@@ -140,8 +141,8 @@ impl World {
 
     pub fn act(&mut self, act: Act) -> Verdict {
         match act {
-            Act::Ask { node, key, want } => return self.ask(node, key, want, true),
-            Act::Get { node, key } => return self.ask(node, key, Want::Any, false),
+            Act::Ask { node, key, want } => return self.ask(node, key, want),
+            Act::Get { node, key } => return self.get(node, key),
             Act::Set { node, key } => {
                 self.values += 1;
                 self.begin_write(node, key, What::Value(self.values), usize::MAX);
@@ -160,7 +161,7 @@ impl World {
         Ok(())
     }
 
-    fn ask(&mut self, at: usize, key: u8, want: Want, loads: bool) -> Verdict {
+    fn ask(&mut self, at: usize, key: u8, want: Want) -> Verdict {
         let newest = self.newest(key);
         let (now, node) = (self.now, &mut self.nodes[at]);
         let anew = want != Want::Any;
@@ -186,12 +187,40 @@ impl World {
                 node.memory.wait_for_own(&POLICY, lease, HOME, now, caller);
                 let known = entry.filter(|_| anew).and_then(|(_, kept)| kept.version);
                 let wanted = if want == Want::Anew { Wanted::Anew } else { Wanted::Newer(known) };
-                let fill = if loads { Fill::begin(self.token(), wanted, self.sharing) } else { Fill::read() };
+                let fill = Fill::begin(self.token(), wanted, self.sharing);
                 self.begin_fill(at, key, lease, fill);
             }
             Lookup::Nowhere => return Err("there is a place to load on".into()),
         }
         Ok(())
+    }
+
+    /// Takes what is there, and no lease.
+    fn get(&mut self, at: usize, key: u8) -> Verdict {
+        let (now, node) = (self.now, &mut self.nodes[at]);
+        let (entry, floor) = (node.entry(key), node.floor[usize::from(key)]);
+        if node.memory.look_only(node.group, entry.map(|(id, _)| id), now).is_some() {
+            return entry.map_or(Ok(()), |(_, kept)| self.answered(key, floor, kept.value));
+        }
+        let mark = node.memory.mark(hash(key));
+        let caller = self.callers.len() as u32;
+        self.callers.push(Caller { key, floor, want: Want::Any, done: false });
+        let id = self.begin(at, key, Work::Look(caller, mark));
+        self.send(at, id, Request::Read);
+        Ok(())
+    }
+
+    /// The store has answered somebody who took no lease.
+    fn looked(&mut self, at: usize, id: u64, frame: Option<Frame<u32>>) {
+        let (now, node) = (self.now, &mut self.nodes[at]);
+        let Some(place) = node.runs.iter().position(|run| run.id == id) else { return };
+        let Run { key, work: Work::Look(caller, mark), .. } = node.runs.remove(place) else { return };
+        let fresh = frame.filter(|frame| now < frame.fresh_until);
+        let found = fresh.and_then(|frame| Some((frame.value?, frame)));
+        if let Some((value, frame)) = found {
+            node.promote(key, mark, Kept { value, version: Some(frame.version) }, frame.fresh_until - now, now);
+        }
+        self.wake(&[caller], found.map(|(value, _)| value));
     }
 
     fn answered(&self, key: u8, floor: usize, value: u32) -> Verdict {
@@ -205,18 +234,21 @@ impl World {
     }
 
     fn begin_fill(&mut self, node: usize, key: u8, lease: Lease, (fill, next): (Fill<u32>, Next<u32>)) {
-        self.serial += 1;
-        let (id, wire) = (self.serial, Wire::Quiet);
-        self.nodes[node].runs.push(Run { id, key, work: Work::Fill(lease, fill), wire, loading: None, awaits: None });
+        let id = self.begin(node, key, Work::Fill(lease, fill));
         self.next(node, id, next);
     }
 
-    fn begin_write(&mut self, node: usize, key: u8, what: What<u32>, rank: usize) {
+    fn begin(&mut self, node: usize, key: u8, work: Work) -> u64 {
         self.serial += 1;
+        let id = self.serial;
+        self.nodes[node].runs.push(Run { id, key, work, wire: Wire::Quiet, loading: None, awaits: None });
+        id
+    }
+
+    fn begin_write(&mut self, node: usize, key: u8, what: What<u32>, rank: usize) {
         let (write, todo) = Write::begin(what);
-        let work = Work::Write { write, todo: todo.into(), rank };
-        let (id, wire) = (self.serial, Wire::Quiet);
-        self.nodes[node].runs.push(Run { id, key, work, wire, loading: None, awaits: None });
+        let mark = self.nodes[node].memory.mark(hash(key));
+        let id = self.begin(node, key, Work::Write { write, todo: todo.into(), rank, mark });
         self.go(node, id);
     }
 
@@ -234,17 +266,27 @@ impl World {
                 let next = fill.step(fill::Input::Unknown, self.now);
                 next.into_iter().for_each(|next| self.next(node, id, next));
             }
-            (Work::Write { write, todo, .. }, _) => {
-                todo.extend(write.step(write::Input::Unreachable));
-                self.go(node, id);
-            }
+            (Work::Look(..), _) => self.looked(node, id, None),
+            (Work::Write { .. }, _) => self.written(node, id, write::Input::Unreachable),
         }
+    }
+
+    /// A write has come to something: it learns whether anything has changed under its key meanwhile.
+    fn written(&mut self, at: usize, id: u64, input: write::Input) {
+        let node = &mut self.nodes[at];
+        let Some(run) = node.runs.iter_mut().find(|run| run.id == id) else { return };
+        let Work::Write { write, todo, mark, .. } = &mut run.work else { return };
+        if !node.memory.is_unchanged(*mark) {
+            write.step(write::Input::Overtaken(NEWEST));
+        }
+        todo.extend(write.step(input));
+        self.go(at, id);
     }
 
     fn next(&mut self, node: usize, id: u64, next: Next<u32>) {
         match next {
             Next::Claim { token, wanted } => self.send(node, id, Request::Claim(token, wanted)),
-            Next::Read => self.send(node, id, Request::Read),
+            Next::Read => unreachable!("who takes no lease has no machine"),
             Next::Write { claim, value, newer_than } => {
                 self.send(node, id, Request::Fill((claim, newer_than), value));
             }
@@ -277,7 +319,7 @@ impl World {
         };
         let keep = kept.zip(value).map(|(version, value)| {
             let value = move || Kept { value, version };
-            Keep { value, tag: 0, negative: false, ttl, weight: 1, adapted: None }
+            Keep { value, tag: 0, negative: false, lasting: Lasting::For(ttl), weight: 1, adapted: None }
         });
         let ended = Ended { lease, input, keep, policy: &POLICY, group: node.group };
         let done = node.memory.finish(ended, now, || 0.5, &mut Discard::default());
@@ -294,7 +336,7 @@ impl World {
     fn ask_again(&mut self, at: usize, caller: u32) {
         let Caller { key, want, .. } = self.callers[caller as usize];
         self.callers[caller as usize].done = true;
-        if let Err(story) = self.ask(at, key, want, true) {
+        if let Err(story) = self.ask(at, key, want) {
             self.fault.get_or_insert(story);
         }
     }
@@ -320,11 +362,9 @@ impl World {
             Some(Effect::WriteTier(what)) => self.send(at, id, Request::Write(what)),
             Some(Effect::PutMemory(value, version)) => {
                 node.put(key, Kept { value, version }, now);
-                version.into_iter().for_each(|version| node.overtake(key, version, id));
             }
             Some(Effect::DropMemory(version)) => {
                 node.drop_older(key, version);
-                version.into_iter().for_each(|version| node.overtake(key, version, id));
             }
             Some(Effect::Publish(version)) => {
                 let message = Message { from: at, key, version, rank };
@@ -418,7 +458,7 @@ impl World {
         let Some(run) = self.nodes[node].run(id) else { return };
         let Wire::Answered(reply) = std::mem::replace(&mut run.wire, Wire::Quiet) else { return };
         let next = match (&mut run.work, reply) {
-            (Work::Fill(_, fill), Reply::Read(frame)) => fill.step(fill::Input::Read(frame), now),
+            (Work::Look(..), Reply::Read(frame)) => return self.looked(node, id, frame),
             (Work::Fill(_, fill), Reply::Claim(found)) => fill.step(fill::Input::Claimed(found), now),
             (Work::Fill(_, fill), Reply::Fill(filled)) => fill.step(fill::Input::Filled(filled), now),
             (Work::Fill(_, fill), Reply::Released) => fill.step(fill::Input::Released, now),
@@ -428,9 +468,8 @@ impl World {
                 }
                 None
             }
-            (Work::Write { write, todo, .. }, Reply::Write(version)) => {
-                todo.extend(write.step(write::Input::Written(version)));
-                return self.go(node, id);
+            (Work::Write { .. }, Reply::Write(version)) => {
+                return self.written(node, id, write::Input::Written(version));
             }
             _ => None,
         };
@@ -449,10 +488,8 @@ impl World {
                 let next = fill.step(fill::Input::Unknown, now);
                 next.into_iter().for_each(|next| self.next(node, id, next));
             }
-            Work::Write { write, todo, .. } => {
-                todo.extend(write.step(write::Input::Unknown));
-                self.go(node, id);
-            }
+            Work::Look(..) => self.looked(node, id, None),
+            Work::Write { .. } => self.written(node, id, write::Input::Unknown),
         }
     }
 
@@ -462,7 +499,6 @@ impl World {
         let Some(place) = node.inbox.iter().position(|message| message.from == from) else { return };
         let Message { key, version, rank, .. } = node.inbox.remove(place);
         node.drop_older(key, Some(version));
-        node.overtake(key, version, 0);
         node.knows(key, rank);
     }
 
