@@ -9,6 +9,8 @@ pub struct Stats {
     pub stale_hits: u64,
     /// Lookups answered with a remembered "not found".
     pub negative_hits: u64,
+    /// Lookups that a tier behind the memory answered. Until it does, each counts as a miss, and the first as a load.
+    pub remote_hits: u64,
     /// Lookups that found nothing usable.
     pub misses: u64,
     /// Loads started.
@@ -38,9 +40,15 @@ pub struct Stats {
 impl Stats {
     /// Hits of every kind as a share of all lookups, 0.0 when there was none.
     pub fn hit_ratio(&self) -> f64 {
-        let hits = self.hits + self.stale_hits + self.negative_hits;
+        let hits = self.hits + self.stale_hits + self.negative_hits + self.remote_hits;
         let all = hits + self.misses;
         if all == 0 { 0.0 } else { hits as f64 / all as f64 }
+    }
+
+    /// So many lookups, counted as misses so far, were answered by a tier behind the memory.
+    pub fn note_remote_hits(&mut self, lookups: u64) {
+        self.misses = self.misses.saturating_sub(lookups);
+        self.remote_hits += lookups;
     }
 
     /// Adds the counters of `other`.
@@ -48,6 +56,7 @@ impl Stats {
         self.hits += other.hits;
         self.stale_hits += other.stale_hits;
         self.negative_hits += other.negative_hits;
+        self.remote_hits += other.remote_hits;
         self.misses += other.misses;
         self.loads += other.loads;
         self.load_errors += other.load_errors;

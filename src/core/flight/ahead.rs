@@ -80,7 +80,7 @@ impl<K, V, W> Memory<K, V, W> {
         let Some(refresher) = &mut self.refresher else { return false };
         let end = match input {
             _ if stored => End::Stored,
-            Input::Loaded | Input::Absent => End::Refused,
+            Input::Loaded | Input::Found | Input::Absent => End::Refused,
             Input::Failed | Input::Aborted => {
                 End::Failed { pause: policy.retry_after.max(policy.min_refresh_interval) }
             }

@@ -149,6 +149,11 @@ pub struct Done<K, W> {
     pub old: Option<u32>,
 }
 
+/// Whether a load counts as one that replaces a value.
+pub(super) fn replaces(anew: bool, old: Option<&Fallback>) -> bool {
+    anew || old.is_some()
+}
+
 /// The life of a value that was loaded from `began` to `now`: its ttl, whether it says that there is nothing, and what the next one
 /// is compared with. `draw` is in `[0, 1)`.
 pub fn lifetime(
@@ -233,7 +238,7 @@ impl<K, V, W> Memory<K, V, W> {
         let stats = self.entries.stats_mut(group);
         stats.loads += 1;
         let anew = wish.anew.is_some();
-        stats.refreshes += u64::from(anew || fallback.is_some());
+        stats.refreshes += u64::from(replaces(anew, fallback.as_ref()));
         let seen = id.map(|id| self.entries.target(id));
         let forget = seen.filter(|_| wish.policy.on_refresh_error == OnRefreshError::Drop && !anew);
         let bounds = Bounds { timeout: wish.policy.timeout, fallback, forget };
@@ -301,10 +306,14 @@ impl<K, V, W> Memory<K, V, W> {
         out: &mut Discard<K, V>,
     ) -> Done<K, W> {
         let Ended { lease, input, keep, policy, group } = ended;
+        let refreshes = self.flights.refreshes(lease);
         let mut effects = self.flights.step(lease, input, now);
         let counts = !effects.is_empty();
         if matches!(input, Input::Failed | Input::Aborted) && counts {
             self.entries.stats_mut(group).load_errors += 1;
+        }
+        if input == Input::Found && counts {
+            self.note_found(&effects, refreshes, group);
         }
         let mut stored = None;
         if matches!(effects.first(), Some(Effect::Store(_)))
@@ -319,6 +328,15 @@ impl<K, V, W> Memory<K, V, W> {
         let old = self.settle_old(&effects, now, out);
         let turn = self.note_end(lease, (input, stored.is_some()), policy, now);
         Done { effects, counts, stored, turn, old }
+    }
+
+    /// What began as a load was none: those who are told now were answered by the tier behind.
+    fn note_found(&mut self, effects: &Effects<K, W>, refreshes: bool, group: GroupId) {
+        let told = |effect: &Effect<K, W>| if let Effect::Wake(waiters) = effect { waiters.len() } else { 0 };
+        let stats = self.entries.stats_mut(group);
+        stats.note_remote_hits(effects.iter().map(told).sum::<usize>() as u64);
+        stats.loads = stats.loads.saturating_sub(1);
+        stats.refreshes = stats.refreshes.saturating_sub(refreshes.into());
     }
 
     /// Does what effects say about an old value, in the same step, so that nobody finds it half settled; gives its slot if
@@ -354,11 +372,13 @@ impl<K, V, W> Memory<K, V, W> {
         out: &mut Discard<K, V>,
     ) -> Option<Millis> {
         let Keep { value, tag, negative, lasting, weight, adapted } = keep;
-        let (lifetime, version) = match lasting {
-            Lasting::For(ttl) => (lifetime(policy, (ttl, negative, adapted), (fill.began, now), draw), None),
-            Lasting::As(lifetime, version) => (lifetime, version),
+        let took = Duration::from_millis(now.saturating_sub(fill.began));
+        let (lifetime, version, took) = match lasting {
+            Lasting::For(ttl) => (lifetime(policy, (ttl, negative, adapted), (fill.began, now), draw), None, took),
+            // What it took to be asked for is not what it took to load.
+            Lasting::As(lifetime, version) => (lifetime, version, Duration::from_millis(lifetime.span.load.into())),
         };
-        let worth = Worth::new(weight, Duration::from_millis(now.saturating_sub(fill.began)));
+        let worth = Worth::new(weight, took);
         let placement = Placement::new(fill.group, lifetime.span.expires, tag).worth(worth).negative(negative);
         let stored = self.fill(fill, value(), placement, now, out);
         if let Some(id) = stored {

@@ -151,6 +151,8 @@ pub struct Fill<K> {
 pub enum Input {
     /// The load ended with a value.
     Loaded,
+    /// There was no load: a tier behind the memory had the value.
+    Found,
     /// The load ended with an error of its own.
     Failed,
     /// Somebody else ended the load: a closing loop, an interrupted thread.
@@ -350,6 +352,12 @@ impl<K, W> Flights<K, W> {
     /// True until the flight has answered everyone.
     pub fn is_flying(&self, id: FlightId) -> bool {
         self.get(id).is_some()
+    }
+
+    /// True for a load that was counted as one that replaces a value.
+    fn refreshes(&self, lease: Lease) -> bool {
+        let flight = self.get(lease.flight);
+        flight.is_some_and(|flight| drive::replaces(flight.anew, flight.bounds.fallback.as_ref()))
     }
 
     /// True while what this load brings still counts.
@@ -637,7 +645,10 @@ impl<K, W> Flights<K, W> {
             effects.extend(failed);
         }
         match key {
-            Some(key) if (attached || broken(Rule::DetachedStoresNothing)) && input == Input::Loaded => {
+            Some(key)
+                if (attached || broken(Rule::DetachedStoresNothing))
+                    && matches!(input, Input::Loaded | Input::Found) =>
+            {
                 effects.push(Effect::Store(Fill { hash, key, group, seen, began }));
             }
             Some(key) => effects.push(Effect::Release(key)),

@@ -3,6 +3,7 @@
 use super::*;
 use crate::core::memory::{Capacity, Discard, Eviction, GroupId, Memory, New, Placement, Reason, RegionId, Stamp};
 use crate::core::policy::Policy;
+use crate::core::remote::Version;
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet};
 
@@ -54,6 +55,34 @@ fn one_load_answers_everyone_and_is_stored() {
     assert!(stores(&effects));
     assert_eq!(woken(&effects), [0, 1]);
     assert!(flights.is_empty());
+}
+
+#[test]
+fn what_a_tier_behind_had_is_neither_a_miss_nor_a_load_and_is_kept_as_long_as_that_says() {
+    let mut memory: Memory<&str, u32, u32> = Memory::new(Capacity::entries(100), Eviction::Lru);
+    memory.ledger = Some(Box::default());
+    let group = memory.entries.add_group(RegionId(0));
+    let policy = Policy { jitter: 1.0, ..Policy::ttl(Duration::from_secs(60)) };
+    let place = Place { home: Some(HERE), refresh: Refresh::Behind, life: Life::Steady };
+    let wish = Wish { policy: &policy, group, place, anew: None };
+    let Lookup::Lead(lease) = memory.look_up(&wish, (9, || "k"), (None, None), 0, || 0.5) else { panic!("a miss") };
+    memory.wait_for_own(&policy, lease, HERE, 0, 7);
+    assert_eq!(
+        memory.look_up(&wish, (9, || "k"), (None, Some(lease.flight)), 0, || 0.5),
+        Lookup::Flying(lease.flight, HERE)
+    );
+    memory.wait(&wish, lease.flight, HERE, 0, 8);
+    let lasting = Lasting::As(policy.lifetime_left(false, (500, 900), 40), Some(Version(5)));
+    let keep = Some(Keep { value: || 1, tag: 0, negative: false, lasting, weight: 1, adapted: None });
+    let ended = Ended { lease, input: Input::Found, keep, policy: &policy, group };
+    let done = memory.finish(ended, 10, || 0.5, &mut Discard::default());
+    assert_eq!((woken(&done.effects), done.stored), (vec![7, 8], Some(900)));
+    let id = memory.entries.find(9, |&key| key == "k").unwrap();
+    assert_eq!((memory.entries.span(id).fresh_until, memory.entries.span(id).load), (500, 40));
+    assert_eq!(memory.version(id), Some(Version(5)));
+    let stats = memory.entries.stats(group);
+    assert_eq!((stats.remote_hits, stats.misses, stats.loads, stats.coalesced), (2, 0, 0, 1));
+    assert!((stats.hit_ratio() - 1.0).abs() < 1e-9);
 }
 
 #[test]

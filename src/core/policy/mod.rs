@@ -164,6 +164,30 @@ impl Policy {
         Lifetime { span, plain_until, how: Served::Fresh }
     }
 
+    /// What is left of the life of a value that a tier behind the memory gave: fresh until then, of use until then; and how long
+    /// it took to load, in milliseconds. Nothing makes it longer.
+    pub fn lifetime_left(&self, negative: bool, (fresh_until, expires): (Millis, Millis), load: u32) -> Lifetime {
+        if negative {
+            return Lifetime::negative(fresh_until);
+        }
+        let span = Span { fresh_until, expires: expires.max(fresh_until), retry_at: 0, load, since: 0 };
+        Lifetime { span, plain_until: self.early_from(&span), how: Served::Fresh }
+    }
+
+    /// The life of an old value that a tier behind the memory gave in the place of a load that failed `now`; `None` if it is of no
+    /// use under this policy. Nobody tries again before `retry_after`.
+    pub fn lifetime_of_old(
+        &self,
+        (fresh_until, expires): (Millis, Millis),
+        load: u32,
+        now: Millis,
+    ) -> Option<Lifetime> {
+        let until = self.useful_until(fresh_until).min(expires);
+        let keeps = self.on_refresh_error == OnRefreshError::Keep && now < until;
+        let span = Span { fresh_until, expires: until, retry_at: later(now, self.retry_after), load, since: 0 };
+        keeps.then_some(Lifetime { span, plain_until: span.retry_at.min(until), how: Served::Stale })
+    }
+
     /// Refuses what contradicts itself.
     ///
     /// # Errors
@@ -269,6 +293,26 @@ mod tests {
         let plain = Policy::ttl(Duration::from_secs(60));
         assert_eq!((state(&plain, 59 * SECOND), state(&plain, 60 * SECOND)), (Fresh, Dead));
         assert_eq!(state(&Policy { ttl: None, ..policy() }, NEVER - 1), Fresh);
+    }
+
+    #[test]
+    fn what_a_tier_behind_gives_lives_no_longer_for_that() {
+        let left = policy().lifetime_left(false, (5 * SECOND, 8 * SECOND), 40);
+        assert_eq!((left.span.fresh_until, left.span.expires, left.span.load), (5 * SECOND, 8 * SECOND, 40));
+        assert_eq!(policy().lifetime_left(true, (5 * SECOND, 8 * SECOND), 0), Lifetime::negative(5 * SECOND));
+        let early = Policy { early: 1.0, ..policy() };
+        assert_eq!(early.lifetime_left(false, (5 * SECOND, 5 * SECOND), 100).plain_until, 3_600);
+    }
+
+    #[test]
+    fn an_old_value_of_a_tier_behind_answers_as_one_in_memory_would() {
+        let old = |policy: Policy, now: u64| policy.lifetime_of_old((5 * SECOND, 200 * SECOND), 40, now * SECOND);
+        let found = old(policy(), 80).unwrap();
+        assert_eq!((found.span.retry_at, found.span.expires), (110 * SECOND, 105 * SECOND));
+        assert_eq!((found.plain_until, found.how), (105 * SECOND, Served::Stale));
+        assert_eq!(old(policy(), 105), None, "its windows are over");
+        assert_eq!(old(Policy { on_refresh_error: OnRefreshError::Drop, ..policy() }, 80), None);
+        assert_eq!(old(Policy::forever(), 80), None, "it has no windows");
     }
 
     #[test]
