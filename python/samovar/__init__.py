@@ -55,7 +55,15 @@ if TYPE_CHECKING:
     from samovar import codecs as codecs
     from samovar import resilience as resilience
     from samovar import testing as testing
+    from samovar._redis import Redis as Redis
+    from samovar._redis import Tls as Tls
+    from samovar._two_tiers import RemoteStats as RemoteStats
 else:
+    PARTS = {
+        "Redis": "samovar._redis",
+        "Tls": "samovar._redis",
+        "RemoteStats": "samovar._two_tiers",
+    }
 
     def __getattr__(name: str) -> object:
         """Parts that few programs need are imported when they are first used, as ``samovar.resilience`` too."""
@@ -63,6 +71,10 @@ else:
             import importlib
 
             return importlib.import_module(f"samovar.{name}")
+        if name in PARTS:
+            import importlib
+
+            return getattr(importlib.import_module(PARTS[name]), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -98,8 +110,10 @@ __all__ = [
     "NotFound",
     "Policy",
     "RateLimited",
+    "Redis",
     "Refresher",
     "RefresherStats",
+    "RemoteStats",
     "Rule",
     "Stats",
     "StoreError",
@@ -109,6 +123,7 @@ __all__ = [
     "SyncCache",
     "SyncCached",
     "SyncCachedMany",
+    "Tls",
     "WouldDeadlock",
     "WriteBehind",
     "WriteError",

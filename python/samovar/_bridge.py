@@ -33,4 +33,16 @@ def refresh_failed(name: str, error: BaseException) -> None:
     logging.getLogger("samovar").log(level, text, name, error)
 
 
+def unstorable(name: str, error: BaseException) -> None:
+    """Warn, once for each function, that its values stay in this process since no store can have them."""
+    if name in _unstorable:
+        return
+    _unstorable.add(name)
+    import warnings
+
+    text = f"{name} returns values that cannot be stored remotely, they stay in this process alone: {error}"
+    warnings.warn(text, stacklevel=2)
+
+
+_unstorable: set[str] = set()
 _quiet_until: dict[str, float] = {}

@@ -12,15 +12,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from samovar import _core
-from samovar._cache_options import check_later, check_namespace, check_option
+from samovar._cache_options import check_namespace, check_option, check_tiers
 from samovar._cached import Decorator, decorate
 from samovar._calls import SLOT, loading_many, no_tags, policy_of
-from samovar._events import Subscription
+from samovar._events import subscribe
 from samovar._loaders import several
 from samovar._many import OneById, decorate_many
 from samovar._options import Memory, refuse
 from samovar._policy import Policy, Rule, check_policy, check_rules, pause
-from samovar._supervisor import Supervisor, Work, is_below
+from samovar._sources import below, check_limit, scan
+from samovar._supervisor import Supervisor, Work
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
@@ -28,13 +29,15 @@ if TYPE_CHECKING:
     from types import EllipsisType, TracebackType
     from typing import ParamSpec, Self, Unpack
 
+    from samovar._cache_options import TierOptions
     from samovar._cached import AllOptions, AsyncCached, Options, SyncCached
     from samovar._core import Adaptive
-    from samovar._events import EventName
+    from samovar._events import EventName, Subscription
     from samovar._many import AllManyOptions, ManyDecorator, ManyOptions, ManyPolicyOptions
     from samovar._policy import PolicyOptions
     from samovar._refresher import Refresher
     from samovar._source import Source
+    from samovar._two_tiers import Behind, RemoteStats
     from samovar._views import Entry, Event, Explanation, Insight, Stats
     from samovar._writing import GivenTime, WriteBehind
 
@@ -172,10 +175,9 @@ class SyncCache(_core.SyncCore):
         """As :meth:`Cache.flush`. Without an event loop it is this thread that writes."""
         check_limit(timeout)
         if sources := below(self._sources, self.path):
-            from samovar._source import flush
-            from samovar._ways import BLOCKING, blocking
+            from samovar._source import flush_now
 
-            blocking(flush(sources, BLOCKING, timeout))
+            flush_now(sources, timeout)
 
     def close(self) -> None:
         """As :meth:`Cache.close`, but only what is pending is waited for: what works on event loops ends behind."""
@@ -202,9 +204,10 @@ class Cache(_core.CacheCore):
     touch memory complete at their first await, without the event loop.
 
     Args:
-        url: ``"memory://"``; remote tiers come later.
+        url: ``"memory://"``; or a store behind the memory that other processes share: ``"redis://..."`` and the other
+            forms of :class:`Redis`.
         name: The cache's name, in messages and in a manager.
-        memory: Bounds of the memory tier.
+        memory: Bounds of the memory tier; ``None``: none, every get asks the store.
         policy: What functions and calls use where they say nothing else.
         namespace: Keys live in this namespace, apart from those of others.
         rules: Policies for the keys that fit a pattern; the first that fits counts.
@@ -213,14 +216,25 @@ class Cache(_core.CacheCore):
         writer: A function of a key and a value, async or not: `set` calls it before the value is stored
             (write-through); or :class:`samovar.WriteBehind`, to write later and many at a time.
         deleter: A function of a key, async or not: `delete` calls it before the key is removed.
+        remote: A store in the place of the url's: ``Redis(...)`` with options of its own.
+        codec: How values are written for the store: ``"msgpack"``, ``"json"``, ``"raw"``, ``"pickle"`` (with a key
+            ring), or a codec of one's own; see `samovar.codecs`.
+        compress: ``"auto"``: zstd from 1 KiB; ``"zstd"``, ``"lz4"``, ``"gzip"``, ``"snappy"``, or ``None``.
+        key_ring: A :class:`KeyRing`, or its keys by id: what is stored is sealed, and nothing else is read.
+        encrypt: ``"auto"`` (XChaCha20-Poly1305), ``"aes-gcm"``, ``"sign"``: authenticated only; ``False``: no more.
+        max_value_bytes: No larger value is written to the store.
+        on_too_large: ``"raise"`` a CodecError for such a value, or ``"skip"``: it is not stored.
+        on_error: ``"degrade"``: where the store fails, calls go on without it; ``"raise"`` its StoreError.
 
     Raises:
         ConfigError: An option has a value it cannot have, or does not exist.
     """
 
-    __slots__ = ("_functions", "_source", "_sources", "_supervisor", "_sync", "closed")
+    __slots__ = ("_behind", "_functions", "_source", "_sources", "_supervisor", "_sync", "closed")
 
     closed: bool
+    #: The store behind the memory, shared by all namespaces.
+    _behind: Behind | None
     #: By namespace; one dict for all faces of a cache.
     _sources: dict[str, Source]
 
@@ -229,43 +243,65 @@ class Cache(_core.CacheCore):
         url: str = "memory://",
         *,
         name: str = "default",
-        memory: Memory | EllipsisType = ...,
+        memory: Memory | EllipsisType | None = ...,
         policy: Policy | None = None,
         namespace: str = "",
         rules: Iterable[Rule] = (),
         loader: Callable[[str], Any] | None = None,
         writer: Callable[[str, Any], Any] | WriteBehind | None = None,
         deleter: Callable[[str], Any] | None = None,
-        **others: object,
+        **others: Unpack[TierOptions],
     ) -> Self:
         check_option("url", url)
         check_option("name", name)
-        if memory is None:  # pyright: ignore[reportUnnecessaryComparison]
-            raise refuse("memory", None, "leave it out: a cache without a memory tier is not possible yet")
-        if memory is not ... and not isinstance(memory, Memory):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if memory is not ... and memory is not None and not isinstance(memory, Memory):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise refuse("memory", memory, "give Memory(max_entries=..., max_bytes=...)")
-        check_later(others)
+        tiers = check_tiers(others)
+        behind = None
+        if tiers or url != "memory://":
+            from samovar._two_tiers import open_behind
+
+            behind = open_behind(url, tiers)
+        if memory is None and behind is None:
+            raise refuse("memory", None, "leave it out, or give the cache a store: 'redis://...'")
         memory = Memory() if memory is ... else memory
         compiled = check_rules(rules)
         given = (loader, writer, deleter)
-        cache = cls._make(name, memory, check_policy(policy), check_namespace(namespace), None, given)
+        cache = cls._make(name, memory, check_policy(policy), check_namespace(namespace), None, given, behind)
         cache._set_rules(compiled)
         return cache
 
     @classmethod
     def _make(
-        cls, name: str, memory: Memory, policy: Policy, path: str, parent: Cache | None, given: tuple[Any, Any, Any]
+        cls,
+        name: str,
+        memory: Memory | None,
+        policy: Policy,
+        path: str,
+        parent: Cache | None,
+        given: tuple[Any, Any, Any],
+        behind: Behind | None = None,
     ) -> Self:
         policy.consistent()
         sources = {} if parent is None else parent._sources
         has_source = path in sources or any(option is not None for option in given)
-        kind = cls
+        kind: type[Any] = cls
+        remote, coding = None, None
         if has_source:
+            if behind is not None:
+                cure = "leave it out: a cache with a store behind its memory has no loader or writer of its own yet"
+                raise refuse("loader", next(option for option in given if option is not None), cure)
             from samovar._source import with_source
 
             kind = with_source(cls)
-        cache = super().__new__(kind, _core._state, name, memory, policy, path, parent)
+        if behind is not None:
+            from samovar._two_tiers import memory_of, with_store
+
+            kind, coding = with_store(cls), behind.wire.coding(path)
+            remote, memory = behind.options(memory), memory_of(memory)
+        cache: Self = super().__new__(kind, _core._state, name, memory, policy, path, parent, remote, coding)
         cache.closed = False
+        cache._behind = behind
         cache._functions = weakref.WeakValueDictionary() if parent is None else parent._functions
         cache._supervisor = Supervisor() if parent is None else parent._supervisor
         cache._sources = sources
@@ -550,21 +586,17 @@ class Cache(_core.CacheCore):
             "max_missing": max_missing,
             "missing_eviction": missing_eviction,
         }
-        self._resize(self._resized({name: value for name, value in given.items() if value is not ...}))
+        from samovar._live import resized
 
-    def _resized(self, given: Mapping[str, Any]) -> Memory:
-        """The memory options in force, with these in the place of some."""
-        missing = self._bounds_of_missing()
-        names = ("max_entries", "max_bytes", "eviction", *(("max_missing", "missing_eviction") if missing else ()))
-        present: dict[str, Any] = dict(zip(names, (*self._bounds(), *(missing or ())), strict=True))
-        memory = Memory(**{**present, **given})
-        if memory.max_missing is None and missing is not None:
-            raise refuse("max_missing", None, "give a number: what is bounded apart stays so")
-        return memory
+        self._resize(resized(self, {name: value for name, value in given.items() if value is not ...}))
 
     def stats(self) -> Stats:
         """The counters of this namespace and those below it; its ``insight`` is :meth:`insight`."""
         return self._stats()
+
+    def remote_stats(self) -> RemoteStats | None:
+        """What was asked of the store behind the memory and came of it; None for a cache of memory alone."""
+        return None
 
     @overload
     def on(self, event: EventName) -> Callable[[L], L]: ...
@@ -598,15 +630,7 @@ class Cache(_core.CacheCore):
         Raises:
             ConfigError: There is no such event, or the function cannot listen.
         """
-        _core._check_event(event)
-        if fn is not ...:
-            return Subscription(self, event, fn)
-
-        def listen(fn: L) -> L:
-            Subscription(self, event, fn)
-            return fn
-
-        return listen
+        return subscribe(self, event, fn)
 
     def namespace(
         self,
@@ -626,7 +650,7 @@ class Cache(_core.CacheCore):
             raise refuse("namespace", name, "give a text that is not empty")
         path = f"{self.path}:{name}" if self.path else name
         kind: type[Self] = self._without_source()
-        return kind._make(self.name, Memory(), self.policy, path, self, (loader, writer, deleter))
+        return kind._make(self.name, Memory(), self.policy, path, self, (loader, writer, deleter), self._behind)
 
     @property
     def sync(self) -> SyncCache:
@@ -757,6 +781,8 @@ class Cache(_core.CacheCore):
             from samovar._closing import end
 
             await end(works, self.name, seconds)
+        if self._behind is not None and not self.path:
+            self._behind.close()
         _core._let_sweeper_end()
         if lost is not None:
             raise lost
@@ -772,23 +798,3 @@ class Cache(_core.CacheCore):
     def __repr__(self) -> str:
         where = f", namespace={self.path!r}" if self.path else ""
         return f"<Cache {self.name!r}{where}: {self.stats().entries} entries>"
-
-
-def scan(core: _core.CacheCore) -> Iterator[tuple[str, Any]]:
-    """All names and values of a namespace, a few at a time, so that a long walk blocks nobody."""
-    at = None
-    while True:
-        pairs, at = core._scan(at)
-        yield from pairs
-        if at is None:
-            return
-
-
-def check_limit(timeout: GivenTime) -> None:
-    """How long a flush may take: no time at all is allowed, and so is any time."""
-    _core._check_span(timeout, "timeout", True)
-
-
-def below(sources: dict[str, Source], path: str) -> list[Source]:
-    """The sources of a namespace and those below it."""
-    return [found for at, found in sources.items() if is_below(at, path)]

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from samovar._protect import Tell
     from samovar._views import CacheInfo, Entry, Explanation, Stats
     from samovar._warm import WarmJob
+    from samovar.codecs import Codec
 
     Ttl: TypeAlias = float | timedelta | str | Adaptive | None
 
@@ -55,6 +56,10 @@ if TYPE_CHECKING:
         refresh: Callable[..., Any] | None
         max_entries: int | None
         maxsize: int | None
+        codec: str | Codec | None
+        compress: str | None
+        encrypt: str | bool | None
+        type: Any
 
     class AllOptions(Options, total=False):
         """The options of ``cached``, ttl by name."""
@@ -81,15 +86,15 @@ OPTIONS = (
     "refresh",
     "max_entries",
     "maxsize",
+    "codec",
+    "compress",
+    "encrypt",
+    "type",
 )
 #: Options of later versions, and what each of them says when it asks for nothing.
 LATER: dict[str, tuple[object, ...]] = {
     "tags": (None, (), []),
     "single_flight": ("process",),
-    "codec": (None, "msgpack"),
-    "compress": (None,),
-    "encrypt": (None, "auto"),
-    "type": (None,),
 }
 
 
@@ -287,6 +292,10 @@ def cached(ttl: Any = ..., /, **options: Any) -> Any:
         refresh: The function that refreshes behind, called with the arguments that make the key, by name; it opens
             what it needs itself. Left out: the function.
         max_entries: A bound of this function's own (``maxsize`` means the same).
+        codec, compress, encrypt: How its values are written to the store behind the memory, if the cache has one; left
+            out: as the cache's.
+        type: What its values are, for that store; left out: what it is annotated to return. An entry that holds
+            something else is as good as none, and a result that is something else stays in this process.
         **options: The options above that are given by name, and those of :class:`Policy`.
 
     Raises:
@@ -319,6 +328,20 @@ def decorate(
     if not callable(options.get("ttl", ...)) and options.get("ttl", ...) is not ...:
         _core._check_ttl(options["ttl"])
     return functools.partial(make, cache, options=options)
+
+
+def coding_of(cache: Cache, function: Any, options: dict[str, Any], of_many: bool) -> _core.Coding | None:
+    """How a function's values are written to the store behind the memory; None where there is none."""
+    behind = cache._behind  # pyright: ignore[reportPrivateUsage]
+    if behind is None:
+        return None
+    kind = options.get("type")
+    if kind is None and not of_many:
+        from samovar.codecs._types import returned_by
+
+        kind = returned_by(function)
+    wire = behind.wire.varied(options)
+    return wire.coding(join(cache.path, options.get("namespace", "")), Any if kind is None else kind)
 
 
 def is_function(candidate: object) -> bool:
@@ -388,6 +411,7 @@ def build(
             is_method=is_method(function, signature),
             takes_class=next(iter(signature.parameters), None) == "cls" and in_class_body(function),
             canonical=as_loader is not None,
+            coding=coding_of(cache, function, options, as_loader is not None),
         ),
     )
     functools.update_wrapper(decoration, function)

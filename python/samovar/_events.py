@@ -70,3 +70,16 @@ def check_listener(listener: Any) -> Any:
     except TypeError:
         raise refuse("listener", listener, "it is called with one argument, the event") from None
     return listener
+
+
+def subscribe(cache: _core.CacheCore, event: EventName, fn: Any) -> Any:
+    """A subscription; without a function, a decorator of one."""
+    _core._check_event(event)
+    if fn is not ...:
+        return Subscription(cache, event, fn)
+
+    def listen(fn: Any) -> Any:
+        Subscription(cache, event, fn)
+        return fn
+
+    return listen

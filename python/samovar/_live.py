@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from samovar._cached import name_of
 from samovar._exceptions import ConfigError
-from samovar._options import at
+from samovar._options import Memory, at, refuse
 from samovar._policy import check_policy, check_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from types import EllipsisType
 
+    from samovar import _core
     from samovar._cache import Cache
     from samovar._policy import Policy, Rule
 
@@ -80,3 +81,14 @@ def may_fit(pattern: str, start: str) -> bool:
     """Whether a pattern may fit keys that start like this."""
     fixed = re.split(r"[*?\\]", pattern, maxsplit=1)[0]
     return fixed.startswith(start) or start.startswith(fixed)
+
+
+def resized(core: _core.CacheCore, given: Mapping[str, Any]) -> Memory:
+    """The memory options of a cache that are in force, with these in the place of some."""
+    missing = core._bounds_of_missing()
+    names = ("max_entries", "max_bytes", "eviction", *(("max_missing", "missing_eviction") if missing else ()))
+    present: dict[str, Any] = dict(zip(names, (*core._bounds(), *(missing or ())), strict=True))
+    memory = Memory(**{**present, **given})
+    if memory.max_missing is None and missing is not None:
+        raise refuse("max_missing", None, "give a number: what is bounded apart stays so")
+    return memory

@@ -287,11 +287,13 @@ def live_changes(cache: Cache, options: Mapping[str, Any]) -> list[Callable[[], 
                 option, options[option], f"it stays {present!r} while the cache lives; make one of another name"
             )
     changes = cache._changes(rules=options.get("rules", ...))  # pyright: ignore[reportPrivateUsage]
+    from samovar._live import resized
+
     bounds = dict(options.get("memory", {}))
     if bounds.pop("weigher", None) is not None:
         raise refuse("weigher", options["memory"]["weigher"], "leave it out: it stays while the cache lives")
     if bounds:
-        changes.append(partial(cache._resize, cache._resized(bounds)))  # pyright: ignore[reportPrivateUsage]
+        changes.append(partial(cache._resize, resized(cache, bounds)))  # pyright: ignore[reportPrivateUsage]
     return changes
 
 

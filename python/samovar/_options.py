@@ -9,6 +9,7 @@ from samovar._exceptions import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
+    from datetime import timedelta
 
 
 POLICIES = ("adaptive", "lru", "lfu", "fifo", "s3fifo", "tinylfu", "ttl")
@@ -81,12 +82,14 @@ class Memory:
             others: so many lookups of what does not exist displace nothing. ``None``: they share the bounds above, as
             those of a function with a ``max_entries`` of its own always do.
         missing_eviction: Which of those leaves.
+        ttl: In a cache with a store behind its memory, nothing stays longer in memory than that: seconds, a timedelta
+            or a text; then the store is asked again. ``None``: as long as it lives.
 
     Raises:
         ConfigError: Naming the option, its value and the cure.
     """
 
-    __slots__ = ("eviction", "max_bytes", "max_entries", "max_missing", "missing_eviction", "weigher")
+    __slots__ = ("eviction", "max_bytes", "max_entries", "max_missing", "missing_eviction", "ttl", "weigher")
 
     def __init__(
         self,
@@ -96,6 +99,7 @@ class Memory:
         weigher: Callable[[Any], int] | None = None,
         max_missing: int | None = None,
         missing_eviction: str = "lru",
+        ttl: float | timedelta | str | None = None,
         **others: object,
     ) -> None:
         if others:
@@ -110,6 +114,11 @@ class Memory:
         if weigher is not None and not callable(weigher):
             raise refuse("weigher", weigher, "give a function of a value that returns its size in bytes")
         self.weigher = weigher
+        if ttl is not None:
+            from samovar import _core
+
+            _core._check_ttl(ttl, False)
+        self.ttl = ttl
 
     def __repr__(self) -> str:
         apart = f", max_missing={self.max_missing}, missing_eviction={self.missing_eviction!r}"

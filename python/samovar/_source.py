@@ -439,6 +439,11 @@ def mixed(kind: type[Any]) -> Any:
     return make(kind.__name__, (kind, SourceCache), names)
 
 
+def flush_now(sources: list[Source], timeout: GivenTime) -> None:
+    """As `flush`, by this thread."""
+    blocking(flush(sources, BLOCKING, timeout))
+
+
 # --- the faces --------------------------------------------------------------------------------------------------------
 
 

@@ -59,11 +59,13 @@ class _Counters(NamedTuple):
     refused: int = 0
     #: Ids that a function of many returned though it was not asked for them; they are not used.
     unasked: int = 0
+    #: Lookups that the store behind the memory answered; they are no misses.
+    remote_hits: int = 0
 
     @property
     def hit_ratio(self) -> float:
         """Hits of every kind as a share of all lookups; 0.0 when there was none."""
-        hits = self.hits + self.stale_hits + self.negative_hits
+        hits = self.hits + self.stale_hits + self.negative_hits + self.remote_hits
         return hits / (hits + self.misses) if hits + self.misses else 0.0
 
 

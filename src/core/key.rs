@@ -30,9 +30,15 @@ pub fn stored_name(key: &str) -> String {
     if key.len() <= NAME_LIMIT {
         return key.to_owned();
     }
-    let cut = (0..=64).rev().find(|&at| key.is_char_boundary(at)).unwrap_or(0);
     let hex: String = digest(key.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{}~{hex}", &key[..cut])
+    format!("{}~{hex}", beginning(key))
+}
+
+/// As much of a key's beginning as its name keeps, however long the key is: at most 64 bytes.
+pub fn beginning(key: &str) -> &str {
+    let most = key.len().min(64);
+    let cut = (0..=most).rev().find(|&at| key.is_char_boundary(at)).unwrap_or(0);
+    &key[..cut]
 }
 
 /// What an entry is called in a store that caches, namespaces and processes share: `cache:namespace:key`. Neither name can be

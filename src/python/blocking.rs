@@ -8,9 +8,10 @@ use super::anchor::Anchor;
 use super::copy::{self, Mode};
 use super::effects;
 use super::errors;
+use super::filling;
 use super::lease::{self, Wait};
 use super::process::is_the_end;
-use super::request::{Ended, Finished, Lookup, Request};
+use super::request::{Ending, Finished, Judged, Lookup, Request};
 use super::seat::{Outcome, Seat, Waiter, Wake};
 use super::state::State;
 use super::task::supersede_if_stranded;
@@ -90,10 +91,15 @@ fn here() -> Home {
 
 /// Runs the loader on this thread.
 fn load(py: Python<'_>, state: &'static State, request: &Request, lease: Lease) -> PyResult<Object> {
-    let called = lease::context(py, state, request, [lease.flight])
-        .and_then(|context| context.within(|| request.ask(py, state, &request.loader)))
-        .and_then(|result| plain_value(result?, request));
-    conclude(py, state, request, lease, called)
+    let call = || {
+        lease::context(py, state, request, [lease.flight])
+            .and_then(|context| context.within(|| request.ask(py, state, &request.loader)))
+            .and_then(|result| plain_value(result?, request))
+    };
+    if request.behind.is_some() {
+        return filling::fill_blocking(py, state, request, lease, call);
+    }
+    conclude(py, state, request, lease, call())
 }
 
 /// Reports what became of a load on this thread, and gives what its caller gets of it.
@@ -104,19 +110,38 @@ pub fn conclude(
     lease: Lease,
     called: PyResult<Object>,
 ) -> PyResult<Object> {
+    answer_with(py, state, request, lease, (judge(py, state, request, lease, called), Ending::Loaded))
+}
+
+/// What becomes of what a loader on this thread gave.
+pub fn judge(py: Python<'_>, state: &State, request: &Request, lease: Lease, called: PyResult<Object>) -> Judged {
     let result = match &called {
         Ok(value) => Ok(value.bind(py)),
         Err(error) => Err(error.value(py).clone().into_any()),
     };
-    let Finished { old, error } = request.finish(py, state, Ended { lease, result, starter: None });
-    match (error.map_or(called, Err), old) {
-        (Ok(value), _) => {
+    request.judge(py, state, lease, result)
+}
+
+/// Tells everybody how a load has ended, and gives what the caller on this thread gets of it.
+pub fn answer_with(
+    py: Python<'_>,
+    state: &State,
+    request: &Request,
+    lease: Lease,
+    (judged, ending): (Judged, Ending),
+) -> PyResult<Object> {
+    let Finished { old, error } = request.settle(py, state, (lease, None), &judged, ending);
+    let raised = |error: Object| PyErr::from_value(error.into_bound(py));
+    let called = judged.failed.map(raised).or(error).map_or_else(|| Ok(judged.value), Err);
+    match (called, old) {
+        (Ok(Some(value)), _) => {
             // Where readers are promised copies, whoever started the load is a reader too.
             let kind = if request.recipe.copy == Mode::Deep { copy::DEEP } else { copy::SHARE };
             Ok(copy::hand_out(value.bind(py), kind)?.unbind())
         }
-        (Err(_), Some((value, kind))) => settle(py, state, request, value, kind),
+        (_, Some((value, kind))) => settle(py, state, request, value, kind),
         (Err(error), None) => fall_back(py, state, request, error),
+        (Ok(None), None) => fall_back(py, state, request, errors::load_ended(py, &request.recipe.name)),
     }
 }
 

@@ -7,11 +7,11 @@
 
 use super::anchor::Anchor;
 use super::guarded::Guarded;
+use super::pending::Holds;
 use super::state::State;
-use super::tier::Object;
-use crate::error::{Error, StoreError};
+use crate::error::{StoreError, StoreFailure};
 use crate::io::inbox::Inbox;
-use crate::io::store::{Answer, Answers, Cursor, Reply, Request, Store, scan_for};
+use crate::io::store::{Answer, Answers, Cursor, Request, Store, scan_for};
 use hashbrown::HashMap;
 use parking_lot::{Condvar, Mutex};
 use pyo3::exceptions::PyRuntimeError;
@@ -20,16 +20,16 @@ use pyo3::prelude::*;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Makes of all replies to one call what its caller gets.
-pub type Convert = fn(Python<'_>, &[Object], Vec<Reply>) -> PyResult<Object>;
+/// Whoever waits for the answers to one call.
+pub trait Caller: Holds + Send {
+    /// They are there, in the order of the requests. Called in the loop that asked.
+    fn answered(self: Box<Self>, py: Python<'_>, answers: Vec<Answer>);
+}
 
 /// What a caller waits for.
 struct Waiting {
-    future: Object,
     gathering: Gathering,
-    /// What `convert` needs of the call.
-    given: Vec<Object>,
-    convert: Convert,
+    caller: Box<dyn Caller>,
 }
 
 /// The answers to one call, as they come.
@@ -49,7 +49,7 @@ impl Gathering {
         self.left == 0
     }
 
-    fn replies(self) -> Result<Vec<Reply>, StoreError> {
+    fn whole(self) -> Vec<Answer> {
         self.answers.into_iter().flatten().collect()
     }
 }
@@ -78,7 +78,6 @@ struct Inside {
 /// See the module.
 #[pyclass(frozen, module = "samovar._core")]
 pub struct Bridge {
-    state: &'static State,
     /// A forked child has a loop's memory and not its file descriptors.
     pid: u32,
     inbox: Arc<Inbox<(Place, Answer)>>,
@@ -113,14 +112,18 @@ impl Bridge {
             }
             inside.many = done.len() > 1;
         }
-        done.into_iter().for_each(|waiting| self.settle(py, waiting));
+        done.into_iter().for_each(|Waiting { gathering, caller }| caller.answered(py, gathering.whole()));
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         let inside = self.inside.lock();
         inside.waiting.values().try_for_each(|waiting| {
-            visit.call(&waiting.future)?;
-            waiting.given.iter().try_for_each(|given| visit.call(given))
+            let mut result = Ok(());
+            waiting.caller.visit(&mut |object| {
+                result = visit.call(object);
+                result.is_ok()
+            });
+            result
         })
     }
 
@@ -146,7 +149,7 @@ impl Bridge {
                 "no file descriptor to be woken by: {error}; let the process have more of them"
             ))
         })?;
-        let bridge = Bridge { state, pid: std::process::id(), inbox: Arc::new(inbox), inside: Guarded::default() };
+        let bridge = Bridge { pid: std::process::id(), inbox: Arc::new(inbox), inside: Guarded::default() };
         let bridge = Bound::new(py, bridge)?;
         here.call_method1("add_reader", (bridge.get().inbox.fd(), bridge.getattr("_answered")?))?;
         bridges.set_item(here, &bridge)?;
@@ -163,23 +166,17 @@ impl Bridge {
     }
 
     /// Notes a call whose only answer comes by another way than [`Store::submit`].
-    fn expect(&self, waiting: Waiting) -> Answers {
-        let mut inside = self.inside.lock();
-        let call = inside.calls;
-        inside.calls += 1;
-        inside.waiting.insert(call, waiting);
-        drop(inside);
+    fn expect(&self, caller: Box<dyn Caller>) -> Answers {
+        let call = self.inside.lock().note(1, caller);
         self.answers(vec![(call, 0)])
     }
 
     /// Notes a call, and sends what it asks at once or with the rest of this pass. True if the pass has to be told of its end.
-    fn ask(&self, store: &Arc<dyn Store>, requests: Vec<Request>, waiting: Waiting) -> bool {
+    fn ask(&self, store: &Arc<dyn Store>, requests: Vec<Request>, caller: Box<dyn Caller>) -> bool {
         let mut inside = self.inside.lock();
-        let call = inside.calls;
-        inside.calls += 1;
         // Alone, it need not wait for others.
         let alone = inside.waiting.is_empty() && !inside.many;
-        inside.waiting.insert(call, waiting);
+        let call = inside.note(requests.len(), caller);
         let places = (0..requests.len()).map(|at| (call, at));
         if alone {
             let places = places.collect();
@@ -201,102 +198,123 @@ impl Bridge {
         }
         !std::mem::replace(&mut inside.flushing, true)
     }
+}
 
-    fn settle(&self, py: Python<'_>, waiting: Waiting) {
-        let Waiting { future, gathering, given, convert } = waiting;
-        let replies = gathering.replies().map_err(|error| PyErr::from(Error::Store(error)));
-        let future = future.bind(py);
-        let set = match replies.and_then(|replies| convert(py, &given, replies)) {
-            Ok(value) => future.call_method1(&self.state.names.set_result, (value,)),
-            Err(error) => future.call_method1(&self.state.names.set_exception, (error,)),
-        };
-        if let Err(error) = set {
-            // Whoever waited was cancelled, or the loop is closed.
-            drop(error);
-        }
+impl Inside {
+    /// The number of a call that waits for so many answers.
+    fn note(&mut self, count: usize, caller: Box<dyn Caller>) -> u64 {
+        self.calls += 1;
+        self.waiting.insert(self.calls, Waiting { gathering: Gathering::new(count), caller });
+        self.calls
     }
 }
 
-/// The loop that runs here, and a future of it.
-fn here<'py>(py: Python<'py>, state: &State) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+/// The loop that runs here.
+pub fn here<'py>(py: Python<'py>, state: &State) -> PyResult<Bound<'py, PyAny>> {
     state.asyncio(py)?;
-    let here = state.running_loop(py).ok_or_else(|| {
+    state.running_loop(py).ok_or_else(|| {
         PyRuntimeError::new_err(
             "asking a store needs a running asyncio event loop; in a thread without one use the blocking face",
         )
-    })?;
-    let future = here.call_method0(&state.names.create_future)?;
-    Ok((here, future))
+    })
 }
 
-/// Asks a store from the loop that runs here: a future of that loop's, with what `convert` makes of the replies.
-pub fn ask<'py>(
-    py: Python<'py>,
+/// Asks a store from the loop that runs here. Something has to be asked. Where there is no way to it, that is the answer.
+pub fn ask(
     state: &'static State,
+    here: &Bound<'_, PyAny>,
     store: &Arc<dyn Store>,
     requests: Vec<Request>,
-    given: Vec<Object>,
-    convert: Convert,
-) -> PyResult<Bound<'py, PyAny>> {
-    let (here, future) = here(py, state)?;
-    if requests.is_empty() {
-        future.call_method1(&state.names.set_result, (convert(py, &given, Vec::new())?,))?;
-        return Ok(future);
+    caller: Box<dyn Caller>,
+) {
+    let py = here.py();
+    let bridge = match Bridge::here(py, state, here) {
+        Ok(bridge) => bridge,
+        Err(error) => return caller.answered(py, requests.iter().map(|_| Err(no_way(py, &error))).collect()),
+    };
+    if bridge.get().ask(store, requests, caller) {
+        let flush = bridge.getattr("_flush").and_then(|flush| here.call_method1(&state.names.call_soon, (flush,)));
+        // A closed loop runs nothing any more.
+        drop(flush);
     }
-    let bridge = Bridge::here(py, state, &here)?;
-    let gathering = Gathering::new(requests.len());
-    let waiting = Waiting { future: future.clone().unbind(), gathering, given, convert };
-    if bridge.get().ask(store, requests, waiting) {
-        here.call_method1(&state.names.call_soon, (bridge.getattr("_flush")?,))?;
-    }
-    Ok(future)
+}
+
+fn no_way(py: Python<'_>, error: &PyErr) -> StoreError {
+    let (kind, store, cure) = (StoreFailure::Unreachable, "the store".into(), "see there".into());
+    StoreError { kind, store, what: error.value(py).to_string(), cure, undone: true }
 }
 
 /// Has a page of keys scanned, as [`ask`] does with requests.
-pub fn scan<'py>(
-    py: Python<'py>,
+pub fn scan(
     state: &'static State,
+    here: &Bound<'_, PyAny>,
     store: &Arc<dyn Store>,
-    prefix: &[u8],
-    from: Cursor,
-    convert: Convert,
-) -> PyResult<Bound<'py, PyAny>> {
-    let (here, future) = here(py, state)?;
-    let bridge = Bridge::here(py, state, &here)?;
-    let waiting = Waiting { future: future.clone().unbind(), gathering: Gathering::new(1), given: Vec::new(), convert };
-    scan_for(&**store, prefix, from, bridge.get().expect(waiting))?;
-    Ok(future)
+    (prefix, from): (&[u8], Cursor),
+    caller: Box<dyn Caller>,
+) -> PyResult<()> {
+    let bridge = Bridge::here(here.py(), state, here)?;
+    Ok(scan_for(&**store, prefix, from, bridge.get().expect(caller))?)
 }
 
 /// How long a blocked thread sleeps before it looks for a signal of Python's.
 const NAP: Duration = Duration::from_millis(50);
 
 /// Asks a store and waits for the answers, without the interpreter.
-pub fn ask_blocking(py: Python<'_>, store: &Arc<dyn Store>, requests: Vec<Request>) -> PyResult<Vec<Reply>> {
+///
+/// # Errors
+///
+/// What a signal raised meanwhile.
+pub fn ask_blocking(py: Python<'_>, store: &Arc<dyn Store>, requests: Vec<Request>) -> PyResult<Vec<Answer>> {
     if requests.is_empty() {
         return Ok(Vec::new());
     }
-    let desk = Arc::new((Mutex::new(Gathering::new(requests.len())), Condvar::new()));
-    let there = Arc::clone(&desk);
-    let answers = Answers::new(move |answers| {
-        let mut gathering = there.0.lock();
-        answers.into_iter().for_each(|(at, answer)| _ = gathering.add(at, answer));
-        if gathering.left == 0 {
-            there.1.notify_one();
-        }
-    });
     let _anchor = Anchor::hold();
+    let desk = Desk::new(requests.len());
+    let answers = desk.answers();
     py.detach(|| store.submit(requests, answers));
-    loop {
-        let done = py.detach(|| {
-            let mut gathering = desk.0.lock();
-            let until = Instant::now() + NAP;
-            while gathering.left > 0 && !desk.1.wait_until(&mut gathering, until).timed_out() {}
-            (gathering.left == 0).then(|| std::mem::replace(&mut *gathering, Gathering::new(0)))
-        });
-        if let Some(gathering) = done {
-            return gathering.replies().map_err(|error| PyErr::from(Error::Store(error)));
+    desk.wait(py)
+}
+
+/// Has a page of keys scanned, and waits for it so.
+pub fn scan_blocking(py: Python<'_>, store: &Arc<dyn Store>, (prefix, from): (&[u8], Cursor)) -> PyResult<Vec<Answer>> {
+    let _anchor = Anchor::hold();
+    let desk = Desk::new(1);
+    scan_for(&**store, prefix, from, desk.answers())?;
+    desk.wait(py)
+}
+
+/// Where a blocked thread gets its answers.
+struct Desk(Arc<(Mutex<Gathering>, Condvar)>);
+
+impl Desk {
+    fn new(count: usize) -> Self {
+        Desk(Arc::new((Mutex::new(Gathering::new(count)), Condvar::new())))
+    }
+
+    fn answers(&self) -> Answers {
+        let there = Arc::clone(&self.0);
+        Answers::new(move |answers| {
+            let mut gathering = there.0.lock();
+            answers.into_iter().for_each(|(at, answer)| _ = gathering.add(at, answer));
+            if gathering.left == 0 {
+                there.1.notify_one();
+            }
+        })
+    }
+
+    fn wait(self, py: Python<'_>) -> PyResult<Vec<Answer>> {
+        let (gathering, bell) = &*self.0;
+        loop {
+            let done = py.detach(|| {
+                let mut gathering = gathering.lock();
+                let until = Instant::now() + NAP;
+                while gathering.left > 0 && !bell.wait_until(&mut gathering, until).timed_out() {}
+                (gathering.left == 0).then(|| std::mem::replace(&mut *gathering, Gathering::new(0)))
+            });
+            if let Some(gathering) = done {
+                return Ok(gathering.whole());
+            }
+            py.check_signals()?;
         }
-        py.check_signals()?;
     }
 }

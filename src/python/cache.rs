@@ -5,7 +5,10 @@
 
 use super::anchor::Anchor;
 use super::asyncio::Call;
+use super::cache_options::{MemoryOptions, RemoteOptions};
+use super::coding::Coding;
 use super::copy;
+use super::errands::not_an_int;
 use super::events::{Details, Kind};
 use super::keys;
 use super::many::{Bulk, Hits, handed_out};
@@ -14,6 +17,7 @@ use super::owner::TierOwner;
 use super::pending::{self, Todo};
 use super::recipe::{Kept, Loader, Recipe};
 use super::refresher::{self, RefresherCore};
+use super::remote::Behind;
 use super::request::Request;
 use super::rulebook::{self, Rulebook};
 use super::single_use;
@@ -23,7 +27,7 @@ use super::tier::{Object, Space, Tier};
 use super::{blocking, clock, errors, reply, task, views};
 use crate::core::clock::{NEVER, deadline};
 use crate::core::flight::{Life, Refresh};
-use crate::core::memory::{Capacity, Eviction, RegionId, Target, mix};
+use crate::core::memory::{RegionId, Target, mix};
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -44,37 +48,16 @@ pub struct CacheCore {
     pub space: Arc<Space>,
     /// The module's state.
     pub state: &'static State,
+    /// How its values are written to the store behind, if there is one.
+    coding: Option<Py<Coding>>,
 }
 
 /// The same cache, for callers that do not await.
 #[pyclass(frozen, extends = CacheCore, subclass, module = "samovar._core")]
 pub struct SyncCore {}
 
-/// A `samovar.Memory`, checked there.
-#[derive(FromPyObject)]
-pub struct MemoryOptions<'py> {
-    max_entries: u32,
-    max_bytes: Option<u64>,
-    eviction: String,
-    weigher: Option<Bound<'py, PyAny>>,
-    max_missing: Option<u32>,
-    missing_eviction: String,
-}
-
-impl MemoryOptions<'_> {
-    fn bound(&self) -> Capacity {
-        Capacity { entries: self.max_entries, weight: self.max_bytes.unwrap_or(u64::MAX) }
-    }
-
-    /// The bound of negative entries, if they have one of their own.
-    fn apart(&self) -> PyResult<Option<(Capacity, Eviction)>> {
-        let eviction = self.missing_eviction.parse()?;
-        Ok(self.max_missing.map(|most| (Capacity::entries(most), eviction)))
-    }
-}
-
 /// The names in what was given as several: a single one would be taken for its letters.
-fn several<'py>(keys: &Bound<'py, PyAny>, method: &str) -> PyResult<Bound<'py, PyIterator>> {
+pub fn several<'py>(keys: &Bound<'py, PyAny>, method: &str) -> PyResult<Bound<'py, PyIterator>> {
     if keys.is_instance_of::<PyString>() || keys.is_instance_of::<PyBytes>() || !keys.hasattr("__iter__")? {
         let given = shown(keys);
         let text = format!("keys of {method} must be several names, not {given}; give a list: [{given}]");
@@ -84,7 +67,38 @@ fn several<'py>(keys: &Bound<'py, PyAny>, method: &str) -> PyResult<Bound<'py, P
 }
 
 impl CacheCore {
-    fn spot(&self, key: &Bound<'_, PyAny>) -> PyResult<Spot> {
+    /// The store behind its memory, and how values are written there.
+    pub fn behind(&self, py: Python<'_>) -> Option<Behind> {
+        let (remote, coding) = (self.tier.remote()?, self.coding.as_ref()?);
+        Some(Behind { remote: Arc::clone(remote), coding: coding.clone_ref(py) })
+    }
+
+    /// Forgets everything of this namespace and those below it that is in memory.
+    pub fn clear_memory(&self, py: Python<'_>) {
+        self.tier.clear(&self.space.path);
+        if self.tier.listeners.hear(Kind::Invalidate) {
+            self.tier.tell(py, Kind::Invalidate, &self.space, None, Details::default());
+        }
+    }
+
+    /// A note that there is nothing under a name, for so long or as its policy says.
+    pub fn nothing(&self, key: &Bound<'_, PyAny>, ttl: &Bound<'_, PyAny>) -> PyResult<Kept> {
+        let py = key.py();
+        let given = if ttl.is(PyEllipsis::get(py)) { None } else { options::ttl(ttl, "ttl", false)? };
+        let Some(ttl) = given.or(self.recipe_of(key)?.policy.negative_ttl) else {
+            let text = format!(
+                "no ttl for {}: nothing says how long it is missing; give ttl=, or the cache Policy(negative_ttl=...)",
+                shown(key)
+            );
+            return Err(errors::config(py, text));
+        };
+        let error = self.state.not_found(py)?.call1((format!("nothing is under {}", shown(key)),))?.unbind();
+        let mut kept = Kept::nothing(error, ttl);
+        kept.ttl = kept.ttl.filter(|_| !self.space.is_disabled());
+        Ok(kept)
+    }
+
+    pub fn spot(&self, key: &Bound<'_, PyAny>) -> PyResult<Spot> {
         keys::named(&key_name(key)?, &self.space)
     }
 
@@ -104,7 +118,7 @@ impl CacheCore {
         rulebook::recipe_for(key.py(), &self.tier, &self.tier.recipe(), key_name(key)?.to_str()?)
     }
 
-    fn kept(&self, value: &Bound<'_, PyAny>, ttl: Option<Duration>) -> PyResult<Kept> {
+    pub fn kept(&self, value: &Bound<'_, PyAny>, ttl: Option<Duration>) -> PyResult<Kept> {
         single_use::refuse(self.tier.state, value, || "the value".to_owned())?;
         let (stored, kind) = copy::isolate(value, self.tier.keeps().1)?;
         let stores = ttl != Some(Duration::ZERO) && !self.space.is_disabled();
@@ -241,7 +255,8 @@ impl CacheCore {
             // A factory knows what its caller has, which may be gone when it is called again.
             repeatable: false,
             began: Default::default(),
-            behind: Default::default(),
+            is_behind: Default::default(),
+            behind: self.behind(key.py()),
         })
     }
 }
@@ -271,7 +286,7 @@ pub fn exact_key<'py>(key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>>
 #[pymethods]
 impl CacheCore {
     #[new]
-    #[pyo3(signature = (state, name, memory, policy, path, parent))]
+    #[pyo3(signature = (state, name, memory, policy, path, parent, remote = None, coding = None))]
     #[allow(clippy::too_many_arguments, reason = "one call in samovar/_cache.py")]
     fn new(
         py: Python<'_>,
@@ -281,6 +296,8 @@ impl CacheCore {
         policy: Option<&Bound<'_, PyAny>>,
         path: &str,
         parent: Option<&Bound<'_, CacheCore>>,
+        remote: Option<RemoteOptions<'_>>,
+        coding: Option<Py<Coding>>,
     ) -> PyResult<Self> {
         let (tier, owner) = match parent {
             Some(parent) => (parent.get().tier.clone(), parent.get().owner.clone_ref(py)),
@@ -288,20 +305,23 @@ impl CacheCore {
                 let (Some(memory), Some(policy)) = (memory, policy) else {
                     return Err(PyTypeError::new_err("a cache of its own needs memory options and a policy"));
                 };
-                let recipe = Recipe::new(policy, name)?;
+                let recipe = Recipe::new(policy, name.clone())?;
                 let weigher = memory.weigher.as_ref().map(|own| own.clone().unbind());
                 let (bound, eviction, apart) = (memory.bound(), memory.eviction.parse()?, memory.apart()?);
                 let tier = Tier::new(state.get().0, recipe, (bound, eviction, apart), weigher, clock::shared().clone());
+                remote.into_iter().for_each(|remote| tier.set_remote(remote.open(&name)));
                 (tier.clone(), Py::new(py, TierOwner { tier })?)
             }
         };
+        let coding = coding.or_else(|| parent.and_then(|parent| Some(parent.get().coding.as_ref()?.clone_ref(py))));
         let space = tier.names(path);
-        Ok(CacheCore { tier, owner, space, state: state.get().0 })
+        Ok(CacheCore { tier, owner, space, state: state.get().0, coding })
     }
 
     /// The owner answers for the entries; every face of the cache leads to it.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.owner)
+        visit.call(&self.owner)?;
+        visit.call(&self.coding)
     }
 
     /// The cache's policy.
@@ -436,11 +456,7 @@ impl CacheCore {
         };
         let value = value.into_bound(py);
         if !value.is_exact_instance_of::<PyInt>() {
-            return Err(PyTypeError::new_err(format!(
-                "cannot increment {}: its value is {}, not an int; set it to a number first",
-                shown(key),
-                shown(&value)
-            )));
+            return Err(not_an_int(key, &value));
         }
         let sum = value.add(by)?;
         if ttl.is(PyEllipsis::get(py)) {
@@ -479,26 +495,12 @@ impl CacheCore {
     /// Notes that there is nothing under these names, all of which are checked before the first is noted.
     fn _set_missing(&self, py: Python<'_>, keys: &Bound<'_, PyAny>, ttl: &Bound<'_, PyAny>) -> PyResult<()> {
         let _anchor = Anchor::hold();
-        let given = if ttl.is(PyEllipsis::get(py)) { None } else { options::ttl(ttl, "ttl", false)? };
-        let not_found = self.state.not_found(py)?;
-        let mut wanted = Vec::new();
-        for key in several(keys, "set_missing_many")? {
+        let one = |key: PyResult<Bound<'_, PyAny>>| {
             let key = key?;
-            let Some(ttl) = given.or(self.recipe_of(&key)?.policy.negative_ttl) else {
-                let text = format!(
-                    "no ttl for {}: nothing says how long it is missing; give ttl=, or the cache Policy(negative_ttl=...)",
-                    shown(&key)
-                );
-                return Err(errors::config(py, text));
-            };
-            let error = not_found.call1((format!("nothing is under {}", shown(&key)),))?.unbind();
-            wanted.push((self.spot(&key)?, Kept::nothing(error, ttl)));
-        }
-        for (spot, mut kept) in wanted {
-            kept.ttl = kept.ttl.filter(|_| !self.space.is_disabled());
-            spot.put(py, &self.tier, &self.space, kept)?;
-        }
-        Ok(())
+            Ok((self.spot(&key)?, self.nothing(&key, ttl)?))
+        };
+        let wanted = several(keys, "set_missing_many")?.map(one).collect::<PyResult<Vec<_>>>()?;
+        wanted.into_iter().try_for_each(|(spot, kept)| spot.put(py, &self.tier, &self.space, kept))
     }
 
     /// Why a lookup of this name would do what it does.
@@ -618,10 +620,7 @@ impl CacheCore {
     }
 
     fn _clear(&self, py: Python<'_>) {
-        self.tier.clear(&self.space.path);
-        if self.tier.listeners.hear(Kind::Invalidate) {
-            self.tier.tell(py, Kind::Invalidate, &self.space, None, Details::default());
-        }
+        self.clear_memory(py);
     }
 
     /// The loads that run as tasks here and below, and whether a caller waits for them.
@@ -766,7 +765,7 @@ impl SyncCore {
         path: &str,
         parent: &Bound<'_, CacheCore>,
     ) -> PyResult<PyClassInitializer<Self>> {
-        let core = CacheCore::new(py, state, String::new(), None, None, path, Some(parent))?;
+        let core = CacheCore::new(py, state, String::new(), None, None, path, Some(parent), None, None)?;
         Ok(PyClassInitializer::from(core).add_subclass(SyncCore {}))
     }
 }

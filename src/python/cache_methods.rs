@@ -13,7 +13,7 @@ use super::options::shown;
 use super::raw;
 use super::recipe::Kept;
 use super::spot::Spot;
-use super::{args, copy, errors, reply, single_use};
+use super::{args, copy, errors, reply, single_use, two_tiers};
 use crate::core::memory::mix;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
@@ -106,50 +106,96 @@ unsafe fn core_of<'a>(object: *mut ffi::PyObject) -> &'a CacheCore {
     }
 }
 
-/// An owned reference to the value or the default, or null with an error set.
+/// What a get gives: on the async face an awaitable of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Face {
+    Async,
+    Blocking,
+}
+
+impl Face {
+    /// A value that is there, as this face gives it. Steals it; null stays null.
+    #[inline(always)]
+    unsafe fn gives(self, core: &CacheCore, value: *mut ffi::PyObject) -> *mut ffi::PyObject {
+        if self == Face::Blocking || value.is_null() {
+            return value;
+        }
+        // SAFETY: the caller owns the value, and the interpreter is held.
+        unsafe { reply::ready(core.state, value) }
+    }
+}
+
+/// An owned reference to what is given, or null with an error set.
 #[inline(always)]
-unsafe fn get_value(core: &CacheCore, call: &Spelling) -> *mut ffi::PyObject {
+unsafe fn get_value(core: &CacheCore, call: &Spelling, face: Face) -> *mut ffi::PyObject {
     // SAFETY: a method call's arguments, and a reference that the hit gave us.
     unsafe {
         if !call.is_usual(1, 2) {
-            return get_spelled(core, call);
+            return get_spelled(core, call, face);
         }
-        match core.hit(*call.row) {
+        let value = match core.hit(*call.row) {
             (value, copy::SHARE) if !value.is_null() => value,
             (value, kind) if !value.is_null() => copy::own(value, kind),
-            _ => get_missed(core, call),
-        }
+            _ => return get_missed(core, call, face),
+        };
+        face.gives(core, value)
     }
 }
 
 #[inline(never)]
-unsafe fn get_missed(core: &CacheCore, call: &Spelling) -> *mut ffi::PyObject {
+unsafe fn get_missed(core: &CacheCore, call: &Spelling, face: Face) -> *mut ffi::PyObject {
     // SAFETY: as in `get_value`.
     unsafe {
         if core.tier.listeners.any() {
-            return get_spelled(core, call);
+            return get_spelled(core, call, face);
         }
         let (value, kind) = core.second_look(*call.row, core.space.read_salt());
         if !value.is_null() {
-            return copy::own(value, kind);
+            return face.gives(core, copy::own(value, kind));
         }
         let default = if call.count == 2 { *call.row.add(1) } else { ffi::Py_None() };
+        if core.tier.remote().is_some() && !core.space.is_disabled() {
+            return get_behind(core, *call.row, default, face);
+        }
         ffi::Py_INCREF(default);
-        default
+        face.gives(core, default)
     }
 }
 
+/// Asks the store behind the memory.
+unsafe fn get_behind(
+    core: &CacheCore,
+    key: *mut ffi::PyObject,
+    default: *mut ffi::PyObject,
+    face: Face,
+) -> *mut ffi::PyObject {
+    Python::attach(|py| {
+        // SAFETY: a method call's arguments.
+        let (key, default) = unsafe { (Bound::from_borrowed_ptr(py, key), Bound::from_borrowed_ptr(py, default)) };
+        let asked = two_tiers::look(py, core, &key, default.unbind(), face == Face::Async);
+        given_back(py, asked.map(|asked| asked.into_bound(py)))
+    })
+}
+
 #[inline(never)]
-unsafe fn get_spelled(core: &CacheCore, call: &Spelling) -> *mut ffi::PyObject {
+unsafe fn get_spelled(core: &CacheCore, call: &Spelling, face: Face) -> *mut ffi::PyObject {
     Python::attach(|py| {
         // SAFETY: passed on.
         let read = unsafe { call.read(py, "get", ["key", "default"], 1) };
-        let found = read.and_then(|[key, default]| {
-            let none = || py.None().into_bound(py);
-            let found = core.look(&key_name(&key.unwrap_or_else(none))?)?;
-            Ok(found.or(default).unwrap_or_else(none))
-        });
-        given_back(py, found)
+        let (key, default) = match read {
+            Ok([key, default]) => (key, default),
+            Err(error) => return given_back(py, Err(error)),
+        };
+        let none = || py.None().into_bound(py);
+        let (key, default) = (key.unwrap_or_else(none), default.unwrap_or_else(none));
+        match key_name(&key).and_then(|name| core.look(&name)) {
+            // SAFETY: the key and the default outlive the call.
+            Ok(None) if core.tier.remote().is_some() && !core.space.is_disabled() => unsafe {
+                get_behind(core, key.as_ptr(), default.as_ptr(), face)
+            },
+            // SAFETY: the value is owned.
+            found => unsafe { face.gives(core, given_back(py, found.map(|found| found.unwrap_or(default)))) },
+        }
     })
 }
 
@@ -162,9 +208,7 @@ unsafe extern "C" fn get_async(
     // SAFETY: called as a method of CacheCore.
     unsafe {
         raw::protect(null_mut(), || {
-            let core = core_of(object);
-            let value = get_value(core, &Spelling { row, count: count as usize, names });
-            if value.is_null() { value } else { reply::ready(core.state, value) }
+            get_value(core_of(object), &Spelling { row, count: count as usize, names }, Face::Async)
         })
     }
 }
@@ -176,7 +220,11 @@ unsafe extern "C" fn get_sync(
     names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
     // SAFETY: called as a method of SyncCore, which is a CacheCore.
-    unsafe { raw::protect(null_mut(), || get_value(core_of(object), &Spelling { row, count: count as usize, names })) }
+    unsafe {
+        raw::protect(null_mut(), || {
+            get_value(core_of(object), &Spelling { row, count: count as usize, names }, Face::Blocking)
+        })
+    }
 }
 
 unsafe extern "C" fn set_sync(

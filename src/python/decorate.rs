@@ -2,13 +2,15 @@
 //! here they become a [`Function`].
 
 use super::cache::CacheCore;
+use super::coding::Coding;
 use super::errors;
-use super::function::{Function, Plan, new_object};
+use super::function::{Function, new_object};
 use super::guarded::Guarded;
 use super::instances::Instances;
 use super::keys::{KeyRule, Naming, Part};
 use super::options::shown;
-use super::recipe::Recipe;
+use super::recipe::{Plan, Recipe};
+use super::remote::Behind;
 use super::signature::{Kind, Parameter, Signature};
 use super::tier::{Callee, Object};
 use crate::core::flight::Life;
@@ -40,6 +42,8 @@ pub struct Decoration<'py> {
     is_method: bool,
     takes_class: bool,
     canonical: bool,
+    /// How its values are written to the store behind the memory, if there is one.
+    coding: Option<Py<Coding>>,
 }
 
 /// Makes a cached function in this cache.
@@ -67,7 +71,10 @@ pub fn _decorate(
         space.holds_names();
     }
     let values = matches!(rule, KeyRule::Callable { .. }).then(|| tier.add_space_like(&space, false));
+    let coding = decoration.coding.filter(|_| !decoration.takes_class);
+    let behind = tier.remote().cloned().zip(coding).map(|(remote, coding)| Behind { remote, coding });
     let function = Function {
+        behind,
         tier,
         owner: core.owner.clone_ref(py),
         wrapped,

@@ -30,9 +30,9 @@ const LONG: usize = 64 << 10;
 ///     ConfigError: An option that cannot be.
 #[pyclass(frozen, module = "samovar._core")]
 pub struct Framing {
-    framing: framing::Framing,
+    pub(super) framing: framing::Framing,
     dictionaries: Arc<Dictionaries>,
-    refusals: Refusals,
+    pub(super) refusals: Refusals,
 }
 
 #[pymethods]
@@ -138,7 +138,7 @@ impl Framing {
 }
 
 /// Does it, and lets others run meanwhile if it takes long.
-fn unlocked<T: Send>(py: Python<'_>, length: usize, work: impl FnOnce() -> T + Send) -> T {
+pub fn unlocked<T: Send>(py: Python<'_>, length: usize, work: impl FnOnce() -> T + Send) -> T {
     if length < LONG { work() } else { py.detach(work) }
 }
 

@@ -19,7 +19,8 @@ use super::keys::{KeyRule, Made, Naming};
 use super::owner::TierOwner;
 use super::pending::{self, Todo};
 use super::raw::{self, protect};
-use super::recipe::{Loader, Recipe, Told};
+use super::recipe::{Loader, Plan, Recipe, Told};
+use super::remote::Behind;
 use super::reply;
 use super::request::Request;
 use super::signature::{Kind, Row, Signature};
@@ -71,16 +72,8 @@ pub struct Function {
     pub takes_class: bool,
     /// Spaces of instances.
     pub instances: Instances,
-}
-
-/// What depends on a function's policy, and changes with that of its cache.
-pub struct Plan {
-    /// How values are kept.
-    pub recipe: Arc<Recipe>,
-    /// What loads: the function, or something around it that protects it.
-    pub loader: Object,
-    /// Another that refreshes behind, opening what it needs itself.
-    pub refresher: Option<Object>,
+    /// The store behind its cache's memory, if there is one.
+    pub behind: Option<Behind>,
 }
 
 /// The Python object; see the module.
@@ -248,7 +241,8 @@ impl Function {
             since: Default::default(),
             repeatable: self.is_async,
             began: Default::default(),
-            behind: Default::default(),
+            is_behind: Default::default(),
+            behind: self.behind.as_ref().map(|behind| behind.clone_ref(py)),
         })
     }
 
@@ -403,6 +397,7 @@ impl Function {
         let plan = self.plan.lock();
         visit(&self.wrapped)
             && visit(self.owner.as_any())
+            && self.behind.as_ref().is_none_or(|behind| visit(behind.coding.as_any()))
             && plan.recipe.visit(visit)
             && [&plan.loader].into_iter().chain(&plan.refresher).chain(rule).all(&mut *visit)
             && self.signature.visit(visit)

@@ -9,11 +9,13 @@
 use super::anchor::Anchor;
 use super::asyncio::Call;
 use super::copy;
-use super::function::{Plan, This, new_object};
+use super::far;
+use super::function::{This, new_object};
 use super::given::Given;
 use super::many::{Bulk, Hits, handed_out};
 use super::pending::{self, Deed, Holds, Todo};
 use super::raw;
+use super::recipe::Plan;
 use super::request::Request;
 use super::tier::Object;
 use super::views;
@@ -91,16 +93,22 @@ fn request(this: &This<'_>, given: Given) -> PyResult<Request> {
 }
 
 call_method!(invalidate, |this, given| {
-    deed(this, "invalidate", request(this, given)?, |py, Request { tier, spot, space, .. }| {
+    let call = request(this, given)?;
+    if let Some(done) = far::invalidate(this.py, this.state, &call, this.function.is_async)? {
+        return Ok(done);
+    }
+    deed(this, "invalidate", call, |py, Request { tier, spot, space, .. }| {
         spot.delete(py, &tier, &space)?;
         Ok(py.None())
     })
 });
 
 call_method!(peek, |this, given| {
-    deed(this, "peek", request(this, given)?, |py, Request { tier, spot, space, .. }| {
-        views::entry(py, &tier, &space, &spot)
-    })
+    let call = request(this, given)?;
+    if let Some(done) = far::peek(this.py, this.state, &call, this.function.is_async)? {
+        return Ok(done);
+    }
+    deed(this, "peek", call, |py, Request { tier, spot, space, .. }| views::entry(py, &tier, &space, &spot))
 });
 
 call_method!(explain, |this, given| {
@@ -142,6 +150,10 @@ unsafe extern "C" fn set(
             let value = Bound::from_borrowed_ptr(this.py, *args).unbind();
             let rest = Given::new(args.add(1), count as usize - 1, names);
             let request = this.with_instance(rest, |given| request(this, given))?;
+            let waits = this.function.is_async;
+            if let Some(done) = far::set(this.py, this.state, &request, value.bind(this.py), waits)? {
+                return Ok(done);
+            }
             deed(this, "set", (request, value), |py, (request, value)| {
                 let state = request.tier.state;
                 let kept = request.recipe.keep(value.bind(py), &request.loader, &request.tier, state);
@@ -271,7 +283,12 @@ unsafe extern "C" fn count_unasked(object: *mut ffi::PyObject, number: *mut ffi:
 }
 
 // Needs the object and not what is in it, so that the collector sees whose entries it keeps.
-plain_method!(invalidate_all, |this| deed(this, "invalidate_all", this.origin.clone().unbind(), forget_all));
+plain_method!(invalidate_all, |this| {
+    match far::invalidate_all(this.py, this.state, this.function, this.function.is_async)? {
+        Some(done) => Ok(done),
+        None => deed(this, "invalidate_all", this.origin.clone().unbind(), forget_all),
+    }
+});
 
 fn forget_all(py: Python<'_>, function: Object) -> PyResult<Object> {
     // SAFETY: the origin of a function is one.

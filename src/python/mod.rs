@@ -23,14 +23,21 @@ mod bridge;
 mod budget;
 mod cache;
 mod cache_methods;
+mod cache_options;
+mod claims;
 mod clock;
 mod codec;
+mod coding;
 mod copy;
 mod decorate;
 mod effects;
 mod encode;
+mod errand;
+mod errands;
 mod errors;
 mod events;
+mod far;
+mod filling;
 mod framing;
 mod function;
 mod function_methods;
@@ -47,10 +54,13 @@ mod method;
 mod options;
 mod owner;
 mod pending;
+mod place;
 mod process;
 mod raw;
 mod recipe;
+mod recovery;
 mod refresher;
+mod remote;
 mod reply;
 mod request;
 mod resilience;
@@ -63,6 +73,7 @@ mod state;
 mod store;
 mod task;
 mod tier;
+mod two_tiers;
 mod views;
 mod weigh;
 mod writing;
@@ -105,6 +116,8 @@ mod _core {
     #[pymodule_export]
     use super::codec::{JsonText, MessagePack};
     #[pymodule_export]
+    use super::coding::Coding;
+    #[pymodule_export]
     use super::decorate::{_decorate, _template_fields};
     #[pymodule_export]
     use super::encode::_encoded;
@@ -138,6 +151,8 @@ mod _core {
     use super::task::LoadDone;
     #[pymodule_export]
     use super::tier::_set_steady;
+    #[pymodule_export]
+    use super::two_tiers::TwoTiers;
     #[pymodule_export]
     use super::weigh::{_weigh, _weigh_visits};
     #[pymodule_export]

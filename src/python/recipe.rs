@@ -15,6 +15,7 @@ use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The function that loads, with its arguments.
@@ -98,6 +99,16 @@ pub struct Recipe {
     pub ruled: Guarded<Ruled>,
     /// For messages.
     pub name: String,
+}
+
+/// What depends on a function's policy, and changes with that of its cache.
+pub struct Plan {
+    /// How values are kept.
+    pub recipe: Arc<Recipe>,
+    /// What loads: the function, or something around it that protects it.
+    pub loader: Object,
+    /// Another that refreshes behind, opening what it needs itself.
+    pub refresher: Option<Object>,
 }
 
 /// A value on its way into the table.

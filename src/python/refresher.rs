@@ -124,7 +124,8 @@ fn repeated(py: Python<'_>, request: &Request, put: impl Fn(&Object) -> Object) 
         refresh: false,
         since: Default::default(),
         began: Default::default(),
-        behind: true.into(),
+        is_behind: true.into(),
+        behind: request.behind.as_ref().map(|behind| behind.clone_ref(py)),
         repeatable: true,
     }
 }

@@ -9,14 +9,17 @@ use super::errors;
 use super::events::{Details, Kind, Stored};
 use super::pending::Holds;
 use super::recipe::{Kept, Loader, Recipe, call_with};
+use super::remote::Behind;
 use super::seat::{Outcome, Waiter};
 use super::spot::{Alias, Spot};
 use super::state::State;
 use super::tier::{Gone, Object, PyMemory, Space, Tier, let_go};
 use super::{adaptive, args, lease, refresher};
 use crate::core::clock::NEVER;
-use crate::core::flight::{self, FlightId, Home, Input, Keep, Lease, Life, Newer, Place, Since, Ticket, Wish};
+use crate::core::flight::{self, FlightId, Home, Input, Keep, Lasting, Lease, Life, Newer, Place, Since, Ticket, Wish};
 use crate::core::memory::{Discard, New, Placement, Target};
+use crate::core::policy::Lifetime;
+use crate::core::remote::Version;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use std::sync::Arc;
@@ -49,7 +52,9 @@ pub struct Request {
     /// When its load began.
     pub began: AtomicU64,
     /// True once the load runs behind.
-    pub behind: AtomicBool,
+    pub is_behind: AtomicBool,
+    /// The store behind the memory, if its entry may be there.
+    pub behind: Option<Behind>,
 }
 
 /// What a lookup found.
@@ -86,7 +91,7 @@ impl Request {
             flight::Lookup::Hit(id, newer) => {
                 if let Newer::Lead(_) = newer {
                     self.began.store(now, Relaxed);
-                    self.behind.store(true, Relaxed);
+                    self.is_behind.store(true, Relaxed);
                 }
                 let stale = now >= memory.entries.span(id).fresh_until;
                 let seen = memory.note_read(&self.wish(place), id, self.is_repeatable(), now);
@@ -184,23 +189,27 @@ impl Request {
     }
 
     /// What becomes of a load's result: the value or the exception to be kept, or the exception that nobody keeps.
-    fn kept<'py>(
+    pub fn judge<'py>(
         &self,
+        py: Python<'py>,
         state: &State,
         lease: Lease,
         result: Result<&Bound<'py, PyAny>, Bound<'py, PyAny>>,
-    ) -> Result<Kept, Bound<'py, PyAny>> {
-        let (py, kept) = match &result {
-            Ok(value) => (value.py(), self.keep(value, state).map(Some)),
-            Err(error) if lease::is_cancellation(error.py(), state, error) => (error.py(), Ok(None)),
-            Err(error) => (error.py(), self.keep_error(lease, error, state)),
+    ) -> Judged {
+        let (value, failed) = (result.as_ref().ok().copied().cloned(), result.as_ref().err().cloned());
+        let kept = match &result {
+            Ok(value) => self.keep(value, state).map(Some),
+            Err(error) if lease::is_cancellation(py, state, error) => Ok(None),
+            Err(error) => self.keep_error(lease, error, state),
         };
-        let raised = |error| errors::not_stop(py, error).into_value(py).into_bound(py).into_any();
-        match (kept.map_err(raised)?, result) {
-            (Some(kept), _) => Ok(kept),
-            (None, Err(error)) => Err(error),
-            (None, Ok(value)) => Err(value.clone()),
-        }
+        let raised = |error| errors::not_stop(py, error).into_value(py).into_any();
+        let kept = match (kept.map_err(raised), result) {
+            (Err(error), _) => Err(error),
+            (Ok(Some(kept)), _) => Ok(kept),
+            (Ok(None), Err(error)) => Err(error.unbind()),
+            (Ok(None), Ok(value)) => Err(value.clone().unbind()),
+        };
+        Judged { value: value.map(Bound::unbind), failed: failed.map(Bound::unbind), kept }
     }
 
     fn keep(&self, value: &Bound<'_, PyAny>, state: &State) -> PyResult<Kept> {
@@ -229,18 +238,26 @@ impl Request {
         self.tier.memory.lock().has_old(lease, self.tier.clock.now())
     }
 
-    /// Reports what became of a load: stores the value if it may be stored, and tells everyone who waits.
-    pub fn finish<'py>(&self, py: Python<'py>, state: &State, ended: Ended<'_, 'py>) -> Finished {
-        let Ended { lease, result, starter } = ended;
-        let (value, failed) = (result.as_ref().ok().copied(), result.as_ref().err().cloned());
-        let kept = self.kept(state, lease, result);
-        let input = match &kept {
+    /// Tells everyone who waits what became of a load, by what was made of its result and what a tier behind has to do with it; stores
+    /// the value if it may be stored.
+    pub fn settle(
+        &self,
+        py: Python<'_>,
+        state: &State,
+        (lease, starter): (Lease, Option<&Waiter>),
+        judged: &Judged,
+        ending: Ending,
+    ) -> Finished {
+        let Judged { value, failed, kept } = judged;
+        let was_there = matches!(ending, Ending::Found(..));
+        let input = match kept {
+            Ok(_) if was_there => Input::Found,
             Ok(_) => Input::Loaded,
-            Err(error) if lease::is_cancellation(py, state, error) => Input::Aborted,
+            Err(error) if lease::is_cancellation(py, state, error.bind(py)) => Input::Aborted,
             Err(_) => Input::Failed,
         };
         let now = self.tier.clock.now();
-        let keep = kept.as_ref().ok().and_then(|kept| self.to_keep(py, kept));
+        let keep = kept.as_ref().ok().and_then(|kept| self.to_keep(py, kept, &ending));
         let mut gone = Gone::default();
         let mut memory = self.tier.memory.lock();
         let ended = flight::Ended { lease, input, keep, policy: &self.recipe.policy, group: self.space.group() };
@@ -248,28 +265,32 @@ impl Request {
         let flight::Done { effects, counts, stored, turn, old: slot } = done;
         let old = effects::old(py, &memory, slot);
         drop(memory);
+        let old = match (old, ending) {
+            (None, Ending::Old(old)) => Some(old),
+            (old, _) => old,
+        };
         self.tier.appointment.by(stored.unwrap_or(NEVER));
         if turn {
             refresher::wake(py, state, &self.tier);
         }
         let is_starter = |waiter: &Waiter| starter.is_some_and(|starter| Arc::ptr_eq(starter, waiter));
         let given = old.as_ref().map(|(value, kind)| (value.clone_ref(py), *kind));
-        effects::run(py, state, &self.tier, (lease.flight, effects, given), |waiter| match (&kept, &failed) {
-            (Ok(_), Some(error)) | (Err(error), _) if is_starter(waiter) => Outcome::Error(error.clone().unbind()),
-            (Ok(_), Some(error)) | (Err(error), _) => Outcome::Error(errors::copy_for_waiter(error).unbind()),
-            (Ok(kept), None) => match value.filter(|_| is_starter(waiter)) {
-                Some(value) => self.starters_own(value),
+        effects::run(py, state, &self.tier, (lease.flight, effects, given), |waiter| match (kept, failed) {
+            (Ok(_), Some(error)) | (Err(error), _) if is_starter(waiter) => Outcome::Error(error.clone_ref(py)),
+            (Ok(_), Some(error)) | (Err(error), _) => Outcome::Error(errors::copy_for_waiter(error.bind(py)).unbind()),
+            (Ok(kept), None) => match value.as_ref().filter(|_| is_starter(waiter)) {
+                Some(value) => self.starters_own(value.bind(py)),
                 None => Outcome::Value(kept.value.clone_ref(py), kept.kind),
             },
         });
         if self.tier.listeners.any() {
-            let (kept, error) = (kept.as_ref().ok(), kept.as_ref().err());
-            self.tell_end(py, kept.filter(|_| stored.is_some()), error, counts, gone);
+            let (kept, error) = (kept.as_ref().ok(), kept.as_ref().err().map(|error| error.bind(py)));
+            self.tell_end(py, kept.filter(|_| stored.is_some()), error, counts && !was_there, gone);
         } else {
             let_go(py, gone);
         }
-        let error = kept.err().filter(|_| failed.is_none()).map(PyErr::from_value);
-        Finished { old, error }
+        let error = kept.as_ref().err().filter(|_| failed.is_none());
+        Finished { old, error: error.map(|error| PyErr::from_value(error.bind(py).clone())) }
     }
 
     /// Tells of a load that is over, if it `counts`, of what was stored, and of what that displaced.
@@ -287,7 +308,7 @@ impl Request {
             let kind = if error.is_some() { Kind::LoadError } else { Kind::Load };
             let took = self.tier.clock.now().saturating_sub(self.began.load(Relaxed));
             let details = Details {
-                reason: Some(if self.refresh || self.behind.load(Relaxed) { "refresh" } else { "miss" }),
+                reason: Some(if self.refresh || self.is_behind.load(Relaxed) { "refresh" } else { "miss" }),
                 seconds: Some(took as f64 / 1000.0),
                 error: error.map(|error| error.clone().unbind()),
                 ..Details::default()
@@ -308,19 +329,29 @@ impl Request {
     }
 
     /// What is kept of a result, if anything is.
-    fn to_keep<'a>(&self, py: Python<'a>, kept: &'a Kept) -> Option<Keep<impl FnOnce() -> Object + 'a>> {
-        let ttl = kept.ttl.filter(|_| !self.space.is_disabled())?;
+    fn to_keep<'a>(
+        &self,
+        py: Python<'a>,
+        kept: &'a Kept,
+        ending: &Ending,
+    ) -> Option<Keep<impl FnOnce() -> Object + 'a>> {
+        let keeps = self.behind.as_ref().is_none_or(|behind| behind.remote.keeps);
+        let ttl = kept.ttl.filter(|_| keeps && !self.space.is_disabled())?;
+        let lasting = match ending {
+            Ending::Loaded => Lasting::For(ttl),
+            Ending::Written(lifetime, version) => Lasting::As(*lifetime, *version),
+            Ending::Found(lifetime, version) => Lasting::As(*lifetime, Some(*version)),
+            Ending::Forgone | Ending::Old(_) => return None,
+        };
         let value = move || kept.value.clone_ref(py);
-        let adapted =
-            self.recipe.adaptive.as_ref().map(|rule| flight::Adapted { since: kept.since, until_compared: rule.max() });
-        Some(Keep {
-            value,
-            tag: kept.kind,
-            negative: kept.is_negative(),
-            lasting: flight::Lasting::For(ttl),
-            weight: kept.weight,
-            adapted,
-        })
+        let (tag, negative, weight) = (kept.kind, kept.is_negative(), kept.weight);
+        Some(Keep { value, tag, negative, lasting, weight, adapted: self.adapted(kept) })
+    }
+
+    /// What the next value is compared with, where the ttl follows the data.
+    pub fn adapted(&self, kept: &Kept) -> Option<flight::Adapted> {
+        let rule = self.recipe.adaptive.as_ref()?;
+        Some(flight::Adapted { since: kept.since, until_compared: rule.max() })
     }
 
     /// What answers when a load has failed and no old value does; the error itself, if nothing was given for that. "Not
@@ -344,20 +375,34 @@ impl Request {
     }
 }
 
+/// What became of a load's result: the value or error of the loader, and what is kept of it or raised.
+pub struct Judged {
+    /// The value.
+    pub value: Option<Object>,
+    /// The error.
+    pub failed: Option<Object>,
+    /// What is to be kept, or the error that nobody keeps.
+    pub kept: Result<Kept, Object>,
+}
+
+/// What a tier behind has to do with the end of a load.
+pub enum Ending {
+    /// Nothing.
+    Loaded,
+    /// It was to have it, and does under this version, or could not be asked.
+    Written(Lifetime, Option<Version>),
+    /// It had it, and nothing was loaded.
+    Found(Lifetime, Version),
+    /// Something happened to the key meanwhile, or may have: nobody keeps it.
+    Forgone,
+    /// The load failed, and what it still has answers.
+    Old(Old),
+}
+
 /// What the end of a load means for whoever ran it.
 pub struct Finished {
     /// The old value, if that answers.
     pub old: Option<Old>,
     /// What one of the user's callables raised about a value that was loaded.
     pub error: Option<PyErr>,
-}
-
-/// A load that is over.
-pub struct Ended<'a, 'py> {
-    /// Its lease.
-    pub lease: Lease,
-    /// The value, or the exception.
-    pub result: Result<&'a Bound<'py, PyAny>, Bound<'py, PyAny>>,
-    /// The seat of whoever started it.
-    pub starter: Option<&'a Waiter>,
 }

@@ -105,6 +105,8 @@ pub struct Asyncio {
     pub wake: Py<PyAny>,
     /// `samovar._bridge.refresh_failed`: says so in the log.
     pub refresh_failed: Py<PyAny>,
+    /// `samovar._bridge.unstorable`: says so, once for each function.
+    pub unstorable: Py<PyAny>,
     /// `samovar._bridge.awaited`: a coroutine that awaits any awaitable.
     pub awaited: Py<PyAny>,
     /// `asyncio._get_running_loop`.
@@ -225,6 +227,7 @@ impl State {
             Ok(Asyncio {
                 wake: bridge.getattr("wake")?.unbind(),
                 refresh_failed: bridge.getattr("refresh_failed")?.unbind(),
+                unstorable: bridge.getattr("unstorable")?.unbind(),
                 awaited: bridge.getattr("awaited")?.unbind(),
                 running_loop: asyncio.getattr("_get_running_loop")?.unbind(),
                 cancelled_error: asyncio.getattr("CancelledError")?.unbind(),

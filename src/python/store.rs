@@ -2,13 +2,14 @@
 //! the same bridge, with what they ask being decided by `core::remote`.
 
 use super::StateHandle;
-use super::bridge::{self, Convert};
+use super::bridge::{self, Caller};
 use super::options;
+use super::pending::Holds;
 use super::state::State;
 use super::tier::Object;
-use crate::error::Result as StoreResult;
+use crate::error::{Error, Result as StoreResult};
 use crate::io::store::redis::tls::Tls;
-use crate::io::store::{Action, Cursor, Reply, Request, Store, Tally};
+use crate::io::store::{Action, Answer, Cursor, Reply, Request, Store, Tally};
 use crate::{Redis, RedisOptions};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -79,14 +80,14 @@ impl StoreCore {
 
     /// A future of the frames that are there, by key.
     fn get_many<'py>(&self, py: Python<'py>, keys: Vec<Bound<'py, PyString>>) -> PyResult<Bound<'py, PyAny>> {
-        let (requests, given) = (keys.iter().map(read).collect::<PyResult<_>>()?, objects(keys));
+        let (requests, given) = reads(keys)?;
         self.ask(py, requests, given, frames)
     }
 
     /// The same, waited for by this thread.
     fn get_many_sync<'py>(&self, py: Python<'py>, keys: Vec<Bound<'py, PyString>>) -> PyResult<Object> {
-        let (requests, given) = (keys.iter().map(read).collect::<PyResult<_>>()?, objects(keys));
-        frames(py, &given, bridge::ask_blocking(py, &self.store, requests)?)
+        let (requests, given) = reads(keys)?;
+        frames(py, &given, replies(bridge::ask_blocking(py, &self.store, requests)?)?)
     }
 
     /// A future of nothing, when all of these are written: (frame, ttl or None) by key.
@@ -96,7 +97,7 @@ impl StoreCore {
 
     /// The same, waited for by this thread.
     fn set_many_sync(&self, items: &Bound<'_, PyDict>) -> PyResult<()> {
-        bridge::ask_blocking(items.py(), &self.store, writes(items)?).map(drop)
+        replies(bridge::ask_blocking(items.py(), &self.store, writes(items)?)?).map(drop)
     }
 
     /// A future of nothing, when all of these are gone.
@@ -109,30 +110,15 @@ impl StoreCore {
     /// A future of some keys that begin so, and of where to go on, `None` after the last.
     fn _page<'py>(&self, py: Python<'py>, prefix: &str, from_: Option<(usize, u64)>) -> PyResult<Bound<'py, PyAny>> {
         let from = from_.map_or_else(Cursor::default, |(server, at)| Cursor { server, at });
-        bridge::scan(py, self.state, &self.store, prefix.as_bytes(), from, page)
+        let here = bridge::here(py, self.state)?;
+        let (future, caller) = self.caller(&here, Vec::new(), page)?;
+        bridge::scan(self.state, &here, &self.store, (prefix.as_bytes(), from), caller)?;
+        Ok(future)
     }
 
     /// What it has been asked and has answered, by name.
     fn tally<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let Tally { reads, claims, writes, others, found, retries, timeouts, unreachable, refused, connects, outages } =
-            self.store.tally();
-        let dict = PyDict::new(py);
-        for (name, count) in [
-            ("reads", reads),
-            ("claims", claims),
-            ("writes", writes),
-            ("others", others),
-            ("found", found),
-            ("retries", retries),
-            ("timeouts", timeouts),
-            ("unreachable", unreachable),
-            ("refused", refused),
-            ("connects", connects),
-            ("outages", outages),
-        ] {
-            dict.set_item(name, count)?;
-        }
-        Ok(dict)
+        tally(py, &*self.store)
     }
 
     /// Gives the connections back. What is under way ends with an error.
@@ -141,7 +127,40 @@ impl StoreCore {
     }
 }
 
+/// What a store has been asked and has answered, by name.
+pub fn tally<'py>(py: Python<'py>, store: &dyn Store) -> PyResult<Bound<'py, PyDict>> {
+    let Tally { reads, claims, writes, others, found, retries, timeouts, unreachable, refused, connects, outages } =
+        store.tally();
+    let dict = PyDict::new(py);
+    for (name, count) in [
+        ("reads", reads),
+        ("claims", claims),
+        ("writes", writes),
+        ("others", others),
+        ("found", found),
+        ("retries", retries),
+        ("timeouts", timeouts),
+        ("unreachable", unreachable),
+        ("refused", refused),
+        ("connects", connects),
+        ("outages", outages),
+    ] {
+        dict.set_item(name, count)?;
+    }
+    Ok(dict)
+}
+
 impl StoreCore {
+    /// The store itself.
+    pub fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store)
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     fn ask<'py>(
         &self,
         py: Python<'py>,
@@ -149,12 +168,65 @@ impl StoreCore {
         given: Vec<Object>,
         convert: Convert,
     ) -> PyResult<Bound<'py, PyAny>> {
-        bridge::ask(py, self.state, &self.store, requests, given, convert)
+        let here = bridge::here(py, self.state)?;
+        let (future, caller) = self.caller(&here, given, convert)?;
+        if requests.is_empty() {
+            caller.answered(py, Vec::new());
+        } else {
+            bridge::ask(self.state, &here, &self.store, requests, caller);
+        }
+        Ok(future)
+    }
+
+    fn caller<'py>(
+        &self,
+        here: &Bound<'py, PyAny>,
+        given: Vec<Object>,
+        convert: Convert,
+    ) -> PyResult<(Bound<'py, PyAny>, Box<Converted>)> {
+        let future = here.call_method0(&self.state.names.create_future)?;
+        let caller = Converted { state: self.state, future: future.clone().unbind(), given, convert };
+        Ok((future, Box::new(caller)))
     }
 }
 
-fn objects(keys: Vec<Bound<'_, PyString>>) -> Vec<Object> {
-    keys.into_iter().map(|key| key.into_any().unbind()).collect()
+/// Makes of all replies to one call what its caller gets.
+type Convert = fn(Python<'_>, &[Object], Vec<Reply>) -> PyResult<Object>;
+
+/// A future of what is made of the replies.
+struct Converted {
+    state: &'static State,
+    future: Object,
+    /// What `convert` needs of the call.
+    given: Vec<Object>,
+    convert: Convert,
+}
+
+impl Holds for Converted {
+    fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+        visit(&self.future) && self.given.iter().all(visit)
+    }
+}
+
+impl Caller for Converted {
+    fn answered(self: Box<Self>, py: Python<'_>, answers: Vec<Answer>) {
+        let future = self.future.bind(py);
+        let set = match replies(answers).and_then(|replies| (self.convert)(py, &self.given, replies)) {
+            Ok(value) => future.call_method1(&self.state.names.set_result, (value,)),
+            Err(error) => future.call_method1(&self.state.names.set_exception, (error,)),
+        };
+        // Whoever waited was cancelled, or the loop is closed.
+        drop(set);
+    }
+}
+
+fn replies(answers: Vec<Answer>) -> PyResult<Vec<Reply>> {
+    answers.into_iter().collect::<Result<_, _>>().map_err(|error| PyErr::from(Error::Store(error)))
+}
+
+fn reads(keys: Vec<Bound<'_, PyString>>) -> PyResult<(Vec<Request>, Vec<Object>)> {
+    let requests = keys.iter().map(read).collect::<PyResult<_>>()?;
+    Ok((requests, keys.into_iter().map(|key| key.into_any().unbind()).collect()))
 }
 
 fn bytes_of(key: &Bound<'_, PyString>) -> PyResult<Vec<u8>> {

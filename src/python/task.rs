@@ -6,8 +6,11 @@ use super::alarm;
 use super::anchor::Anchor;
 use super::budget::{HeldRoom, Room};
 use super::effects;
+use super::filling::{self, Driven as Filled};
+use super::guarded::Guarded;
 use super::lease::{self, Context};
-use super::request::{Ended, Finished, Request};
+use super::pending::Holds;
+use super::request::{Ending, Finished, Judged, Request};
 use super::seat::{Outcome, Waiter, Wake};
 use super::state::State;
 use super::tier::{Object, PyMemory, Tier, is_below};
@@ -129,8 +132,53 @@ pub fn supersede_if_stranded(py: Python<'_>, state: &State, tier: &Tier, flight:
     true
 }
 
-/// Calls the loader and lets its coroutine run as a task; a future needs none. A loader that answers at once, or fails to
-/// start, has reported when this returns. One that runs behind has room.
+/// A load that is to run on an event loop, and for whom.
+pub struct Load {
+    /// What is loaded.
+    pub request: Arc<Request>,
+    /// The right to.
+    pub lease: Lease,
+    /// The loop.
+    pub event_loop: Object,
+    /// For one that runs behind.
+    room: Option<Room>,
+    /// The seat of whoever started it.
+    starter: Option<Waiter>,
+}
+
+/// What a request shares with others is theirs to visit too, and they are alive.
+impl Holds for Load {
+    fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+        visit(&self.event_loop) && (Arc::strong_count(&self.request) > 1 || self.request.visit(visit))
+    }
+}
+
+/// A load, and what its end leads to.
+pub enum Job {
+    /// Its lease is filled with what it brings.
+    Load(Load),
+    /// So is the store behind the memory.
+    Fill(Box<Filled>),
+}
+
+impl Job {
+    fn load(&mut self) -> &mut Load {
+        match self {
+            Job::Load(load) => load,
+            Job::Fill(filled) => filled.load(),
+        }
+    }
+
+    fn loaded(self, py: Python<'_>, state: &'static State, judged: Judged) {
+        match self {
+            Job::Load(load) => load.settle(py, state, &judged, Ending::Loaded),
+            Job::Fill(filled) => filled.loaded(py, judged),
+        }
+    }
+}
+
+/// Fills a lease: by the store behind the memory if there is one, else by the loader. One that runs behind has room. What is
+/// there at once has been reported when this returns.
 pub fn run(
     py: Python<'_>,
     state: &'static State,
@@ -139,50 +187,96 @@ pub fn run(
     (lease, room): (Lease, Option<Room>),
     starter: Option<&Waiter>,
 ) {
-    let expected = request.tier.tasks.lock().remove(&lease.flight.to_bits());
-    drop(expected);
-    let result = match start(py, state, request, here, (lease, room), starter) {
-        Ok(None) => return,
-        Ok(Some(value)) => Ok(value),
-        Err(error) => Err(error.value(py).clone().into_any()),
-    };
-    report(py, state, request, lease, result, starter);
+    let (request, event_loop, starter) = (Arc::clone(request), here.clone().unbind(), starter.cloned());
+    let load = Load { request, lease, event_loop, room, starter };
+    let load = if load.request.behind.is_some() { filling::run(py, state, load) } else { Some(load) };
+    if let Some((job, judged)) = load.and_then(|load| start(py, state, Job::Load(load))) {
+        job.loaded(py, state, judged);
+    }
 }
 
-/// Starts the load; a loader that answers at once gives its value.
-fn start<'py>(
-    py: Python<'py>,
-    state: &'static State,
-    request: &Arc<Request>,
-    here: &Bound<'py, PyAny>,
-    (lease, mut room): (Lease, Option<Room>),
-    starter: Option<&Waiter>,
-) -> PyResult<Option<Bound<'py, PyAny>>> {
+/// Somebody on this loop will load, or tell what a load has brought: should the loop stand still, others see by this that nobody does.
+pub fn is_under_way(py: Python<'_>, load: &Load) {
+    let running = Running::soon(load.event_loop.clone_ref(py));
+    let before = load.request.tier.tasks.lock().insert(load.lease.flight.to_bits(), running);
+    drop(before);
+}
+
+/// Calls the loader and lets its coroutine run as a task; a future needs none. Gives back what is over at once: a loader that
+/// answers, or fails to start.
+pub fn start(py: Python<'_>, state: &'static State, mut job: Job) -> Option<(Job, Judged)> {
+    let load = job.load();
+    let (request, lease) = (Arc::clone(&load.request), load.lease);
+    let expected = request.tier.tasks.lock().remove(&lease.flight.to_bits());
+    drop(expected);
+    let result = match call(py, state, load) {
+        Ok(Called::Task(task)) => match watch(py, state, job, &task) {
+            Ok(()) => return None,
+            Err((given_back, error)) => {
+                job = given_back;
+                Err(error)
+            }
+        },
+        Ok(Called::Value(value)) => Ok(value),
+        Err(error) => Err(error),
+    };
+    let result = result.as_ref().map_err(|error| error.value(py).clone().into_any());
+    let judged = request.judge(py, state, lease, result);
+    Some((job, judged))
+}
+
+/// What calling a loader gives.
+enum Called<'py> {
+    Task(Bound<'py, PyAny>),
+    Value(Bound<'py, PyAny>),
+}
+
+fn call<'py>(py: Python<'py>, state: &'static State, load: &mut Load) -> PyResult<Called<'py>> {
+    let Load { request, lease, event_loop, room, starter } = load;
+    let here = event_loop.bind(py);
     let context = lease::context(py, state, request, [lease.flight])?;
     let loader = if starter.is_none() { request.refresher.as_deref() } else { None };
     let made = context.within(|| request.ask(py, state, loader.unwrap_or(&request.loader)))??;
-    let task = if is_future_of(state, &made, here)? {
-        if room.is_some()
-            && made.hasattr(&state.names.room_for)?
-            && let Some(room) = room.take()
-        {
-            // One of many that are loaded in one call: that needs room, not each of them.
-            made.call_method1(&state.names.room_for, (HeldRoom::new(room),))?;
-        }
-        // It is waited for as it is: a task that does nothing but await it would cost more than it.
-        made
-    } else {
-        let Some(coroutine) = state.as_coroutine(&made)? else { return Ok(Some(made)) };
-        create_task(state, here, &coroutine, &context, &request.recipe.name)?
+    if !is_future_of(state, &made, here)? {
+        let Some(coroutine) = state.as_coroutine(&made)? else { return Ok(Called::Value(made)) };
+        return create_task(state, here, &coroutine, &context, &request.recipe.name).map(Called::Task);
+    }
+    if room.is_some()
+        && made.hasattr(&state.names.room_for)?
+        && let Some(room) = room.take()
+    {
+        // One of many that are loaded in one call: that needs room, not each of them.
+        made.call_method1(&state.names.room_for, (HeldRoom::new(room),))?;
+    }
+    // It is waited for as it is: a task that does nothing but await it would cost more than it.
+    Ok(Called::Task(made))
+}
+
+/// Has the end of a task told.
+fn watch(py: Python<'_>, state: &'static State, mut job: Job, task: &Bound<'_, PyAny>) -> Result<(), (Job, PyErr)> {
+    let load = job.load();
+    let (request, lease) = (Arc::clone(&load.request), load.lease);
+    let timer = match alarm::set(state, &request.tier, load.event_loop.bind(py), Due::Load(lease)) {
+        Ok(timer) => timer,
+        Err(error) => return Err((job, error)),
     };
-    let timer = alarm::set(state, &request.tier, here, Due::Load(lease))?;
-    let running =
-        Running { task: Some((task.clone().unbind(), lease)), event_loop: here.clone().unbind(), timer, room };
+    let (event_loop, room) = (load.event_loop.clone_ref(py), load.room.take());
+    let running = Running { task: Some((task.clone().unbind(), lease)), event_loop, timer, room };
     let replaced = request.tier.tasks.lock().insert(lease.flight.to_bits(), running);
     drop(replaced);
-    let done = LoadDone { request: request.clone(), state, lease, starter: starter.cloned() };
-    task.call_method1(&state.names.add_done_callback, (Bound::new(py, done)?,))?;
-    Ok(None)
+    let done = LoadDone { request, state, lease, job: Guarded::new(Some(job)) };
+    let told = Bound::new(py, done).and_then(|done| {
+        let added = task.call_method1(&state.names.add_done_callback, (&done,));
+        added
+            .map(drop)
+            .map_err(|error| (done, error))
+            .map_or_else(|(done, error)| Ok(done.get().job.lock().take().map(|job| (job, error))), |()| Ok(None))
+    });
+    match told {
+        Ok(Some(refused)) => Err(refused),
+        // Without memory for the callback nobody is told.
+        Ok(None) | Err(_) => Ok(()),
+    }
 }
 
 fn is_future_of(state: &State, made: &Bound<'_, PyAny>, here: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -212,29 +306,36 @@ fn create_task<'py>(
     made
 }
 
-/// Tells the flight what became of its load. What nobody waits for is said in the log.
-fn report<'py>(
-    py: Python<'py>,
-    state: &State,
-    request: &Request,
-    lease: Lease,
-    result: Result<Bound<'py, PyAny>, Bound<'py, PyAny>>,
-    starter: Option<&Waiter>,
-) {
-    let behind = request.tier.memory.lock().flights.is_unattended(lease);
-    let result = result.as_ref().map_err(Clone::clone);
-    let is_answer = |error: &Bound<'py, PyAny>| state.not_found(py).and_then(|class| error.is_instance(class));
-    let failed = result.clone().err().filter(|error| !lease::is_cancellation(py, state, error));
-    let failed = failed.filter(|error| !is_answer(error).unwrap_or(false));
-    // An error of the user's callables has been laid into the starter's seat.
-    let Finished { error, .. } = request.finish(py, state, Ended { lease, result, starter });
-    let failed = failed.or_else(|| error.map(|error| error.into_value(py).into_bound(py).into_any()));
-    if let Some(error) = failed.filter(|_| behind) {
-        let reported = state
-            .asyncio(py)
-            .and_then(|used| used.refresh_failed.bind(py).call1((&request.recipe.name, &error)).map(drop));
-        if let Err(error) = reported {
-            error.write_unraisable(py, None);
+/// A loaded value has no form in which others could have it: said once for each function, and it stays in this process.
+pub fn unstorable(py: Python<'_>, request: &Request, error: &PyErr) {
+    let told = request
+        .tier
+        .state
+        .asyncio(py)
+        .and_then(|used| used.unstorable.bind(py).call1((&request.recipe.name, error.value(py))).map(drop));
+    if let Err(error) = told {
+        error.write_unraisable(py, None);
+    }
+}
+
+impl Load {
+    /// Tells the flight what became of its load. What nobody waits for is said in the log.
+    pub fn settle(self, py: Python<'_>, state: &State, judged: &Judged, ending: Ending) {
+        let Load { request, lease, starter, .. } = &self;
+        let behind = request.tier.memory.lock().flights.is_unattended(*lease);
+        let is_answer = |error: &Object| state.not_found(py).and_then(|class| error.bind(py).is_instance(class));
+        let failed = judged.failed.as_ref().filter(|error| !lease::is_cancellation(py, state, error.bind(py)));
+        let failed = failed.filter(|error| !is_answer(error).unwrap_or(false)).map(|error| error.clone_ref(py));
+        // An error of the user's callables has been laid into the starter's seat.
+        let Finished { error, .. } = request.settle(py, state, (*lease, starter.as_ref()), judged, ending);
+        let failed = failed.or_else(|| error.map(|error| error.into_value(py).into_any()));
+        if let Some(error) = failed.filter(|_| behind) {
+            let reported = state
+                .asyncio(py)
+                .and_then(|used| used.refresh_failed.bind(py).call1((&request.recipe.name, &error)).map(drop));
+            if let Err(error) = reported {
+                error.write_unraisable(py, None);
+            }
         }
     }
 }
@@ -245,7 +346,8 @@ pub struct LoadDone {
     request: Arc<Request>,
     state: &'static State,
     lease: Lease,
-    starter: Option<Waiter>,
+    /// Until it has been called.
+    job: Guarded<Option<Job>>,
 }
 
 #[pymethods]
@@ -265,6 +367,10 @@ impl LoadDone {
             Ok(value) => Ok(value),
             Err(error) => Err(error.into_value(py).into_bound(py).into_any()),
         };
-        report(py, self.state, &self.request, self.lease, result, self.starter.as_ref());
+        let job = self.job.lock().take();
+        if let Some(job) = job {
+            let judged = self.request.judge(py, self.state, self.lease, result.as_ref().map_err(Clone::clone));
+            job.loaded(py, self.state, judged);
+        }
     }
 }

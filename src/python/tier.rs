@@ -10,6 +10,7 @@ use super::events::Listeners;
 use super::guarded::Guarded;
 use super::recipe::Recipe;
 use super::refresher::Running as Refreshing;
+use super::remote::Remote;
 use super::rulebook::Rulebook;
 use super::seat::Waiter;
 use super::state::State;
@@ -26,7 +27,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 /// Keys and values are Python's.
@@ -149,6 +150,8 @@ pub struct Tier {
     pub appointment: Appointment,
     /// Who loads hot keys ahead of time, where somebody asked for that.
     pub refresher: Guarded<Option<Refreshing>>,
+    /// The store behind its memory, if there is one.
+    remote: OnceLock<Arc<Remote>>,
     /// Loads that run as tasks.
     pub tasks: Guarded<HashMap<u64, super::task::Running>>,
     budget: Guarded<Arc<Budget>>,
@@ -207,6 +210,7 @@ impl Tier {
             state,
             appointment: Appointment::default(),
             refresher: Guarded::default(),
+            remote: OnceLock::new(),
             tasks: Guarded::default(),
             budget: Guarded::new(state.budget.clone()),
             spaces: Guarded::default(),
@@ -232,6 +236,25 @@ impl Tier {
         let swept: Weak<Tier> = Arc::downgrade(&tier);
         crate::work::register(swept);
         tier
+    }
+
+    /// Puts a store behind the memory, before anything else is done with it.
+    pub fn set_remote(&self, remote: Arc<Remote>) {
+        self.memory.lock().ledger = Some(Box::default());
+        drop(self.remote.set(remote));
+    }
+
+    /// The store behind its memory, if there is one.
+    #[inline]
+    pub fn remote(&self) -> Option<&Arc<Remote>> {
+        self.remote.get()
+    }
+
+    /// Something has changed behind, and nobody knows under which keys.
+    pub fn note_all_changed(&self) {
+        if let Some(ledger) = &mut self.memory.lock().ledger {
+            ledger.note_all();
+        }
     }
 
     /// A random draw in `[0, 1)`. Not for secrets.
@@ -724,5 +747,6 @@ pub fn forget_motion() {
         std::mem::forget(tier.refresher.lock().take());
         std::mem::forget(std::mem::take(&mut *tier.tasks.lock()));
         tier.writings.forget();
+        tier.remote().iter().for_each(|remote| remote.claims.forget());
     }
 }

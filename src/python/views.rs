@@ -1,8 +1,10 @@
 //! What users look at: entries and counters, as the small Python classes of `samovar._views`.
 
 use super::anchor::Anchor;
+use super::coding::Fetched;
 use super::copy;
 use super::keys;
+use super::place::Place;
 use super::recipe::Recipe;
 use super::spot::Spot;
 use super::state::State;
@@ -32,6 +34,20 @@ pub fn entry(py: Python<'_>, tier: &Tier, space: &Space, spot: &Spot) -> PyResul
     let (value, kind) = (found.value.clone_ref(py), found.tag);
     drop(memory);
     make_entry(py, tier, (copy::hand_out(value.bind(py), kind)?.unbind(), state), created, &span)
+}
+
+/// The Entry of what memory has, if it has anything.
+pub fn here(py: Python<'_>, place: &Place) -> PyResult<Option<Object>> {
+    let entry = entry(py, &place.tier, &place.space, &place.spot)?;
+    Ok((!entry.is_none(py)).then_some(entry))
+}
+
+/// The Entry of what a store has; None if it has nothing.
+pub fn fetched(py: Python<'_>, place: &Place, there: Option<Fetched>) -> PyResult<Object> {
+    let Some(Fetched { value, fresh_until, expires, created, .. }) = there else { return Ok(py.None()) };
+    let state = if value.is_some() { Standing::Fresh } else { Standing::Missing };
+    let span = Span { fresh_until, expires, ..Span::until(expires) };
+    make_entry(py, &place.tier, (value.unwrap_or_else(|| py.None()), state), created, &span)
 }
 
 fn make_entry(
@@ -66,6 +82,7 @@ pub fn stats(py: Python<'_>, s: &Stats, tier: &Tier, region: RegionId) -> PyResu
         s.bytes,
         s.refused,
         s.unasked,
+        s.remote_hits,
     ];
     let _anchor = Anchor::hold();
     let stats = tier.state.views(py)?.stats.call_method1(py, "_make", (counted,))?;

@@ -346,7 +346,7 @@ async fn many_are_asked_at_once_and_answered_each(store: &dyn Store, name: &str)
     let answers: Vec<_> = store.ask(all).await.into_iter().map(Result::unwrap).collect();
     assert!(matches!(
         &answers[..],
-        [Reply::Read(Some(_)), Reply::Claimed(Found::Claimed(_, None)), Reply::Written(_), Reply::Done(false)]
+        [Reply::Read(Some(_)), Reply::Claimed(Found::Claimed(_, None)), Reply::Buried(_, true), Reply::Done(false)]
     ));
     assert_eq!(store.ask(Vec::new()).await, []);
 }

@@ -9,17 +9,40 @@ from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
-from samovar import Cache, CacheManager, ConfigError, KeyTypeError, Memory, Policy, cached, configure
+from samovar import Cache, CacheManager, ConfigError, KeyTypeError, Memory, Policy, Redis, cached, configure
 
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "Cache memory int": (lambda: Cache(memory=1000), "memory: 1000; give Memory"),  # type: ignore[arg-type]
-    "Cache memory None": (lambda: Cache(memory=None), "memory: None; leave it out"),  # type: ignore[arg-type]
-    "Cache url": (lambda: Cache("redis://h:6379/0"), "url: 'redis://h:6379/0'; give 'memory://'"),
-    "Cache password": (lambda: Cache("redis://me:p@ss:/w@h:6379/0"), r"url: 'redis://me:\*\*\*@h:6379/0'; give"),
+    "Cache memory None": (lambda: Cache(memory=None), "memory: None; leave it out, or give the cache a store"),
+    "Cache url": (lambda: Cache("redis"), "url: 'redis'; give 'memory://', or a URL such as 'redis://"),
+    "Cache url scheme": (lambda: Cache("http://h"), "redis url: http://h; "),
+    "Cache password": (lambda: Cache("redis://me:p@ss:/w@h:6379/0"), r"redis url: redis://me:\*\*\*@h:6379/0; give"),
     "Cache policy": (lambda: Cache(policy="5m"), "policy: '5m'; give Policy"),  # type: ignore[arg-type]
     "Cache name": (lambda: Cache(name="\ud800"), "name: .*give a text"),
     "Cache namespace": (lambda: Cache(namespace="\ud800"), "namespace: .*give a text"),
-    "Cache remote": (lambda: Cache(remote="redis://"), "remote: 'redis://'; leave it out"),
+    "Cache remote": (lambda: Cache(remote="redis://"), "remote: 'redis://'; give Redis"),
+    "Cache remote twice": (
+        lambda: Cache("redis://h", remote=Redis("redis://h")),
+        "remote: <redis at h:6379>; give it once",
+    ),
+    "Cache codec": (lambda: Cache("redis://h", codec="yaml"), "codec: 'yaml'; give one of"),
+    "Cache codec alone": (lambda: Cache(codec="yaml"), "codec: 'yaml'; give one of"),
+    "Cache pickle": (
+        lambda: Cache("redis://h", codec="pickle"),
+        "codec: 'pickle' runs code .*give the cache key_ring=",
+    ),
+    "Cache compress": (lambda: Cache("redis://h", compress="rar"), "compress: .*rar"),
+    "Cache on_error": (lambda: Cache("redis://h", on_error="ignore"), "on_error: 'ignore'; give 'degrade' or 'raise'"),
+    "Cache on_too_large": (
+        lambda: Cache("redis://h", on_too_large="drop"),
+        "on_too_large: 'drop'; give 'raise' or 'skip'",
+    ),
+    "Cache max_value_bytes": (lambda: Cache("redis://h", max_value_bytes=0), "max_value_bytes: 0; give"),
+    "Cache loader": (
+        lambda: Cache("redis://h", loader=str),
+        "loader: <class 'str'>; leave it out: a cache with a store",
+    ),
+    "Memory ttl": (lambda: Memory(ttl=0), "ttl: 0"),
     "Cache unknown": (lambda: Cache(memry=1), "memry=.*did you mean memory="),
     "Cache.cached": (lambda: Cache.cached("5m"), "cache: '5m'; make one first"),  # type: ignore[call-overload]
     "Memory inf": (lambda: Memory(max_bytes="inf"), "max_bytes: 'inf'; give"),

@@ -237,6 +237,7 @@ fn plain(answer: &Result<Reply, samovar::StoreError>) -> String {
         Ok(Reply::Claimed(Found::Fresh(found))) => format!("fresh {}", stored(found)),
         Ok(Reply::Claimed(Found::Claimed(token, old))) => format!("claimed {token:?} {:?}", old.as_ref().map(stored)),
         Ok(Reply::Filled(Filled::Written(_)) | Reply::Written(_)) => "written".into(),
+        Ok(Reply::Buried(_, there)) => format!("buried {there}"),
         Ok(Reply::Filled(Filled::Lost(found))) => format!("lost {}", stored(found)),
         other => format!("{other:?}"),
     }
@@ -244,7 +245,9 @@ fn plain(answer: &Result<Reply, samovar::StoreError>) -> String {
 
 fn version(answer: &Result<Reply, samovar::StoreError>) -> Option<Version> {
     match answer {
-        Ok(Reply::Filled(Filled::Written(version)) | Reply::Written(version)) => Some(*version),
+        Ok(Reply::Filled(Filled::Written(version)) | Reply::Written(version) | Reply::Buried(version, _)) => {
+            Some(*version)
+        }
         _ => None,
     }
 }

@@ -20,7 +20,8 @@ try:
 except ImportError:
     _orjson = None  # type: ignore[assignment]
 
-_wire = MessagePack(_classes)
+#: One for all: it knows the names of fields it has seen.
+WIRE = MessagePack(_classes)
 
 
 class MsgPack:
@@ -43,8 +44,8 @@ class MsgPack:
     plain_only = False
 
     # Called without a step of Python between.
-    encode = _wire.encode
-    decode = _wire.decode
+    encode = WIRE.encode
+    decode = WIRE.decode
 
 
 class Json:

@@ -109,7 +109,7 @@ impl dyn Store + '_ {
 
     /// See [`Action::Invalidate`].
     pub async fn invalidate(&self, key: impl Into<Vec<u8>>, keep: Duration) -> Result<Version, StoreError> {
-        expect!(self.ask_one(key, Action::Invalidate { keep }).await, Reply::Written(version) => version)
+        expect!(self.ask_one(key, Action::Invalidate { keep }).await, Reply::Buried(version, _) => version)
     }
 
     /// See [`Action::Delete`].

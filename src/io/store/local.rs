@@ -103,7 +103,10 @@ impl Contents {
                 })
             }
             (Action::Put { .. }, Some(frame)) => Reply::Written(cell.put(frame)),
-            (Action::Invalidate { keep }, _) => Reply::Written(cell.bury(version, later(now, Some(keep)))),
+            (Action::Invalidate { keep }, _) => {
+                let there = cell.fresh(None, now).is_some();
+                Reply::Buried(cell.bury(version, later(now, Some(keep))), there)
+            }
             (Action::Renew { token, life }, _) => Reply::Done(cell.renew(token, later(now, Some(life)))),
             (Action::Release { token }, _) => Reply::Done(cell.release(token)),
             _ => Reply::Read(cell.frame().map(|kept| kept.0.clone())),

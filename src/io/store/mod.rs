@@ -66,7 +66,7 @@ pub enum Action {
         /// For how long; `None`: until it is removed.
         keep: Option<Duration>,
     },
-    /// What is there is no more, nor is what is being loaded. [`Reply::Written`].
+    /// What is there is no more, nor is what is being loaded. [`Reply::Buried`].
     Invalidate {
         /// For how long that is known.
         keep: Duration,
@@ -120,6 +120,8 @@ pub enum Reply {
     Filled(Filled<Stored>),
     /// It was written under this version.
     Written(Version),
+    /// It is no more from this version on; whether something fresh was there.
+    Buried(Version, bool),
     /// Whether it was as the request took it to be.
     Done(bool),
     /// A page of a [`scan`](Store::scan).

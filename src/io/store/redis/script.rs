@@ -83,8 +83,12 @@ return false
 // ARGV: keep, frame.
 const PUT: &str = "return write(FRAME, ARGV[2], ARGV[1])";
 
-// ARGV: keep.
-const INVALIDATE: &str = "return write(TOMBSTONE, '', ARGV[1])";
+// ARGV: keep. Below zero if there was something fresh.
+const INVALIDATE: &str = r"
+local there = fresh(0)
+local at = write(TOMBSTONE, '', ARGV[1])
+return there and -at or at
+";
 
 // ARGV: token, life.
 const RENEW: &str = r"
@@ -206,7 +210,8 @@ pub fn reply(action: &Action, value: Value) -> Option<Reply> {
         (Action::Fill { .. }, Value::Int(version)) => Reply::Filled(Filled::Written(at(version)?)),
         (Action::Fill { .. }, Value::BulkString(bytes)) => Reply::Filled(Filled::Lost(Stored::unwrap(bytes)?)),
         (Action::Fill { .. }, Value::Nil) => Reply::Filled(Filled::Gone),
-        (Action::Put { .. } | Action::Invalidate { .. }, Value::Int(version)) => Reply::Written(at(version)?),
+        (Action::Put { .. }, Value::Int(version)) => Reply::Written(at(version)?),
+        (Action::Invalidate { .. }, Value::Int(version)) => Reply::Buried(Version(version.unsigned_abs()), version < 0),
         (Action::Delete | Action::Renew { .. } | Action::Release { .. }, Value::Int(done)) => Reply::Done(done == 1),
         _ => return None,
     })

@@ -1,0 +1,100 @@
+//! The claims under which this process loads, renewed in the store while it does: by the sweeper's thread, so that it matters neither
+//! what an event loop is busy with nor that a blocked thread runs its own loader.
+
+use super::guarded::Guarded;
+use crate::core::clock::{Clock, Millis, later};
+use crate::core::remote::{CLAIM_LIFE, RENEW_EVERY, Token};
+use crate::io::store::{Action, Answers, Reply, Request, Store};
+use crate::work::{Appointment, Sweep, register};
+use hashbrown::HashMap;
+use pyo3::Python;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
+
+/// See the module.
+pub struct Claims {
+    store: Arc<dyn Store>,
+    clock: Clock,
+    appointment: Appointment,
+    held: Guarded<HashMap<u128, Held>>,
+}
+
+struct Held {
+    token: Token,
+    key: Vec<u8>,
+    due: Millis,
+    /// The store knows it no more.
+    gone: Arc<AtomicBool>,
+}
+
+impl Claims {
+    /// Those of a cache over this store.
+    pub fn new(store: Arc<dyn Store>, clock: Clock) -> Arc<Self> {
+        let claims = Arc::new(Claims { store, clock, appointment: Appointment::default(), held: Guarded::default() });
+        let swept: Weak<Claims> = Arc::downgrade(&claims);
+        register(swept);
+        claims
+    }
+
+    /// A load begins under this claim.
+    pub fn hold(&self, token: Token, key: &[u8]) {
+        let due = later(self.clock.now(), RENEW_EVERY);
+        let held = Held { token, key: key.to_vec(), due, gone: Arc::default() };
+        let before = self.held.lock().insert(token.bits(), held);
+        drop(before);
+        self.appointment.by(due);
+    }
+
+    /// It is over; true if the claim is still there, as far as anybody knows.
+    pub fn end(&self, token: Token) -> bool {
+        let held = self.held.lock().remove(&token.bits());
+        held.is_none_or(|held| !held.gone.load(Relaxed))
+    }
+
+    /// In a forked child: they are the parent's.
+    pub fn forget(&self) {
+        std::mem::forget(std::mem::take(&mut *self.held.lock()));
+    }
+
+    /// Renews what is due, and tells when something is next.
+    fn renew(&self) -> Option<Millis> {
+        let (now, mut due) = (self.clock.now(), Vec::new());
+        let mut held = self.held.lock();
+        for claim in held.values_mut().filter(|claim| claim.due <= now) {
+            claim.due = later(now, RENEW_EVERY);
+            due.push((claim.token, claim.key.clone(), Arc::clone(&claim.gone)));
+        }
+        let next = held.values().map(|claim| claim.due).min();
+        drop(held);
+        let (gone, requests): (Vec<_>, Vec<_>) = due.into_iter().map(renewal).unzip();
+        if !requests.is_empty() {
+            let lost = move |(at, answer): (usize, _)| {
+                if answer == Ok(Reply::Done(false))
+                    && let Some(gone) = gone.get(at)
+                {
+                    gone.store(true, Relaxed);
+                }
+            };
+            self.store.submit(requests, Answers::new(move |answers| answers.into_iter().for_each(&lost)));
+        }
+        next
+    }
+}
+
+fn renewal((token, key, gone): (Token, Vec<u8>, Arc<AtomicBool>)) -> (Arc<AtomicBool>, Request) {
+    (gone, Request { key, action: Action::Renew { token, life: CLAIM_LIFE } })
+}
+
+impl Sweep for Claims {
+    fn sweep(&self) -> Option<Millis> {
+        self.appointment.set(None);
+        // What is guarded is taken only by threads that hold the interpreter.
+        let due = Python::try_attach(|_| self.renew()).flatten();
+        self.appointment.set(due);
+        due
+    }
+
+    fn clock(&self) -> &Clock {
+        &self.clock
+    }
+}

@@ -1,0 +1,186 @@
+//! Between Python's values and the frames that a store keeps: codec, compression and seal of one namespace, as one.
+//!
+//! A frame that cannot be read is as good as none, and counted; a value that cannot be written is its writer's error.
+
+use super::codec::MessagePack;
+use super::framing::{Framing, unlocked};
+use super::tier::Object;
+use crate::codec::frame;
+use crate::codec::framing::Content;
+use crate::codec::refusal::Refusal;
+use crate::codec::serializer::Serializer;
+use crate::core::clock::{Clock, Millis, NEVER, later};
+use crate::core::policy::{Lifetime, Policy};
+use crate::core::remote::Version;
+use crate::core::remote::cell::Framed;
+use crate::io::store::stored::Stored;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString};
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// See the module.
+#[pyclass(frozen, module = "samovar._core")]
+pub struct Coding {
+    framing: Py<Framing>,
+    wire: Py<MessagePack>,
+    /// A `samovar.codecs.Coder`, if values are more than MessagePack of anything.
+    coder: Option<Object>,
+}
+
+#[pymethods]
+impl Coding {
+    #[new]
+    #[pyo3(signature = (framing, wire, coder = None))]
+    fn new(framing: Py<Framing>, wire: Py<MessagePack>, coder: Option<Object>) -> Self {
+        Coding { framing, wire, coder }
+    }
+
+    /// How its frames are packed, and how many were refused.
+    #[getter]
+    fn framing(&self, py: Python<'_>) -> Py<Framing> {
+        self.framing.clone_ref(py)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.framing)?;
+        visit.call(&self.coder)
+    }
+}
+
+/// What a store gave, read.
+pub struct Fetched {
+    /// The value; None says that there is none.
+    pub value: Option<Object>,
+    /// Fresh before this moment.
+    pub fresh_until: Millis,
+    /// Of some use before this one.
+    pub expires: Millis,
+    /// When it was written.
+    pub created: Millis,
+    /// How long it took to load, in milliseconds.
+    load: u32,
+    /// When it was written, in the store's order.
+    pub version: Version,
+}
+
+impl Fetched {
+    /// What memory has: of no version that the store would know.
+    pub fn here(value: Object, fresh_until: Millis) -> Self {
+        Fetched { value: Some(value), fresh_until, expires: fresh_until, created: 0, load: 0, version: Version(0) }
+    }
+
+    /// Its life in a memory where nothing stays longer than `most`.
+    pub fn lifetime(&self, policy: &Policy, most: Option<Duration>, now: Millis) -> Lifetime {
+        let left = policy.lifetime_left(self.value.is_none(), (self.fresh_until, self.expires), self.load);
+        clipped(left, most, now, policy)
+    }
+}
+
+/// A life where nothing lasts longer than `most`.
+pub fn clipped(mut lifetime: Lifetime, most: Option<Duration>, now: Millis, policy: &Policy) -> Lifetime {
+    if let Some(most) = most {
+        let (end, negative) = (later(now, most), lifetime.plain_until == 0);
+        lifetime.span.expires = lifetime.span.expires.min(end);
+        lifetime.span.fresh_until = lifetime.span.fresh_until.min(end);
+        lifetime.plain_until = if negative { 0 } else { policy.early_from(&lifetime.span).min(lifetime.plain_until) };
+    }
+    lifetime
+}
+
+/// A frame, and for how long it is kept.
+pub type Packed = (Vec<u8>, Option<Duration>);
+
+impl Coding {
+    /// The frame of a value, or of its absence, under this name; `None` if it is too large, and such values are skipped. `began`
+    /// is when its load did.
+    ///
+    /// # Errors
+    ///
+    /// CodecError: it cannot be one.
+    pub fn pack(
+        &self,
+        py: Python<'_>,
+        name: &[u8],
+        value: Option<&Bound<'_, PyAny>>,
+        (lifetime, began): (&Lifetime, Millis),
+        clock: &Clock,
+    ) -> PyResult<Option<Packed>> {
+        let written = match value {
+            None => None,
+            Some(value) => match self.encode(value)? {
+                None => return Ok(None),
+                written => written,
+            },
+        };
+        let (now, span) = (clock.now(), &lifetime.span);
+        let (at, wall) = (clock.wall(now), |moment: Millis| clock.wall(moment).saturating_mul(1000));
+        let ends = |moment: Millis| if moment >= NEVER { frame::NEVER } else { (at + moment - now.min(moment)) * 1000 };
+        let stamps = frame::Stamps {
+            fresh_until: ends(span.fresh_until),
+            expires: ends(span.expires),
+            load_start: 0,
+            created: wall(now),
+            load_time: u32::try_from(now.saturating_sub(began).saturating_mul(1000)).unwrap_or(u32::MAX),
+        };
+        let value = written.as_ref().map(|(serializer, bytes)| (*serializer, &bytes[..]));
+        let content = Content { value, stamps, tags: &[], etag: None };
+        let (length, framing) = (value.map_or(0, |(_, bytes)| bytes.len()), &self.framing.get().framing);
+        let packed = unlocked(py, length, || framing.pack(name, &content))?;
+        let left = Duration::from_millis(span.expires.saturating_sub(now).max(1));
+        Ok(Some((packed, (span.expires < NEVER).then_some(left))))
+    }
+
+    /// What was stored under this name, read; `None` if it cannot be.
+    pub fn read(&self, py: Python<'_>, name: &[u8], stored: &Stored, clock: &Clock) -> Option<Fetched> {
+        let (bytes, framing) = (stored.frame(), self.framing.get());
+        let unpacked = unlocked(py, bytes.len(), || framing.framing.unpack(name, bytes));
+        let unpacked = unpacked.map_err(|refusal| framing.refusals.count(refusal)).ok()?;
+        let value = match &unpacked.value {
+            None => None,
+            Some((serializer, bytes)) => match self.decode(py, *serializer, bytes) {
+                Ok(value) => Some(value.unbind()),
+                Err(_) => {
+                    framing.refusals.count(Refusal::Corrupt);
+                    return None;
+                }
+            },
+        };
+        let now = clock.now();
+        let wall = clock.wall(now);
+        let moment = |micros: u64| -> Millis {
+            let millis = micros / 1000;
+            if micros == frame::NEVER { NEVER } else { (now + millis).saturating_sub(wall).min(NEVER - 1) }
+        };
+        let stamps = &unpacked.header.stamps;
+        let (fresh_until, expires) = (moment(stamps.fresh_until), moment(stamps.expires));
+        let created = moment(stamps.created);
+        Some(Fetched { value, fresh_until, expires, created, load: stamps.load_time / 1000, version: stored.version() })
+    }
+
+    fn encode(&self, value: &Bound<'_, PyAny>) -> PyResult<Option<(Serializer, Cow<'static, [u8]>)>> {
+        let py = value.py();
+        let Some(coder) = &self.coder else {
+            let mut bytes = Vec::new();
+            self.wire.get().write(value, "value", &mut bytes)?;
+            return Ok(Some((Serializer::MSGPACK, bytes.into())));
+        };
+        let written = coder.bind(py).call_method1("_write", (value,))?;
+        let Some((id, bytes)) = written.extract::<Option<(u8, Bound<'_, PyBytes>)>>()? else { return Ok(None) };
+        Ok(Serializer::new(id).map(|id| (id, bytes.as_bytes().to_vec().into())))
+    }
+
+    fn decode<'py>(&self, py: Python<'py>, serializer: Serializer, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+        match &self.coder {
+            None if serializer == Serializer::MSGPACK => self.wire.get().read(py, bytes),
+            None if serializer == Serializer::BYTES => Ok(PyBytes::new(py, bytes).into_any()),
+            None if serializer == Serializer::TEXT => Ok(PyString::from_bytes(py, bytes)?.into_any()),
+            Some(coder) => coder.bind(py).call_method1("_read", (serializer.id(), PyBytes::new(py, bytes))),
+            None => {
+                let codecs = py.import("samovar.codecs._coder")?;
+                codecs.call_method1("read", (serializer.id(), PyBytes::new(py, bytes)))
+            }
+        }
+    }
+}

@@ -1,0 +1,473 @@
+//! What is asked of a cache with a store behind its memory, as errands: look, write, update, list, clear.
+//!
+//! Memory answers what it can; what it cannot is asked of the store, all keys of a call in one round trip. Writes go to the store first.
+
+use super::coding::Fetched;
+use super::errand::{Errand, Turn};
+use super::options::shown;
+use super::pending::Holds;
+use super::place::{Came, Change, Over, Place};
+use super::recipe::Recipe;
+use super::remote::Remote;
+use super::tier::Object;
+use super::two_tiers::TwoTiers;
+use crate::core::clock::{Millis, NEVER, deadline};
+use crate::core::policy::Glob;
+use crate::core::remote::TOMBSTONE_LIFE;
+use crate::core::remote::ledger::Mark;
+use crate::io::store::{Action, Answer, Cursor, Page, Reply, Request};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyInt, PyList, PyString};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A get that memory has nothing for.
+pub struct Look {
+    pub place: Place,
+    pub recipe: Arc<Recipe>,
+    /// What answers where nothing is.
+    pub default: Object,
+    pub mark: Mark,
+}
+
+impl Holds for Look {
+    fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+        self.place.visit(visit) && visit(&self.default)
+    }
+}
+
+impl Errand for Look {
+    fn begin(&mut self, _py: Python<'_>) -> PyResult<Turn> {
+        self.mark = self.place.mark();
+        Ok(Turn::Ask(vec![self.place.request(Action::Read)]))
+    }
+
+    fn told(&mut self, py: Python<'_>, mut answers: Vec<Answer>) -> PyResult<Turn> {
+        let fetched = match answers.pop() {
+            Some(answer) => self.place.fresh(py, answer)?,
+            None => None,
+        };
+        let value = match fetched {
+            Some(fetched) => self.place.promote(py, fetched, &self.recipe, self.mark)?,
+            None => None,
+        };
+        Ok(Turn::Done(value.unwrap_or_else(|| self.default.clone_ref(py))))
+    }
+
+    fn name(&self) -> String {
+        "get()".into()
+    }
+}
+
+/// Those of many gets that memory has nothing for.
+pub struct Looks {
+    /// What is found, by key; in the order asked, those that memory had first.
+    pub found: Py<PyDict>,
+    /// Keys as they were given, and where they are.
+    pub wanted: Vec<(Object, Place, Mark)>,
+    pub recipe: Arc<Recipe>,
+    /// False for those who list what is there: that is no use of it, and memory keeps none of it.
+    pub keeps: bool,
+}
+
+impl Holds for Looks {
+    fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+        visit(self.found.as_any()) && self.wanted.iter().all(|(key, place, _)| visit(key) && place.visit(visit))
+    }
+}
+
+impl Errand for Looks {
+    fn begin(&mut self, py: Python<'_>) -> PyResult<Turn> {
+        if self.wanted.is_empty() {
+            return Ok(Turn::Done(self.found.clone_ref(py).into_any()));
+        }
+        Ok(Turn::Ask(self.wanted.iter().map(|(_, place, _)| place.request(Action::Read)).collect()))
+    }
+
+    fn told(&mut self, py: Python<'_>, answers: Vec<Answer>) -> PyResult<Turn> {
+        let found = self.found.bind(py);
+        for ((key, place, mark), answer) in self.wanted.drain(..).zip(answers) {
+            let value = match place.fresh(py, answer)? {
+                Some(fetched) if self.keeps => place.promote(py, fetched, &self.recipe, mark)?,
+                other => other.and_then(|fetched| fetched.value),
+            };
+            if let Some(value) = value {
+                found.set_item(key, value)?;
+            }
+        }
+        Ok(Turn::Done(found.clone().into_any().unbind()))
+    }
+
+    fn name(&self) -> String {
+        "get_many()".into()
+    }
+}
+
+/// What a write's caller is given.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Gives {
+    /// Nothing.
+    Nothing,
+    /// Whether it was made.
+    WhetherMade,
+    /// Whether something was there.
+    WhetherThere,
+    /// Of how many something was there.
+    HowMany,
+}
+
+/// Writes and removals by hand, all in one round trip.
+pub struct Writes {
+    changes: Vec<Change>,
+    requests: Vec<Request>,
+    gives: Gives,
+    name: &'static str,
+}
+
+impl Writes {
+    /// These, each with what it asks of the store.
+    pub fn new(changes: Vec<(Change, Request)>, gives: Gives, name: &'static str) -> Self {
+        let (changes, requests) = changes.into_iter().unzip();
+        Writes { changes, requests, gives, name }
+    }
+
+    fn given(&self, py: Python<'_>, came: &[Came]) -> PyResult<Object> {
+        let there = came.iter().filter(|came| **came == Came::Made(true)).count();
+        let yes = |answer: bool| Ok(answer.into_pyobject(py)?.to_owned().into_any().unbind());
+        match self.gives {
+            Gives::Nothing => Ok(py.None()),
+            Gives::WhetherMade => yes(came.iter().all(|came| *came != Came::Refused)),
+            Gives::WhetherThere => yes(there > 0),
+            Gives::HowMany => Ok(there.into_pyobject(py)?.into_any().unbind()),
+        }
+    }
+}
+
+impl Holds for Writes {
+    fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+        self.changes.iter().all(|change| change.visit(visit))
+    }
+}
+
+impl Errand for Writes {
+    fn begin(&mut self, py: Python<'_>) -> PyResult<Turn> {
+        if self.requests.is_empty() {
+            return Ok(Turn::Done(self.given(py, &[])?));
+        }
+        Ok(Turn::Ask(std::mem::take(&mut self.requests)))
+    }
+
+    fn told(&mut self, py: Python<'_>, answers: Vec<Answer>) -> PyResult<Turn> {
+        let mut came = Vec::with_capacity(answers.len());
+        let mut failed = None;
+        for (change, answer) in std::mem::take(&mut self.changes).into_iter().zip(answers) {
+            match change.told(py, answer) {
+                Ok(one) => came.push(one),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        // All have been followed by memory before the first error is raised.
+        failed.map_or_else(|| Ok(Turn::Done(self.given(py, &came)?)), Err)
+    }
+
+    fn name(&self) -> String {
+        format!("{}()", self.name)
+    }
+}
+
+/// What a value becomes that depends on what is there.
+pub enum Becomes {
+    /// The same, fresh for so long.
+    Touched(Option<Duration>),
+    /// So much more, for so long if that is said, and where nothing was.
+    More { by: Object, given: Option<Option<Duration>>, own: Option<Duration> },
+}
+
+/// A change of what is there: it is read, and written if it is still the same.
+pub struct Update {
+    core: Py<TwoTiers>,
+    /// The name as it was given.
+    key: Object,
+    becomes: Becomes,
+    /// What was written, and what its caller is given for it.
+    writing: Option<(Change, Object)>,
+    tries: u32,
+}
+
+/// After so many changes that came between somebody is told.
+const TRIES: u32 = 64;
+
+impl Update {
+    /// Of a name.
+    pub fn new(core: Py<TwoTiers>, key: Object, becomes: Becomes) -> Self {
+        Update { core, key, becomes, writing: None, tries: 0 }
+    }
+
+    fn place(&self, py: Python<'_>) -> PyResult<Place> {
+        self.core.get().place(self.key.bind(py))
+    }
+
+    fn ask(&mut self, py: Python<'_>) -> PyResult<Turn> {
+        self.tries += 1;
+        if self.tries > TRIES {
+            let text =
+                format!("{} is changed by others all the time: no change of it came through", shown(self.key.bind(py)));
+            return Err(PyRuntimeError::new_err(text));
+        }
+        Ok(Turn::Ask(vec![self.place(py)?.request(Action::Read)]))
+    }
+
+    /// What it becomes, until when, and what its caller is given.
+    fn next(&self, py: Python<'_>, there: Option<Fetched>, now: Millis) -> PyResult<Option<(Object, Millis, Object)>> {
+        let there = there.and_then(|fetched| Some((fetched.value?, fetched.fresh_until)));
+        let yes = || true.into_pyobject(py).map(|yes| yes.to_owned().into_any().unbind());
+        Ok(match (&self.becomes, there) {
+            (Becomes::Touched(_), None) => None,
+            (Becomes::Touched(ttl), Some((value, _))) => Some((value, deadline(now, *ttl), yes()?)),
+            (Becomes::More { by, given, own }, None) => {
+                Some((by.clone_ref(py), deadline(now, given.unwrap_or(*own)), by.clone_ref(py)))
+            }
+            (Becomes::More { by, given, .. }, Some((value, end))) => {
+                let value = value.into_bound(py);
+                if !value.is_exact_instance_of::<PyInt>() {
+                    return Err(not_an_int(self.key.bind(py), &value));
+                }
+                let sum = value.add(by)?.unbind();
+                Some((sum.clone_ref(py), given.map_or(end, |ttl| deadline(now, ttl)), sum))
+            }
+        })
+    }
+
+    fn read(&mut self, py: Python<'_>, answer: Answer) -> PyResult<Turn> {
+        let place = self.place(py)?;
+        let now = place.tier.clock.now();
+        // Where the store cannot be asked, memory is all there is.
+        let unanswered = answer.is_err();
+        let fetched = place.fresh(py, answer)?;
+        let over = match &fetched {
+            Some(fetched) => Over::Version(fetched.version),
+            None if unanswered => Over::Anything,
+            None => Over::Nothing,
+        };
+        let there = if unanswered { in_memory(py, &place)? } else { fetched };
+        let Some((value, end, gives)) = self.next(py, there, now)? else {
+            return Ok(Turn::Done(false.into_pyobject(py)?.to_owned().into_any().unbind()));
+        };
+        let left = (end < NEVER).then(|| Duration::from_millis(end.saturating_sub(now)));
+        let kept = self.core.get().kept(py, value.bind(py), left)?;
+        let (change, request) = Change::put(py, place, kept, end, over)?;
+        self.writing = Some((change, gives));
+        Ok(Turn::Ask(vec![request]))
+    }
+}
+
+/// What memory has, as if the store had given it.
+fn in_memory(py: Python<'_>, place: &Place) -> PyResult<Option<Fetched>> {
+    Ok(place.served(py)?.map(|there| Fetched::here(there.value, there.deadline)))
+}
+
+/// A counter that is none.
+pub fn not_an_int(key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyErr {
+    let (key, value) = (shown(key), shown(value));
+    PyTypeError::new_err(format!("cannot increment {key}: its value is {value}, not an int; set it to a number first"))
+}
+
+impl Holds for Update {
+    fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+        visit(self.core.as_any())
+            && visit(&self.key)
+            && self.writing.as_ref().is_none_or(|(change, gives)| change.visit(visit) && visit(gives))
+    }
+}
+
+impl Errand for Update {
+    fn begin(&mut self, py: Python<'_>) -> PyResult<Turn> {
+        self.ask(py)
+    }
+
+    fn told(&mut self, py: Python<'_>, mut answers: Vec<Answer>) -> PyResult<Turn> {
+        let Some(answer) = answers.pop() else { return self.ask(py) };
+        let Some((change, gives)) = self.writing.take() else { return self.read(py, answer) };
+        match change.told(py, answer)? {
+            Came::Made(_) => Ok(Turn::Done(gives)),
+            // Somebody has come between.
+            Came::Refused => self.ask(py),
+        }
+    }
+
+    fn name(&self) -> String {
+        if let Becomes::Touched(_) = self.becomes { "touch()".into() } else { "incr()".into() }
+    }
+}
+
+/// What is there, and until when, for those who only want to know.
+pub struct Glance {
+    pub place: Place,
+    /// What memory makes of it, if it knows.
+    pub here: fn(Python<'_>, &Place) -> PyResult<Option<Object>>,
+    /// Makes of what the store has what its caller is given.
+    pub tells: fn(Python<'_>, &Place, Option<Fetched>) -> PyResult<Object>,
+}
+
+impl Holds for Glance {
+    fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+        self.place.visit(visit)
+    }
+}
+
+impl Errand for Glance {
+    fn begin(&mut self, py: Python<'_>) -> PyResult<Turn> {
+        if self.place.space.is_disabled() {
+            return (self.tells)(py, &self.place, None).map(Turn::Done);
+        }
+        let here = (self.here)(py, &self.place)?;
+        Ok(here.map_or_else(|| Turn::Ask(vec![self.place.request(Action::Read)]), Turn::Done))
+    }
+
+    fn told(&mut self, py: Python<'_>, mut answers: Vec<Answer>) -> PyResult<Turn> {
+        let fetched = match answers.pop() {
+            Some(answer) => self.place.fresh(py, answer)?,
+            None => None,
+        };
+        (self.tells)(py, &self.place, fetched).map(Turn::Done)
+    }
+
+    fn name(&self) -> String {
+        "peek()".into()
+    }
+}
+
+/// A page of the names that begin so.
+pub struct Names {
+    pub remote: Arc<Remote>,
+    pub prefix: Vec<u8>,
+    pub from: Cursor,
+}
+
+impl Holds for Names {
+    fn visit(&self, _visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+        true
+    }
+}
+
+fn paged(remote: &Remote, answers: Vec<Answer>) -> PyResult<Page> {
+    match answers.into_iter().next() {
+        Some(Ok(Reply::Scanned(page))) => Ok(page),
+        Some(Err(error)) => remote.failed(&error).map(|()| (Vec::new(), None)),
+        _ => Ok((Vec::new(), None)),
+    }
+}
+
+impl Errand for Names {
+    fn begin(&mut self, _py: Python<'_>) -> PyResult<Turn> {
+        Ok(Turn::Scan(self.prefix.clone(), self.from))
+    }
+
+    fn told(&mut self, py: Python<'_>, answers: Vec<Answer>) -> PyResult<Turn> {
+        let (keys, next) = paged(&self.remote, answers)?;
+        let names = keys.iter().filter_map(|key| std::str::from_utf8(key.strip_prefix(&self.prefix[..])?).ok());
+        let names = PyList::new(py, names.map(|name| PyString::new(py, name)))?;
+        let next = next.map(|cursor| (cursor.server, cursor.at));
+        Ok(Turn::Done((names, next).into_pyobject(py)?.into_any().unbind()))
+    }
+
+    fn name(&self) -> String {
+        "keys()".into()
+    }
+}
+
+/// Does to memory what is done to the store: told each name that was picked, and of the end.
+type Follows = dyn FnMut(Python<'_>, Option<&str>) -> PyResult<()> + Send + Sync;
+
+/// Everything under names that begin so goes; in memory too, when the store has been told.
+pub struct Clearing {
+    remote: Arc<Remote>,
+    /// Those that are left; the last is under way.
+    prefixes: Vec<Vec<u8>>,
+    /// Where its scan goes on.
+    next: Cursor,
+    /// What was asked last is a page, not the removal of one.
+    scans: bool,
+    /// Picks names, those of all others stay.
+    wanted: Option<Glob>,
+    after: Box<Follows>,
+    count: u64,
+}
+
+impl Holds for Clearing {
+    fn visit(&self, _visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+        true
+    }
+}
+
+impl Clearing {
+    /// Of all names that begin so.
+    pub fn new(
+        remote: Arc<Remote>,
+        prefixes: Vec<Vec<u8>>,
+        wanted: Option<Glob>,
+        after: impl FnMut(Python<'_>, Option<&str>) -> PyResult<()> + Send + Sync + 'static,
+    ) -> Self {
+        let (next, after) = (Cursor::default(), Box::new(after));
+        Clearing { remote, prefixes, next, scans: false, wanted, after, count: 0 }
+    }
+
+    fn scan(&mut self, py: Python<'_>) -> PyResult<Turn> {
+        self.scans = true;
+        if let Some(prefix) = self.prefixes.last() {
+            return Ok(Turn::Scan(prefix.clone(), self.next));
+        }
+        (self.after)(py, None)?;
+        Ok(Turn::Done(self.count.into_pyobject(py)?.into_any().unbind()))
+    }
+
+    /// A page: what is to go of it.
+    fn page(&mut self, py: Python<'_>, (mut keys, next): Page) -> PyResult<Turn> {
+        let prefix = self.prefixes.last().cloned().unwrap_or_default();
+        match next {
+            Some(next) => self.next = next,
+            None => {
+                self.prefixes.pop();
+                self.next = Cursor::default();
+            }
+        }
+        if let Some(glob) = &self.wanted {
+            let name = |key: &[u8]| Some(std::str::from_utf8(key.strip_prefix(&prefix[..])?).ok()?.to_owned());
+            keys.retain(|key| name(key).is_some_and(|name| glob.fits(&name)));
+            for name in keys.iter().filter_map(|key| name(key)) {
+                (self.after)(py, Some(&name))?;
+            }
+        }
+        if keys.is_empty() {
+            return self.scan(py);
+        }
+        self.scans = false;
+        let bury = |key| Request { key, action: Action::Invalidate { keep: TOMBSTONE_LIFE } };
+        Ok(Turn::Ask(keys.into_iter().map(bury).collect()))
+    }
+}
+
+impl Errand for Clearing {
+    fn begin(&mut self, py: Python<'_>) -> PyResult<Turn> {
+        self.scan(py)
+    }
+
+    fn told(&mut self, py: Python<'_>, answers: Vec<Answer>) -> PyResult<Turn> {
+        if self.scans {
+            let page = paged(&self.remote, answers)?;
+            return self.page(py, page);
+        }
+        for answer in &answers {
+            match answer {
+                Ok(reply) => self.count += u64::from(matches!(reply, Reply::Buried(_, true))),
+                Err(error) => self.remote.failed(error)?,
+            }
+        }
+        self.scan(py)
+    }
+
+    fn name(&self) -> String {
+        "clear()".into()
+    }
+}

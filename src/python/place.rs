@@ -1,0 +1,262 @@
+//! One key of a cache with a store behind its memory: what is asked of the store for it, and what of the answers goes into memory.
+//!
+//! The steps of explicit operations; `core::remote::write` says what a write's answer means. Waiting is `errand`'s.
+
+use super::coding::Fetched;
+use super::copy;
+use super::pending::Holds;
+use super::recipe::{Kept, Recipe};
+use super::remote::Behind;
+use super::request::Request as Call;
+use super::spot::{Current, Spot};
+use super::state::State;
+use super::tier::{Gone, Object, Space, Tier};
+use crate::core::clock::{Millis, NEVER, later};
+use crate::core::flight::Written;
+use crate::core::memory::{New, Placement, Worth};
+use crate::core::policy::Lifetime;
+use crate::core::remote::cell::Under;
+use crate::core::remote::ledger::Mark;
+use crate::core::remote::write::{Effect, Input, NEWEST, What, Write};
+use crate::core::remote::{Filled, TOMBSTONE_LIFE, Version};
+use crate::io::store::stored::Stored;
+use crate::io::store::{Action, Answer, Reply, Request};
+use pyo3::prelude::*;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// See the module.
+pub struct Place {
+    /// The cache.
+    pub tier: Arc<Tier>,
+    /// Whose entry it is.
+    pub space: Arc<Space>,
+    /// Where it is in memory.
+    pub spot: Spot,
+    /// The store behind.
+    pub behind: Behind,
+    /// What it is called there.
+    pub key: Vec<u8>,
+}
+
+impl Holds for Place {
+    fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+        visit(&self.spot.key)
+    }
+}
+
+impl Place {
+    /// That of a call; None if its entry is of this process alone.
+    pub fn of(py: Python<'_>, state: &State, call: &Call) -> PyResult<Option<Place>> {
+        let Call { tier, space, spot, behind: Some(behind), .. } = call else { return Ok(None) };
+        let Some(key) = behind.remote.key_of(py, state, space, spot)? else { return Ok(None) };
+        let spot = Spot { hash: spot.hash, key: spot.key.clone_ref(py), asks: false };
+        Ok(Some(Place { tier: Arc::clone(tier), space: Arc::clone(space), spot, behind: behind.clone_ref(py), key }))
+    }
+
+    /// How things stand in memory, for somebody who asks the store now.
+    pub fn mark(&self) -> Mark {
+        self.tier.memory.lock().mark(self.spot.hash)
+    }
+
+    /// Has this done in the store.
+    pub fn request(&self, action: Action) -> Request {
+        Request { key: self.key.clone(), action }
+    }
+
+    /// What a get would be given by memory.
+    pub fn served(&self, py: Python<'_>) -> PyResult<Option<Current>> {
+        self.spot.served(py, &self.tier, &self.space)
+    }
+
+    /// What the store has, read.
+    pub fn read(&self, py: Python<'_>, stored: &Stored) -> Option<Fetched> {
+        self.behind.coding.get().read(py, &self.key, stored, &self.tier.clock)
+    }
+
+    /// What the store answers to a read, if it is fresh by its own word, and can be read. Where the store could not be asked, nothing.
+    ///
+    /// # Errors
+    ///
+    /// The store's, where it is to be raised.
+    pub fn fresh(&self, py: Python<'_>, answer: Answer) -> PyResult<Option<Fetched>> {
+        let stored = match answer {
+            Ok(Reply::Read(stored)) => stored,
+            Ok(_) => None,
+            Err(error) => {
+                self.behind.remote.failed(&error)?;
+                None
+            }
+        };
+        let fetched = stored.and_then(|stored| self.read(py, &stored));
+        Ok(fetched.filter(|fetched| self.tier.clock.now() < fetched.fresh_until))
+    }
+
+    /// Keeps in memory what the store had, if nothing has changed there since; gives the value as a reader gets it, or nothing for
+    /// a note that there is nothing.
+    pub fn promote(&self, py: Python<'_>, fetched: Fetched, recipe: &Recipe, mark: Mark) -> PyResult<Option<Object>> {
+        let (now, remote) = (self.tier.clock.now(), &self.behind.remote);
+        let lifetime = fetched.lifetime(&recipe.policy, remote.most, now);
+        let Fetched { value, version, .. } = fetched;
+        let Some(value) = value else {
+            self.count();
+            return Ok(None);
+        };
+        let (stored, kind) = copy::isolate(value.bind(py), recipe.copy)?;
+        if remote.keeps && !self.space.is_disabled() {
+            let worth = Worth::new(self.tier.weigh(&stored)?, Duration::from_millis(lifetime.span.load.into()));
+            let placement = Placement::new(self.space.group(), lifetime.span.expires, kind).worth(worth);
+            let (hash, key) = (self.spot.hash, self.spot.key.clone_ref(py));
+            let written = Written { new: New { hash, key, value: stored.unbind(), placement }, lifetime };
+            let located = self.spot.locate(py, &self.tier)?;
+            let mut gone = Gone::default();
+            self.tier.memory.lock().promote(written, located, (mark, version), now, &mut gone);
+            self.tier.appointment.by(lifetime.span.expires);
+            self.tier.release(py, gone, || None);
+        }
+        self.count();
+        // What was decoded is nobody else's: its reader gets it as it is.
+        Ok(Some(value))
+    }
+
+    /// A lookup that memory had nothing for was answered.
+    fn count(&self) {
+        self.tier.memory.lock().entries.stats_mut(self.space.group()).note_remote_hits(1);
+    }
+}
+
+/// A value on its way into store and memory, or the removal of one.
+pub struct Change {
+    place: Place,
+    write: Write<()>,
+    mark: Mark,
+    /// What goes in; None: what is there goes.
+    kept: Option<(Kept, Lifetime)>,
+}
+
+impl Holds for Change {
+    fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+        self.place.visit(visit) && self.kept.as_ref().is_none_or(|(kept, _)| visit(&kept.value))
+    }
+}
+
+/// What has to be there for a write to be made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// Anything.
+    Anything,
+    /// Nothing fresh.
+    Nothing,
+    /// Something fresh.
+    Something,
+    /// What was written last has this version.
+    Version(Version),
+}
+
+/// What a change came to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Came {
+    /// It was made, where something was or where nothing was.
+    Made(bool),
+    /// It was not: things were not as they had to be.
+    Refused,
+}
+
+impl Change {
+    /// A value, which ends then; gives what to ask of the store. One that is not to be kept is a removal.
+    ///
+    /// # Errors
+    ///
+    /// CodecError: it has no form. Nothing has been stored.
+    pub fn put(py: Python<'_>, place: Place, kept: Kept, end: Millis, over: Over) -> PyResult<(Change, Request)> {
+        if kept.ttl.is_none() {
+            return Ok(Change::removal(place));
+        }
+        let (negative, now) = (kept.is_negative(), place.tier.clock.now());
+        let lifetime = if negative { Lifetime::negative(end) } else { Lifetime::plain(end) };
+        let value = (!negative).then(|| kept.value.bind(py));
+        let coding = place.behind.coding.get();
+        let Some((frame, keep)) = coding.pack(py, &place.key, value, (&lifetime, now), &place.tier.clock)? else {
+            // Too large, and such values are skipped: then no older one must stay.
+            return Ok(Change::removal(place));
+        };
+        let (write, _) = Write::begin(What::Value(()));
+        let action = match over {
+            Over::Anything => Action::Put { frame, keep },
+            Over::Nothing => Action::Fill { under: Under::Nothing, newer_than: None, frame, keep },
+            Over::Something => Action::Fill { under: Under::Something, newer_than: None, frame, keep },
+            Over::Version(version) => Action::Fill { under: Under::Version(version), newer_than: None, frame, keep },
+        };
+        let (mark, request) = (place.mark(), place.request(action));
+        Ok((Change { place, write, mark, kept: Some((kept, lifetime)) }, request))
+    }
+
+    /// What is there goes.
+    pub fn removal(place: Place) -> (Change, Request) {
+        let (write, _) = Write::begin(What::Tombstone);
+        let (mark, request) = (place.mark(), place.request(Action::Invalidate { keep: TOMBSTONE_LIFE }));
+        (Change { place, write, mark, kept: None }, request)
+    }
+
+    /// The store has answered; the memory follows.
+    pub fn told(self, py: Python<'_>, answer: Answer) -> PyResult<Came> {
+        let (input, was_there, error) = match answer {
+            Ok(Reply::Written(version)) => (Input::Written(version), true, None),
+            Ok(Reply::Buried(version, there)) => (Input::Written(version), there, None),
+            Ok(Reply::Filled(Filled::Written(version))) => (Input::Written(version), true, None),
+            Ok(Reply::Filled(_)) => return Ok(Came::Refused),
+            Ok(_) => (Input::Unknown, false, None),
+            Err(error) => (if error.undone { Input::Unreachable } else { Input::Unknown }, false, Some(error)),
+        };
+        let remote = Arc::clone(&self.place.behind.remote);
+        let there = self.follow(py, input)?;
+        error.map_or(Ok(()), |error| remote.failed(&error))?;
+        Ok(Came::Made(was_there || there))
+    }
+
+    /// Does in memory what the machine says; true if something was there.
+    fn follow(self, py: Python<'_>, input: Input) -> PyResult<bool> {
+        let Change { place, mut write, mark, kept } = self;
+        if !place.tier.memory.lock().is_unchanged(mark) {
+            write.step(Input::Overtaken(NEWEST));
+        }
+        let (mut kept, mut there) = (kept, false);
+        for effect in write.step(input) {
+            match effect {
+                Effect::PutMemory((), version) => {
+                    if let Some((kept, lifetime)) = kept.take() {
+                        put(py, &place, kept, &lifetime, version)?;
+                    }
+                }
+                Effect::DropMemory(_) => {
+                    there = place.spot.delete(py, &place.tier, &place.space)?;
+                    place.tier.memory.lock().note_change(place.spot.hash);
+                }
+                Effect::Recover => place.behind.remote.recover(&place.key),
+                // Others are told when there is a bus; the caller, when this returns.
+                Effect::Publish(_) | Effect::Done(_) | Effect::WriteTier(_) => {}
+            }
+        }
+        Ok(there)
+    }
+}
+
+/// Into memory, whatever is there.
+fn put(py: Python<'_>, place: &Place, kept: Kept, lifetime: &Lifetime, version: Option<Version>) -> PyResult<()> {
+    let Place { tier, space, spot, behind, .. } = place;
+    let same = Spot { hash: spot.hash, key: spot.key.clone_ref(py), asks: spot.asks };
+    if behind.remote.keeps {
+        let now = tier.clock.now();
+        let most = behind.remote.most.map_or(NEVER, |most| later(now, most));
+        same.put_until(py, tier, space, kept, lifetime.span.expires.min(most))?;
+    } else {
+        same.delete(py, tier, space)?;
+    }
+    let located = spot.locate(py, tier)?;
+    let mut memory = tier.memory.lock();
+    if let Some(id) = located.0.and_then(|entry| memory.entries.resolve(entry)) {
+        memory.note_version(id, version);
+    }
+    memory.note_change(spot.hash);
+    Ok(())
+}
