@@ -135,12 +135,12 @@ impl Filling {
         let (clock, began) = (&request.tier.clock, request.began.load(Relaxed));
         let terms = (ttl, missing, request.adapted(kept));
         let life = lifetime(&request.recipe.policy, terms, (began, clock.now()), || request.tier.draw_of_life());
-        let value = (!missing).then(|| kept.value.bind(py));
-        let packed = behind.coding.get().pack(py, &self.key, value, (&life, began), clock);
+        let value = if missing { None } else { Some(kept.plain(py)?) };
+        let packed = behind.coding.get().pack(py, &self.key, value.as_ref(), (&life, began), clock);
         let packed = match packed {
             Ok(packed) => packed,
             Err(error) => {
-                task::unstorable(py, request, &error);
+                task::unstorable(&request.tier, &request.recipe.name, &error);
                 None
             }
         };
@@ -172,7 +172,10 @@ impl Filling {
         let input = match (asked, answer) {
             (Asked::Claim(wanted), Ok(Reply::Claimed(Found::Fresh(stored)))) => {
                 match self.read(py, request, behind, &stored) {
-                    Some((fetched, frame)) => {
+                    Some((mut fetched, frame)) => {
+                        if let Some(packed) = fetched.resealed.take() {
+                            behind.remote.rewrite(&self.key, fetched.version, packed);
+                        }
                         self.found = Some(fetched);
                         Input::Claimed(Found::Fresh(frame))
                     }
@@ -296,9 +299,9 @@ fn judged_of(py: Python<'_>, state: &State, request: &Request, key: &[u8], fetch
         let kept = Kept { ttl: Some(None), ..Kept::nothing(error.clone_ref(py), Default::default()) };
         return Ok(Judged { value: None, failed: Some(error), kept: Ok(kept) });
     };
-    let (stored, kind) = copy::isolate(value.bind(py), request.recipe.copy)?;
+    let (stored, kind) = request.tier.isolate(value.bind(py), request.recipe.copy)?;
     let weight = if request.behind.as_ref().is_some_and(|behind| behind.remote.keeps) {
-        request.tier.weigh(&stored)?
+        request.tier.weigh(value.bind(py))?
     } else {
         1
     };
