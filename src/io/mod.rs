@@ -7,7 +7,7 @@
 #[cfg(unix)]
 pub mod inbox;
 #[cfg(feature = "redis")]
-mod process;
+pub mod process;
 #[cfg(feature = "redis")]
 pub mod runtime;
 pub mod store;
