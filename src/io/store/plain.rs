@@ -151,6 +151,11 @@ impl<T> Gate<T> {
         self.let_in()
     }
 
+    /// Nobody comes in any more: those who waited.
+    pub fn close(&mut self) -> Vec<T> {
+        self.waiting.drain(..).map(|(_, who)| who).collect()
+    }
+
     fn let_in(&mut self) -> Vec<T> {
         let (mut inside, mut still, mut wanted) = (Vec::new(), VecDeque::new(), HashSet::new());
         for (keys, who) in self.waiting.drain(..) {

@@ -1,0 +1,51 @@
+"""What a store of a user's own has to do: five methods that move bytes, and a sixth that makes it exact."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+
+class Store(Protocol):
+    """A second tier of your own, behind the memory: any object with these methods. It keeps bytes by key, and need not know what they are.
+
+    They are awaited on a thread of the store's own, on one event loop that runs there, many at a time: so what they use is to be made there,
+    at the first call say, and again in a forked child. What they raise is a ``StoreUnavailable`` for the call, which goes on without the
+    store. A call that takes longer than the store's ``timeout`` is cancelled.
+
+    One method more, which a store may have and need not::
+
+        async def swap(self, key: str, expected: bytes | None, data: bytes, ttl: float | None) -> bytes | None
+
+    Set *data* if *expected* is what is there now, in one step that nobody else's write comes between; ``expected=None``: if there is nothing.
+    It gives None if that is done, else what is there, ``b""`` if nothing is. With it the store keeps all that Redis keeps. Without it another
+    process may write between our reading and our writing: an invalidation of its can be overwritten by a value that was loaded before it,
+    and stay so until the value's ttl is over; and one load may become one for each process.
+
+    Versions are given by the clock of the node that writes, and claims end by it: nodes are to agree on the time within a second or so.
+    """
+
+    async def get_many(self, keys: Sequence[str], /) -> dict[str, bytes]:
+        """What is under these keys. One that is not there, or whose ttl is over, is left out, or None."""
+        ...
+
+    async def set_many(self, items: Mapping[str, tuple[bytes, float | None]], /) -> None:
+        """Keep these: (data, ttl) by key, in place of what is there. *ttl* is in seconds, above 0; ``None``: until it is deleted.
+
+        A store that forgets earlier costs a load. One that has no idea of ttls gives no wrong answers, but nobody frees its room.
+        """
+        ...
+
+    async def delete_many(self, keys: Sequence[str], /) -> None:
+        """Forget these, whether there or not."""
+        ...
+
+    def scan(self, prefix: str, /) -> AsyncIterator[str]:
+        """The keys that begin so: an async generator, ``async def`` with ``yield``. What changes meanwhile may be missed, or come twice."""
+        ...
+
+    async def close(self) -> None:
+        """Give back what it holds. The last thing that is called, also if nothing else was."""
+        ...
