@@ -9,22 +9,24 @@ if TYPE_CHECKING:
 
 
 class Store(Protocol):
-    """A second tier of your own, behind the memory: any object with these methods. It keeps bytes by key, and need not know what they are.
+    """A second tier of your own, behind the memory: any object with these methods. It keeps bytes by key.
 
-    They are awaited on a thread of the store's own, on one event loop that runs there, many at a time: so what they use is to be made there,
-    at the first call say, and again in a forked child. What they raise is a ``StoreUnavailable`` for the call, which goes on without the
-    store. A call that takes longer than the store's ``timeout`` is cancelled.
+    They are awaited on a thread of the store's own, on one event loop that runs there, many at a time. So what they use
+    is to be made there, at the first call say, and again in a forked child. An exception out of one is a
+    ``StoreUnavailable`` for the call; one that takes longer than the store's ``timeout`` is cancelled, and a
+    ``StoreTimeout``.
 
-    One method more, which a store may have and need not::
+    A store may have one method more::
 
         async def swap(self, key: str, expected: bytes | None, data: bytes, ttl: float | None) -> bytes | None
 
-    Set *data* if *expected* is what is there now, in one step that nobody else's write comes between; ``expected=None``: if there is nothing.
-    It gives None if that is done, else what is there, ``b""`` if nothing is. With it the store keeps all that Redis keeps. Without it another
-    process may write between our reading and our writing: an invalidation of its can be overwritten by a value that was loaded before it,
-    and stay so until the value's ttl is over; and one load may become one for each process.
+    Set *data* if *expected* is what is there now, in one step that nobody else's write comes between; ``expected=None``:
+    if there is nothing. It gives None if that is done, else what is there, ``b""`` if nothing is. With it the store
+    keeps all that Redis keeps. Without it another process may write between our reading and our writing: its
+    invalidation can be overwritten by a value that was loaded before, which then stays for its ttl, and both may load
+    what one would have loaded for both.
 
-    Versions are given by the clock of the node that writes, and claims end by it: nodes are to agree on the time within a second or so.
+    Order comes from the clocks of the nodes, and claims end by them: they are to agree within a second or so.
     """
 
     async def get_many(self, keys: Sequence[str], /) -> dict[str, bytes]:
@@ -32,9 +34,9 @@ class Store(Protocol):
         ...
 
     async def set_many(self, items: Mapping[str, tuple[bytes, float | None]], /) -> None:
-        """Keep these: (data, ttl) by key, in place of what is there. *ttl* is in seconds, above 0; ``None``: until it is deleted.
+        """Keep these, (data, ttl) by key, in place of what is there.
 
-        A store that forgets earlier costs a load. One that has no idea of ttls gives no wrong answers, but nobody frees its room.
+        The ttl is in seconds, above 0; ``None``: until it is deleted. What is forgotten earlier costs a load.
         """
         ...
 
@@ -43,9 +45,12 @@ class Store(Protocol):
         ...
 
     def scan(self, prefix: str, /) -> AsyncIterator[str]:
-        """The keys that begin so: an async generator, ``async def`` with ``yield``. What changes meanwhile may be missed, or come twice."""
+        """The keys that begin so: an async generator, ``async def`` with ``yield``.
+
+        What is written or deleted meanwhile may be missed, or come twice.
+        """
         ...
 
     async def close(self) -> None:
-        """Give back what it holds. The last thing that is called, also if nothing else was."""
+        """Give back what it holds. The last that is called, also if nothing else was."""
         ...

@@ -1,4 +1,4 @@
-"""The thread of a user's store: it awaits the user's methods and tells native code what they gave, which decides about the rest."""
+"""The thread of a user's store: it awaits the user's methods and tells native code, which decides, what they gave."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import inspect
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import _core
@@ -25,7 +26,7 @@ LAST = 1.0
 _log = logging.getLogger("samovar")
 
 
-class _WrongType(Exception):
+class _WrongTypeError(Exception):
     """A method of the user's gave what is none of the things it may give."""
 
 
@@ -67,14 +68,14 @@ class _Server:
             elif what == "do":
                 task = self.loop.create_task(self.answer(subject))
                 self.tasks[subject.id] = task
-                task.add_done_callback(lambda _, call=subject: self.left(call))
+                task.add_done_callback(partial(self.left, subject))
             elif what == "cancel":
-                if task := self.tasks.get(subject):
-                    task.cancel()
+                if subject in self.tasks:
+                    self.tasks[subject].cancel()
             elif not self.end.done():
                 self.end.set_result(subject)
 
-    def left(self, call: StoreCall) -> None:
+    def left(self, call: StoreCall, _: object) -> None:
         """A call is at its end: others may have waited for its keys."""
         del self.tasks[call.id]
         self.do(self.desk.leave(call))
@@ -86,7 +87,7 @@ class _Server:
                 await self.page(call)
             else:
                 await _work(call, keys)
-        except _WrongType as error:
+        except _WrongTypeError as error:
             call.wrong(str(error))
         except BaseException as error:
             if self.end.done():
@@ -101,7 +102,7 @@ class _Server:
         scan = self.scans.pop(place, None) if place else await _asked("scan", _iterator, call.store, prefix)
         if scan is None:
             text = f"it was forgotten, in a forked process or since {SCANS} others went on after it; scan anew"
-            raise _Blamed("scan", RuntimeError(text))
+            raise _MethodError("scan", RuntimeError(text))
         keys, is_over = await self.some(scan, call.budget / 2)
         if not is_over:
             self.scans[place or call.id] = scan
@@ -110,7 +111,7 @@ class _Server:
         call.scanned(keys, not is_over)
 
     async def some(self, scan: AsyncIterator[str], seconds: float) -> tuple[list[str], bool]:
-        """The next keys, fewer where they come slowly: a scan of many pages has time for each. And whether these were all."""
+        """The next keys, fewer where they come slowly, since each page has its time; and whether these were all."""
         until = self.loop.time() + seconds
         keys: list[str] = []
         try:
@@ -119,7 +120,7 @@ class _Server:
                 if len(keys) >= PAGE or self.loop.time() >= until:
                     return keys, False
         except Exception as error:
-            raise _Blamed("scan", error) from error
+            raise _MethodError("scan", error) from error
         return keys, True
 
     async def close(self, store: Store, tasks: list[asyncio.Task[None]]) -> None:
@@ -134,7 +135,7 @@ class _Server:
             _log.warning("closing the store %r failed: %r", store, error)
 
 
-class _Blamed(Exception):
+class _MethodError(Exception):
     """An exception of the user's, and the method that raised it."""
 
     def __init__(self, method: str, error: BaseException) -> None:
@@ -142,7 +143,7 @@ class _Blamed(Exception):
 
 
 def _blame(error: BaseException) -> tuple[str, BaseException]:
-    return error.args if isinstance(error, _Blamed) else ("it", error)
+    return error.args if isinstance(error, _MethodError) else ("it", error)
 
 
 async def _work(call: StoreCall, keys: list[str]) -> None:
@@ -152,7 +153,7 @@ async def _work(call: StoreCall, keys: list[str]) -> None:
     try:
         sets, swaps, gone = call.found(found)
     except Exception as error:
-        raise _Blamed("get_many", error) from error
+        raise _MethodError("get_many", error) from error
     if gone:
         await _asked("delete_many", store.delete_many, gone)
     if sets:
@@ -176,9 +177,9 @@ async def _swap(
             _, _, expected, data, ttl = again
         await _asked("delete_many", call.store.delete_many, [key])
         call.written(place)
-    except _WrongType as error:
+    except _WrongTypeError as error:
         call.wrong(str(error), place)
-    except _Blamed as error:
+    except _MethodError as error:
         call.failed(*_blame(error), place)
 
 
@@ -186,15 +187,15 @@ async def _asked(method: str, call: Any, *given: Any) -> Any:
     """What a method of the user's gives. What it raises is said to be that method's."""
     try:
         return await _awaited(method, call(*given))
-    except (asyncio.CancelledError, _WrongType):
+    except (asyncio.CancelledError, _WrongTypeError):
         raise
     except BaseException as error:
-        raise _Blamed(method, error) from error
+        raise _MethodError(method, error) from error
 
 
 async def _awaited(method: str, made: Any) -> Any:
     if not inspect.isawaitable(made):
-        raise _WrongType(f"{method} gave a {type(made).__qualname__}, nothing to await; define it by async def")
+        raise _WrongTypeError(f"{method} gave a {type(made).__qualname__}, nothing to await; define it by async def")
     return await made
 
 
@@ -204,7 +205,7 @@ async def _iterator(store: Store, prefix: str) -> AsyncIterator[str]:
         if inspect.iscoroutine(made):
             made.close()
         text = f"scan gave a {type(made).__qualname__}, no async iterator; define it by async def with yield"
-        raise _WrongType(text)
+        raise _WrongTypeError(text)
     iterator: AsyncIterator[str] = aiter(made)
     return iterator
 

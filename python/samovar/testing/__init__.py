@@ -1,4 +1,7 @@
-"""Helpers for tests of code that caches, and stores that go wrong. The fixtures `cache` and `cache_clock` come with the pytest plugin."""
+"""Helpers for tests of code that caches, and stores that go wrong.
+
+The fixtures `cache` and `cache_clock` come with the pytest plugin.
+"""
 
 from __future__ import annotations
 

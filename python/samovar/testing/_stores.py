@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from samovar import _core
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from samovar._store import Store
+
+_T = TypeVar("_T")
 
 
 class DictStore:
@@ -50,7 +52,8 @@ class DictStore:
             self.data.pop(key, None)
 
     async def _swap(self, key: str, expected: bytes | None, data: bytes, ttl: float | None) -> bytes | None:
-        """Set it if *expected* is there: None if so, else what is there. Nothing else runs meanwhile: it awaits nothing."""
+        """Set it if *expected* is there: None if so, else what is there."""
+        # Nothing comes between, since nothing is awaited.
         if (there := self._get(key)) != expected:
             return there or b""
         self._set(key, data, ttl)
@@ -70,8 +73,8 @@ class DictStore:
 class FaultyStore:
     """Another store, with faults: it fails, loses answers, is slow, or is down until it is told otherwise.
 
-    Give it to what is tested in the other's place. Dice are thrown in the order of the calls, so a seed gives the same faults again as
-    long as the calls come in the same order.
+    Give it to what is tested in the other's place. Dice are thrown in the order of the calls, so a seed gives the same
+    faults again as long as the calls come in the same order.
 
     Args:
         inner: The store that does the work.
@@ -105,7 +108,8 @@ class FaultyStore:
         self.counts: Counter[str] = Counter()
         self._dice = random.Random(seed)
         self.swap: Callable[[str, bytes | None, bytes, float | None], Awaitable[bytes | None]] | None
-        self.swap = self._swap if getattr(inner, "swap", None) is not None else None
+        self._inner_swap: Callable[..., Awaitable[bytes | None]] | None = getattr(inner, "swap", None)
+        self.swap = self._swap if self._inner_swap is not None else None
 
     def __repr__(self) -> str:
         return f"FaultyStore({self.inner!r})"
@@ -124,8 +128,8 @@ class FaultyStore:
 
     async def _swap(self, key: str, expected: bytes | None, data: bytes, ttl: float | None) -> bytes | None:
         """As the other, or a fault."""
-        swap: Callable[..., Awaitable[bytes | None]] = self.inner.swap  # type: ignore[attr-defined]
-        return await self._do("swap", swap, key, expected, data, ttl)
+        assert self._inner_swap is not None
+        return await self._do("swap", self._inner_swap, key, expected, data, ttl)
 
     async def scan(self, prefix: str) -> AsyncIterator[str]:
         """As the other, with a fault before the first key."""
@@ -138,7 +142,7 @@ class FaultyStore:
         """Close the other; never a fault."""
         await self.inner.close()
 
-    async def _do(self, name: str, call: Callable[..., Awaitable[Any]], *given: object) -> Any:
+    async def _do(self, name: str, call: Callable[..., Awaitable[_T]], *given: object) -> _T:
         is_lost = await self._begin(name)
         done = await call(*given)
         self._end(is_lost)
