@@ -20,8 +20,8 @@ class Store(Protocol):
 
         async def swap(self, key: str, expected: bytes | None, data: bytes, ttl: float | None) -> bytes | None
 
-    Set *data* if *expected* is what is there now, in one step that nobody else's write comes between; ``expected=None``:
-    if there is nothing. It gives None if that is done, else what is there, ``b""`` if nothing is. With it the store
+    Set *data* if *expected* is what is there now, in one step that no other write comes between; ``expected=None``: if
+    there is nothing. It gives None if that is done, else what is there, ``b""`` if nothing is. With it the store
     keeps all that Redis keeps. Without it another process may write between our reading and our writing: its
     invalidation can be overwritten by a value that was loaded before, which then stays for its ttl, and both may load
     what one would have loaded for both.

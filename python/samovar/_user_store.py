@@ -171,6 +171,8 @@ async def _swap(
     """Swap one key's bytes, as often as something else is there than was read."""
     try:
         while data is not None:
+            if call.is_over:
+                return
             again = call.swapped(place, await _asked("swap", call.store.swap, key, expected, data, ttl))
             if again is None:
                 return

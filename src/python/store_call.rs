@@ -44,10 +44,11 @@ struct Inside {
     writing: bool,
     /// True once its time is up.
     over: bool,
-    conflicts: u32,
+    /// How often somebody else was faster, by key.
+    conflicts: HashMap<usize, u32>,
 }
 
-/// So many others may be faster at the keys of one call.
+/// So often somebody else may be faster at a key.
 const CONFLICTS: u32 = 100;
 
 /// Of one key: its place, its name, what has to be there, what is to be there, and for how many seconds.
@@ -57,7 +58,7 @@ impl Call {
     pub fn new(id: u64, shared: &Arc<Shared>, worker: &Arc<Worker>, work: Work, answers: Answers) -> Self {
         let count = if let Work::Requests(plain) = &work { plain.len() } else { 1 };
         let open = vec![true; count];
-        let inside = Inside { open, pending: HashMap::new(), writing: false, over: false, conflicts: 0 };
+        let inside = Inside { open, pending: HashMap::new(), writing: false, over: false, conflicts: HashMap::new() };
         let (shared, worker) = (Arc::clone(shared), Arc::clone(worker));
         Call { id, shared, worker, work, answers, inside: Mutex::new(inside) }
     }
@@ -109,6 +110,11 @@ impl Call {
         }
     }
 
+    /// True if nobody waits for it any more.
+    pub fn is_over(&self) -> bool {
+        self.inside.lock().over
+    }
+
     /// It cannot be begun.
     pub fn fail(&self, what: &str, cure: &str) {
         self.inside.lock().over = true;
@@ -158,7 +164,7 @@ impl Call {
         if inside.over {
             return (Change::None, Vec::new());
         }
-        let alone = self.shared.swaps && (matches!(change, Change::Write(..)) || inside.conflicts > 0);
+        let alone = self.shared.swaps && (matches!(change, Change::Write(..)) || inside.conflicts.contains_key(&key));
         inside.writing = true;
         inside.pending.insert(key, (alone, answers));
         (change, Vec::new())
@@ -190,6 +196,12 @@ impl StoreCall {
     #[getter]
     fn store(&self, py: Python<'_>) -> Py<PyAny> {
         self.1.clone_ref(py)
+    }
+
+    /// True when its time is up: nothing may be begun any more.
+    #[getter]
+    fn is_over(&self) -> bool {
+        self.0.is_over()
     }
 
     /// Seconds that it may take.
@@ -264,9 +276,10 @@ impl StoreCall {
         };
         let conflicts = {
             let mut inside = self.0.inside.lock();
-            inside.conflicts += 1;
             inside.pending.remove(&key);
-            inside.conflicts
+            let conflicts = inside.conflicts.entry(key).or_insert(0);
+            *conflicts += 1;
+            *conflicts
         };
         self.0.worker.tally.lock().retries += 1;
         if conflicts > CONFLICTS {

@@ -73,6 +73,9 @@ pub struct Worker {
 /// Those of this process, to be ended before the interpreter does.
 static WORKERS: PerProcess<Mutex<Vec<Weak<Worker>>>> = PerProcess::new();
 
+/// No call waits longer.
+const LONGEST: Duration = Duration::from_secs(3600);
+
 impl Shared {
     /// An error of this store's, with nothing done.
     pub fn error(&self, what: &str, cure: &str) -> StoreError {
@@ -100,6 +103,10 @@ impl UserStore {
         let swap = object.getattr("swap").ok().filter(|swap| !swap.is_none());
         if let Some(swap) = swap.as_ref().filter(|swap| !swap.is_callable()) {
             let what = format!("invalid store: swap of {} is {}, no method; leave it out", shown(object), shown(swap));
+            return Err(errors::config(py, what));
+        }
+        if timeout > LONGEST {
+            let what = format!("invalid timeout: {timeout:?}; give more than zero and at most an hour");
             return Err(errors::config(py, what));
         }
         py.import("samovar._user_store")?;
@@ -333,6 +340,7 @@ impl StoreDesk {
         let mut all = Vec::new();
         for job in self.0.inbox.take() {
             match job {
+                Job::Do(call) if call.is_over() => {}
                 Job::Do(call) => {
                     let keys = call.changing();
                     let call = if keys.is_empty() { Some(call) } else { self.0.gate.lock().enter(keys, call) };

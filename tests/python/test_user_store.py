@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from samovar import StoreError, _core
 from samovar.testing import CacheClock, DictStore, FaultyStore
-from user_stores import LIFE, Open, ask, frame, opening, run, scanned, stale
+from user_stores import LIFE, Open, ask, frame, guide_store, opening, run, scanned, stale
 
 
 @pytest.fixture
@@ -19,25 +19,30 @@ def open_store() -> Iterator[Open]:
         yield open_one
 
 
-def dict_store() -> Any:
+def dict_store(_: Path) -> Any:
     return DictStore()
 
 
-def without_swap() -> Any:
+def without_swap(_: Path) -> Any:
     return DictStore(swap=False)
 
 
-def slow() -> Any:
+def slow(_: Path) -> Any:
     return FaultyStore(DictStore(), delay=0.001)
 
 
-#: Every kind of store keeps the same promises.
-KINDS = [dict_store, without_swap, slow]
+def of_the_guide(folder: Path) -> Any:
+    return guide_store()(str(folder / "entries"))
+
+
+#: Every kind of store keeps the same promises; those in a dict go by the clock that tests move.
+IN_A_DICT = [dict_store, without_swap, slow]
+KINDS = [*IN_A_DICT, of_the_guide]
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)
-def core(request: pytest.FixtureRequest, open_store: Open) -> _core.StoreCore:
-    return open_store(request.param())
+def core(request: pytest.FixtureRequest, open_store: Open, tmp_path: Path) -> _core.StoreCore:
+    return open_store(request.param(tmp_path))
 
 
 def test_what_was_written_is_read(core: _core.StoreCore) -> None:
@@ -99,6 +104,7 @@ def test_a_claim_ends_unless_it_is_renewed(core: _core.StoreCore, cache_clock: C
     assert ask(core, "kept", "fill", token=1, frame=frame("new"))[0] == "written"
 
 
+@pytest.mark.parametrize("core", IN_A_DICT, indirect=True)
 def test_what_has_a_life_ends_with_it(core: _core.StoreCore, cache_clock: CacheClock) -> None:
     ask(core, "ends", "put", frame=frame(1), keep=5.0)
     ask(core, "stays", "put", frame=frame(2))
@@ -107,6 +113,7 @@ def test_what_has_a_life_ends_with_it(core: _core.StoreCore, cache_clock: CacheC
     assert run(scanned(core, "")) == ["stays"]
 
 
+@pytest.mark.slow
 def test_every_key_is_scanned_and_no_other(core: _core.StoreCore) -> None:
     core.set_many_sync({f"user:{n}": (frame(n), 60) for n in range(2500)} | {"us": (frame(0), 60)})
     assert sorted(run(scanned(core, "user:"))) == sorted(f"user:{n}" for n in range(2500))
@@ -166,6 +173,32 @@ def test_of_claims_at_once_one_is_had_by_all_and_of_fills_one_is_written(core: _
         thread.join()
     assert len({claim for claim, _ in answers}) == 1
     assert sorted(filled for _, filled in answers) == ["lost"] * 5 + ["written"]
+
+
+@pytest.mark.parametrize("kind", [dict_store, of_the_guide])
+def test_nodes_that_swap_share_one_claim_and_write_one_fill(open_store: Open, tmp_path: Path, kind: Any) -> None:
+    shared = kind(tmp_path)
+    nodes = [open_store(shared if kind is dict_store else kind(tmp_path)) for _ in range(4)]
+    begin = threading.Barrier(4)
+    ends: dict[str, list[object]] = {f"{n}": [] for n in range(20)}
+
+    def work(me: int) -> None:
+        for key, seen in ends.items():
+            begin.wait()
+            claim = ask(nodes[me], key, "claim", token=me + 1, life=LIFE)
+            begin.wait()
+            filled = ask(nodes[me], key, "fill", token=claim[1], frame=frame(me), keep=60.0)
+            seen.append((claim, filled[0]))
+
+    threads = [threading.Thread(target=work, args=(me,)) for me in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for seen in ends.values():
+        claims, filled = zip(*seen, strict=True)
+        assert len(set(claims)) == 1
+        assert sorted(filled) == ["lost", "lost", "lost", "written"]
 
 
 def test_no_cancellation_gives_a_reply_to_the_wrong_caller(core: _core.StoreCore) -> None:
@@ -288,6 +321,7 @@ def test_a_swap_that_never_agrees_ends_with_an_error(open_store: Open) -> None:
         open_store(store).set_many_sync({"k": (frame(1), 60)})
 
 
+@pytest.mark.slow
 def test_an_invalidation_of_this_process_is_never_overwritten_by_a_fill_without_swap(open_store: Open) -> None:
     store = FaultyStore(DictStore(swap=False), delay=0.002)
     core = open_store(store)

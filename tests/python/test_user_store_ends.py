@@ -8,6 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 from samovar import StoreError, StoreUnavailable, _core
@@ -96,6 +97,7 @@ def test_scans_that_are_left_in_the_middle_are_forgotten(open_store: Open) -> No
     run(main())
 
 
+@pytest.mark.slow
 def test_a_slow_scan_comes_in_smaller_pages(open_store: Open) -> None:
     class Slow(DictStore):
         async def scan(self, prefix: str) -> AsyncIterator[str]:
@@ -178,9 +180,9 @@ def ask_for_ever():
 """
 
 
-def end_of(program: str) -> tuple[int, str, str]:
+def end_of(program: str, *given: str) -> tuple[int, str, str]:
     done = subprocess.run(
-        [sys.executable, "-P", "-c", START + program], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-P", "-c", START + program, *given], capture_output=True, text=True, timeout=60, check=False
     )
     return done.returncode, done.stdout, done.stderr
 
@@ -189,6 +191,43 @@ def end_of(program: str) -> tuple[int, str, str]:
 def test_a_forked_child_has_a_thread_of_its_own() -> None:
     for _ in range(3):
         assert end_of(FORKS) == (0, "done\n", "")
+
+
+#: Eight processes, of which each claims and fills the same keys: one has each claim, and its fill alone is written.
+PROCESSES = """
+
+sys.path.insert(0, sys.argv[2])
+from user_stores import ask, frame, guide_store
+
+core = _core.StoreCore._user(_core._state, guide_store()(sys.argv[1]), timeout=20)
+KEYS = [f"{n}" for n in range(40)]
+children = {}
+for me in range(1, 9):
+    reads, writes = os.pipe()
+    child = os.fork()
+    if child == 0:
+        won = []
+        for key in KEYS:
+            claim = ask(core, key, "claim", token=me, life=60.0)
+            if claim[0] == "claimed":
+                filled = ask(core, key, "fill", token=claim[1], frame=frame(me), keep=60.0)
+                won += [key] if filled[0] == "written" else []
+        os.write(writes, " ".join(won).encode())
+        os._exit(0)
+    os.close(writes)
+    children[child] = reads
+won = []
+for child, reads in children.items():
+    assert os.waitpid(child, 0)[1] == 0
+    won += os.read(reads, 9999).decode().split()
+assert sorted(won) == sorted(KEYS), sorted(won)
+print("done")
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_share_a_store_with_swap_write_each_key_once(tmp_path: Path) -> None:
+    assert end_of(PROCESSES, str(tmp_path / "entries"), str(Path(__file__).parent)) == (0, "done\n", "")
 
 
 @pytest.mark.slow

@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import random
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -100,6 +102,30 @@ def test_what_was_not_begun_when_its_time_was_up_is_never_written(open_store: Op
             break
         except StoreTimeout:
             pass
+
+
+def test_swaps_of_a_call_whose_time_is_up_are_not_begun(open_store: Open) -> None:
+    class Slow(DictStore):
+        async def get_many(self, keys: Any) -> dict[str, bytes]:
+            return {}
+
+        async def _swap(self, *_: Any) -> None:
+            swapped.append(1)
+            go_on.wait(20)
+
+    swapped: list[int] = []
+    go_on = threading.Event()
+    core = open_store(Slow(), timeout=0.1)
+    with pytest.raises(StoreTimeout):
+        core.set_many_sync({f"{n}": (frame(n), 60) for n in range(1000)})
+    go_on.set()
+    while True:
+        try:
+            assert core.get_many_sync(["k"]) == {}
+            break
+        except StoreTimeout:
+            pass
+    assert len(swapped) == 1
 
 
 class Broken:
@@ -299,6 +325,33 @@ def test_what_a_faulty_store_lost_is_there(open_store: Open) -> None:
         ask(core, "k", "fill", token=1, frame=frame(1))
     store.lost = 0.0
     assert ask(core, "k", "read") == ("read", None)
+
+
+@pytest.mark.parametrize("swap", [True, False])
+@pytest.mark.parametrize("seed", range(5))
+def test_faults_are_errors_and_never_an_older_value(open_store: Open, seed: int, swap: bool) -> None:
+    store = FaultyStore(DictStore(swap=swap), seed=seed, errors=0.2, lost=0.2)
+    core, dice = open_store(store), random.Random(seed)
+    # What a key may hold: what was written last for certain, and what has perhaps been written since.
+    may: dict[str, set[bytes | None]] = {key: {None} for key in "abc"}
+    ends = Counter[str]()
+    for n in range(400):
+        key, action = dice.choice("abc"), dice.choice(["read", "put", "invalidate", "delete"])
+        given = {"put": {"frame": frame(n), "keep": 60.0}, "invalidate": {"life": 30.0}}.get(action, {})
+        left = frame(n) if action == "put" else None
+        try:
+            found = ask(core, key, action, **given)
+        except StoreUnavailable:
+            ends["failed"] += 1
+            may[key] |= set() if action == "read" else {left}
+        else:
+            ends[action] += 1
+            if action == "read":
+                assert found[1] in may[key]
+                left = found[1]
+            may[key] = {left}
+    assert len(ends) == 5
+    assert core.tally()["unreachable"] == ends["failed"]
 
 
 def test_a_store_is_down_until_it_is_told_otherwise(open_store: Open) -> None:

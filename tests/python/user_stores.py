@@ -1,8 +1,10 @@
 """Opening stores of the user's own, and asking them single steps. Not a place for what is promised of them."""
 
 import asyncio
+import re
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from samovar import _core
@@ -27,6 +29,16 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
 
 #: Opens a store, given a time budget in seconds or none.
 Open = Callable[..., "_core.StoreCore"]
+
+
+def guide_store() -> Any:
+    """The class that docs/guide.md shows: a store in a file."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    [example] = [block for block in blocks if "class SqliteStore" in block]
+    namespace: dict[str, Any] = {}
+    exec(example, namespace)
+    return namespace["SqliteStore"]
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import threading
 from collections import Counter
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,7 +21,8 @@ _T = TypeVar("_T")
 class DictStore:
     """A store in a dict of this process: the smallest that does everything, `swap` included.
 
-    Its ttls go by the clock of the caches, which the fixture `cache_clock` moves.
+    Several caches may share one, as processes share a server. Its ttls go by the clock of the caches, which the fixture
+    `cache_clock` moves.
 
     Args:
         swap: False: without ``swap``, as stores are that cannot compare.
@@ -27,8 +30,14 @@ class DictStore:
 
     def __init__(self, *, swap: bool = True) -> None:
         self.data: dict[str, tuple[bytes, float | None]] = {}
+        self._locks: dict[int, threading.Lock] = {}
         self.swap: Callable[[str, bytes | None, bytes, float | None], Awaitable[bytes | None]] | None
         self.swap = self._swap if swap else None
+
+    @property
+    def _lock(self) -> threading.Lock:
+        # A process of its own each: what another thread holds at a fork is held for ever in the child.
+        return self._locks.setdefault(os.getpid(), threading.Lock())
 
     def _get(self, key: str) -> bytes | None:
         data, end = self.data.get(key, (None, None))
@@ -43,25 +52,27 @@ class DictStore:
 
     async def set_many(self, items: Mapping[str, tuple[bytes, float | None]]) -> None:
         """Keep these, (data, seconds or None) by key."""
-        for key, (data, ttl) in items.items():
-            self._set(key, data, ttl)
+        with self._lock:
+            for key, (data, ttl) in items.items():
+                self._set(key, data, ttl)
 
     async def delete_many(self, keys: Sequence[str]) -> None:
         """Forget these."""
-        for key in keys:
-            self.data.pop(key, None)
+        with self._lock:
+            for key in keys:
+                self.data.pop(key, None)
 
     async def _swap(self, key: str, expected: bytes | None, data: bytes, ttl: float | None) -> bytes | None:
         """Set it if *expected* is there: None if so, else what is there."""
-        # Nothing comes between, since nothing is awaited.
-        if (there := self._get(key)) != expected:
-            return there or b""
-        self._set(key, data, ttl)
+        with self._lock:
+            if (there := self._get(key)) != expected:
+                return there or b""
+            self._set(key, data, ttl)
         return None
 
     async def scan(self, prefix: str) -> AsyncIterator[str]:
         """The keys that begin so."""
-        for key in [key for key in self.data if key.startswith(prefix)]:
+        for key in [key for key in list(self.data) if key.startswith(prefix)]:
             if self._get(key) is not None:
                 yield key
 
