@@ -181,8 +181,14 @@ def ask_for_ever():
 
 
 def end_of(program: str, *given: str) -> tuple[int, str, str]:
+    # From 3.12 on Python warns of every fork of a process with threads.
+    quiet = "ignore:This process:DeprecationWarning"
     done = subprocess.run(
-        [sys.executable, "-P", "-c", START + program, *given], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-P", "-W", quiet, "-c", START + program, *given],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     return done.returncode, done.stdout, done.stderr
 
