@@ -156,7 +156,7 @@ async def _work(call: StoreCall, keys: list[str]) -> None:
         raise _MethodError("get_many", error) from error
     if gone:
         await _asked("delete_many", store.delete_many, gone)
-    if sets:
+    if sets and not call.is_over:
         await _asked("set_many", store.set_many, sets)
     call.written()
     if len(swaps) == 1:

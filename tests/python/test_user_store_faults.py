@@ -83,14 +83,15 @@ def test_a_store_that_blocks_its_thread_keeps_nobody_waiting_longer(open_store: 
             pass
 
 
-def test_what_was_not_begun_when_its_time_was_up_is_never_written(open_store: Open) -> None:
+@pytest.mark.parametrize("swap", [True, False])
+def test_what_was_not_begun_when_its_time_was_up_is_never_written(open_store: Open, swap: bool) -> None:
     class Late(DictStore):
         async def get_many(self, keys: Any) -> dict[str, bytes]:
             if blocks:
                 go_on.wait(20)
             return await super().get_many(keys)
 
-    go_on, blocks, store = threading.Event(), True, Late()
+    go_on, blocks, store = threading.Event(), True, Late(swap=swap)
     core = open_store(store, timeout=0.1)
     with pytest.raises(StoreTimeout):
         core.set_many_sync({"k": (frame("late"), 60)})
