@@ -75,9 +75,12 @@ class _Server:
             elif not self.end.done():
                 self.end.set_result(subject)
 
-    def left(self, call: StoreCall, _: object) -> None:
+    def left(self, call: StoreCall, task: asyncio.Task[None]) -> None:
         """A call is at its end: others may have waited for its keys."""
         del self.tasks[call.id]
+        if task.cancelled():
+            # Before it had begun.
+            call.closed()
         self.do(self.desk.leave(call))
 
     async def answer(self, call: StoreCall) -> None:

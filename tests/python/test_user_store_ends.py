@@ -53,6 +53,21 @@ def test_a_closed_store_says_so_has_closed_the_users_and_ends_its_thread() -> No
     assert seen == ["cancelled", "closed"]
 
 
+@pytest.mark.parametrize("swap", [True, False])
+def test_whatever_is_asked_around_the_close_is_answered(swap: bool) -> None:
+    async def main() -> None:
+        for _ in range(20):
+            core = _core.StoreCore._user(_core._state, DictStore(swap=swap), timeout=20)
+            calls = [core.set_many({"k": (frame(n), 60)}) if n % 3 else core.get("k") for n in range(60)]
+            await calls[0]
+            core.close()
+            for end in await asyncio.gather(*calls, core.get("k"), return_exceptions=True):
+                assert end is None or isinstance(end, bytes) or "closed" in str(end)
+            assert await asyncio.to_thread(core._wait_for_end, 10)
+
+    run(main())
+
+
 def test_a_store_that_was_never_used_is_closed_too_and_what_that_raises_is_in_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
