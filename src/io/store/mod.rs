@@ -9,9 +9,12 @@
 
 #[cfg(feature = "tokio")]
 mod ask;
+pub mod bytes;
 #[cfg(feature = "redis")]
 pub mod drive;
+mod kept;
 pub mod local;
+pub mod plain;
 #[cfg(feature = "redis")]
 pub mod redis;
 pub mod stored;
