@@ -3,20 +3,23 @@
 //! Each group is answered when its server has answered, whatever the others do. What was cut off is repeated if that is safe; what
 //! is sent elsewhere goes there. All of it ends at the deadline of the call.
 
-use super::node::{Lane, Node};
+use super::node::{Lane, Node, Sent};
+use super::resp::Said;
 use super::script;
 use super::sizes::LARGE;
 use super::trouble::{self, Signal};
+use super::wire::{Batch, Lost};
 use super::{Inner, draw};
 use crate::core::remote::{Filled, Found};
 use crate::error::{StoreError, StoreFailure};
 use crate::io::store::{Action, Answer, Answers, Reply, Request};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use redis::{Value, pipe};
+use redis::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
 /// A request on its way.
@@ -47,13 +50,85 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(60);
 /// While slots are moved, a request may be sent to and fro.
 const MOST_REDIRECTS: u32 = 8;
 
-/// Has these done and answers each once.
-pub async fn run(store: Arc<Inner>, requests: Vec<Request>, answers: Answers, deadline: Instant) {
+/// Has these done and answers each once. What can go out at once does, from here; the rest is seen to behind.
+pub fn submit(store: &Arc<Inner>, requests: Vec<Request>, answers: &Answers, deadline: Instant, behind: &Handle) {
     let item = |(at, request)| Item { at, request, whole: false, redirected: None, tries: 0, failed: false };
     let mut waiting: Vec<Item> = requests.into_iter().enumerate().map(item).collect();
     let short: Vec<Item> = waiting.extract_if(.., |item| item.request.action.is_short()).collect();
-    store.answered(&answers, short.into_iter().map(|item| (item.at, Err(trouble::no_frame()))).collect());
+    store.answered(answers, short.into_iter().map(|item| (item.at, Err(trouble::no_frame()))).collect());
     waiting.iter_mut().for_each(|item| store.prefix_key(&mut item.request.key));
+    let (groups, mut left) = known(store, waiting);
+    for (node, lane, items) in groups {
+        match node.at_once(lane) {
+            Some(sent) => {
+                let flight = Flight { store: Arc::clone(store), answers: answers.clone(), node, items, deadline };
+                flight.depart(sent, behind);
+            }
+            None => left.extend(items),
+        }
+    }
+    if !left.is_empty() {
+        behind.spawn(run(Arc::clone(store), left, answers.clone(), deadline));
+    }
+}
+
+/// Whom to ask about each, where that is known, and the others.
+fn known(store: &Inner, items: Vec<Item>) -> (Vec<Group>, Vec<Item>) {
+    let (mut groups, mut unknown): (Vec<Group>, Vec<Item>) = Default::default();
+    let count = items.len();
+    for item in items {
+        let Some(node) = store.topology.known(&item.request.key) else {
+            unknown.push(item);
+            continue;
+        };
+        let lane = lane(store, &item.request);
+        match groups.iter_mut().find(|(there, of, _)| *of == lane && Arc::ptr_eq(there, &node)) {
+            Some((_, _, items)) => items.push(item),
+            None => {
+                let mut items = Vec::with_capacity(if groups.is_empty() { count } else { 4 });
+                items.push(item);
+                groups.push((node, lane, items));
+            }
+        }
+    }
+    (groups, unknown)
+}
+
+/// A group that was sent by whoever asked: nobody but the connection's driver waits for it.
+struct Flight {
+    store: Arc<Inner>,
+    answers: Answers,
+    node: Arc<Node>,
+    items: Vec<Item>,
+    deadline: Instant,
+}
+
+impl Flight {
+    fn depart(self, sent: Sent, behind: &Handle) {
+        let (commands, count) = written(&self.items);
+        let (link, deadline, runtime) = (Arc::clone(&sent.link), Some(self.deadline), behind.clone());
+        let told = Box::new(move |said| self.arrive(&sent, said, &runtime));
+        if let Err(batch) = link.send(&commands, Batch { count, deadline, told }) {
+            // It was lost just now.
+            behind.spawn(async move { (batch.told)(Err(Lost::Closed)) });
+        }
+    }
+
+    fn arrive(self, sent: &Sent, said: Result<Vec<Said>, Lost>, behind: &Handle) {
+        let Flight { store, answers, node, items, deadline } = self;
+        let said = node.came_of(sent, said);
+        let again = answered(&store, &answers, &node, items, said, deadline);
+        if !again.is_empty() {
+            behind.spawn(async move {
+                pause(&again).await;
+                run(store, again, answers, deadline).await;
+            });
+        }
+    }
+}
+
+/// Has these done, however long it takes up to the deadline.
+async fn run(store: Arc<Inner>, mut waiting: Vec<Item>, answers: Answers, deadline: Instant) {
     let mut flying = FuturesUnordered::new();
     loop {
         if !waiting.is_empty() {
@@ -101,45 +176,70 @@ fn lane(store: &Inner, request: &Request) -> Lane {
     if large { Lane::Large } else { Lane::Small }
 }
 
+/// The commands that do these, and how many there are.
+fn written(items: &[Item]) -> (Vec<u8>, usize) {
+    let mut commands = Vec::with_capacity(items.iter().map(|item| script::size(&item.request)).sum());
+    let mut count = 0;
+    for item in items {
+        if item.redirected.is_some() {
+            commands.extend_from_slice(script::ASKING);
+            count += 1;
+        }
+        script::write(&mut commands, &item.request.key, &item.request.action, item.whole);
+        count += 1;
+    }
+    (commands, count)
+}
+
 /// Sends a group, and gives what answers there are. What has to be asked again comes back when it is time to.
 async fn send(store: &Inner, answers: &Answers, (node, lane, items): Group, deadline: Instant) -> Vec<Item> {
-    let mut commands = pipe();
-    for item in &items {
-        if item.redirected.is_some() {
-            commands.cmd("ASKING");
-        }
-        commands.add_command(script::command(&item.request.key, &item.request.action, item.whole));
-    }
-    let nexts: Vec<Next> = match node.send(lane, &commands, deadline).await {
-        Ok(values) => {
-            let mut values = values.into_iter();
-            let next = |mut item: Item| {
+    let (commands, count) = written(&items);
+    let said = node.send(lane, &commands, count, deadline).await;
+    let again = answered(store, answers, &node, items, said, deadline);
+    pause(&again).await;
+    again
+}
+
+/// Gives what answers there are to these. The rest is to be asked again.
+fn answered(
+    store: &Inner,
+    answers: &Answers,
+    node: &Arc<Node>,
+    items: Vec<Item>,
+    said: Result<Vec<Said>, StoreError>,
+    deadline: Instant,
+) -> Vec<Item> {
+    let (mut given, mut again) = (Vec::with_capacity(items.len()), Vec::new());
+    let mut take = |next: Next| match next {
+        Next::Answer(at, answer) => given.push((at, answer)),
+        Next::Again(item) => again.push(item),
+    };
+    match said {
+        Ok(said) => {
+            let mut said = said.into_iter();
+            for mut item in items {
                 if item.redirected.take().is_some() {
-                    values.next();
+                    said.next();
                 }
-                answer(store, &node, item, values.next().unwrap_or(Value::Nil), deadline)
-            };
-            items.into_iter().map(next).collect()
+                take(answer(store, node, item, said.next().unwrap_or(Said::Other(Value::Nil)), deadline));
+            }
         }
         Err(error) => {
             store.topology.look_again();
-            items.into_iter().map(|item| cut_off(store, &node, item, &error, deadline)).collect()
-        }
-    };
-    let (mut answered, mut again) = (Vec::with_capacity(nexts.len()), Vec::new());
-    for next in nexts {
-        match next {
-            Next::Answer(at, answer) => answered.push((at, answer)),
-            Next::Again(item) => again.push(item),
+            items.into_iter().for_each(|item| take(cut_off(store, node, item, &error, deadline)));
         }
     }
-    store.answered(answers, answered);
+    store.answered(answers, given);
+    again
+}
+
+/// Before what has failed is tried again.
+async fn pause(again: &[Item]) {
     let tries = again.iter().filter(|item| item.failed).map(|item| item.tries).max();
     if let Some(tries) = tries {
         let longest = FIRST_PAUSE.saturating_mul(1 << tries.min(8)).min(LONGEST_PAUSE);
         sleep(longest.mul_f64(draw())).await;
     }
-    again
 }
 
 /// Nobody knows what the server has done, if it was asked at all.
@@ -163,11 +263,11 @@ fn try_again(store: &Inner, mut item: Item, error: StoreError, deadline: Instant
     Next::Again(item)
 }
 
-fn answer(store: &Inner, node: &Arc<Node>, mut item: Item, value: Value, deadline: Instant) -> Next {
-    let error = match value {
-        Value::ServerError(error) => error,
-        value => {
-            let reply = script::reply(&item.request.action, value);
+fn answer(store: &Inner, node: &Arc<Node>, mut item: Item, said: Said, deadline: Instant) -> Next {
+    let error = match said {
+        Said::Other(Value::ServerError(error)) => error,
+        said => {
+            let reply = script::reply(&item.request.action, said);
             reply.iter().for_each(|reply| store.note_size(&item.request, reply));
             return Next::Answer(item.at, reply.ok_or_else(|| trouble::nonsense(&node.name)));
         }

@@ -13,6 +13,7 @@ mod finder;
 mod flow;
 mod link;
 mod node;
+mod resp;
 mod script;
 mod sentinel;
 mod sizes;
@@ -21,6 +22,7 @@ pub mod tls;
 mod topology;
 mod trouble;
 pub mod url;
+mod wire;
 
 use super::{Answers, Cursor, Page, Paging, Request, Store, Tally};
 use crate::core::clock::Clock;
@@ -233,7 +235,9 @@ fn settings(url: &Url, options: &RedisOptions, tls: Option<&Opener>) -> [Arc<Set
 
 impl Inner {
     fn prefix_key(&self, key: &mut Vec<u8>) {
-        key.splice(..0, self.prefix.iter().copied());
+        if !self.prefix.is_empty() {
+            key.splice(..0, self.prefix.iter().copied());
+        }
     }
 
     fn is_closed(&self) -> bool {
@@ -252,7 +256,7 @@ impl Inner {
         let pattern = [escaped(&self.prefix), escaped(&prefix), b"*".to_vec()].concat();
         let mut scan = pipe();
         scan.cmd("SCAN").arg(from.at).arg("MATCH").arg(pattern).arg("COUNT").arg(SCANNED);
-        let replies = master.send(Lane::Large, &scan, deadline).await?;
+        let replies = master.ask(Lane::Large, &scan, deadline).await?;
         let (next, keys) = match replies.into_iter().next() {
             Some(Value::ServerError(error)) => return Err(trouble::not_let_in(&master.name, &error)),
             Some(value) => page(value).ok_or_else(|| trouble::nonsense(&master.name))?,
@@ -298,7 +302,7 @@ impl Store for Redis {
                     requests.iter().for_each(|request| tally.ask(&request.action));
                 }
                 let deadline = Instant::now() + self.0.timeout;
-                handle.spawn(flow::run(Arc::clone(inner), requests, answers, deadline));
+                flow::submit(inner, requests, &answers, deadline, handle);
             }
             (Err(error), _) | (_, Err(error)) => fail(requests.len(), &self.no_thread(&error)),
         }
