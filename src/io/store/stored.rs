@@ -4,7 +4,7 @@
 use crate::codec::envelope::Envelope;
 use crate::core::remote::cell::Framed;
 use crate::core::remote::{Token, Version};
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 /// A frame's `fresh_until` begins here, in µs since 1970.
 const FRESH_UNTIL: usize = 4;
@@ -36,10 +36,10 @@ impl Stored {
 
     /// The frame in what was found under a key, if there is one.
     pub fn unwrap(bytes: impl Into<Bytes>) -> Option<Self> {
-        let bytes = bytes.into();
+        let mut bytes = bytes.into();
         let (envelope, frame) = Envelope::read(&bytes).ok()?;
-        let at = bytes.len() - frame?.len();
-        Stored::new(envelope.version, bytes.slice(at..))
+        bytes.advance(bytes.len() - frame?.len());
+        Stored::new(envelope.version, bytes)
     }
 
     /// The frame.

@@ -19,7 +19,6 @@ use redis::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
 /// A request on its way.
@@ -51,7 +50,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(60);
 const MOST_REDIRECTS: u32 = 8;
 
 /// Has these done and answers each once. What can go out at once does, from here; the rest is seen to behind.
-pub fn submit(store: &Arc<Inner>, requests: Vec<Request>, answers: &Answers, deadline: Instant, behind: &Handle) {
+pub fn submit(store: &Arc<Inner>, requests: Vec<Request>, answers: &Answers, deadline: Instant) {
     let item = |(at, request)| Item { at, request, whole: false, redirected: None, tries: 0, failed: false };
     let mut waiting: Vec<Item> = requests.into_iter().enumerate().map(item).collect();
     let short: Vec<Item> = waiting.extract_if(.., |item| item.request.action.is_short()).collect();
@@ -62,13 +61,13 @@ pub fn submit(store: &Arc<Inner>, requests: Vec<Request>, answers: &Answers, dea
         match node.at_once(lane) {
             Some(sent) => {
                 let flight = Flight { store: Arc::clone(store), answers: answers.clone(), node, items, deadline };
-                flight.depart(sent, behind);
+                flight.depart(sent);
             }
             None => left.extend(items),
         }
     }
     if !left.is_empty() {
-        behind.spawn(run(Arc::clone(store), left, answers.clone(), deadline));
+        store.runtime.spawn(run(Arc::clone(store), left, answers.clone(), deadline));
     }
 }
 
@@ -104,22 +103,23 @@ struct Flight {
 }
 
 impl Flight {
-    fn depart(self, sent: Sent, behind: &Handle) {
+    fn depart(self, sent: Sent) {
         let (commands, count) = written(&self.items);
-        let (link, deadline, runtime) = (Arc::clone(&sent.link), Some(self.deadline), behind.clone());
-        let told = Box::new(move |said| self.arrive(&sent, said, &runtime));
+        let (store, link, deadline) = (Arc::clone(&self.store), Arc::clone(&sent.link), Some(self.deadline));
+        let told = Box::new(move |said| self.arrive(&sent, said));
         if let Err(batch) = link.send(&commands, Batch { count, deadline, told }) {
             // It was lost just now.
-            behind.spawn(async move { (batch.told)(Err(Lost::Closed)) });
+            store.runtime.spawn(async move { (batch.told)(Err(Lost::Closed)) });
         }
     }
 
-    fn arrive(self, sent: &Sent, said: Result<Vec<Said>, Lost>, behind: &Handle) {
+    fn arrive(self, sent: &Sent, said: Result<Vec<Said>, Lost>) {
         let Flight { store, answers, node, items, deadline } = self;
         let said = node.came_of(sent, said);
         let again = answered(&store, &answers, &node, items, said, deadline);
         if !again.is_empty() {
-            behind.spawn(async move {
+            let runtime = store.runtime.clone();
+            runtime.spawn(async move {
                 pause(&again).await;
                 run(store, again, answers, deadline).await;
             });

@@ -40,6 +40,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tls::{Opener, Tls};
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 use topology::Topology;
 use url::{Address, Layout, Url};
@@ -107,6 +108,8 @@ pub(crate) struct Inner {
     sizes: Sizes,
     tally: Mutex<Tally>,
     closed: AtomicBool,
+    /// Where all of it runs.
+    runtime: Handle,
 }
 
 /// A random number from 0 up to 1.
@@ -159,13 +162,15 @@ impl Redis {
     fn inner(&self) -> std::io::Result<&Arc<Inner>> {
         let opened = &*self.0;
         opened.inner.get_or_make(|| {
+            let runtime = runtime::handle()?.clone();
             // What tasks there are later on are spawned from within the runtime.
-            let _within = runtime::handle()?.enter();
+            let within = runtime.enter();
             let [settings, asking] = (opened.settings)();
             let topology = Topology::new(&opened.url, &settings, &asking, &opened.name);
             let prefix = opened.prefix.clone().into_bytes();
-            let (sizes, tally) = (Sizes::default(), Mutex::default());
-            Ok(Arc::new(Inner { topology, settings, prefix, sizes, tally, closed: AtomicBool::new(false) }))
+            drop(within);
+            let (sizes, tally, closed) = (Sizes::default(), Mutex::default(), AtomicBool::new(false));
+            Ok(Arc::new(Inner { topology, settings, prefix, sizes, tally, closed, runtime }))
         })
     }
 
@@ -295,27 +300,26 @@ impl Store for Redis {
         if self.0.closed.load(Relaxed) {
             return fail(requests.len(), &trouble::closed(&self.0.name));
         }
-        match (self.inner(), runtime::handle()) {
-            (Ok(inner), Ok(handle)) => {
+        match self.inner() {
+            Ok(inner) => {
                 {
                     let mut tally = inner.tally.lock();
                     requests.iter().for_each(|request| tally.ask(&request.action));
                 }
-                let deadline = Instant::now() + self.0.timeout;
-                flow::submit(inner, requests, &answers, deadline, handle);
+                flow::submit(inner, requests, &answers, Instant::now() + self.0.timeout);
             }
-            (Err(error), _) | (_, Err(error)) => fail(requests.len(), &self.no_thread(&error)),
+            Err(error) => fail(requests.len(), &self.no_thread(&error)),
         }
     }
 
     fn scan(&self, prefix: &[u8], from: Cursor) -> Paging {
-        match (self.inner(), runtime::handle()) {
-            (Ok(inner), Ok(handle)) => {
-                let paging = handle.spawn(Arc::clone(inner).page(prefix.to_vec(), from));
+        match self.inner() {
+            Ok(inner) => {
+                let paging = inner.runtime.spawn(Arc::clone(inner).page(prefix.to_vec(), from));
                 let name = self.0.name.clone();
                 Box::pin(async move { paging.await.unwrap_or_else(|_| Err(trouble::closed(&name))) })
             }
-            (Err(error), _) | (_, Err(error)) => Box::pin(std::future::ready(Err(self.no_thread(&error)))),
+            Err(error) => Box::pin(std::future::ready(Err(self.no_thread(&error)))),
         }
     }
 

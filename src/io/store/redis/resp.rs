@@ -75,14 +75,33 @@ pub fn look(bytes: &[u8], at: usize) -> Result<Look, Garbage> {
 }
 
 fn bulk(bytes: &[u8], at: usize) -> Result<Look, Garbage> {
-    let Some((line, begin)) = line(bytes, at)? else { return Ok(Look::Needs(bytes.len() + 1)) };
-    let Some(length) = length(line)? else { return Ok(Look::Whole(Reply::Other(at..begin))) };
+    let (length, begin) = match short(bytes, at) {
+        Some(found) => found,
+        None => {
+            let Some((line, begin)) = line(bytes, at)? else { return Ok(Look::Needs(bytes.len() + 1)) };
+            let Some(length) = length(line)? else { return Ok(Look::Whole(Reply::Other(at..begin))) };
+            (length, begin)
+        }
+    };
     let end = begin + length;
     match bytes.get(end..end + 2) {
         None => Ok(Look::Needs(end + 2)),
         Some(b"\r\n") => Ok(Look::Whole(Reply::Bytes(begin..end))),
         Some(_) => Err(garbage(&bytes[at..])),
     }
+}
+
+/// The length of a string of less than 100 kB and where it begins, which is what most lines say; `None` to read it with more care.
+fn short(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
+    let mut length = 0;
+    for (digits, &byte) in bytes.get(at + 1..at + 7)?.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' => length = length * 10 + usize::from(byte - b'0'),
+            b'\r' if digits > 0 && bytes.get(at + digits + 2) == Some(&b'\n') => return Some((length, at + digits + 3)),
+            _ => return None,
+        }
+    }
+    None
 }
 
 /// Where the whole of what begins here ends, or how many bytes that needs at least.

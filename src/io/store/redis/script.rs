@@ -252,6 +252,12 @@ fn digits(out: &mut Vec<u8>, number: u64) {
 }
 
 fn line(out: &mut Vec<u8>, kind: u8, number: u64) {
+    if number < 10 {
+        return out.extend_from_slice(&[kind, b'0' + number as u8, b'\r', b'\n']);
+    }
+    if number < 100 {
+        return out.extend_from_slice(&[kind, b'0' + (number / 10) as u8, b'0' + (number % 10) as u8, b'\r', b'\n']);
+    }
     let mut text = [0; DIGITS];
     out.push(kind);
     out.extend_from_slice(decimal(number, &mut text));
