@@ -97,7 +97,9 @@ fn short(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
     for (digits, &byte) in bytes.get(at + 1..at + 7)?.iter().enumerate() {
         match byte {
             b'0'..=b'9' => length = length * 10 + usize::from(byte - b'0'),
-            b'\r' if digits > 0 && bytes.get(at + digits + 2) == Some(&b'\n') => return Some((length, at + digits + 3)),
+            b'\r' if digits > 0 && bytes.get(at + digits + 2) == Some(&b'\n') => {
+                return Some((length, at + digits + 3));
+            }
             _ => return None,
         }
     }
@@ -137,7 +139,9 @@ fn line(bytes: &[u8], at: usize) -> Result<Option<(&[u8], usize)>, Garbage> {
     let rest = bytes.get(at..).unwrap_or_default();
     match rest.first() {
         None => return Ok(None),
-        Some(b'+' | b'-' | b':' | b'_' | b',' | b'#' | b'(' | b'$' | b'!' | b'=' | b'*' | b'~' | b'>' | b'%' | b'|') => {}
+        Some(
+            b'+' | b'-' | b':' | b'_' | b',' | b'#' | b'(' | b'$' | b'!' | b'=' | b'*' | b'~' | b'>' | b'%' | b'|',
+        ) => {}
         Some(_) => return Err(garbage(rest)),
     }
     match rest.iter().take(LONGEST_LINE).position(|&byte| byte == b'\n') {
@@ -250,7 +254,9 @@ mod tests {
 
     #[test]
     fn what_no_redis_says_is_told_at_once() {
-        for bytes in [&b"HTTP/1.1 400 Bad Request\r\n"[..], b"$x\r\n", b"$-2\r\n", b"$\r\n", b"*1\r\nx", b"$1\r\nabc", b"+a\n"] {
+        for bytes in
+            [&b"HTTP/1.1 400 Bad Request\r\n"[..], b"$x\r\n", b"$-2\r\n", b"$\r\n", b"*1\r\nx", b"$1\r\nabc", b"+a\n"]
+        {
             assert!(said(bytes).is_err(), "{:?}", String::from_utf8_lossy(bytes));
         }
         assert!(said(&[b'+'; LONGEST_LINE]).is_err());

@@ -3,10 +3,10 @@
 //! One key each, so that they run on a cluster. Versions and claims are written here and nowhere else, by the server's clock. Works
 //! from Redis 7.0 on. A value of another kind, or one that is no envelope, is as good as nothing: it is written over.
 
+use super::resp::Said;
 use crate::core::remote::cell::Under;
 use crate::core::remote::{Filled, Found, Version, Wanted};
 use crate::io::store::stored::{self, Stored};
-use super::resp::Said;
 use crate::io::store::{Action, Reply, Request};
 use redis::{Script, Value};
 use std::sync::LazyLock;

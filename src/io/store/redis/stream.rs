@@ -77,7 +77,7 @@ pub async fn open(address: &Address, settings: &Settings, heard: [Arc<Heard>; 2]
     match address {
         Address::Unix(path) => {
             let (reader, writer) = UnixStream::connect(path).await?.into_split();
-            Ok(halves(reader, writer, settings, heard))
+            Ok(halves(reader, writer, settings.clock.clone(), heard))
         }
         Address::Tcp(host, port) => {
             let stream = TcpStream::connect((host.as_str(), *port)).await?;
@@ -86,22 +86,23 @@ pub async fn open(address: &Address, settings: &Settings, heard: [Arc<Heard>; 2]
             SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
             let Some(tls) = &settings.tls else {
                 let (reader, writer) = stream.into_split();
-                return Ok(halves(reader, writer, settings, heard));
+                return Ok(halves(reader, writer, settings.clock.clone(), heard));
             };
             let (reader, writer) = split(tls.connector.connect(tls.name(host)?, stream).await?);
-            Ok(halves(reader, writer, settings, heard))
+            Ok(halves(reader, writer, settings.clock.clone(), heard))
         }
     }
 }
 
-fn halves(
+/// Both directions of what is connected already.
+pub fn halves(
     reader: impl AsyncRead + Send + 'static,
     writer: impl AsyncWrite + Send + 'static,
-    settings: &Settings,
+    clock: Clock,
     heard: [Arc<Heard>; 2],
 ) -> (Reader, Writer) {
     let writer = Writer { bytes: Box::pin(writer), heard: Arc::clone(&heard[OWN]) };
-    (Reader { bytes: Box::pin(reader), clock: settings.clock.clone(), heard }, writer)
+    (Reader { bytes: Box::pin(reader), clock, heard }, writer)
 }
 
 /// What to do about a server that ends a connection before it has said anything.

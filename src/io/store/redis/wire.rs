@@ -337,3 +337,116 @@ impl Incoming {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::stream::halves;
+    use super::*;
+    use crate::core::clock::Clock;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
+    use tokio::sync::oneshot;
+    use tokio::task::JoinHandle;
+
+    type Outcome = oneshot::Receiver<Result<Vec<Said>, Lost>>;
+
+    /// A wire, its driver, and the server's end.
+    fn wire() -> (Arc<Wire>, JoinHandle<()>, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (reader, writer) = ours.into_split();
+        let (reader, writer) = halves(reader, writer, Clock::system(), Default::default());
+        let (wire, driver) = Wire::new(reader, writer);
+        (wire, tokio::spawn(driver), theirs)
+    }
+
+    fn ask(wire: &Wire, commands: &[u8], count: usize, deadline: Option<Instant>) -> Outcome {
+        let (told, outcome) = oneshot::channel();
+        let told = Box::new(move |said| _ = told.send(said));
+        assert!(wire.send(commands, Batch { count, deadline, told }).is_ok(), "it has ended");
+        outcome
+    }
+
+    fn words(said: Result<Vec<Said>, Lost>) -> Vec<Vec<u8>> {
+        let word = |said: Said| match said {
+            Said::Bytes(bytes) => bytes.to_vec(),
+            Said::Other(value) => format!("{value:?}").into_bytes(),
+        };
+        said.unwrap().into_iter().map(word).collect()
+    }
+
+    #[tokio::test]
+    async fn replies_go_to_who_asked_however_they_are_cut() {
+        let (wire, _driver, mut server) = wire();
+        let first = ask(&wire, b"one", 2, None);
+        let second = ask(&wire, b"two", 1, None);
+        let mut asked = [0; 6];
+        server.read_exact(&mut asked).await.unwrap();
+        assert_eq!(&asked, b"onetwo");
+        for byte in b"$1\r\na\r\n>1\r\n+news\r\n:7\r\n$0\r\n\r\n" {
+            server.write_all(&[*byte]).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(words(first.await.unwrap()), [&b"a"[..], b"int(7)"]);
+        assert_eq!(words(second.await.unwrap()), [b""]);
+    }
+
+    #[tokio::test]
+    async fn what_the_system_does_not_take_at_once_is_written_in_order() {
+        let (wire, _driver, mut server) = wire();
+        let chunk = |n: u8| vec![n; if n % 3 == 0 { 300_000 } else { 50_000 }];
+        let outcomes: Vec<Outcome> = (0..30).map(|n| ask(&wire, &chunk(n), 1, None)).collect();
+        for n in 0..30 {
+            let mut got = vec![0; chunk(n).len()];
+            server.read_exact(&mut got).await.unwrap();
+            assert!(got.iter().all(|&byte| byte == n), "{n}");
+        }
+        let large = vec![b'x'; 1_000_000];
+        let replies = async {
+            for _ in 0..30 {
+                server.write_all(&[b"$1000000\r\n", &large[..], b"\r\n"].concat()).await.unwrap();
+            }
+        };
+        let read = async {
+            for outcome in outcomes {
+                assert_eq!(words(outcome.await.unwrap()), [&large[..]]);
+            }
+        };
+        tokio::join!(replies, read);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_too_long_is_told_and_what_comes_later_is_nobody_elses() {
+        let (wire, _driver, mut server) = wire();
+        let late = ask(&wire, b"one", 2, Some(Instant::now()));
+        let patient = ask(&wire, b"two", 1, None);
+        assert!(matches!(late.await.unwrap(), Err(Lost::Late)));
+        let again = ask(&wire, b"three", 1, Some(Instant::now()));
+        assert!(matches!(again.await.unwrap(), Err(Lost::Late)));
+        server.write_all(b"+late\r\n+late\r\n+patient\r\n").await.unwrap();
+        assert_eq!(words(patient.await.unwrap()), [b"simple-string(\"patient\")"]);
+    }
+
+    #[tokio::test]
+    async fn all_who_wait_are_told_when_it_ends() {
+        let (wire, driver, server) = wire();
+        let (first, second) = (ask(&wire, b"one", 1, None), ask(&wire, b"two", 1, None));
+        driver.abort();
+        assert!(driver.await.unwrap_err().is_cancelled());
+        assert!(matches!(first.await.unwrap(), Err(Lost::Closed)));
+        assert!(matches!(second.await.unwrap(), Err(Lost::Closed)));
+        let told: Told = Box::new(|_| {});
+        assert!(wire.send(b"three", Batch { count: 1, deadline: None, told }).is_err());
+        drop(server);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_reply_ends_it() {
+        for said in [&b"HTTP/1.1 400\r\n"[..], b"+OK\r\n+one too many\r\n"] {
+            let (wire, driver, mut server) = wire();
+            let asked = ask(&wire, b"one", if said.starts_with(b"+") { 1 } else { 2 }, None);
+            server.write_all(said).await.unwrap();
+            driver.await.unwrap();
+            assert_eq!(said.starts_with(b"+"), asked.await.unwrap().is_ok());
+        }
+    }
+}
