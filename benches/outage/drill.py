@@ -1,7 +1,7 @@
 """The drill itself: steady callers who ask for known keys, of something whose health follows a script.
 
-Every contestant gets the same script, the same rate and the same keys, one after the other, on a loop of its own. Here it is an
-origin whose health follows it; benches/redis has a server that freezes.
+Every contestant gets the same script, the same rate and the same keys, one after the other, on a loop of its own. Here it is
+an origin whose health follows it; benches/redis has a server that freezes.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ async def drill(name: str, make: Callable[[Load], Load], tick: Callable[[], None
 async def ask(
     load: Load, script: Script, enter: Callable[[str], None], tick: Callable[[], None] = lambda: None
 ) -> list[Asked]:
-    """Callers at a steady rate through all phases of a script, each of which begins with `enter`, and what became of them."""
+    """What became of callers at a steady rate through all phases of a script, each of which begins with `enter`."""
     asked: list[Asked] = []
     draws, start = random.Random(7), time.monotonic()
     callers: set[asyncio.Task[None]] = set()

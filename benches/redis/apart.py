@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, TypeVar
 # Where the tests start theirs.
 sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent.parent / "tests" / "python"))
 
-from servers import RedisServer  # noqa: E402
+from servers import RedisServer
 
-from . import frozen  # noqa: E402
-from .scenarios import Found, measured  # noqa: E402
+from . import frozen
+from .scenarios import Found, measured
 
 if TYPE_CHECKING:
     from collections.abc import Callable

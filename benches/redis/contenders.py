@@ -1,7 +1,7 @@
 """The contenders: each opens its client, writes its own keys as it does that, and says how it gets one and many.
 
-A client gets bytes, as it sent them; a cache (`await cache.get`) a str, through whatever it makes of values. What is not
-installed, or refuses, is left out by name.
+A client gets bytes, as it sent them; a cache (`await cache.get`) a str, through whatever it makes of values. What is
+not installed, or refuses, is left out by name.
 """
 
 from __future__ import annotations
@@ -40,9 +40,7 @@ async def bare(url: str) -> Client:
     """Our store, without a cache around it: frames by key."""
     store = Redis(url)
     core: Any = store._core
-    return Client(
-        core.get, core.get_many, lambda key, value: store.set_many({key: (value.encode(), TTL)}), store.close
-    )
+    return Client(core.get, core.get_many, lambda key, value: store.set_many({key: (value.encode(), TTL)}), store.close)
 
 
 async def face(url: str) -> Client:

@@ -1,7 +1,7 @@
 """The honest floor: what asyncio and a parser in C can do at best, with nothing but commands and replies.
 
 One connection for all callers, one write a loop pass, replies in the order of the commands. No time limit, no
-reconnecting, no cancelling, nothing decoded: nobody would run it, and nobody who does more can be expected to be cheaper.
+reconnecting, no cancelling, nothing decoded: nobody would run it, and who does more can hardly be cheaper.
 """
 
 from __future__ import annotations

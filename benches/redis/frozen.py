@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from benches.outage.drill import KEYS, Asked, ask
 
-from .contenders import BARE, CONTENDERS, FACE, Client, opened
+from .contenders import BARE, FACE, Client, opened
 
 if TYPE_CHECKING:
     from servers import RedisServer

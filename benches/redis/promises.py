@@ -64,7 +64,7 @@ PROMISES = (
     Promise(BATCH_LARGE, CPU, BARE, FLOOR, 2),
 )
 
-#: A frozen server may cost a process so many seconds of waiting in all, and so many until it is noticed that it is back.
+#: A frozen server may cost a process so many seconds of waiting in all, and so many until it is known to be back.
 FROZEN_WAIT, BACK_WITHIN = 0.25, 1.0
 #: What a busy machine adds to the end of a wait: a caller's turn comes when the loop has one.
 TURN = 0.02

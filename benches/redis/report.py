@@ -1,4 +1,4 @@
-"""The tables, in markdown: times as multiples of the floor's in the same run, and each promise beside what came of it."""
+"""The tables, in markdown: times as multiples of the floor's in the same run; promises beside what came of them."""
 
 from __future__ import annotations
 
@@ -88,10 +88,14 @@ def bursts(found: dict[str, Found]) -> Iterator[str]:
 
 def outages(seen: dict[str, Outage]) -> Iterator[str]:
     """What a frozen server has cost."""
-    yield row(["frozen for 4 s", "time somebody waited", "longest wait", "later calls ÷ a miss", "first, all back after"])
+    yield row(
+        ["frozen for 4 s", "time somebody waited", "longest wait", "later calls ÷ a miss", "first, all back after"]
+    )
     yield row(["---", "--:", "--:", "--:", "--:"])
     for name, outage in seen.items():
-        back = ", ".join("not in 2 s" if one is None else f"{one:.2f} s" for one in (outage.first_back, outage.all_back))
+        back = ", ".join(
+            "not in 2 s" if one is None else f"{one:.2f} s" for one in (outage.first_back, outage.all_back)
+        )
         kept = f" {met(outage_kept(outage))}" if name in (BARE, FACE) else ""
         yield row(
             [

@@ -117,7 +117,9 @@ class Found:
 def server_cpu(server: RedisServer) -> float:
     """Seconds of CPU that the server has used."""
     told = server.ask("INFO", "cpu").decode()
-    return sum(float(line.partition(":")[2]) for line in told.split() if line.startswith(("used_cpu_sys:", "used_cpu_user:")))
+    return sum(
+        float(line.partition(":")[2]) for line in told.split() if line.startswith(("used_cpu_sys:", "used_cpu_user:"))
+    )
 
 
 def keys(name: str, size: int) -> list[str]:
@@ -188,9 +190,7 @@ async def measured(server: RedisServer) -> Found:
         rounds: dict[str, list[Figures]] = {name: [] for name in clients}
         for _ in range(ROUNDS):
             for name, client in clients.items():
-                rounds[name].append(
-                    await turn(server, client, scenario, keys(name, scenario.size), calls[name])
-                )
+                rounds[name].append(await turn(server, client, scenario, keys(name, scenario.size), calls[name]))
             print(".", end="", file=sys.stderr, flush=True)
         found.figures[scenario.name] = rounds
         print(file=sys.stderr)

@@ -1,12 +1,13 @@
 //! Redis as a store: one server, a cluster, or the master that sentinels name; TCP, TLS or a UNIX socket.
 //!
-//! The `redis` crate encodes, parses and multiplexes; what it does about failures is not used. Its connection manager hides an outage
-//! for seconds, its cluster client retries out of sight, its sentinel client does not follow a failover: each call has one time budget
-//! here, and each server a breaker. The ways of a request:
+//! The `redis` crate says what replies mean; its connections are not used. Its connection manager hides an outage for seconds, its
+//! cluster client retries out of sight, its sentinel client does not follow a failover: each call has one time budget here, and each
+//! server a breaker. The ways of a request:
 //! - [`url`] and [`tls`] say where and how; `script` what is asked for, and what an answer means;
 //! - `flow` takes requests to their servers and back, `topology` says which those are: `cluster`, `sentinel`, and `finder` for what has to
 //!   be found out first;
-//! - `node` is one server with its few connections, `link` one connection, `stream` its bytes; `trouble` is what goes wrong, in words.
+//! - `node` is one server with its few connections, `link` one connection, `wire` its commands and replies, `resp` where a reply ends,
+//!   `stream` its bytes; `trouble` is what goes wrong, in words.
 
 mod cluster;
 mod finder;
