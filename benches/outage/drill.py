@@ -1,7 +1,7 @@
 """The drill itself: steady callers who ask for known keys, of something whose health follows a script.
 
-Every contestant gets the same script, the same rate and the same keys, one after the other, on a loop of its own. Here it is
-an origin whose health follows it; benches/redis has a server that freezes.
+Every contestant gets the same script, the same rate and the same keys, one after the other, on a loop of its own. What
+follows the script here is an origin; benches/redis has a server that freezes.
 """
 
 from __future__ import annotations

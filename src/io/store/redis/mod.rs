@@ -108,6 +108,7 @@ pub(crate) struct Inner {
     prefix: Vec<u8>,
     sizes: Sizes,
     tally: Mutex<Tally>,
+    spent: Mutex<Vec<Vec<flow::Item>>>,
     closed: AtomicBool,
     /// Where all of it runs.
     runtime: Handle,
@@ -171,7 +172,8 @@ impl Redis {
             let prefix = opened.prefix.clone().into_bytes();
             drop(within);
             let (sizes, tally, closed) = (Sizes::default(), Mutex::default(), AtomicBool::new(false));
-            Ok(Arc::new(Inner { topology, settings, prefix, sizes, tally, closed, runtime }))
+            let spent = Mutex::default();
+            Ok(Arc::new(Inner { topology, settings, prefix, sizes, tally, spent, closed, runtime }))
         })
     }
 
