@@ -49,7 +49,8 @@ impl Stored {
 
     /// The frame and the version.
     pub fn into_parts(self) -> (Version, Vec<u8>) {
-        (self.version, self.frame.into())
+        // A copy of its own: else what was read at once with it would stay for as long.
+        (self.version, self.frame.to_vec())
     }
 
     fn moment(&self, at: usize) -> u64 {

@@ -393,7 +393,7 @@ mod tests {
     #[tokio::test]
     async fn what_the_system_does_not_take_at_once_is_written_in_order() {
         let (wire, _driver, mut server) = wire();
-        let chunk = |n: u8| vec![n; if n % 3 == 0 { 300_000 } else { 50_000 }];
+        let chunk = |n: u8| vec![n; [300_000, 50_000, 50_000][usize::from(n % 3)]];
         let outcomes: Vec<Outcome> = (0..30).map(|n| ask(&wire, &chunk(n), 1, None)).collect();
         for n in 0..30 {
             let mut got = vec![0; chunk(n).len()];
