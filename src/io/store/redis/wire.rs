@@ -244,7 +244,11 @@ impl Incoming {
         }
         // SAFETY: the reader has filled so many bytes behind those there were, which `ReadBuf` vouches for.
         unsafe { self.buffer.set_len(self.buffer.len() + read) };
-        self.room = if read == room { (self.room * 2).min(MOST_ROOM) } else { self.room };
+        self.room = match read {
+            _ if read == room => (self.room * 2).min(MOST_ROOM),
+            _ if read < self.room / 8 => (self.room / 2).max(ROOM),
+            _ => self.room,
+        };
         Poll::Ready(Ok(()))
     }
 
@@ -266,6 +270,10 @@ impl Incoming {
         }
         self.needs -= at;
         let whole = self.buffer.split_to(at).freeze();
+        if at > MOST_ROOM {
+            // What was made for a large value goes with it.
+            self.buffer = BytesMut::from(&self.buffer[..]);
+        }
         for reply in std::mem::take(&mut self.found) {
             let said = match reply {
                 Reply::Bytes(range) => Said::Bytes(whole.slice(range)),
