@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from typing import TypedDict
 
     from samovar._redis import Redis
-    from samovar._user_store import Store
+    from samovar._store import Store
     from samovar.codecs import Codec
 
     class TierOptions(TypedDict, total=False):

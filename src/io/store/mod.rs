@@ -94,8 +94,13 @@ impl Action {
     /// True if doing it twice is as good as once, also when the first time nobody heard what came of it.
     pub fn may_be_repeated(&self) -> bool {
         // A fill that is repeated finds its own frame, and takes it for another's: the value is the same. Who writes by hand wants
-        // to know whether it was theirs.
-        !matches!(self, Action::Put { .. } | Action::Fill { under: Under::Nothing | Under::Something, .. })
+        // to know whether it was theirs. A claim may have been taken by another load, and have gone by an invalidation: laid
+        // again under its name, it would let that load's value in.
+        match self {
+            Action::Put { .. } | Action::Claim { .. } => false,
+            Action::Fill { under, .. } => !matches!(under, Under::Nothing | Under::Something),
+            _ => true,
+        }
     }
 
     /// True if what it writes is no frame, and would never be found again.
