@@ -3,7 +3,6 @@
 //! The task belongs to the cache and holds no caller: callers come and go. Who is told what about it is in `waiting`, on
 //! whose behalf a caller asks in `context`. What to do is decided by `core::flight` alone.
 
-use super::alarm::Alarm;
 use super::context::{Circle, Here, LOADING, LoadContext, Loading, load_of};
 use super::failed::LoadFailed;
 use super::held::Held;
@@ -16,6 +15,7 @@ use crate::core::flight::{FlightId, Lease, Load, Lookup, Newer, Refresh, Since, 
 use crate::core::memory::GroupId;
 use crate::core::policy::Policy;
 use crate::error::Error;
+use crate::io::alarm::Alarm;
 use std::any::Any;
 use std::borrow::Borrow;
 use std::future::poll_fn;

@@ -13,10 +13,9 @@
 //! - `listener` hears of what left.
 //! - `loading` is the way of a miss, and the task that loads; `context` is on whose behalf a caller asks.
 //! - `many` is that for many keys by one call; `background` bounds what nobody waits for.
-//! - `waiting` is who waits for that task, and what they are told; `alarm` when they have waited long enough.
+//! - `waiting` is who waits for that task, and what they are told.
 //! - `held` is what is kept under a key, `views` what users see of it.
 
-mod alarm;
 mod background;
 mod context;
 mod failed;

@@ -5,7 +5,6 @@
 //! that is gone. (A runtime that exists and is not driven, a current-thread one outside `block_on`, keeps its loads
 //! standing as it keeps all its tasks.)
 
-use super::alarm::Alarm;
 use super::context::{Here, Said, Wait};
 use super::failed::LoadFailed;
 use super::held::Held;
@@ -16,6 +15,7 @@ use crate::core::clock::{Millis, NEVER};
 use crate::core::flight::{Done, Due, Effect, Effects, Ended, FlightId, Input, Keep, Lasting, Lease, Refresh, Ticket};
 use crate::core::policy::Policy;
 use crate::error::Error;
+use crate::io::alarm::Alarm;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;

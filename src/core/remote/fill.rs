@@ -177,6 +177,11 @@ impl<V: Clone> Fill<V> {
         self.sharing == Sharing::Cluster || self.wanted == Wanted::Anew
     }
 
+    /// The claim that others wait for, or that was theirs: to be taken away should the load end without a word.
+    pub fn kept_from_others(&self) -> Option<Token> {
+        if let Claim::Held(token) = self.claim { Some(token).filter(|_| self.keeps_others()) } else { None }
+    }
+
     fn awaits(&self, token: Token) -> bool {
         self.sharing == Sharing::Cluster && token != self.token && !broken(Rule::ClaimsAreAwaited)
     }

@@ -9,7 +9,7 @@
 
 #[cfg(feature = "tokio")]
 mod ask;
-#[cfg(feature = "redis")]
+#[cfg(feature = "tokio")]
 pub mod drive;
 pub mod local;
 #[cfg(feature = "redis")]
@@ -201,7 +201,7 @@ pub fn scan_for(store: &dyn Store, prefix: &[u8], from: Cursor, answers: Answers
     Ok(())
 }
 
-/// A tier behind the memory.
+/// A tier behind the memory. A handle that is shared is a store too: `Arc<Redis>`, `Arc<dyn Store>`.
 pub trait Store: Send + Sync {
     /// Has these done, each key's in no promised order, and all answered within the store's time budget.
     fn submit(&self, requests: Vec<Request>, answers: Answers);
@@ -214,4 +214,22 @@ pub trait Store: Send + Sync {
 
     /// Gives back its connections. What is under way, and what is asked from now on, is answered with an error.
     fn close(&self);
+}
+
+impl<S: Store + ?Sized> Store for Arc<S> {
+    fn submit(&self, requests: Vec<Request>, answers: Answers) {
+        (**self).submit(requests, answers);
+    }
+
+    fn scan(&self, prefix: &[u8], from: Cursor) -> Paging {
+        (**self).scan(prefix, from)
+    }
+
+    fn tally(&self) -> Tally {
+        (**self).tally()
+    }
+
+    fn close(&self) {
+        (**self).close();
+    }
 }
