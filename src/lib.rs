@@ -51,11 +51,15 @@ mod python;
 pub mod work;
 
 #[cfg(feature = "tokio")]
-pub use cache::{Background, Cache, CacheBuilder, Entry, Insight, LoadContext, LoadFailed, Memory, minutes};
+pub use cache::{
+    Background, Cache, CacheBuilder, Entry, Insight, LoadContext, LoadFailed, Memory, OnError, Remote, minutes,
+};
 pub use core::clock::Clock;
 pub use core::flight::{Explanation, Standing, Would};
 pub use core::memory::{Eviction, Reason};
 pub use core::policy::{OnRefreshError, Policy};
+pub use core::remote::Sharing;
+pub use core::remote::write::Outcome;
 pub use core::stats::Stats;
 pub use error::{Error, Result, StoreError, StoreFailure};
 #[cfg(feature = "redis")]

@@ -190,18 +190,19 @@ impl<C> Place<'_, C> {
         C: Frames<V>,
     {
         let value = self.frames.decode(stored.frame())?;
-        let now = self.clock.now();
-        let wall = self.clock.wall(now);
-        let moment = |micros: u64| -> Millis {
-            let millis = micros / 1000;
-            match millis.checked_sub(wall) {
-                _ if micros == u64::MAX => NEVER,
-                Some(left) => now.saturating_add(left).min(NEVER),
-                None => now.saturating_sub(wall - millis),
-            }
-        };
-        let (fresh_until, expires) = (moment(stored.fresh_until()), moment(stored.expires()));
+        let (fresh_until, expires) = (moment(self.clock, stored.fresh_until()), moment(self.clock, stored.expires()));
         Some(Frame { version: stored.version(), value, fresh_until, expires })
+    }
+}
+
+/// A frame's moment, in µs since 1970, on a clock.
+pub(crate) fn moment(clock: &Clock, micros: u64) -> Millis {
+    let (now, millis) = (clock.now(), micros / 1000);
+    let wall = clock.wall(now);
+    match millis.checked_sub(wall) {
+        _ if micros == u64::MAX => NEVER,
+        Some(left) => now.saturating_add(left).min(NEVER),
+        None => now.saturating_sub(wall - millis),
     }
 }
 

@@ -11,11 +11,16 @@
 mod ask;
 #[cfg(feature = "tokio")]
 pub mod drive;
+#[cfg(feature = "tokio")]
+pub(crate) mod gather;
 pub mod local;
 #[cfg(feature = "redis")]
 pub mod redis;
 pub mod stored;
 mod tally;
+
+#[cfg(feature = "tokio")]
+pub(crate) use ask::unanswered;
 
 use crate::core::remote::cell::Under;
 use crate::core::remote::{Filled, Found, Token, Version, Wanted};
