@@ -43,11 +43,11 @@ pub enum Error {
         path: Vec<String>,
     },
     /// A value that has no form outside the process. Nothing was stored.
-    #[error("cannot store {key}: {why}; give a value that the codec writes, or a codec that writes it")]
+    #[error("cannot store {key}: {why}")]
     Codec {
         /// Its key, as the store would have called it.
         key: String,
-        /// What is wrong with it.
+        /// What is wrong with it, and what to do.
         why: String,
     },
     /// A store behind the memory could not do what it was asked.

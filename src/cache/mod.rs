@@ -26,7 +26,7 @@ mod listener;
 mod loading;
 mod many;
 mod options;
-pub mod remote;
+mod remote;
 mod resizing;
 mod shard;
 mod shared;

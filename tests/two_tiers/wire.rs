@@ -19,11 +19,14 @@ pub enum Fare {
     Slow,
 }
 
+/// Answers to one submission, and where they go.
+type Held = (Answers, Vec<(usize, Answer)>);
+
 /// See the file.
 pub struct Wire {
     pub store: LocalStore,
     fare: Mutex<Fare>,
-    held: Mutex<Vec<(Answers, Vec<(usize, Answer)>)>>,
+    held: Mutex<Vec<Held>>,
     /// How many requests each submission had.
     submitted: Mutex<Vec<usize>>,
 }

@@ -2,6 +2,7 @@
 
 use super::wire::{Fare, Wire, stored};
 use super::{KEPT, Names, TTL, World, find, load, process, until};
+use samovar::codec::refusal::Refusal;
 use samovar::codec::values::Json;
 use samovar::{Cache, Clock, Error, Outcome, Policy, Remote, minutes};
 use std::collections::HashMap;
@@ -214,6 +215,7 @@ async fn what_another_codec_has_written_is_loaded_anew_and_replaced() {
     let json: Names = Cache::builder().name("app").clock(clock).remote(remote).build();
     here.set("a".into(), 1, KEPT).await.unwrap();
     assert_eq!(json.fetch("a").await, Ok(None));
+    assert_eq!(json.refusals(), [(Refusal::UnknownSerializer, 1)]);
     assert_eq!(load(&json, "a", TTL, 2).await, 2);
     assert!(stored(&wire, "a").await.unwrap().ends_with(b"2"), "it is JSON now");
     assert_eq!(find(&json, "a", TTL).await, 2);

@@ -43,13 +43,16 @@ fn load_of<V>(desk: &Desk<V>, at: usize) -> Poll<Held<V>> {
     }
 }
 
+/// The numbers of keys, and what loads them.
+type Call<V> = (Vec<usize>, Boxed<'static, Vec<Held<V>>>);
+
 /// What is under way.
 struct Work<'a, V> {
     store: &'a Gathered<'a>,
     desk: &'a Desk<V>,
     load: &'a LoadMany<V>,
     fills: Vec<Result<Boxed<'a, Brought<V>>, Brought<V>>>,
-    calls: Vec<(Vec<usize>, Boxed<'static, Vec<Held<V>>>)>,
+    calls: Vec<Call<V>>,
 }
 
 /// Fills many keys, in their order.

@@ -6,7 +6,8 @@ use super::super::shared::Over;
 use super::Back;
 use super::OnError;
 use super::reading::told;
-use super::writing::{Come, Hearing, Writing};
+use super::writing::{Come, Hearing, Word, Writing};
+use crate::codec::refusal::Refusal;
 use crate::core::policy::Policy;
 use crate::core::remote::cell::Under;
 use crate::core::remote::write::Outcome;
@@ -215,6 +216,13 @@ where
         Ok(keys.into_iter().zip(values).filter_map(|(key, value)| Some((key.to_owned().into(), value?))).collect())
     }
 
+    /// How often something under a key of this cache's could not be read, and why; each was a miss. Reasons that never were are
+    /// left out.
+    pub fn refusals(&self) -> Vec<(Refusal, u64)> {
+        let counts = |back: &Back<K, V>| back.tier.refusals().counts().filter(|(_, count)| *count > 0).collect();
+        self.0.back().map_or_else(Vec::new, counts)
+    }
+
     /// Keys that were written or deleted while the store could not be reached, and of which it has yet to be told.
     pub fn queued(&self) -> usize {
         self.0.back().map_or(0, |back| back.recovery.len())
@@ -226,7 +234,7 @@ fn raises<K, V>(back: &Back<K, V>) -> bool {
 }
 
 /// What the writes have come to, all in all.
-async fn hear(hearings: Vec<Hearing>) -> (Come, Option<crate::error::StoreError>) {
+async fn hear(hearings: Vec<Hearing>) -> Word {
     let mut all = (Come::To(Outcome::Applied), None);
     for hearing in hearings {
         let (come, error) = hearing.await.unwrap_or_else(|_| (Come::Nowhere, Some(unanswered())));

@@ -31,6 +31,7 @@ use crate::codec::dictionary::Dictionaries;
 use crate::codec::frame::Stamps;
 use crate::codec::framing::Framing;
 use crate::codec::keyring::KeyRing;
+use crate::codec::refusal::Refusals;
 use crate::codec::serializer::Serializers;
 use crate::codec::values::{Codec, MsgPack};
 use crate::core::clock::Clock;
@@ -192,7 +193,8 @@ impl<C> Remote<C> {
     {
         let framing = self.framing(Serializers::DATA.with(self.codec.id()));
         let Remote { store, codec, namespace, terms, .. } = self;
-        Arc::new(Behind { store, codec, framing, prefix: shared_name(cache, &namespace, ""), terms })
+        let (prefix, refusals) = (shared_name(cache, &namespace, ""), Refusals::default());
+        Arc::new(Behind { store, codec, framing, prefix, terms, refusals })
     }
 
     fn framing(&self, serializers: Serializers) -> Framing {
@@ -229,6 +231,8 @@ pub(super) trait Tier<K, V>: Send + Sync {
     fn pack(&self, name: &[u8], value: Option<&V>, stamps: Stamps) -> Result<Vec<u8>, Error>;
     /// What a frame holds, and how long that took to load in milliseconds; `None` if it cannot be read.
     fn unpack(&self, name: &[u8], frame: &[u8]) -> Option<Option<(V, u32)>>;
+    /// Why frames could not be read.
+    fn refusals(&self) -> &Refusals;
     /// Fills a key: with what the store has, or with what the load brings.
     fn fill(self: Arc<Self>, errand: (Errand, Behalf), load: Loading<V>) -> Boxed<'static, Brought<V>>;
     /// The same for many keys, in their order.
@@ -244,6 +248,7 @@ struct Behind<C> {
     /// What all names begin with.
     prefix: String,
     terms: Terms,
+    refusals: Refusals,
 }
 
 impl<K, V, C> Tier<K, V> for Behind<C>
@@ -274,6 +279,12 @@ where
 
     fn unpack(&self, name: &[u8], frame: &[u8]) -> Option<Option<(V, u32)>> {
         packing::unpack(&self.framing, &self.codec, name, frame)
+            .inspect_err(|&refusal| self.refusals.count(refusal))
+            .ok()
+    }
+
+    fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     fn fill(self: Arc<Self>, (errand, behalf): (Errand, Behalf), load: Loading<V>) -> Boxed<'static, Brought<V>> {

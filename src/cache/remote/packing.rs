@@ -6,9 +6,9 @@ use super::super::waiting::kept_for;
 use super::{Behalf, Tier};
 use crate::codec::frame::{self, Stamps};
 use crate::codec::framing::{Content, Framing};
-use crate::codec::serializer::Serializer;
+use crate::codec::refusal::Refusal;
 use crate::codec::values::Codec;
-use crate::core::clock::{Clock, Millis, NEVER};
+use crate::core::clock::{Clock, Millis, NEVER, deadline};
 use crate::core::flight::lifetime;
 use crate::core::policy::{Lifetime, Policy};
 use crate::error::Error;
@@ -32,29 +32,31 @@ pub(super) fn pack<V>(
     let refused = |why: String| Error::Codec { key: String::from_utf8_lossy(name).into_owned(), why };
     let mut raw = Vec::new();
     if let Some(value) = value {
-        codec.encode(value, &mut raw).map_err(|error| refused(error.to_string()))?;
+        let cure = "give a value that the codec writes, or a codec that writes it";
+        codec.encode(value, &mut raw).map_err(|error| refused(format!("{error}; {cure}")))?;
     }
     let content = Content { value: value.map(|_| (codec.id(), &raw[..])), stamps, tags: &[], etag: None };
     framing.pack(name, &content).map_err(|error| refused(error.to_string()))
 }
 
-/// What a frame holds, and how long it took to load in milliseconds.
+/// What a frame holds, and how long that took to load in milliseconds.
+///
+/// # Errors
+///
+/// Why it is no frame that this cache reads.
 pub(super) fn unpack<V>(
     framing: &Framing,
     codec: &impl Codec<V>,
     name: &[u8],
     frame: &[u8],
-) -> Option<Option<(V, u32)>> {
-    let unpacked = framing.unpack(name, frame).ok()?;
-    let load = unpacked.header.stamps.load_time / 1000;
-    let read = |(serializer, raw): (Serializer, _)| {
-        let raw: std::borrow::Cow<'_, [u8]> = raw;
-        (serializer == codec.id()).then(|| codec.decode(&raw).ok()).flatten()
-    };
-    match unpacked.value {
-        None => Some(None),
-        Some(value) => Some(Some((read(value)?, load))),
+) -> Result<Option<(V, u32)>, Refusal> {
+    let unpacked = framing.unpack(name, frame)?;
+    let Some((serializer, raw)) = unpacked.value else { return Ok(None) };
+    if serializer != codec.id() {
+        return Err(Refusal::UnknownSerializer);
     }
+    let value = codec.decode(&raw).map_err(|_| Refusal::Corrupt)?;
+    Ok(Some((value, unpacked.header.stamps.load_time / 1000)))
 }
 
 /// What a frame of this life says of its moments, if its value was made now and took so many milliseconds to load.
@@ -86,7 +88,7 @@ pub(super) fn in_memory(
     now: Millis,
 ) -> Lifetime {
     let Some(most) = most else { return life };
-    let (span, end) = (life.span, crate::core::clock::deadline(now, Some(most)));
+    let (span, end) = (life.span, deadline(now, Some(most)));
     let fresh_until = span.fresh_until.min(end);
     // What is of use after its ttl stays so, should the store be away; what is not is gone.
     let expires = if span.expires > span.fresh_until { span.expires } else { fresh_until };

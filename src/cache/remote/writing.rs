@@ -61,9 +61,12 @@ where
     rest: Option<Rest<K, V>>,
 }
 
+/// What comes into memory when the store has it, if anything does.
+type Coming<V> = Option<(Arc<Held<V>>, Lifetime)>;
+
 struct Rest<K, V> {
     key: K,
-    put: Option<(Arc<Held<V>>, Lifetime)>,
+    put: Coming<V>,
     tell: Option<oneshot::Sender<Word>>,
 }
 
@@ -147,7 +150,8 @@ where
     }
 }
 
-type Framed<K, V> = (K, Action, Option<(Arc<Held<V>>, Lifetime)>);
+/// What is asked of the store, and what comes of that.
+type Framed<K, V> = (K, Action, Coming<V>);
 
 fn submit<K, V>(back: &Back<K, V>, requests: Vec<Request>, pending: Vec<Option<Pending<K, V>>>)
 where
@@ -210,7 +214,7 @@ where
     }
 
     /// `first`: it was not written for the store to be told what it was not told before.
-    fn settle(&mut self, (key, put, first): (K, Option<(Arc<Held<V>>, Lifetime)>, bool), input: Input) -> Come {
+    fn settle(&mut self, (key, put, first): (K, Coming<V>, bool), input: Input) -> Come {
         let Some(back) = self.shared.back() else { return Come::Nowhere };
         let (mut come, mut recovers, spare) = (Come::Nowhere, false, back.tier.copy(&key));
         for effect in self.shared.step_write(self.hash, (key, put), (&mut self.write, self.mark), input) {
@@ -255,7 +259,7 @@ where
     fn step_write(
         &self,
         hash: u64,
-        (key, put): (K, Option<(Arc<Held<V>>, Lifetime)>),
+        (key, put): (K, Coming<V>),
         (write, mark): (&mut Write<()>, Mark),
         input: Input,
     ) -> Vec<Effect<()>> {

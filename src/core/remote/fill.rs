@@ -245,6 +245,18 @@ const _: () = assert!(RENEW_EVERY.as_millis() * 3 < CLAIM_LIFE.as_millis());
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_claim_is_in_the_way_of_others_only_where_they_wait_for_it_or_had_one() {
+        let begun = |wanted, sharing| {
+            let (mut fill, _) = Fill::<u32>::begin(TOKEN, wanted, sharing);
+            assert_eq!(fill.kept_from_others(), None, "it has none so far");
+            fill.step(Input::Claimed(Found::Claimed(TOKEN, None)), 0);
+            fill.kept_from_others()
+        };
+        assert_eq!(begun(ANY, Sharing::Process), None);
+        assert_eq!((begun(ANY, Sharing::Cluster), begun(Wanted::Anew, Sharing::Process)), (Some(TOKEN), Some(TOKEN)));
+    }
+
     const TOKEN: Token = Token(7);
     const LATE: Millis = 20_000;
     const ANY: Wanted = Wanted::Newer(None);
