@@ -20,6 +20,9 @@
 //! # });
 //! ```
 //!
+//! [`remote`](CacheBuilder::remote) puts a store behind the memory that other processes share, such as `Redis`: what is there is
+//! not loaded again, from Rust or from Python.
+//!
 //! A [`Policy`] says what a value is good for before and after the end of its ttl, so that neither a slow origin nor one that is
 //! down is seen by callers. Tests own the time:
 //!
