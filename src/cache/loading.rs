@@ -36,7 +36,7 @@ pub(super) struct Grant<K, V> {
     cancelled: Option<Cancelled>,
     ends: Millis,
     /// What the tier behind is asked before anything is loaded.
-    errand: Option<Errand>,
+    errand: Option<Box<Errand>>,
     /// For one that runs behind, until it is over.
     _room: Option<Room<()>>,
 }
@@ -60,12 +60,12 @@ impl<K, V> Grant<K, V> {
 
     /// Asks the tier behind first.
     pub fn on(self, errand: Option<Errand>) -> Self {
-        Grant { errand, ..self }
+        Grant { errand: errand.map(Box::new), ..self }
     }
 
     /// What is to be asked, and whom, if there is anybody.
     pub fn take_errand(&mut self) -> Option<Errand> {
-        self.errand.take()
+        self.errand.take().map(|errand| *errand)
     }
 
     /// Loads behind.
@@ -83,13 +83,15 @@ impl<K, V> Grant<K, V> {
         T: Into<Option<V>>,
         E: Send + Sync + 'static,
     {
-        let shared = &self.report.shared;
+        let (errand, shared) = (self.take_errand(), &self.report.shared);
         let behind = shared.back().map(|back| (Arc::clone(&back.tier), shared.clock().clone()));
-        let errand = self.take_errand().zip(behind);
+        // Boxed, so that the task of a cache with memory alone need not have room for it.
+        let ask = errand.zip(behind).map(Box::new);
         Grants(vec![self]).start(here, policy, |context| async move {
-            let Some((errand, (tier, clock))) = errand else {
+            let Some(ask) = ask else {
                 return vec![Brought::loaded(Held::of(load(context).await.map(Into::into)))];
             };
+            let (errand, (tier, clock)) = *ask;
             let behalf = Behalf { context: context.clone(), clock };
             let loading = Box::pin(async move { Held::of(load(context).await.map(Into::into)) });
             vec![tier.fill((errand, behalf), loading).await]

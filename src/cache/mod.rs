@@ -99,7 +99,8 @@ where
     }
 
     /// A copy of the value of `key`, if it is there and fresh: past its ttl nobody would load it anew here, so it takes a
-    /// [`get_or_load`](Self::get_or_load) to be given it. Counts as a use.
+    /// [`get_or_load`](Self::get_or_load) to be given it. Counts as a use. Memory alone is asked: [`fetch`](Self::fetch) asks a
+    /// [remote tier](CacheBuilder::remote) too.
     pub fn get<Q>(&self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,

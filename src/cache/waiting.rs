@@ -272,6 +272,7 @@ fn how_kept<V>(held: &Held<V>, kept: Ending, said: &Said, has_old: impl FnOnce()
         Ending::Stored(life, version) | Ending::Old(life, version) => {
             return (Input::Loaded, Some(Lasting::As(life, Some(version))));
         }
+        Ending::Alone(life) => return (Input::Loaded, Some(Lasting::As(life, None))),
         Ending::Found(life, version) => return (Input::Found, Some(Lasting::As(life, Some(version)))),
         Ending::Forgone => return (Input::Loaded, None),
     };

@@ -295,6 +295,12 @@ async fn memory_asks_again_after_its_own_ttl() {
     assert_eq!((world.there.stats().loads, world.there.stats().remote_hits), (0, 3));
     world.advance(minutes(4));
     assert_eq!(load(&world.there, "a", TTL, 3).await, 3, "it is over for all");
+    world.wire.fares(Fare::Away);
+    assert_eq!(load(&world.there, "b", TTL, 4).await, 4);
+    world.wire.fares(Fare::Well);
+    world.here.set("b".into(), 5, TTL).await.unwrap();
+    world.advance(30 * SECOND);
+    assert_eq!(find(&world.there, "b", TTL).await, 5, "what was loaded without the store too");
 }
 
 #[tokio::test]

@@ -3,9 +3,11 @@
 //! Runs on the task of the load, in its place.
 
 use super::super::held::{Failure, Held};
+use super::super::waiting::kept_for;
 use super::packing::{Packing, Parcel, in_memory};
 use super::{Behalf, Boxed, Tier};
 use crate::core::clock::Millis;
+use crate::core::flight::lifetime;
 use crate::core::policy::{Lifetime, Policy};
 use crate::core::remote::fill::{End, Fill};
 use crate::core::remote::{Frame, Token, Version, Wanted};
@@ -47,9 +49,11 @@ pub(in crate::cache) struct Brought<V> {
 pub(in crate::cache) enum Ending {
     /// As the policy says, in memory alone.
     Loaded,
+    /// In memory alone, and not to the end that the policy says: the store is asked again before.
+    Alone(Lifetime),
     /// As the store has it, which took it, or something newer.
     Stored(Lifetime, Version),
-    /// The same, and nothing was loaded: the store had it.
+    /// As the store has it, and nothing was loaded: the store had it before.
     Found(Lifetime, Version),
     /// Nowhere: something has happened to the key meanwhile, or may have.
     Forgone,
@@ -85,7 +89,7 @@ where
     let place = Place { store, key: &errand.name, clock, frames: &packing };
     let (end, failed) = place.fill(Fill::begin(token, errand.wanted, tier.terms().sharing), timed).await;
     let given = packing.given.lock().take();
-    end_of((end, failed), given, &Ends { behalf, most: tier.terms().memory_ttl })
+    end_of((end, failed), given, &Ends { behalf, draw: errand.draw, most: tier.terms().memory_ttl })
 }
 
 /// A name that nobody else gives a claim; `None` if the operating system has no random bits.
@@ -98,6 +102,7 @@ fn token() -> Option<Token> {
 /// By what the end of a fill becomes an entry of the memory.
 struct Ends<'a> {
     behalf: &'a Behalf,
+    draw: f64,
     most: Option<Duration>,
 }
 
@@ -113,6 +118,16 @@ impl Ends<'_> {
     /// The life in memory of what has this one in the store.
     fn here(&self, negative: bool, life: Lifetime) -> Lifetime {
         in_memory(&self.policy(), negative, life, self.most, self.now())
+    }
+
+    /// How a value is kept that the store does not have.
+    fn alone<V>(&self, value: Option<&Parcel<V>>) -> Ending {
+        let (policy, now, load) = (self.policy(), self.now(), value.map_or(0, |parcel| parcel.load));
+        let ttl = kept_for(value.map(|parcel| &parcel.value), &policy);
+        let (Some(ttl), Some(_)) = (ttl, self.most) else { return Ending::Loaded };
+        let began = now.saturating_sub(load.into());
+        let life = lifetime(&policy, (ttl, value.is_none(), None), (began, now), || self.draw);
+        Ending::Alone(self.here(value.is_none(), life))
     }
 
     fn of_frame<V>(&self, frame: &Frame<Arc<Parcel<V>>>) -> Lifetime {
@@ -137,8 +152,10 @@ fn end_of<V: Clone>(
             Brought { held: held(frame.value), ending: Ending::Stored(life, version) }
         }
         (End::Loaded(value, version), _) => {
-            let stored = given.zip(version).map(|(life, version)| (ends.here(value.is_none(), life), version));
-            let ending = stored.map_or(Ending::Loaded, |(life, version)| Ending::Stored(life, version));
+            let ending = match given.zip(version) {
+                Some((life, version)) => Ending::Stored(ends.here(value.is_none(), life), version),
+                None => ends.alone(value.as_deref()),
+            };
             Brought { held: held(value), ending }
         }
         (End::Forgone(value), _) => Brought { held: held(value), ending: Ending::Forgone },
