@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 use samovar::{Clock, Policy, Remote};
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
@@ -34,7 +35,7 @@ struct Play {
     wire: Arc<Wire>,
     caches: [Names; 2],
     origin: Origin,
-    last: u64,
+    last: Arc<AtomicU64>,
     running: Vec<JoinHandle<()>>,
 }
 
@@ -44,12 +45,30 @@ impl Play {
         clock.freeze();
         let wire = Wire::new(clock.clone());
         let caches = [0, 1].map(|_| process(&clock, Remote::over(Arc::clone(&wire))));
-        Play { dice: Dice(seed), clock, wire, caches, origin: Origin::default(), last: 0, running: Vec::new() }
+        Play {
+            dice: Dice(seed),
+            clock,
+            wire,
+            caches,
+            origin: Origin::default(),
+            last: Arc::default(),
+            running: Vec::new(),
+        }
     }
 
     fn policy(&mut self) -> Policy {
         let window = Duration::from_secs(self.dice.below(3) as u64 * 20);
         Policy { stale_while_revalidate: window, ..Policy::ttl(30 * SECOND) }
+    }
+
+    /// Gives the source of a key another value, and tells which.
+    fn change(&self, key: usize) -> impl FnOnce() -> u64 + Send + 'static {
+        let (origin, last) = (Arc::clone(&self.origin), Arc::clone(&self.last));
+        move || {
+            let value = last.fetch_add(1, SeqCst) + 1;
+            origin.lock()[key] = value;
+            value
+        }
     }
 
     async fn step(&mut self) {
@@ -79,11 +98,19 @@ impl Play {
                     let _ = cache.refresh(KEYS[key], policy, load).await;
                 }));
             }
-            6 | 7 => {
-                self.last += 1;
-                self.origin.lock()[key] = self.last;
+            // The source changes at the moment the store is asked, so that both know of writes in one order.
+            6 => {
+                let change = self.change(key);
                 self.running.push(tokio::spawn(async move {
+                    change();
                     let _ = cache.delete(KEYS[key]).await;
+                }));
+            }
+            7 => {
+                let change = self.change(key);
+                self.running.push(tokio::spawn(async move {
+                    let value = change();
+                    let _ = cache.set(KEYS[key].into(), value, policy).await;
                 }));
             }
             8 if self.wire.waiting() > 0 => {
