@@ -127,12 +127,14 @@ pub enum Rule {
     OvertakenIsDropped,
     /// What a tier behind answers comes into memory only if nothing has changed meanwhile.
     PromotionsAreConditional,
-    /// A claim of which nobody knows whether it was laid is not asked for again: others may have taken it, and lost it.
-    ClaimsAreAskedOnce,
     /// Where one load is to be enough for all processes, the others wait for it.
     ClaimsAreAwaited,
     /// Nobody waits for a permit that only its own end can free.
     PermitsAreSeen,
+    /// A claim of which nobody knows whether it was laid is not asked for again: others may have taken it, and lost it. A rule
+    /// for the stores of the tests.
+    #[cfg(test)]
+    ClaimsAreAskedOnce,
     /// Who wants a value anew takes the key from whoever loads it already. A rule for the store of the tests.
     #[cfg(test)]
     AnewClaims,

@@ -10,8 +10,10 @@
 #[cfg(feature = "tokio")]
 mod ask;
 pub mod bytes;
-#[cfg(feature = "redis")]
+#[cfg(feature = "tokio")]
 pub mod drive;
+#[cfg(feature = "tokio")]
+pub(crate) mod gather;
 mod kept;
 pub mod local;
 pub mod plain;
@@ -19,6 +21,9 @@ pub mod plain;
 pub mod redis;
 pub mod stored;
 mod tally;
+
+#[cfg(feature = "tokio")]
+pub(crate) use ask::unanswered;
 
 use crate::core::remote::cell::Under;
 use crate::core::remote::{Filled, Found, Token, Version, Wanted};
@@ -211,7 +216,7 @@ pub fn scan_for(store: &dyn Store, prefix: &[u8], from: Cursor, answers: Answers
     Ok(())
 }
 
-/// A tier behind the memory.
+/// A tier behind the memory. A handle that is shared is a store too: `Arc<Redis>`, `Arc<dyn Store>`.
 pub trait Store: Send + Sync {
     /// Has these done, each key's in no promised order, and all answered within the store's time budget.
     fn submit(&self, requests: Vec<Request>, answers: Answers);
@@ -224,4 +229,22 @@ pub trait Store: Send + Sync {
 
     /// Gives back its connections. What is under way, and what is asked from now on, is answered with an error.
     fn close(&self);
+}
+
+impl<S: Store + ?Sized> Store for Arc<S> {
+    fn submit(&self, requests: Vec<Request>, answers: Answers) {
+        (**self).submit(requests, answers);
+    }
+
+    fn scan(&self, prefix: &[u8], from: Cursor) -> Paging {
+        (**self).scan(prefix, from)
+    }
+
+    fn tally(&self) -> Tally {
+        (**self).tally()
+    }
+
+    fn close(&self) {
+        (**self).close();
+    }
 }
