@@ -160,7 +160,7 @@ impl Call {
     }
 
     fn seat(&self, py: Python<'_>, here: &Bound<'_, PyAny>) -> PyResult<Waiter> {
-        let future = here.call_method0(&self.state.names.create_future)?.unbind();
+        let future = self.state.new_future(here)?.unbind();
         let _ = py;
         Ok(Seat::new(Wake::Future { future, event_loop: here.clone().unbind() }, home_of(here)))
     }

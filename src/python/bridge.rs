@@ -9,14 +9,17 @@ use super::anchor::Anchor;
 use super::guarded::Guarded;
 use super::pending::Holds;
 use super::state::State;
+use super::tier::Object;
 use crate::error::{StoreError, StoreFailure};
 use crate::io::inbox::Inbox;
 use crate::io::store::{Answer, Answers, Cursor, Request, Store, scan_for};
 use hashbrown::HashMap;
 use parking_lot::{Condvar, Mutex};
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
+use pyo3::types::PyWeakrefReference;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -80,6 +83,8 @@ struct Inside {
 pub struct Bridge {
     /// A forked child has a loop's memory and not its file descriptors.
     pid: u32,
+    /// A weak reference.
+    event_loop: Object,
     inbox: Arc<Inbox<(Place, Answer)>>,
     inside: Guarded<Inside>,
 }
@@ -136,6 +141,23 @@ impl Bridge {
 impl Bridge {
     /// That of the loop that runs here.
     fn here<'py>(py: Python<'py>, state: &'static State, here: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Bridge>> {
+        let last = state.bridge.lock().as_ref().map(|last| last.clone_ref(py));
+        if let Some(bridge) = last.filter(|last| last.get().is_of(here)) {
+            return Ok(bridge.into_bound(py));
+        }
+        let bridge = Bridge::find(py, state, here)?;
+        let before = state.bridge.lock().replace(bridge.clone().unbind());
+        drop(before);
+        Ok(bridge)
+    }
+
+    /// True if it is this loop's: the loop is asked for, since another may have its place by now.
+    fn is_of(&self, here: &Bound<'_, PyAny>) -> bool {
+        // SAFETY: a weak reference, and what it gives is only compared.
+        unsafe { ffi::PyWeakref_GetObject(self.event_loop.as_ptr()) == here.as_ptr() }
+    }
+
+    fn find<'py>(py: Python<'py>, state: &'static State, here: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Bridge>> {
         let bridges = state.bridges(py)?;
         if let Ok(bridge) = bridges.call_method1("get", (here,))?.cast_into::<Bridge>() {
             if bridge.get().pid == std::process::id() {
@@ -149,7 +171,9 @@ impl Bridge {
                 "no file descriptor to be woken by: {error}; let the process have more of them"
             ))
         })?;
-        let bridge = Bridge { pid: std::process::id(), inbox: Arc::new(inbox), inside: Guarded::default() };
+        let event_loop = PyWeakrefReference::new(here)?.into_any().unbind();
+        let (pid, inbox) = (std::process::id(), Arc::new(inbox));
+        let bridge = Bridge { pid, event_loop, inbox, inside: Guarded::default() };
         let bridge = Bound::new(py, bridge)?;
         here.call_method1("add_reader", (bridge.get().inbox.fd(), bridge.getattr("_answered")?))?;
         bridges.set_item(here, &bridge)?;

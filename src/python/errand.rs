@@ -103,7 +103,7 @@ impl Awaited {
         }
         let state = self.state;
         let here = bridge::here(py, state)?;
-        let future = here.call_method0(&state.names.create_future)?;
+        let future = state.new_future(&here)?;
         let answers = Arc::<Answered>::default();
         let woken = Woken { state, future: future.clone().unbind(), answers: Arc::clone(&answers) };
         match turn {

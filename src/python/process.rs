@@ -35,6 +35,7 @@ pub fn _after_fork_child(py: Python<'_>) {
         py.import("samovar._core").and_then(|core| Ok(core.getattr("_state")?.cast_into::<super::StateHandle>()?));
     if let Ok(state) = state {
         *state.get().0.waits.lock() = Default::default();
+        drop(state.get().0.bridge.lock().take());
         budget::forget_motion(state.get().0);
     }
     resilience::forget_motion();

@@ -3,6 +3,7 @@
 //! It hangs on the module's objects, never on a static: the module may be initialised again in another interpreter. It
 //! is made once per initialisation and lives as long as the process.
 
+use super::bridge::Bridge;
 use super::budget::Budget;
 use super::function::Function;
 use super::guarded::Guarded;
@@ -13,7 +14,7 @@ use crate::core::flight::Waits;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyString, PyType};
+use pyo3::types::{PyString, PyTuple, PyType};
 use std::cell::{Cell, UnsafeCell};
 use std::ptr::null_mut;
 use std::sync::{Arc, Weak};
@@ -48,6 +49,8 @@ pub struct State {
     not_found: PyOnceLock<Py<PyAny>>,
     views: PyOnceLock<Views>,
     bridges: PyOnceLock<Py<PyAny>>,
+    /// The one that was used last. A forked child has none.
+    pub bridge: Guarded<Option<Py<Bridge>>>,
     /// The functions that know instances; `None` until there is one.
     functions: Guarded<Option<Vec<Weak<Function>>>>,
     /// How many of their instances `knots` has looked at.
@@ -113,6 +116,31 @@ pub struct Asyncio {
     pub running_loop: Py<PyAny>,
     /// `asyncio.CancelledError`.
     pub cancelled_error: Py<PyAny>,
+    /// `asyncio.Future`, and what it takes by name.
+    future: (Py<PyAny>, Py<PyTuple>),
+    /// `asyncio.BaseEventLoop.create_future`, which makes one of those.
+    create_future: Py<PyAny>,
+    /// Classes of event loops whose futures are those, and which are not: the last one of each that was met.
+    plain: Cell<*mut ffi::PyTypeObject>,
+    other: Cell<*mut ffi::PyTypeObject>,
+}
+
+impl Asyncio {
+    /// True for an event loop that makes futures as asyncio's own do.
+    fn is_plain(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let class = event_loop.get_type();
+        let kind = class.as_type_ptr();
+        if kind == self.plain.get() || kind == self.other.get() {
+            return Ok(kind == self.plain.get());
+        }
+        let plain = class.getattr("create_future")?.is(&self.create_future);
+        // The class is kept, so that no other ever has its place.
+        let before = if plain { self.plain.replace(kind) } else { self.other.replace(kind) };
+        let _kept = class.into_ptr();
+        // SAFETY: null, or a class that was kept so.
+        unsafe { ffi::Py_XDECREF(before.cast()) };
+        Ok(plain)
+    }
 }
 
 /// The classes of `samovar._views`, imported with their first use.
@@ -151,6 +179,7 @@ impl State {
             not_found: PyOnceLock::new(),
             views: PyOnceLock::new(),
             bridges: PyOnceLock::new(),
+            bridge: Guarded::new(None),
             functions: Guarded::new(None),
             knots_from: Cell::new(0),
         }));
@@ -231,8 +260,27 @@ impl State {
                 awaited: bridge.getattr("awaited")?.unbind(),
                 running_loop: asyncio.getattr("_get_running_loop")?.unbind(),
                 cancelled_error: asyncio.getattr("CancelledError")?.unbind(),
+                future: (asyncio.getattr("Future")?.unbind(), PyTuple::new(py, ["loop"])?.unbind()),
+                create_future: asyncio.getattr("BaseEventLoop")?.getattr("create_future")?.unbind(),
+                plain: Cell::new(null_mut()),
+                other: Cell::new(null_mut()),
             })
         })
+    }
+
+    /// A future of this event loop. Asyncio's own loops need not be asked for it: theirs is a line of Python.
+    pub fn new_future<'py>(&self, event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = event_loop.py();
+        let used = self.asyncio(py)?;
+        if !used.is_plain(event_loop)? {
+            return event_loop.call_method0(&self.names.create_future);
+        }
+        let (class, names) = &used.future;
+        // SAFETY: one argument, by its name; the result is a new reference, or null with an error set.
+        unsafe {
+            let made = ffi::PyObject_Vectorcall(class.as_ptr(), &event_loop.as_ptr(), 0, names.as_ptr());
+            Bound::from_owned_ptr_or_err(py, made)
+        }
     }
 
     /// The bridge of each event loop that has asked a store, for as long as the loop lives.

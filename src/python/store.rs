@@ -211,7 +211,7 @@ impl StoreCore {
         given: Vec<Object>,
         convert: Convert,
     ) -> PyResult<(Bound<'py, PyAny>, Box<Converted>)> {
-        let future = here.call_method0(&self.state.names.create_future)?;
+        let future = self.state.new_future(here)?;
         let caller = Converted { state: self.state, future: future.clone().unbind(), given, convert };
         Ok((future, Box::new(caller)))
     }
