@@ -23,6 +23,12 @@ demo: ## build, install, and watch a real web app get fast
 	@tools/env.sh demo "$(PYTHON)" release examples/demo/requirements.txt
 	@build/venv-demo/bin/python -m examples.demo
 
+.PHONY: demo-redis
+demo-redis: ## the same on two server processes, over a Redis that it starts and ends
+	@tools/redis.sh >/dev/null
+	@tools/env.sh demo "$(PYTHON)" release examples/demo/requirements.txt
+	@build/venv-demo/bin/python -m examples.demo --redis
+
 .PHONY: test
 test: ## everything: Rust, Python against the installed wheel, lint, types
 	@tools/check.sh rust python lint

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tools/redis.sh: makes sure that there is a redis-server to test against. As root on Debian it installs one, through apt.
+# tools/redis.sh: makes sure that there is a redis-server, to test against and for the demo. As root on Debian it installs one, through apt.
 # Without one the tests that need it are skipped, with their count; under CI that is a failure.
 set -euo pipefail
 
@@ -14,6 +14,6 @@ fi
 if command -v redis-server >/dev/null; then
     redis-server --version
 else
-    echo "no redis-server here; the tests of the Redis store need one (on Debian: apt-get install redis-server)" >&2
+    echo "no redis-server here; the tests of the Redis store and \`make demo-redis\` need one (on Debian: apt-get install redis-server)" >&2
     [ -z "${CI:-}" ]
 fi

@@ -1,6 +1,7 @@
 """The web app: one page function over one query. Whether Samovar is there is decided in `maybe_cached`, nowhere else.
 
-Run by `serve.py`, which the demo starts; environment: DEMO_DATABASE, the SQLite file; DEMO_SAMOVAR, 1 or 0.
+Run by `serve.py`, which the demo starts; environment: DEMO_DATABASE, the SQLite file; DEMO_CACHE, the URL of a cache,
+or nothing for none.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from samovar import cached
+from samovar import Cache
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse
@@ -22,15 +23,17 @@ from starlette.routing import Route
 
 from .database import Page, connect, query_page
 
-WITH_SAMOVAR = os.environ.get("DEMO_SAMOVAR") == "1"
+CACHE = os.environ.get("DEMO_CACHE")
 CONNECTIONS = 4  # to the database; a query is computing, so more of them would only queue elsewhere
 
 
 def maybe_cached(
     function: Callable[[int], Coroutine[Any, Any, str | None]],
 ) -> Callable[[int], Awaitable[str | None]]:
-    """The only difference between the two runs. In your own code it is one line: ``@cached("5m")``."""
-    decorated: Callable[[int], Awaitable[str | None]] = cached("5m")(function) if WITH_SAMOVAR else function
+    """The only difference between the runs. In your own code it is one line: ``@cache.cached("5m")``."""
+    if not CACHE:
+        return function
+    decorated: Callable[[int], Awaitable[str | None]] = Cache(CACHE, name="demo").cached("5m")(function)
     return decorated
 
 
@@ -94,11 +97,12 @@ async def show_page(request: Request) -> HTMLResponse:
 
 
 async def show_stats(request: Request) -> JSONResponse:
-    """Answer GET /_demo/stats: the queries of the database, and what Samovar counted (null without it)."""
-    stats = page.stats() if hasattr(page, "stats") else None
-    names = ("hits", "misses", "loads", "coalesced", "hit_ratio")
-    counted = None if stats is None else {name: getattr(stats, name) for name in names}
-    return JSONResponse({"queries": database.queries, "samovar": counted})
+    """Answer GET /_demo/stats: the queries of the database, and where Samovar looked pages up (nothing without it)."""
+    counted = {"queries": database.queries}
+    if hasattr(page, "stats"):
+        stats = page.stats()
+        counted |= {"memory": stats.hits, "remote": stats.remote_hits, "misses": stats.misses}
+    return JSONResponse(counted)
 
 
 @asynccontextmanager

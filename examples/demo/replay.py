@@ -8,47 +8,50 @@ import asyncio
 import json
 import time
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from .problems import DemoError
 from .progress import Progress
 
 LIMIT = 900.0  # seconds for a whole replay; far above any measured
+LABEL = 17  # characters of the longest label
 
 
 @dataclass
 class Replay:
     """What the client saw: per request, in order of completion, its end (seconds after the start) and its latency."""
 
+    label: str
     ended: list[float] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
     digests: dict[int, int] = field(default_factory=dict)  # page -> checksum of its last answer
     seconds: float = 0.0
-    stats: dict[str, Any] = field(default_factory=dict)  # of the server, afterwards
+    counts: Counter[str] = field(default_factory=Counter)  # of all servers together, afterwards
 
 
-def replay(port: int, pages: Sequence[int], *, connections: int, label: str) -> Replay:
-    """Ask for these pages in this order; raises DemoError if the server fails."""
+def replay(ports: Sequence[int], pages: Sequence[int], *, connections: int, label: str) -> Replay:
+    """Ask for these pages in this order, the connections dealt out to the servers; raises DemoError if one fails."""
     try:
-        return asyncio.run(_replay(port, pages, connections, label))
+        return asyncio.run(_replay(ports, pages, connections, label))
     except TimeoutError as error:
         raise DemoError(f"the replay was not done after {LIMIT:.0f} s; try fewer with --requests 1000") from error
     except (OSError, EOFError) as error:
         raise DemoError(f"the web server broke off a connection ({error!r}); its own message is above") from error
 
 
-async def _replay(port: int, pages: Sequence[int], connections: int, label: str) -> Replay:
-    result = Replay()
+async def _replay(ports: Sequence[int], pages: Sequence[int], connections: int, label: str) -> Replay:
+    result = Replay(label)
     queue = iter(pages)
     async with asyncio.timeout(LIMIT):
-        clients = [await Client.connect(port) for _ in range(connections)]
-        with Progress(label, len(pages)) as progress:
+        clients = [await Client.connect(ports[number % len(ports)]) for number in range(connections)]
+        with Progress(f"{label:<{LABEL}}", len(pages)) as progress:
             began = time.perf_counter()
             await asyncio.gather(*(_work(client, queue, result, began, progress) for client in clients))
             result.seconds = time.perf_counter() - began
-        result.stats = json.loads(await clients[0].get("/_demo/stats"))
+        for client in clients[: len(ports)]:
+            result.counts.update(json.loads(await client.get("/_demo/stats")))
         for client in clients:
             await client.close()
     return result

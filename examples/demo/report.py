@@ -1,4 +1,4 @@
-"""What the terminal shows at the end: the table of the two runs, and latency over time in a few characters.
+"""What the terminal shows at the end: the table of the runs, and latency over time in a few characters.
 
 Numbers come from `replay.py`; the drawn picture is in `picture.py`.
 """
@@ -8,10 +8,10 @@ import statistics
 import sys
 from collections.abc import Sequence
 
-from .replay import Replay
+from .replay import LABEL, Replay
 
 STEP, WINDOW = 100, 16  # the moving median: so many points in a run, each over one part in so many of its requests
-COLUMNS = 44  # characters of a sparkline: the duration of the longer run
+COLUMNS = 44  # characters of a sparkline: the duration of the longest run
 STEPS, PLAIN_STEPS = "▁▂▃▄▅▆▇█", "_.-:=+*#"  # the second where the terminal cannot show the first
 
 
@@ -21,31 +21,36 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ranked[max(0, math.ceil(share * len(ranked)) - 1)]
 
 
-def table(plain: Replay, cached: Replay) -> str:
-    """The two runs side by side, with their ratio."""
-    count = len(plain.latencies)
-    rates = [len(run.latencies) / run.seconds for run in (plain, cached)]
+def table(runs: Sequence[Replay]) -> str:
+    """The runs side by side, with the ratio of the last to the first."""
     rows = [
-        ("", "without", "with Samovar", "ratio"),
-        ("requests/s", f"{rates[0]:,.0f}", f"{rates[1]:,.0f}", _compared(*rates)),
-        _latency_row("latency p50", plain, cached, 0.50),
-        _latency_row("latency p99", plain, cached, 0.99),
-        _queries_row(plain.stats["queries"], cached.stats["queries"]),
-        ("hit ratio", "-", f"{100 * cached.stats['samovar']['hit_ratio']:.1f} %", ""),
-        (f"time for {count:,}", f"{plain.seconds:.1f} s", f"{cached.seconds:.1f} s", ""),
+        ("", *(run.label for run in runs), "ratio"),
+        _compared_row("requests/s", [len(run.latencies) / run.seconds for run in runs], "{:,.0f}"),
+        _latency_row("latency p50", runs, 0.50),
+        _latency_row("latency p99", runs, 0.99),
+        _compared_row("database queries", [run.counts["queries"] for run in runs], "{:,}"),
+        ("hits in memory", *(_share(run, "memory") for run in runs), ""),
+        ("hits in Redis", *(_share(run, "remote") for run in runs), ""),
+        (f"time for {len(runs[0].latencies):,}", *(f"{run.seconds:.1f} s" for run in runs), ""),
     ]
-    lines = [f"{name:<18}{left:>14}{right:>16}{ratio:>16}".rstrip() for name, left, right, ratio in rows]
-    rule = "-" * 64
+    shown = [row for row in rows if any(cell not in ("", "-") for cell in row[1:])]
+    lines = ["".join([f"{row[0]:<16}", *(f"{cell:>19}" for cell in row[1:])]).rstrip() for row in shown]
+    rule = "-" * (16 + 19 * len(rows[0][1:]))
     return "\n".join([lines[0], rule, *lines[1:], rule])
 
 
-def _latency_row(name: str, plain: Replay, cached: Replay, share: float) -> tuple[str, str, str, str]:
-    left, right = (percentile(run.latencies, share) for run in (plain, cached))
-    return name, f"{left * 1e3:.2f} ms", f"{right * 1e3:.2f} ms", _compared(left, right)
+def _latency_row(name: str, runs: Sequence[Replay], share: float) -> tuple[str, ...]:
+    return _compared_row(name, [percentile(run.latencies, share) * 1e3 for run in runs], "{:.2f} ms")
 
 
-def _queries_row(left: int, right: int) -> tuple[str, str, str, str]:
-    return "database queries", f"{left:,}", f"{right:,}", _compared(left, right)
+def _compared_row(name: str, figures: Sequence[float], form: str) -> tuple[str, ...]:
+    return name, *(form.format(figure) for figure in figures), _compared(figures[0], figures[-1])
+
+
+def _share(run: Replay, where: str) -> str:
+    """How many of the app's lookups were answered there."""
+    found, lookups = run.counts[where], sum(run.counts[name] for name in ("memory", "remote", "misses"))
+    return f"{found:,} ({100 * found / lookups:.1f} %)" if found else "-"
 
 
 def _compared(left: float, right: float) -> str:
@@ -61,20 +66,18 @@ def medians(run: Replay) -> list[tuple[float, float]]:
     return [(run.ended[end - 1], statistics.median(run.latencies[max(0, end - window) : end])) for end in ends]
 
 
-def sparklines(plain: Replay, cached: Replay) -> str:
-    """Both runs on one time axis, median latency as the height of a character, on a log scale."""
-    lines = [medians(run) for run in (plain, cached)]
-    width = max(plain.seconds, cached.seconds) / COLUMNS
+def sparklines(runs: Sequence[Replay]) -> str:
+    """All runs on one time axis, median latency as the height of a character, on a log scale."""
+    lines = [medians(run) for run in runs]
+    width = max(run.seconds for run in runs) / COLUMNS
     heights = [median for line in lines for _, median in line]
     low, high = min(heights), max(heights)
-    rows = [_sparkline(line, width, low, high) for line in lines]
-    return "\n".join(
-        [
-            f"latency over time: moving median, {low * 1e3:.1f} to {high * 1e3:.1f} ms, log scale",
-            f"  without       {rows[0]}  done after {plain.seconds:.1f} s",
-            f"  with Samovar  {rows[1]}  done after {cached.seconds:.1f} s",
-        ]
-    )
+    head = f"latency over time: moving median, {low * 1e3:.1f} to {high * 1e3:.1f} ms, log scale"
+    rows = [
+        f"  {run.label:<{LABEL}}  {_sparkline(line, width, low, high)}  done after {run.seconds:.1f} s"
+        for run, line in zip(runs, lines, strict=True)
+    ]
+    return "\n".join([head, *rows])
 
 
 def _sparkline(line: Sequence[tuple[float, float]], width: float, low: float, high: float) -> str:

@@ -1,24 +1,31 @@
-"""The parent's hold on the server process: start it, wait until it answers, end it. What it serves is in `app.py`."""
+"""The parent's hold on the server processes: start, wait until they answer, end. What they serve is in `app.py`."""
 
 import os
 import select
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from .problems import DemoError
 
 ROOT = Path(__file__).parents[2]
 START_LIMIT = 60.0  # seconds until the server must have said it is ready
-STOP_LIMIT = 10.0  # seconds a server gets to end by itself
+STOP_LIMIT = 10.0  # seconds a process gets to end by itself
 
 
 @contextmanager
-def running_server(database: Path, *, with_samovar: bool, port: int) -> Iterator[int]:
-    """Run the app in a process of its own and give its port; the process ends with the block, whatever happens."""
-    settings = {"DEMO_DATABASE": str(database.resolve()), "DEMO_SAMOVAR": str(int(with_samovar))}
+def running_servers(count: int, database: Path, *, cache: str, port: int) -> Iterator[list[int]]:
+    """Run the app in so many processes and give their ports, from `port` on; they end with the block in any case."""
+    with ExitStack() as stack:
+        wanted = [port + number if port else 0 for number in range(count)]
+        yield [stack.enter_context(_running_server(database, cache, port)) for port in wanted]
+
+
+@contextmanager
+def _running_server(database: Path, cache: str, port: int) -> Iterator[int]:
+    settings = {"DEMO_DATABASE": str(database.resolve()), "DEMO_CACHE": cache}
     process = subprocess.Popen(
         [sys.executable, "-m", f"{__package__}.serve", str(port)],
         cwd=ROOT,
@@ -31,7 +38,7 @@ def running_server(database: Path, *, with_samovar: bool, port: int) -> Iterator
     try:
         yield _announced_port(process, port)
     finally:
-        _stop(process)
+        end(process)
 
 
 def _announced_port(process: subprocess.Popen[str], asked: int) -> int:
@@ -49,7 +56,8 @@ def _announced_port(process: subprocess.Popen[str], asked: int) -> int:
     raise DemoError("the web server ended before it was ready; its own message is above")
 
 
-def _stop(process: subprocess.Popen[str]) -> None:
+def end(process: subprocess.Popen[str]) -> None:
+    """Ask a process to end, and make it end if it does not."""
     process.terminate()
     try:
         process.communicate(timeout=STOP_LIMIT)
