@@ -134,6 +134,14 @@ impl Clock {
         }
     }
 
+    /// The present, and its calendar time in milliseconds since 1970 (UTC).
+    pub fn both(&self) -> (Millis, u64) {
+        match self.0.now.load(Relaxed) {
+            0 => (system::now(), wall_now()),
+            frozen => (frozen, self.0.wall_at_zero.load(Relaxed) + frozen),
+        }
+    }
+
     /// The calendar time of a moment, in milliseconds since 1970 (UTC).
     pub fn wall(&self, moment: Millis) -> u64 {
         if self.is_frozen() {

@@ -99,6 +99,9 @@ pub fn clipped(mut lifetime: Lifetime, most: Option<Duration>, now: Millis, poli
     lifetime
 }
 
+/// The present by the clock of the memory, and by the calendar in milliseconds since 1970: [`Clock::both`].
+pub type Present = (Millis, u64);
+
 /// A frame, and for how long it is kept.
 pub type Packed = (Vec<u8>, Option<Duration>);
 
@@ -143,7 +146,7 @@ impl Coding {
     }
 
     /// What was stored under this name, read; `None` if it cannot be.
-    pub fn read(&self, py: Python<'_>, name: &[u8], stored: &Stored, clock: &Clock) -> Option<Fetched> {
+    pub fn read(&self, py: Python<'_>, name: &[u8], stored: &Stored, (now, wall): Present) -> Option<Fetched> {
         let (bytes, framing) = (stored.frame(), self.framing.get());
         let unpacked = unlocked(py, bytes.len(), || framing.framing.unpack(name, bytes));
         let unpacked = unpacked.map_err(|refusal| framing.refusals.count(refusal)).ok()?;
@@ -157,8 +160,6 @@ impl Coding {
                 }
             },
         };
-        let now = clock.now();
-        let wall = clock.wall(now);
         let moment = |micros: u64| -> Millis {
             let millis = micros / 1000;
             if micros == frame::NEVER { NEVER } else { (now + millis).saturating_sub(wall).min(NEVER - 1) }

@@ -45,12 +45,13 @@ impl Errand for Look {
     }
 
     fn told(&mut self, py: Python<'_>, mut answers: Vec<Answer>) -> PyResult<Turn> {
+        let present = self.place.tier.clock.both();
         let fetched = match answers.pop() {
-            Some(answer) => self.place.fresh(py, answer)?,
+            Some(answer) => self.place.fresh(py, answer, present)?,
             None => None,
         };
         let value = match fetched {
-            Some(fetched) => self.place.promote(py, fetched, &self.recipe, self.mark)?,
+            Some(fetched) => self.place.promote(py, fetched, &self.recipe, (self.mark, present.0))?,
             None => None,
         };
         Ok(Turn::Done(value.unwrap_or_else(|| self.default.clone_ref(py))))
@@ -88,9 +89,12 @@ impl Errand for Looks {
 
     fn told(&mut self, py: Python<'_>, answers: Vec<Answer>) -> PyResult<Turn> {
         let found = self.found.bind(py);
+        let Some(present) = self.wanted.first().map(|(_, place, _)| place.tier.clock.both()) else {
+            return Ok(Turn::Done(found.clone().into_any().unbind()));
+        };
         for ((key, place, mark), answer) in self.wanted.drain(..).zip(answers) {
-            let value = match place.fresh(py, answer)? {
-                Some(fetched) if self.keeps => place.promote(py, fetched, &self.recipe, mark)?,
+            let value = match place.fresh(py, answer, present)? {
+                Some(fetched) if self.keeps => place.promote(py, fetched, &self.recipe, (mark, present.0))?,
                 other => other.and_then(|fetched| fetched.value),
             };
             if let Some(value) = value {
@@ -242,10 +246,11 @@ impl Update {
 
     fn read(&mut self, py: Python<'_>, answer: Answer) -> PyResult<Turn> {
         let place = self.place(py)?;
-        let now = place.tier.clock.now();
+        let present = place.tier.clock.both();
         // Where the store cannot be asked, memory is all there is.
         let unanswered = answer.is_err();
-        let fetched = place.fresh(py, answer)?;
+        let fetched = place.fresh(py, answer, present)?;
+        let now = present.0;
         let over = match &fetched {
             Some(fetched) => Over::Version(fetched.version),
             None if unanswered => Over::Anything,
@@ -330,7 +335,7 @@ impl Errand for Glance {
 
     fn told(&mut self, py: Python<'_>, mut answers: Vec<Answer>) -> PyResult<Turn> {
         let fetched = match answers.pop() {
-            Some(answer) => self.place.fresh(py, answer)?,
+            Some(answer) => self.place.fresh(py, answer, self.place.tier.clock.both())?,
             None => None,
         };
         (self.tells)(py, &self.place, fetched).map(Turn::Done)

@@ -60,7 +60,7 @@ pub fn invalidate_all(
 ) -> PyResult<Option<Object>> {
     let Some(behind) = &function.behind else { return Ok(None) };
     let (begins, wanted) = names_of(&function.naming)?;
-    let prefix = behind.remote.key(&function.space.path, &begins);
+    let prefix = behind.remote.key(&function.space, &begins);
     let (remote, own) = (Arc::clone(&behind.remote), Arc::clone(function));
     let after = move |py: Python<'_>, name: Option<&str>| {
         if name.is_none() {

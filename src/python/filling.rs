@@ -155,7 +155,7 @@ impl Filling {
         behind: &Behind,
         stored: &Stored,
     ) -> Option<(Fetched, Frame<()>)> {
-        let fetched = behind.coding.get().read(py, &self.key, stored, &request.tier.clock)?;
+        let fetched = behind.coding.get().read(py, &self.key, stored, request.tier.clock.both())?;
         let Fetched { fresh_until, expires, version, .. } = fetched;
         let value = fetched.value.as_ref().map(drop);
         Some((fetched, Frame { version, value, fresh_until, expires }))

@@ -2,7 +2,7 @@
 //!
 //! The steps of explicit operations; `core::remote::write` says what a write's answer means. Waiting is `errand`'s.
 
-use super::coding::Fetched;
+use super::coding::{Fetched, Present};
 use super::pending::Holds;
 use super::recipe::{Kept, Recipe};
 use super::remote::Behind;
@@ -18,7 +18,6 @@ use crate::core::remote::cell::Under;
 use crate::core::remote::ledger::Mark;
 use crate::core::remote::write::{Effect, Input, NEWEST, What, Write};
 use crate::core::remote::{Filled, TOMBSTONE_LIFE, Version};
-use crate::io::store::stored::Stored;
 use crate::io::store::{Action, Answer, Reply, Request};
 use pyo3::prelude::*;
 use std::sync::Arc;
@@ -68,17 +67,12 @@ impl Place {
         self.spot.served(py, &self.tier, &self.space)
     }
 
-    /// What the store has, read.
-    pub fn read(&self, py: Python<'_>, stored: &Stored) -> Option<Fetched> {
-        self.behind.coding.get().read(py, &self.key, stored, &self.tier.clock)
-    }
-
-    /// What the store answers to a read, if it is fresh by its own word, and can be read. Where the store could not be asked, nothing.
+    /// What the store answers to a read, if it is fresh, and can be read. Where the store could not be asked, nothing.
     ///
     /// # Errors
     ///
     /// The store's, where it is to be raised.
-    pub fn fresh(&self, py: Python<'_>, answer: Answer) -> PyResult<Option<Fetched>> {
+    pub fn fresh(&self, py: Python<'_>, answer: Answer, present: Present) -> PyResult<Option<Fetched>> {
         let stored = match answer {
             Ok(Reply::Read(stored)) => stored,
             Ok(_) => None,
@@ -87,8 +81,8 @@ impl Place {
                 None
             }
         };
-        let fetched = stored.and_then(|stored| self.read(py, &stored));
-        let mut fresh = fetched.filter(|fetched| self.tier.clock.now() < fetched.fresh_until);
+        let fetched = stored.and_then(|stored| self.behind.coding.get().read(py, &self.key, &stored, present));
+        let mut fresh = fetched.filter(|fetched| present.0 < fetched.fresh_until);
         if let Some(fetched) = &mut fresh
             && let Some(packed) = fetched.resealed.take()
         {
@@ -99,29 +93,35 @@ impl Place {
 
     /// Keeps in memory what the store had, if nothing has changed there since; gives the value as a reader gets it, or nothing for
     /// a note that there is nothing.
-    pub fn promote(&self, py: Python<'_>, fetched: Fetched, recipe: &Recipe, mark: Mark) -> PyResult<Option<Object>> {
-        let (now, remote) = (self.tier.clock.now(), &self.behind.remote);
-        let lifetime = fetched.lifetime(&recipe.policy, remote.most, now);
-        let Fetched { value, version, .. } = fetched;
-        let Some(value) = value else {
-            self.count();
-            return Ok(None);
-        };
-        let (stored, kind) = self.tier.isolate(value.bind(py), recipe.copy)?;
-        if remote.keeps && !self.space.is_disabled() {
-            let worth = Worth::new(self.tier.weigh(value.bind(py))?, Duration::from_millis(lifetime.span.load.into()));
-            let placement = Placement::new(self.space.group(), lifetime.span.expires, kind).worth(worth);
-            let (hash, key) = (self.spot.hash, self.spot.key.clone_ref(py));
-            let written = Written { new: New { hash, key, value: stored.unbind(), placement }, lifetime };
-            let located = self.spot.locate(py, &self.tier)?;
-            let mut gone = Gone::default();
-            self.tier.memory.lock().promote(written, located, (mark, version), now, &mut gone);
-            self.tier.appointment.by(lifetime.span.expires);
-            self.tier.release(py, gone, || None);
+    pub fn promote(
+        &self,
+        py: Python<'_>,
+        fetched: Fetched,
+        recipe: &Recipe,
+        (mark, now): (Mark, Millis),
+    ) -> PyResult<Option<Object>> {
+        if self.behind.remote.keeps && fetched.value.is_some() && !self.space.is_disabled() {
+            self.keep(py, &fetched, recipe, (mark, now))?;
         }
         self.count();
         // What was decoded is nobody else's: its reader gets it as it is.
-        Ok(Some(value))
+        Ok(fetched.value)
+    }
+
+    fn keep(&self, py: Python<'_>, fetched: &Fetched, recipe: &Recipe, (mark, now): (Mark, Millis)) -> PyResult<()> {
+        let Some(value) = &fetched.value else { return Ok(()) };
+        let lifetime = fetched.lifetime(&recipe.policy, self.behind.remote.most, now);
+        let (stored, kind) = self.tier.isolate(value.bind(py), recipe.copy)?;
+        let worth = Worth::new(self.tier.weigh(value.bind(py))?, Duration::from_millis(lifetime.span.load.into()));
+        let placement = Placement::new(self.space.group(), lifetime.span.expires, kind).worth(worth);
+        let (hash, key) = (self.spot.hash, self.spot.key.clone_ref(py));
+        let written = Written { new: New { hash, key, value: stored.unbind(), placement }, lifetime };
+        let located = self.spot.locate(py, &self.tier)?;
+        let mut gone = Gone::default();
+        self.tier.memory.lock().promote(written, located, (mark, fetched.version), now, &mut gone);
+        self.tier.appointment.by(lifetime.span.expires);
+        self.tier.release(py, gone, || None);
+        Ok(())
     }
 
     /// A lookup that memory had nothing for was answered.

@@ -8,7 +8,7 @@ use super::spot::Spot;
 use super::state::State;
 use super::tier::Space;
 use crate::core::clock::Clock;
-use crate::core::key::shared_name;
+use crate::core::key::{escape, shared_name};
 use crate::core::remote::Version;
 use crate::core::remote::cell::Under;
 use crate::error::{Error, StoreError};
@@ -68,14 +68,19 @@ impl Remote {
         }
         let name = keys::name_of(state, space, spot.hash, spot.key.bind(py))?;
         Ok(match name {
-            Some(name) => Some(self.key(&space.path, name.to_str()?)),
+            Some(name) => Some(self.key(space, name.to_str()?)),
             None => None,
         })
     }
 
-    /// What a name of a namespace is there.
-    pub fn key(&self, path: &str, name: &str) -> Vec<u8> {
-        shared_name(&self.cache, path, name).into_bytes()
+    /// What a name of a space's namespace is there.
+    pub fn key(&self, space: &Space, name: &str) -> Vec<u8> {
+        [space.begins(|path| shared_name(&self.cache, path, "")), name].concat().into_bytes()
+    }
+
+    /// What all its names begin with.
+    pub fn begins(&self) -> String {
+        escape(&self.cache) + ":"
     }
 
     /// Sends something that nobody waits for.

@@ -41,7 +41,7 @@ impl Sealed {
 
     /// The value.
     pub fn open(&self, py: Python<'_>) -> PyResult<Object> {
-        let fetched = self.coding.get().read(py, NAME, &self.frame, super::clock::shared());
+        let fetched = self.coding.get().read(py, NAME, &self.frame, super::clock::shared().both());
         let value = fetched.and_then(|fetched| fetched.value);
         value.ok_or_else(|| PyRuntimeError::new_err("a value that was sealed in memory cannot be opened any more"))
     }

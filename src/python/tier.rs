@@ -87,9 +87,16 @@ pub struct Space {
     pub of_instance: bool,
     /// True if its entries have names that people use.
     named: AtomicBool,
+    /// What they are called behind memory begins with this.
+    begins: OnceLock<String>,
 }
 
 impl Space {
+    /// What the names of its namespace begin with behind memory, told once.
+    pub fn begins(&self, told: impl FnOnce(&str) -> String) -> &str {
+        self.begins.get_or_init(|| told(&self.path))
+    }
+
     /// Says that its entries have names.
     pub fn holds_names(&self) {
         self.named.store(true, Relaxed);
@@ -461,6 +468,7 @@ impl Tier {
             callee,
             of_instance,
             named: AtomicBool::new(false),
+            begins: OnceLock::new(),
         });
         drop(memory);
         self.hold(&space);

@@ -45,7 +45,7 @@ impl TwoTiers {
         let (py, core) = (key.py(), self.core());
         let name = key_name(key)?;
         let behind = self.behind(py)?;
-        let stored = behind.remote.key(&core.space.path, name.to_str()?);
+        let stored = behind.remote.key(&core.space, name.to_str()?);
         let (tier, space) = (Arc::clone(&core.tier), Arc::clone(&core.space));
         Ok(Place { tier, space, spot: core.spot(name.as_any())?, behind, key: stored })
     }
@@ -94,7 +94,7 @@ impl TwoTiers {
     /// What the names of this namespace, and of those below it, begin with.
     fn prefixes(&self, py: Python<'_>) -> PyResult<Vec<Vec<u8>>> {
         let (core, remote) = (self.core(), self.behind(py)?.remote);
-        let whole = String::from_utf8_lossy(&remote.key("", "")).trim_end_matches(':').to_owned() + ":";
+        let whole = remote.begins();
         if core.space.path.is_empty() {
             return Ok(vec![whole.into_bytes()]);
         }
@@ -283,7 +283,7 @@ impl TwoTiers {
     /// Some of the names of this namespace, and where to go on.
     fn names(&self, py: Python<'_>, from_: Option<(usize, u64)>, waits: bool) -> PyResult<Object> {
         let remote = self.behind(py)?.remote;
-        let prefix = remote.key(&self.core().space.path, "");
+        let prefix = remote.key(&self.core().space, "");
         let from = from_.map_or_else(Cursor::default, |(server, at)| Cursor { server, at });
         self.run(py, Names { remote, prefix, from }, waits)
     }
@@ -303,7 +303,7 @@ impl TwoTiers {
     fn delete_match(&self, py: Python<'_>, pattern: &str, waits: bool) -> PyResult<Object> {
         let (core, remote) = (self.core.clone_ref(py), self.behind(py)?.remote);
         let glob = Glob::new(pattern, "pattern")?;
-        let prefix = remote.key(&core.get().space.path, "");
+        let prefix = remote.key(&core.get().space, "");
         let after = move |py: Python<'_>, name: Option<&str>| {
             let Some(name) = name else { return Ok(()) };
             let spot = core.get().spot(pyo3::types::PyString::new(py, name).as_any())?;
@@ -348,7 +348,7 @@ pub fn look(
     let Some(behind) = core.behind(py) else { return Ok(default) };
     let name = key_name(key)?;
     let (tier, space) = (Arc::clone(&core.tier), Arc::clone(&core.space));
-    let (remote, stored) = (Arc::clone(&behind.remote), behind.remote.key(&space.path, name.to_str()?));
+    let (remote, stored) = (Arc::clone(&behind.remote), behind.remote.key(&space, name.to_str()?));
     let place = Place { spot: core.spot(name.as_any())?, tier, space, behind, key: stored };
     let look = Look { place, recipe: core.tier.recipe(), default, mark: Default::default() };
     errand::run(py, core.state, &remote, Box::new(look), waits)
