@@ -402,6 +402,7 @@ impl Caller for Driven {
         let told = self.filling.told(py, &request, behind, (asked, answer));
         if !request.tier.memory.lock().flights.is_current(self.load.lease) {
             // Everybody has left, or the flight was ended.
+            task::is_over(&self.load);
             return self.filling.abandon(behind);
         }
         match told {
