@@ -44,6 +44,10 @@ impl Framed for Kept {
     fn expires(&self) -> u64 {
         self.1
     }
+
+    fn has_value(&self) -> bool {
+        self.0.has_value()
+    }
 }
 
 impl LocalStore {
@@ -104,7 +108,7 @@ impl Contents {
             }
             (Action::Put { .. }, Some(frame)) => Reply::Written(cell.put(frame)),
             (Action::Invalidate { keep }, _) => {
-                let there = cell.fresh(None, now).is_some();
+                let there = cell.has_value(now);
                 Reply::Buried(cell.bury(version, later(now, Some(keep))), there)
             }
             (Action::Renew { token, life }, _) => Reply::Done(cell.renew(token, later(now, Some(life)))),

@@ -5,7 +5,9 @@ use crate::codec::envelope::Envelope;
 use crate::core::remote::cell::Framed;
 use crate::core::remote::{Token, Version};
 
-/// A frame's `fresh_until` begins here, in µs since 1970.
+/// A frame's flags are here; bit 0 says that there is no value.
+const FLAGS: usize = 1;
+/// Its `fresh_until` begins here, in µs since 1970.
 const FRESH_UNTIL: usize = 4;
 /// And its `expires` here.
 const EXPIRES: usize = 12;
@@ -67,6 +69,10 @@ impl Framed for Stored {
 
     fn expires(&self) -> u64 {
         self.moment(EXPIRES)
+    }
+
+    fn has_value(&self) -> bool {
+        self.bytes.get(self.at + FLAGS).is_some_and(|flags| flags & 1 == 0)
     }
 }
 

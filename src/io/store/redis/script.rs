@@ -32,6 +32,9 @@ local framed = bit.band(flags, FRAME) ~= 0 and #held >= body + 19
 local function fresh(known)
     return framed and version > known and struct.unpack('>I8', held, body + 4) > now
 end
+local function has_value()
+    return fresh(0) and string.byte(held, body + 1) % 2 == 0
+end
 local function is_held(by)
     return bit.band(flags, CLAIM) ~= 0 and token == by
 end
@@ -73,7 +76,7 @@ if under == 'claim' then
 elseif under == 'version' then
     holds = version > 0 and version == tonumber(ARGV[2])
 else
-    holds = fresh(0) == (under == 'something')
+    holds = has_value() == (under == 'something')
 end
 if holds then return write(FRAME, ARGV[5], ARGV[4]) end
 if fresh(tonumber(ARGV[3])) then return held end
@@ -83,9 +86,9 @@ return false
 // ARGV: keep, frame.
 const PUT: &str = "return write(FRAME, ARGV[2], ARGV[1])";
 
-// ARGV: keep. Below zero if there was something fresh.
+// ARGV: keep. Below zero if there was a fresh value.
 const INVALIDATE: &str = r"
-local there = fresh(0)
+local there = has_value()
 local at = write(TOMBSTONE, '', ARGV[1])
 return there and -at or at
 ";
