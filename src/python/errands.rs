@@ -14,6 +14,7 @@ use super::two_tiers::TwoTiers;
 use crate::core::clock::{Millis, NEVER, deadline};
 use crate::core::policy::Glob;
 use crate::core::remote::TOMBSTONE_LIFE;
+use crate::core::remote::cell::Framed;
 use crate::core::remote::ledger::Mark;
 use crate::io::store::{Action, Answer, Cursor, Page, Reply, Request};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
@@ -244,12 +245,13 @@ impl Update {
         let now = place.tier.clock.now();
         // Where the store cannot be asked, memory is all there is.
         let unanswered = answer.is_err();
-        let fetched = place.fresh(py, answer)?;
-        let over = match &fetched {
-            Some(fetched) => Over::Version(fetched.version),
-            None if unanswered => Over::Anything,
-            None => Over::Nothing,
+        // Whatever is there, fresh and readable or not, is what it replaces.
+        let over = match &answer {
+            Ok(Reply::Read(Some(stored))) => Over::Version(stored.version()),
+            Ok(_) => Over::Nothing,
+            Err(_) => Over::Anything,
         };
+        let fetched = place.fresh(py, answer)?;
         let there = if unanswered { in_memory(py, &place)? } else { fetched };
         let Some((value, end, gives)) = self.next(py, there, now)? else {
             return Ok(Turn::Done(false.into_pyobject(py)?.to_owned().into_any().unbind()));
