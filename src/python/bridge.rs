@@ -8,6 +8,7 @@
 use super::anchor::Anchor;
 use super::guarded::Guarded;
 use super::pending::Holds;
+use super::StateHandle;
 use super::state::State;
 use crate::error::{StoreError, StoreFailure};
 use crate::io::inbox::Inbox;
@@ -69,7 +70,8 @@ struct Inside {
     leaving: Vec<Leaving>,
     /// True from a request that waits for the end of the pass until then.
     flushing: bool,
-    /// True if the last answers were more than one call's: then more than one goes on in this pass, and asks again.
+    /// True if the last answers were more than one call's: then more than one goes on in this pass, and asks again. So it is at
+    /// the first of all, and where somebody says so.
     many: bool,
     waiting: HashMap<u64, Waiting>,
     calls: u64,
@@ -149,7 +151,8 @@ impl Bridge {
                 "no file descriptor to be woken by: {error}; let the process have more of them"
             ))
         })?;
-        let bridge = Bridge { pid: std::process::id(), inbox: Arc::new(inbox), inside: Guarded::default() };
+        let inside = Guarded::new(Inside { many: true, ..Inside::default() });
+        let bridge = Bridge { pid: std::process::id(), inbox: Arc::new(inbox), inside };
         let bridge = Bound::new(py, bridge)?;
         here.call_method1("add_reader", (bridge.get().inbox.fd(), bridge.getattr("_answered")?))?;
         bridges.set_item(here, &bridge)?;
@@ -217,6 +220,16 @@ pub fn here<'py>(py: Python<'py>, state: &State) -> PyResult<Bound<'py, PyAny>> 
             "asking a store needs a running asyncio event loop; in a thread without one use the blocking face",
         )
     })
+}
+
+/// More than one call of this loop's pass will ask: they go out together, and their answers come together.
+#[pyfunction]
+pub fn _ask_together(py: Python<'_>, state: &StateHandle) -> PyResult<()> {
+    let Some(bridges) = state.0.bridges_made(py) else { return Ok(()) };
+    if let Ok(bridge) = bridges.call_method1("get", (here(py, state.0)?,))?.cast_into::<Bridge>() {
+        bridge.get().inside.lock().many = true;
+    }
+    Ok(())
 }
 
 /// Asks a store from the loop that runs here. Something has to be asked. Where there is no way to it, that is the answer.

@@ -130,6 +130,8 @@ mod _core {
     #[pymodule_export]
     use super::keyring::KeyRing;
     #[pymodule_export]
+    use super::bridge::_ask_together;
+    #[pymodule_export]
     use super::lease::{_load_together, _loading, Loading};
     #[pymodule_export]
     use super::options::{_check_span, _check_ttl, _seconds};
