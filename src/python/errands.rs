@@ -13,9 +13,10 @@ use super::tier::Object;
 use super::two_tiers::TwoTiers;
 use crate::core::clock::{Millis, NEVER, deadline};
 use crate::core::policy::Glob;
-use crate::core::remote::TOMBSTONE_LIFE;
+use crate::core::remote::{Filled, TOMBSTONE_LIFE};
 use crate::core::remote::cell::Framed;
 use crate::core::remote::ledger::Mark;
+use crate::io::store::stored::Stored;
 use crate::io::store::{Action, Answer, Cursor, Page, Reply, Request};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
@@ -172,6 +173,10 @@ impl Errand for Writes {
         failed.map_or_else(|| Ok(Turn::Done(self.given(py, &came)?)), Err)
     }
 
+    fn left(&mut self, py: Python<'_>) {
+        self.changes.iter().for_each(|change| change.left(py));
+    }
+
     fn name(&self) -> String {
         format!("{}()", self.name)
     }
@@ -196,8 +201,8 @@ pub struct Update {
     tries: u32,
 }
 
-/// After so many changes that came between somebody is told.
-const TRIES: u32 = 64;
+/// After so many changes that came between somebody is told. Of those who change a key at once one comes through at a time.
+const TRIES: u32 = 10_000;
 
 impl Update {
     /// Of a name.
@@ -209,14 +214,22 @@ impl Update {
         self.core.get().place(self.key.bind(py))
     }
 
-    fn ask(&mut self, py: Python<'_>) -> PyResult<Turn> {
+    fn ask(&self, py: Python<'_>) -> PyResult<Turn> {
+        Ok(Turn::Ask(vec![self.place(py)?.request(Action::Read)]))
+    }
+
+    /// Somebody has come between; with this, if the store said so.
+    fn again(&mut self, py: Python<'_>, winner: Option<Stored>) -> PyResult<Turn> {
         self.tries += 1;
         if self.tries > TRIES {
             let text =
                 format!("{} is changed by others all the time: no change of it came through", shown(self.key.bind(py)));
             return Err(PyRuntimeError::new_err(text));
         }
-        Ok(Turn::Ask(vec![self.place(py)?.request(Action::Read)]))
+        match winner {
+            Some(stored) => self.read(py, Ok(Reply::Read(Some(stored)))),
+            None => self.ask(py),
+        }
     }
 
     /// What it becomes, until when, and what its caller is given.
@@ -291,10 +304,16 @@ impl Errand for Update {
     fn told(&mut self, py: Python<'_>, mut answers: Vec<Answer>) -> PyResult<Turn> {
         let Some(answer) = answers.pop() else { return self.ask(py) };
         let Some((change, gives)) = self.writing.take() else { return self.read(py, answer) };
+        let winner = if let Ok(Reply::Filled(Filled::Lost(stored))) = &answer { Some(stored.clone()) } else { None };
         match change.told(py, answer)? {
             Came::Made(_) => Ok(Turn::Done(gives)),
-            // Somebody has come between.
-            Came::Refused => self.ask(py),
+            Came::Refused => self.again(py, winner),
+        }
+    }
+
+    fn left(&mut self, py: Python<'_>) {
+        if let Some((change, _)) = &self.writing {
+            change.left(py);
         }
     }
 
@@ -391,6 +410,8 @@ pub struct Clearing {
     next: Cursor,
     /// What was asked last is a page, not the removal of one.
     scans: bool,
+    /// The names that are being removed, if they were picked.
+    picked: Vec<String>,
     /// Picks names, those of all others stay.
     wanted: Option<Glob>,
     after: Box<Follows>,
@@ -412,7 +433,7 @@ impl Clearing {
         after: impl FnMut(Python<'_>, Option<&str>) -> PyResult<()> + Send + Sync + 'static,
     ) -> Self {
         let (next, after) = (Cursor::default(), Box::new(after));
-        Clearing { remote, prefixes, next, scans: false, wanted, after, count: 0 }
+        Clearing { remote, prefixes, next, scans: false, picked: Vec::new(), wanted, after, count: 0 }
     }
 
     fn scan(&mut self, py: Python<'_>) -> PyResult<Turn> {
@@ -437,9 +458,7 @@ impl Clearing {
         if let Some(glob) = &self.wanted {
             let name = |key: &[u8]| Some(std::str::from_utf8(key.strip_prefix(&prefix[..])?).ok()?.to_owned());
             keys.retain(|key| name(key).is_some_and(|name| glob.fits(&name)));
-            for name in keys.iter().filter_map(|key| name(key)) {
-                (self.after)(py, Some(&name))?;
-            }
+            self.picked = keys.iter().filter_map(|key| name(key)).collect();
         }
         if keys.is_empty() {
             return self.scan(py);
@@ -460,6 +479,9 @@ impl Errand for Clearing {
             let page = paged(&self.remote, answers)?;
             return self.page(py, page);
         }
+        for name in std::mem::take(&mut self.picked) {
+            (self.after)(py, Some(&name))?;
+        }
         for answer in &answers {
             match answer {
                 Ok(reply) => self.count += u64::from(matches!(reply, Reply::Buried(_, true))),
@@ -467,6 +489,15 @@ impl Errand for Clearing {
             }
         }
         self.scan(py)
+    }
+
+    fn left(&mut self, py: Python<'_>) {
+        let picked = std::mem::take(&mut self.picked);
+        for name in picked.iter().map(Some).chain([None]) {
+            if let Err(error) = (self.after)(py, name.map(String::as_str)) {
+                error.write_unraisable(py, None);
+            }
+        }
     }
 
     fn name(&self) -> String {

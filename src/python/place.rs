@@ -214,6 +214,15 @@ impl Change {
         Ok(Came::Made(was_there || there))
     }
 
+    /// Nobody waits for the answer any more: until it comes, if it does, memory has nothing there.
+    pub fn left(&self, py: Python<'_>) {
+        let Place { tier, space, spot, .. } = &self.place;
+        if let Err(error) = spot.delete(py, tier, space) {
+            error.write_unraisable(py, None);
+        }
+        tier.memory.lock().note_change(spot.hash);
+    }
+
     /// Does in memory what the machine says; true if something was there.
     fn follow(self, py: Python<'_>, input: Input) -> PyResult<bool> {
         let Change { place, mut write, mark, kept } = self;

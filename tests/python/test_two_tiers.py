@@ -1,75 +1,20 @@
-"""A cache with a real Redis behind its memory, by both faces: what each method does, where it leaves its values, who else sees that.
+"""A cache with a real Redis behind its memory, by both faces: what each method and each function does, where it leaves its values,
+who else sees that.
 
-Two `Cache` objects of one name are what two processes are: nothing is shared between them but the server. What is killed, frozen
-or forged is test_two_tiers_trouble's.
+Two `Cache` objects of one name are what two processes are: nothing is shared between them but the server.
 """
 
-import asyncio
-import dataclasses
-import gc
 import math
-import os
-import threading
 import warnings
-import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
-import travellers
 from faces import Face
-from origin import Origin, turns
-from samovar import (
-    Cache,
-    CodecError,
-    ConfigError,
-    KeyRing,
-    Memory,
-    NotFound,
-    Policy,
-)
-from samovar._redis import Redis
+from origin import Origin
+from samovar import Cache, ConfigError, NotFound
 from servers import RedisServer
-from watching import settled, whole
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    server = RedisServer()
-    yield server
-    server.stop()
-
-
-@pytest.fixture(params=["async", "sync"])
-def face(request: pytest.FixtureRequest) -> Face:
-    return Face(request.param)
-
-
-Make = Callable[..., Cache]
-
-
-@pytest.fixture
-def make(server: RedisServer) -> Iterator[Make]:
-    """Caches over a server that has nothing yet, all of one name unless it is said."""
-    assert server.ask("FLUSHALL") == b"+OK\r\n"
-    made: list[Cache] = []
-
-    def make(**options: Any) -> Cache:
-        cache = Cache(server.url, **{"name": "app", **options})
-        made.append(cache)
-        return cache
-
-    yield make
-    for cache in made:
-        whole(cache)
-        asyncio.run(cache.close())
-
-
-def keys_of(server: RedisServer) -> list[str]:
-    """What the server has, by name."""
-    lines = server.ask("KEYS", "*").decode().split("\r\n")[1:]
-    return sorted(line for line in lines if line and not line.startswith("$"))
+from tiers import Make, face, keys_of, make, server  # noqa: F401 - fixtures
 
 
 # --- every method, by both faces --------------------------------------------------------------------------------------
