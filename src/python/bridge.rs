@@ -155,6 +155,7 @@ impl Bridge {
         let bridge = Bridge { pid: std::process::id(), inbox: Arc::new(inbox), inside };
         let bridge = Bound::new(py, bridge)?;
         here.call_method1("add_reader", (bridge.get().inbox.fd(), bridge.getattr("_answered")?))?;
+        forget_closed(state, bridges)?;
         bridges.set_item(here, &bridge)?;
         Ok(bridge)
     }
@@ -201,6 +202,16 @@ impl Bridge {
         }
         !std::mem::replace(&mut inside.flushing, true)
     }
+}
+
+/// A loop that was closed with callers who wait never comes back; what they hold holds it.
+fn forget_closed(state: &State, bridges: &Bound<'_, PyAny>) -> PyResult<()> {
+    for known in bridges.call_method0("keys")?.try_iter()?.collect::<PyResult<Vec<_>>>()? {
+        if known.call_method0(&state.names.is_closed)?.is_truthy()? {
+            bridges.call_method1("pop", (known, Option::<()>::None))?;
+        }
+    }
+    Ok(())
 }
 
 impl Inside {
