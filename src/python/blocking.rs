@@ -130,7 +130,12 @@ pub fn answer_with(
     lease: Lease,
     (judged, ending): (Judged, Ending),
 ) -> PyResult<Object> {
+    let was_there = matches!(ending, Ending::Found(..));
     let Finished { old, error } = request.settle(py, state, (lease, None), &judged, ending);
+    if was_there {
+        // Who leads on a thread has no seat among those who are told.
+        request.tier.memory.lock().entries.stats_mut(request.space.group()).note_remote_hits(1);
+    }
     let raised = |error: Object| PyErr::from_value(error.into_bound(py));
     let called = judged.failed.map(raised).or(error).map_or_else(|| Ok(judged.value), Err);
     match (called, old) {
