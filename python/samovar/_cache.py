@@ -223,7 +223,8 @@ class Cache(_core.CacheCore):
         key_ring: A :class:`KeyRing`, or its keys by id: what is stored is sealed, and nothing else is read.
         encrypt: ``"auto"`` (XChaCha20-Poly1305), ``"aes-gcm"``, ``"sign"``: authenticated only; ``False``: no more.
         max_value_bytes: No larger value is written to the store.
-        on_too_large: ``"raise"`` a CodecError for such a value, or ``"skip"``: it is not stored.
+        on_too_large: ``"raise"`` a CodecError for one, or ``"skip"`` it.
+        dictionaries: Of `samovar.codecs.train_dictionary`: the first writes, all read.
         on_error: ``"degrade"``: where the store fails, calls go on without it; ``"raise"`` its StoreError.
 
     Raises:
@@ -233,7 +234,6 @@ class Cache(_core.CacheCore):
     __slots__ = ("_behind", "_functions", "_source", "_sources", "_supervisor", "_sync", "closed")
 
     closed: bool
-    #: The store behind the memory, shared by all namespaces.
     _behind: Behind | None
     #: By namespace; one dict for all faces of a cache.
     _sources: dict[str, Source]
@@ -256,18 +256,17 @@ class Cache(_core.CacheCore):
         check_option("name", name)
         if memory is not ... and memory is not None and not isinstance(memory, Memory):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise refuse("memory", memory, "give Memory(max_entries=..., max_bytes=...)")
-        tiers = check_tiers(others)
-        behind = None
-        if tiers or url != "memory://":
+        options = check_tiers(others)
+        memory = Memory() if memory is ... else memory
+        behind, sealing = None, None
+        if options or url != "memory://" or (memory is not None and memory.sealed):
             from samovar._two_tiers import open_behind
 
-            behind = open_behind(url, tiers)
+            behind, sealing = open_behind(url, options, memory)
         if memory is None and behind is None:
             raise refuse("memory", None, "leave it out, or give the cache a store: 'redis://...'")
-        memory = Memory() if memory is ... else memory
-        compiled = check_rules(rules)
-        given = (loader, writer, deleter)
-        cache = cls._make(name, memory, check_policy(policy), check_namespace(namespace), None, given, behind)
+        compiled, given, tiers = check_rules(rules), (loader, writer, deleter), (behind, sealing)
+        cache = cls._make(name, memory, check_policy(policy), check_namespace(namespace), None, given, tiers)
         cache._set_rules(compiled)
         return cache
 
@@ -280,13 +279,13 @@ class Cache(_core.CacheCore):
         path: str,
         parent: Cache | None,
         given: tuple[Any, Any, Any],
-        behind: Behind | None = None,
+        tiers: tuple[Behind | None, Any] = (None, None),
     ) -> Self:
         policy.consistent()
         sources = {} if parent is None else parent._sources
         has_source = path in sources or any(option is not None for option in given)
         kind: type[Any] = cls
-        remote, coding = None, None
+        (behind, sealing), remote, coding = tiers, None, None
         if has_source:
             if behind is not None:
                 cure = "leave it out: a cache with a store behind its memory has no loader or writer of its own yet"
@@ -297,9 +296,9 @@ class Cache(_core.CacheCore):
         if behind is not None:
             from samovar._two_tiers import memory_of, with_store
 
-            kind, coding = with_store(cls), behind.wire.coding(path)
+            kind, coding = with_store(cls), behind.coding_of(path)
             remote, memory = behind.options(memory), memory_of(memory)
-        cache: Self = super().__new__(kind, _core._state, name, memory, policy, path, parent, remote, coding)
+        cache: Self = super().__new__(kind, _core._state, name, memory, policy, path, parent, remote, coding, sealing)
         cache.closed = False
         cache._behind = behind
         cache._functions = weakref.WeakValueDictionary() if parent is None else parent._functions
@@ -650,7 +649,7 @@ class Cache(_core.CacheCore):
             raise refuse("namespace", name, "give a text that is not empty")
         path = f"{self.path}:{name}" if self.path else name
         kind: type[Self] = self._without_source()
-        return kind._make(self.name, Memory(), self.policy, path, self, (loader, writer, deleter), self._behind)
+        return kind._make(self.name, Memory(), self.policy, path, self, (loader, writer, deleter), (self._behind, None))
 
     @property
     def sync(self) -> SyncCache:

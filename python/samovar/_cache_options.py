@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from samovar._options import is_name, is_neutral, refuse, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any, Literal
 
     from samovar._core import KeyRing
@@ -23,6 +23,7 @@ TIERS: dict[str, object] = {
     "encrypt": "auto",
     "max_value_bytes": None,
     "on_too_large": "raise",
+    "dictionaries": (),
     "on_error": "degrade",
 }
 OPTIONS = ("url", "name", "memory", "policy", "namespace", "rules", *TIERS, *LATER)
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         encrypt: Literal["auto", "aes-gcm", "sign"] | bool
         max_value_bytes: int | None
         on_too_large: Literal["raise", "skip"]
+        dictionaries: Sequence[bytes]
         on_error: Literal["degrade", "raise"]
         bus: Literal["auto"]
         external_writers: bool

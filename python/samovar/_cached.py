@@ -340,8 +340,8 @@ def coding_of(cache: Cache, function: Any, options: dict[str, Any], of_many: boo
         from samovar.codecs._types import returned_by
 
         kind = returned_by(function)
-    wire = behind.wire.varied(options)
-    return wire.coding(join(cache.path, options.get("namespace", "")), Any if kind is None else kind)
+    path = join(cache.path, options.get("namespace", ""))
+    return behind.coding_of(path, behind.wire.varied(options), Any if kind is None else kind)
 
 
 def is_function(candidate: object) -> bool:

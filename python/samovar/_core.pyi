@@ -136,6 +136,7 @@ class Framing:
         dictionaries: list[bytes] = ...,
         serializers: list[int] | None = None,
         max_value_bytes: int = ...,
+        counted_with: Framing | None = None,
     ) -> Self: ...
     def pack(
         self,
@@ -241,6 +242,7 @@ class CacheCore:
         parent: CacheCore | None,
         remote: Any = None,
         coding: Coding | None = None,
+        sealing: Coding | None = None,
     ) -> Self: ...
     @property
     def name(self) -> str: ...

@@ -84,12 +84,14 @@ class Memory:
         missing_eviction: Which of those leaves.
         ttl: In a cache with a store behind its memory, nothing stays longer in memory than that: seconds, a timedelta
             or a text; then the store is asked again. ``None``: as long as it lives.
+        sealed: Hold values encrypted, by the cache's ``key_ring`` and codec, and open them for each reader: for what
+            must not be found in a core dump. What the codec refuses is not kept.
 
     Raises:
         ConfigError: Naming the option, its value and the cure.
     """
 
-    __slots__ = ("eviction", "max_bytes", "max_entries", "max_missing", "missing_eviction", "ttl", "weigher")
+    __slots__ = ("eviction", "max_bytes", "max_entries", "max_missing", "missing_eviction", "sealed", "ttl", "weigher")
 
     def __init__(
         self,
@@ -100,6 +102,7 @@ class Memory:
         max_missing: int | None = None,
         missing_eviction: str = "lru",
         ttl: float | timedelta | str | None = None,
+        sealed: bool = False,
         **others: object,
     ) -> None:
         if others:
@@ -119,6 +122,9 @@ class Memory:
 
             _core._check_ttl(ttl, False)
         self.ttl = ttl
+        if not isinstance(sealed, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise refuse("sealed", sealed, "give True or False")
+        self.sealed = sealed
 
     def __repr__(self) -> str:
         apart = f", max_missing={self.max_missing}, missing_eviction={self.missing_eviction!r}"

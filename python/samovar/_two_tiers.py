@@ -63,6 +63,10 @@ class Behind:
         self.store, self.owned, self.wire, self.raises = store, owned, wire, raises
         self.coding = wire.coding("")
 
+    def coding_of(self, namespace: str, wire: Wire | None = None, type: Any = Any) -> _core.Coding:  # noqa: A002
+        """What writes and reads the values of a namespace, and of a function that varies how."""
+        return (wire or self.wire).coding(namespace, type, self.coding.framing)
+
     def options(self, memory: Memory | None) -> Any:
         """As native code takes it."""
         from samovar._core import _seconds
@@ -83,8 +87,8 @@ class _Options(NamedTuple):
     most: float | None
 
 
-def open_behind(url: str, given: dict[str, Any]) -> Behind | None:
-    """The store that a cache's options name; None for a cache of memory alone.
+def open_behind(url: str, given: dict[str, Any], memory: Memory | None) -> tuple[Behind | None, Any]:
+    """The store that a cache's options name, None for one of memory alone; and what seals its memory, if anything.
 
     Raises:
         ConfigError: They contradict each other, or one cannot be.
@@ -94,21 +98,26 @@ def open_behind(url: str, given: dict[str, Any]) -> Behind | None:
     if on_error not in ON_ERROR:
         raise refuse("on_error", on_error, "give 'degrade' or 'raise'")
     wire = Wire(**given)
+    sealing = None
+    if memory is not None and memory.sealed:
+        if wire.key_ring is None or wire.encrypt in (False, "sign"):
+            raise refuse("sealed", True, "give the cache key_ring=, and an encrypt= that encrypts")
+        sealing = wire.coding("memory")
     if url != "memory://":
         if remote is not None:
             raise refuse("remote", remote, "give it once: the url names a store already")
         from samovar._redis import Redis
 
-        return Behind(Redis(url), True, wire, on_error == "raise")
+        return Behind(Redis(url), True, wire, on_error == "raise"), sealing
     if remote is None:
         wire.coding("")
-        return None
+        return None, sealing
     if not hasattr(remote, "_core"):
         missing = [name for name in STORE_METHODS if not callable(getattr(remote, name, None))]
         if missing:
             raise refuse("remote", remote, f"give Redis(...), or a store: it has no method {missing[0]}()")
         raise refuse("remote", remote, "give Redis(...): stores of your own come later")
-    return Behind(remote, False, wire, on_error == "raise")
+    return Behind(remote, False, wire, on_error == "raise"), sealing
 
 
 CLASSES: dict[type[Any], type[Any]] = {}

@@ -10,7 +10,7 @@ from samovar._exceptions import ConfigError
 from samovar._options import refuse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from samovar.codecs import Codec
 
@@ -31,13 +31,19 @@ class Wire:
     encrypt: str | bool = "auto"
     max_value_bytes: int | None = None
     on_too_large: str = "raise"
+    dictionaries: Sequence[bytes] = ()
 
     def varied(self, given: Mapping[str, Any]) -> Wire:
         """The same with what a function says of its own."""
         own = {name: given[name] for name in ("codec", "compress", "encrypt") if given.get(name) is not None}
         return replace(self, **own) if own else self
 
-    def coding(self, namespace: str, type: Any = Any) -> _core.Coding:  # noqa: A002 - what a value is, is its type
+    def coding(
+        self,
+        namespace: str,
+        type: Any = Any,  # noqa: A002 - what a value is, is its type
+        counted_with: _core.Framing | None = None,
+    ) -> _core.Coding:
         """What writes and reads the values of a namespace, all of which are of this type.
 
         Raises:
@@ -63,6 +69,8 @@ class Wire:
             namespace=namespace,
             serializers=sorted({*DATA, *((chosen.id,) if chosen.name != "raw" else ())}),
             max_value_bytes=self.max_value_bytes or MAX_VALUE_BYTES,
+            dictionaries=list(self.dictionaries),
+            counted_with=counted_with,
         )
         plain = isinstance(chosen, MsgPack) and coder.takes_anything
         return _core.Coding(framing, WIRE, None if plain else coder)

@@ -8,7 +8,7 @@ use super::anchor::Anchor;
 use super::copy::{self, Mode};
 use super::effects;
 use super::errors;
-use super::filling;
+use super::filling::{self, Blocked};
 use super::lease::{self, Wait};
 use super::process::is_the_end;
 use super::request::{Ending, Finished, Judged, Lookup, Request};
@@ -96,10 +96,17 @@ fn load(py: Python<'_>, state: &'static State, request: &Request, lease: Lease) 
             .and_then(|context| context.within(|| request.ask(py, state, &request.loader)))
             .and_then(|result| plain_value(result?, request))
     };
-    if request.behind.is_some() {
-        return filling::fill_blocking(py, state, request, lease, call);
+    let Some(filling) = Blocked::begin(py, state, request, lease) else {
+        return conclude(py, state, request, lease, call());
+    };
+    let mut one = [filling];
+    filling::advance(py, state, &mut one);
+    if one[0].loads() {
+        one[0].loaded(py, state, call());
+        filling::advance(py, state, &mut one);
     }
-    conclude(py, state, request, lease, call())
+    let [one] = one;
+    one.conclude(py, state)
 }
 
 /// Reports what became of a load on this thread, and gives what its caller gets of it.
@@ -130,12 +137,11 @@ pub fn answer_with(
     lease: Lease,
     (judged, ending): (Judged, Ending),
 ) -> PyResult<Object> {
-    let was_there = matches!(ending, Ending::Found(..));
-    let Finished { old, error } = request.settle(py, state, (lease, None), &judged, ending);
-    if was_there {
-        // Who leads on a thread has no seat among those who are told.
+    if matches!(ending, Ending::Found(..)) && !request.refresh {
+        // This thread has no seat in the flight, where those are counted who are told.
         request.tier.memory.lock().entries.stats_mut(request.space.group()).note_remote_hits(1);
     }
+    let Finished { old, error } = request.settle(py, state, (lease, None), &judged, ending);
     let raised = |error: Object| PyErr::from_value(error.into_bound(py));
     let called = judged.failed.map(raised).or(error).map_or_else(|| Ok(judged.value), Err);
     match (called, old) {

@@ -120,9 +120,9 @@ impl CacheCore {
 
     pub fn kept(&self, value: &Bound<'_, PyAny>, ttl: Option<Duration>) -> PyResult<Kept> {
         single_use::refuse(self.tier.state, value, || "the value".to_owned())?;
-        let (stored, kind) = copy::isolate(value, self.tier.keeps().1)?;
+        let (stored, kind) = self.tier.isolate(value, self.tier.keeps().1)?;
         let stores = ttl != Some(Duration::ZERO) && !self.space.is_disabled();
-        let weight = if stores { self.tier.weigh(&stored)? } else { 1 };
+        let weight = if stores { self.tier.weigh(value)? } else { 1 };
         Ok(Kept { value: stored.unbind(), kind, ttl: stores.then_some(ttl), weight, since: 0 })
     }
 
@@ -286,7 +286,7 @@ pub fn exact_key<'py>(key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>>
 #[pymethods]
 impl CacheCore {
     #[new]
-    #[pyo3(signature = (state, name, memory, policy, path, parent, remote = None, coding = None))]
+    #[pyo3(signature = (state, name, memory, policy, path, parent, remote = None, coding = None, sealing = None))]
     #[allow(clippy::too_many_arguments, reason = "one call in samovar/_cache.py")]
     fn new(
         py: Python<'_>,
@@ -298,6 +298,7 @@ impl CacheCore {
         parent: Option<&Bound<'_, CacheCore>>,
         remote: Option<RemoteOptions<'_>>,
         coding: Option<Py<Coding>>,
+        sealing: Option<Py<Coding>>,
     ) -> PyResult<Self> {
         let (tier, owner) = match parent {
             Some(parent) => (parent.get().tier.clone(), parent.get().owner.clone_ref(py)),
@@ -310,6 +311,7 @@ impl CacheCore {
                 let (bound, eviction, apart) = (memory.bound(), memory.eviction.parse()?, memory.apart()?);
                 let tier = Tier::new(state.get().0, recipe, (bound, eviction, apart), weigher, clock::shared().clone());
                 remote.into_iter().for_each(|remote| tier.set_remote(remote.open(&name)));
+                sealing.into_iter().for_each(|sealing| tier.set_sealing(sealing));
                 (tier.clone(), Py::new(py, TierOwner { tier })?)
             }
         };
@@ -450,11 +452,11 @@ impl CacheCore {
             return Err(PyTypeError::new_err(text));
         }
         let spot = self.spot(key)?;
-        let Some(Current { value, deadline, .. }) = self.served(py, &spot)? else {
+        let Some(Current { value, kind, deadline, .. }) = self.served(py, &spot)? else {
             self.put(py, key, by, self.ttl_of(ttl, key)?)?;
             return Ok(by.clone().unbind());
         };
-        let value = value.into_bound(py);
+        let value = copy::hand_out(value.bind(py), kind)?;
         if !value.is_exact_instance_of::<PyInt>() {
             return Err(not_an_int(key, &value));
         }
@@ -765,7 +767,7 @@ impl SyncCore {
         path: &str,
         parent: &Bound<'_, CacheCore>,
     ) -> PyResult<PyClassInitializer<Self>> {
-        let core = CacheCore::new(py, state, String::new(), None, None, path, Some(parent), None, None)?;
+        let core = CacheCore::new(py, state, String::new(), None, None, path, Some(parent), None, None, None)?;
         Ok(PyClassInitializer::from(core).add_subclass(SyncCore {}))
     }
 }

@@ -248,8 +248,8 @@ unsafe extern "C" fn set_sync(
             let Some(ttl) = ttl.filter(|_| plain) else { return set_spelled(core, &call) };
             let (key, value) = (call.at(py, 0), call.at(py, 1));
             let lasting = single_use::refuse(core.tier.state, &value, || "the value".to_owned());
-            let stored = lasting.and_then(|()| copy::isolate(&value, copies)).and_then(|(stored, kind)| {
-                let weight = core.tier.weigh(&stored)?;
+            let stored = lasting.and_then(|()| core.tier.isolate(&value, copies)).and_then(|(stored, kind)| {
+                let weight = core.tier.weigh(&value)?;
                 let kept = Kept { value: stored.unbind(), kind, ttl: Some(ttl), weight, since: 0 };
                 let hash = mix(args::hash_str(key.as_ptr()), core.space.salt());
                 Spot { hash, key: key.unbind(), asks: false }.put(py, &core.tier, &core.space, kept)

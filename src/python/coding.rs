@@ -6,7 +6,7 @@ use super::codec::MessagePack;
 use super::framing::{Framing, unlocked};
 use super::tier::Object;
 use crate::codec::frame;
-use crate::codec::framing::Content;
+use crate::codec::framing::{Content, Unpacked};
 use crate::codec::refusal::Refusal;
 use crate::codec::serializer::Serializer;
 use crate::core::clock::{Clock, Millis, NEVER, later};
@@ -63,12 +63,22 @@ pub struct Fetched {
     load: u32,
     /// When it was written, in the store's order.
     pub version: Version,
+    /// The same as it would be written now, where that is sealed in another way: with a newer key, mostly.
+    pub resealed: Option<Packed>,
 }
 
 impl Fetched {
     /// What memory has: of no version that the store would know.
     pub fn here(value: Object, fresh_until: Millis) -> Self {
-        Fetched { value: Some(value), fresh_until, expires: fresh_until, created: 0, load: 0, version: Version(0) }
+        Fetched {
+            value: Some(value),
+            fresh_until,
+            expires: fresh_until,
+            created: 0,
+            load: 0,
+            version: Version(0),
+            resealed: None,
+        }
     }
 
     /// Its life in a memory where nothing stays longer than `most`.
@@ -155,8 +165,21 @@ impl Coding {
         };
         let stamps = &unpacked.header.stamps;
         let (fresh_until, expires) = (moment(stamps.fresh_until), moment(stamps.expires));
-        let created = moment(stamps.created);
-        Some(Fetched { value, fresh_until, expires, created, load: stamps.load_time / 1000, version: stored.version() })
+        let (created, load, version) = (moment(stamps.created), stamps.load_time / 1000, stored.version());
+        let resealed =
+            if unpacked.reseal { self.pack_again(name, &unpacked, expires.saturating_sub(now)) } else { None };
+        Some(Fetched { value, fresh_until, expires, created, load, version, resealed })
+    }
+
+    /// What was unpacked, sealed as it would be now, to be kept for what is left of its life.
+    fn pack_again(&self, name: &[u8], unpacked: &Unpacked<'_>, left: Millis) -> Option<Packed> {
+        let Unpacked { header, value, .. } = unpacked;
+        let tags: Vec<&str> = header.tags.collect();
+        let value = value.as_ref().map(|(serializer, bytes)| (*serializer, &bytes[..]));
+        let content = Content { value, stamps: header.stamps, tags: &tags, etag: header.etag };
+        let frame = self.framing.get().framing.pack(name, &content).ok()?;
+        let ends = header.stamps.expires != frame::NEVER;
+        Some((frame, ends.then(|| Duration::from_millis(left.max(1)))))
     }
 
     fn encode(&self, value: &Bound<'_, PyAny>) -> PyResult<Option<(Serializer, Cow<'static, [u8]>)>> {

@@ -6,6 +6,7 @@
 
 use super::anchor::Anchor;
 use super::errors;
+use super::sealed::Sealed;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PySet, PyTuple};
@@ -25,6 +26,9 @@ pub const DEEP: u32 = 4;
 pub const RAISE: u32 = 5;
 /// Hand out the object itself, which says that there is nothing.
 pub const NOTHING: u32 = 6;
+
+/// Hand out what the object was sealed from.
+pub const SEALED: u32 = 7;
 
 /// True for what says that there is nothing, or why.
 pub const fn is_negative(kind: u32) -> bool {
@@ -91,6 +95,7 @@ pub fn hand_out<'py>(value: &Bound<'py, PyAny>, kind: u32) -> PyResult<Bound<'py
         GRAPH => rebuild(value, &mut Some(HashMap::new())),
         RAISE => Err(PyErr::from_value(errors::copy_for_waiter(value))),
         NOTHING => Ok(value.clone()),
+        SEALED => Ok(value.cast::<Sealed>()?.get().open(value.py())?.into_bound(value.py())),
         _ => deepcopy(value),
     }
 }
@@ -98,7 +103,7 @@ pub fn hand_out<'py>(value: &Bound<'py, PyAny>, kind: u32) -> PyResult<Bound<'py
 /// What a listener gets of an object that is no longer needed here: itself if nobody else has it.
 pub fn part_with(value: Bound<'_, PyAny>, kind: u32) -> PyResult<Bound<'_, PyAny>> {
     // SAFETY: a valid object.
-    if unsafe { ffi::Py_REFCNT(value.as_ptr()) } == 1 { Ok(value) } else { hand_out(&value, kind) }
+    if kind != SEALED && unsafe { ffi::Py_REFCNT(value.as_ptr()) } == 1 { Ok(value) } else { hand_out(&value, kind) }
 }
 
 /// As [`hand_out`] for the raw hit path: steals a reference and gives one, or null with an error set.

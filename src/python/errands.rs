@@ -3,6 +3,7 @@
 //! Memory answers what it can; what it cannot is asked of the store, all keys of a call in one round trip. Writes go to the store first.
 
 use super::coding::Fetched;
+use super::copy;
 use super::errand::{Errand, Turn};
 use super::options::shown;
 use super::pending::Holds;
@@ -279,7 +280,9 @@ impl Update {
 
 /// What memory has, as if the store had given it.
 fn in_memory(py: Python<'_>, place: &Place) -> PyResult<Option<Fetched>> {
-    Ok(place.served(py)?.map(|there| Fetched::here(there.value, there.deadline)))
+    let Some(there) = place.served(py)? else { return Ok(None) };
+    let value = copy::hand_out(there.value.bind(py), there.kind)?;
+    Ok(Some(Fetched::here(value.unbind(), there.deadline)))
 }
 
 /// A counter that is none.

@@ -135,12 +135,12 @@ impl Filling {
         let (clock, began) = (&request.tier.clock, request.began.load(Relaxed));
         let terms = (ttl, missing, request.adapted(kept));
         let life = lifetime(&request.recipe.policy, terms, (began, clock.now()), || request.tier.draw_of_life());
-        let value = (!missing).then(|| kept.value.bind(py));
-        let packed = behind.coding.get().pack(py, &self.key, value, (&life, began), clock);
+        let value = if missing { None } else { Some(kept.plain(py)?) };
+        let packed = behind.coding.get().pack(py, &self.key, value.as_ref(), (&life, began), clock);
         let packed = match packed {
             Ok(packed) => packed,
             Err(error) => {
-                task::unstorable(py, request, &error);
+                task::unstorable(&request.tier, &request.recipe.name, &error);
                 None
             }
         };
@@ -172,7 +172,10 @@ impl Filling {
         let input = match (asked, answer) {
             (Asked::Claim(wanted), Ok(Reply::Claimed(Found::Fresh(stored)))) => {
                 match self.read(py, request, behind, &stored) {
-                    Some((fetched, frame)) => {
+                    Some((mut fetched, frame)) => {
+                        if let Some(packed) = fetched.resealed.take() {
+                            behind.remote.rewrite(&self.key, fetched.version, packed);
+                        }
                         self.found = Some(fetched);
                         Input::Claimed(Found::Fresh(frame))
                     }
@@ -296,9 +299,9 @@ fn judged_of(py: Python<'_>, state: &State, request: &Request, key: &[u8], fetch
         let kept = Kept { ttl: Some(None), ..Kept::nothing(error.clone_ref(py), Default::default()) };
         return Ok(Judged { value: None, failed: Some(error), kept: Ok(kept) });
     };
-    let (stored, kind) = copy::isolate(value.bind(py), request.recipe.copy)?;
+    let (stored, kind) = request.tier.isolate(value.bind(py), request.recipe.copy)?;
     let weight = if request.behind.as_ref().is_some_and(|behind| behind.remote.keeps) {
-        request.tier.weigh(&stored)?
+        request.tier.weigh(value.bind(py))?
     } else {
         1
     };
@@ -416,56 +419,113 @@ impl Caller for Driven {
     }
 }
 
-/// Fills a lease on this thread, which `call` has load; gives what its caller gets.
-pub fn fill_blocking(
-    py: Python<'_>,
-    state: &'static State,
-    request: &Request,
+/// A lease that is filled by a blocked thread, step by step.
+pub struct Blocked<'a> {
+    request: &'a Request,
+    behind: &'a Behind,
     lease: Lease,
-    call: impl FnOnce() -> PyResult<Object>,
-) -> PyResult<Object> {
-    let begun = Filling::begin(py, state, request);
-    let (Ok(Some((mut filling, mut next))), Some(behind)) = (begun, &request.behind) else {
-        return blocking::conclude(py, state, request, lease, call());
-    };
-    let mut call = Some(call);
-    let (judged, ending) = loop {
-        match filling.doing(py, request, behind, next) {
-            Ok(Do::Ask(asked, action)) => match ask_blocking(py, request, behind, &mut filling, (asked, action)) {
-                Ok(then) => next = then,
-                Err(error) => {
-                    filling.abandon(behind);
-                    break (failed(py, error), Ending::Loaded);
-                }
-            },
-            Ok(Do::Load) => {
-                let called = call.take().map_or_else(|| Err(PyRuntimeError::new_err("loaded twice")), |call| call());
-                next = filling.loaded(request, behind, blocking::judge(py, state, request, lease, called));
-            }
-            Ok(Do::End(end)) => {
-                let ended = filling.end(py, state, request, behind, end);
-                break ended.unwrap_or_else(|error| (failed(py, error), Ending::Loaded));
-            }
-            Err(error) => break (failed(py, error), Ending::Loaded),
-        }
-    };
-    blocking::answer_with(py, state, request, lease, (judged, ending))
+    /// Until it has ended.
+    filling: Option<Filling>,
+    stands: Stands,
 }
 
-fn ask_blocking(
-    py: Python<'_>,
-    request: &Request,
-    behind: &Behind,
-    filling: &mut Filling,
-    (mut asked, mut action): (Asked, Action),
-) -> PyResult<Next<()>> {
+/// How far it has come.
+enum Stands {
+    Next(Next<()>),
+    Asks(Asked, Action),
+    Loads,
+    Ended(Judged, Ending),
+}
+
+impl<'a> Blocked<'a> {
+    /// Of a lease that was just taken; `None` if its entry is of this process alone.
+    pub fn begin(py: Python<'_>, state: &State, request: &'a Request, lease: Lease) -> Option<Self> {
+        let behind = request.behind.as_ref()?;
+        let (filling, stands) = match Filling::begin(py, state, request) {
+            Ok(begun) => {
+                let (filling, next) = begun?;
+                (Some(filling), Stands::Next(next))
+            }
+            Err(error) => (None, Stands::Ended(failed(py, error), Ending::Loaded)),
+        };
+        Some(Blocked { request, behind, lease, filling, stands })
+    }
+
+    /// True if its loader is to be called.
+    pub fn loads(&self) -> bool {
+        matches!(self.stands, Stands::Loads)
+    }
+
+    /// It has been, and has ended so.
+    pub fn loaded(&mut self, py: Python<'_>, state: &State, called: PyResult<Object>) {
+        if let Some(filling) = &mut self.filling {
+            let judged = blocking::judge(py, state, self.request, self.lease, called);
+            self.stands = Stands::Next(filling.loaded(self.request, self.behind, judged));
+        }
+    }
+
+    /// Tells everybody how it has ended, and gives what the caller on this thread gets.
+    pub fn conclude(self, py: Python<'_>, state: &State) -> PyResult<Object> {
+        let ended = match self.stands {
+            Stands::Ended(judged, ending) => (judged, ending),
+            _ => (failed(py, PyRuntimeError::new_err("a load that has not ended")), Ending::Loaded),
+        };
+        blocking::answer_with(py, state, self.request, self.lease, ended)
+    }
+
+    /// Goes on to where it asks, loads or has ended.
+    fn advance(&mut self, py: Python<'_>, state: &State) {
+        let (Stands::Next(next), Some(mut filling)) = (&self.stands, self.filling.take()) else { return };
+        self.stands = match filling.doing(py, self.request, self.behind, next.clone()) {
+            Ok(Do::Ask(asked, action)) => Stands::Asks(asked, action),
+            Ok(Do::Load) => Stands::Loads,
+            Ok(Do::End(end)) => {
+                let ended = filling.end(py, state, self.request, self.behind, end);
+                let (judged, ending) = ended.unwrap_or_else(|error| (failed(py, error), Ending::Loaded));
+                self.stands = Stands::Ended(judged, ending);
+                return;
+            }
+            Err(error) => Stands::Ended(failed(py, error), Ending::Loaded),
+        };
+        self.filling = Some(filling);
+    }
+
+    fn told(&mut self, py: Python<'_>, asked: Asked, answer: PyResult<Answer>) {
+        let Some(filling) = &mut self.filling else { return };
+        let told = answer.and_then(|answer| filling.told(py, self.request, self.behind, (asked, answer)));
+        self.stands = match told {
+            Ok(Told::Next(next)) => Stands::Next(next),
+            Ok(Told::Again(asked, action)) => Stands::Asks(asked, action),
+            Err(error) => {
+                filling.abandon(self.behind);
+                Stands::Ended(failed(py, error), Ending::Loaded)
+            }
+        };
+    }
+}
+
+/// Lets leases of one cache go on to where each loads or has ended; what they ask at a time is one round trip.
+pub fn advance(py: Python<'_>, state: &State, all: &mut [Blocked<'_>]) {
     loop {
-        let requests = vec![store::Request { key: filling.key.clone(), action }];
-        let answer = bridge::ask_blocking(py, &behind.remote.store, requests)?.pop();
-        let answer = answer.ok_or_else(|| PyRuntimeError::new_err("a store that does not answer"))?;
-        match filling.told(py, request, behind, (asked, answer))? {
-            Told::Next(next) => return Ok(next),
-            Told::Again(again, with) => (asked, action) = (again, with),
+        let (mut asking, mut requests) = (Vec::new(), Vec::new());
+        for (at, one) in all.iter_mut().enumerate() {
+            one.advance(py, state);
+            if let (Stands::Asks(asked, action), Some(filling)) = (&one.stands, &one.filling) {
+                asking.push((at, *asked));
+                requests.push(store::Request { key: filling.key.clone(), action: action.clone() });
+            }
+        }
+        let Some(behind) = asking.first().map(|&(at, _)| all[at].behind) else { return };
+        let mut answers = match bridge::ask_blocking(py, &behind.remote.store, requests) {
+            Ok(answers) => Ok(answers.into_iter()),
+            Err(interrupt) => Err(interrupt),
+        };
+        for (at, asked) in asking {
+            let answer = match &mut answers {
+                Ok(answers) => answers.next().ok_or_else(|| PyRuntimeError::new_err("a store that does not answer")),
+                Err(interrupt) => Err(interrupt.clone_ref(py)),
+            };
+            all[at].told(py, asked, answer);
         }
     }
 }

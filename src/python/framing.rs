@@ -25,6 +25,7 @@ const LONG: usize = 64 << 10;
 ///     dictionaries: Trained zstd dictionaries; the first writes, all read.
 ///     serializers: The ids that are packed and unpacked; None: all of ours but pickle.
 ///     max_value_bytes: No larger value is packed or unpacked.
+///     counted_with: Another, whose refusals are counted together with this one's.
 ///
 /// Raises:
 ///     ConfigError: An option that cannot be.
@@ -32,14 +33,14 @@ const LONG: usize = 64 << 10;
 pub struct Framing {
     pub(super) framing: framing::Framing,
     dictionaries: Arc<Dictionaries>,
-    pub(super) refusals: Refusals,
+    pub(super) refusals: Arc<Refusals>,
 }
 
 #[pymethods]
 impl Framing {
     #[new]
     #[pyo3(signature = (*, compress = None, key_ring = None, encrypt = None, namespace = "", dictionaries = Vec::new(),
-                        serializers = None, max_value_bytes = MAX_VALUE_BYTES))]
+                        serializers = None, max_value_bytes = MAX_VALUE_BYTES, counted_with = None))]
     #[expect(clippy::too_many_arguments, reason = "each is a keyword of its own in Python")]
     fn new(
         py: Python<'_>,
@@ -50,6 +51,7 @@ impl Framing {
         dictionaries: Vec<Vec<u8>>,
         serializers: Option<Vec<u8>>,
         max_value_bytes: usize,
+        counted_with: Option<&Bound<'_, Framing>>,
     ) -> PyResult<Self> {
         let all = Arc::new(Dictionaries::default());
         for bytes in &dictionaries {
@@ -70,7 +72,11 @@ impl Framing {
             Some((ring, true)) => framing.sealed(&ring, namespace.as_bytes()),
             Some((ring, false)) => framing.unsealing(&ring, namespace.as_bytes()),
         };
-        Ok(Framing { framing, dictionaries: all, refusals: Refusals::default() })
+        Ok(Framing {
+            framing,
+            dictionaries: all,
+            refusals: counted_with.map_or_else(Arc::default, |other| Arc::clone(&other.get().refusals)),
+        })
     }
 
     /// The frame of a value, or of "not found" for None, to be stored under `key`. Moments are µs since 1970, `load_time` is µs.

@@ -8,6 +8,7 @@
 use super::blocking::{self, Found};
 use super::copy;
 use super::errors;
+use super::filling::{self, Blocked};
 use super::lease;
 use super::options::shown;
 use super::request::Request;
@@ -143,21 +144,7 @@ fn answer_all<'py>(
                 None => own.push((at, lease)),
             }
         }
-        let mut stop = None;
-        for part in own.chunks(bulk.limit) {
-            let called = match &stop {
-                None => call(py, state, ids, requests, part, bulk),
-                Some(stop) => Err(PyErr::clone_ref(stop, py)),
-            };
-            for &(at, lease) in part {
-                let loaded = outcome(py, state, &ids[at], &called);
-                answers[at] = Some(conclude(py, state, &requests[at], lease, loaded));
-            }
-            stop = stop.or(called.err().filter(|error| !error.is_instance_of::<PyException>(py)));
-        }
-        if let Some(stop) = stop {
-            return Err(stop);
-        }
+        load_all(py, state, ids, requests, own, bulk, &mut answers)?;
         for (at, awaited) in theirs {
             match blocking::wait(py, state, &requests[at], &awaited) {
                 Ok(Some(value)) => answers[at] = Some(Ok(value)),
@@ -169,6 +156,50 @@ fn answer_all<'py>(
     }
     let none = || Err(errors::load_ended(py, "many"));
     Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(none)).collect())
+}
+
+/// Fills all these leases: by the store behind the memory, which is asked for all at once, and by as few calls as may be for the rest.
+fn load_all<'py>(
+    py: Python<'py>,
+    state: &'static State,
+    ids: &[Bound<'py, PyAny>],
+    requests: &[Request],
+    mut own: Vec<(usize, Option<Lease>)>,
+    bulk: &Bulk<'py>,
+    answers: &mut [Option<PyResult<Object>>],
+) -> PyResult<()> {
+    // By their places, in ascending order.
+    let (mut places, mut behind) = (Vec::new(), Vec::new());
+    own.retain(|&(at, lease)| {
+        let begun = lease.and_then(|lease| Blocked::begin(py, state, &requests[at], lease));
+        let alone = begun.is_none();
+        places.extend((!alone).then_some((at, lease)));
+        behind.extend(begun);
+        alone
+    });
+    filling::advance(py, state, &mut behind);
+    own.extend(places.iter().zip(&behind).filter(|(_, filling)| filling.loads()).map(|(place, _)| *place));
+    own.sort_unstable_by_key(|(at, _)| *at);
+    let mut stop = None;
+    for part in own.chunks(bulk.limit) {
+        let called = match &stop {
+            None => call(py, state, ids, requests, part, bulk),
+            Some(stop) => Err(PyErr::clone_ref(stop, py)),
+        };
+        for &(at, lease) in part {
+            let loaded = outcome(py, state, &ids[at], &called);
+            match places.binary_search_by_key(&at, |(place, _)| *place) {
+                Ok(filled) => behind[filled].loaded(py, state, loaded),
+                Err(_) => answers[at] = Some(conclude(py, state, &requests[at], lease, loaded)),
+            }
+        }
+        stop = stop.or(called.err().filter(|error| !error.is_instance_of::<PyException>(py)));
+    }
+    filling::advance(py, state, &mut behind);
+    for ((at, _), filling) in places.into_iter().zip(behind) {
+        answers[at] = Some(filling.conclude(py, state));
+    }
+    stop.map_or(Ok(()), Err)
 }
 
 /// What a caller gets of a load, which is the cache's if it has a lease.

@@ -65,6 +65,7 @@ mod reply;
 mod request;
 mod resilience;
 mod rulebook;
+mod sealed;
 mod seat;
 mod signature;
 mod single_use;

@@ -3,7 +3,6 @@
 //! The steps of explicit operations; `core::remote::write` says what a write's answer means. Waiting is `errand`'s.
 
 use super::coding::Fetched;
-use super::copy;
 use super::pending::Holds;
 use super::recipe::{Kept, Recipe};
 use super::remote::Behind;
@@ -89,7 +88,13 @@ impl Place {
             }
         };
         let fetched = stored.and_then(|stored| self.read(py, &stored));
-        Ok(fetched.filter(|fetched| self.tier.clock.now() < fetched.fresh_until))
+        let mut fresh = fetched.filter(|fetched| self.tier.clock.now() < fetched.fresh_until);
+        if let Some(fetched) = &mut fresh
+            && let Some(packed) = fetched.resealed.take()
+        {
+            self.behind.remote.rewrite(&self.key, fetched.version, packed);
+        }
+        Ok(fresh)
     }
 
     /// Keeps in memory what the store had, if nothing has changed there since; gives the value as a reader gets it, or nothing for
@@ -102,9 +107,9 @@ impl Place {
             self.count();
             return Ok(None);
         };
-        let (stored, kind) = copy::isolate(value.bind(py), recipe.copy)?;
+        let (stored, kind) = self.tier.isolate(value.bind(py), recipe.copy)?;
         if remote.keeps && !self.space.is_disabled() {
-            let worth = Worth::new(self.tier.weigh(&stored)?, Duration::from_millis(lifetime.span.load.into()));
+            let worth = Worth::new(self.tier.weigh(value.bind(py))?, Duration::from_millis(lifetime.span.load.into()));
             let placement = Placement::new(self.space.group(), lifetime.span.expires, kind).worth(worth);
             let (hash, key) = (self.spot.hash, self.spot.key.clone_ref(py));
             let written = Written { new: New { hash, key, value: stored.unbind(), placement }, lifetime };
@@ -174,9 +179,10 @@ impl Change {
         }
         let (negative, now) = (kept.is_negative(), place.tier.clock.now());
         let lifetime = if negative { Lifetime::negative(end) } else { Lifetime::plain(end) };
-        let value = (!negative).then(|| kept.value.bind(py));
+        let value = if negative { None } else { Some(kept.plain(py)?) };
         let coding = place.behind.coding.get();
-        let Some((frame, keep)) = coding.pack(py, &place.key, value, (&lifetime, now), &place.tier.clock)? else {
+        let Some((frame, keep)) = coding.pack(py, &place.key, value.as_ref(), (&lifetime, now), &place.tier.clock)?
+        else {
             // Too large, and such values are skipped: then no older one must stay.
             return Ok(Change::removal(place));
         };

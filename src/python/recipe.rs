@@ -9,6 +9,7 @@ use super::pending::Holds;
 use super::rulebook::Ruled;
 use super::single_use;
 use super::state::State;
+use super::task;
 use super::tier::{Object, Tier};
 use crate::core::policy::{self, Policy};
 use pyo3::ffi;
@@ -131,6 +132,12 @@ impl Kept {
         Kept { value: error, kind: copy::RAISE, ttl: Some(Some(ttl)), weight: 1, since: 0 }
     }
 
+    /// The value itself, where memory is to hold it sealed.
+    pub fn plain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let value = self.value.bind(py);
+        if self.kind == copy::SEALED { copy::hand_out(value, self.kind) } else { Ok(value.clone()) }
+    }
+
     /// True if it says that there is nothing, or why there is not.
     pub fn is_negative(&self) -> bool {
         copy::is_negative(self.kind)
@@ -227,7 +234,15 @@ impl Recipe {
             let ttl = self.policy.negative_ttl.map(Some);
             return Ok(Kept { value: value.clone().unbind(), kind: copy::NOTHING, ttl, weight: 1, since: 0 });
         }
-        let (stored, kind) = copy::isolate(value, self.copy)?;
+        let sealed = tier.isolate(value, self.copy);
+        let (stored, kind, storable) = match sealed {
+            Ok((stored, kind)) => (stored, kind, true),
+            Err(error) if tier.seals() => {
+                task::unstorable(tier, &self.name, &error);
+                (value.clone(), copy::SHARE, false)
+            }
+            Err(error) => return Err(error),
+        };
         let wanted = match &self.cache_if {
             Some(predicate) => predicate.bind(py).call1((value,))?.is_truthy()?,
             None => true,
@@ -241,11 +256,11 @@ impl Recipe {
             }
             Some(_) => None,
         };
-        let stores = wanted && ttl != Some(Duration::ZERO);
+        let stores = wanted && storable && ttl != Some(Duration::ZERO);
         if stores {
             single_use::refuse(state, value, || format!("the result of {}", self.name))?;
         }
-        let weight = if stores { tier.weigh(&stored)? } else { 1 };
+        let weight = if stores { tier.weigh(value)? } else { 1 };
         Ok(Kept { value: stored.unbind(), kind, ttl: stores.then_some(ttl), weight, since: 0 })
     }
 }

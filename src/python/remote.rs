@@ -1,7 +1,7 @@
 //! The store behind a cache's memory, and what an entry is called there.
 
 use super::claims::Claims;
-use super::coding::Coding;
+use super::coding::{Coding, Packed};
 use super::keys;
 use super::recovery::Recovery;
 use super::spot::Spot;
@@ -9,6 +9,8 @@ use super::state::State;
 use super::tier::Space;
 use crate::core::clock::Clock;
 use crate::core::key::shared_name;
+use crate::core::remote::Version;
+use crate::core::remote::cell::Under;
 use crate::error::{Error, StoreError};
 use crate::io::store::{Action, Answers, Request, Store};
 use pyo3::prelude::*;
@@ -79,6 +81,12 @@ impl Remote {
     /// Sends something that nobody waits for.
     pub fn tell(&self, key: Vec<u8>, action: Action) {
         self.store.submit(vec![Request { key, action }], Answers::new(drop));
+    }
+
+    /// Has what is there of this version kept as it would be written now.
+    pub fn rewrite(&self, key: &[u8], version: Version, (frame, keep): Packed) {
+        let under = Under::Version(version);
+        self.tell(key.to_vec(), Action::Fill { under, newer_than: None, frame, keep });
     }
 
     /// The store is to hear as soon as it can that what it has under a key is no more.

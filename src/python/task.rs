@@ -324,15 +324,14 @@ fn create_task<'py>(
 }
 
 /// A loaded value has no form in which others could have it: said once for each function, and it stays in this process.
-pub fn unstorable(py: Python<'_>, request: &Request, error: &PyErr) {
-    let told = request
-        .tier
-        .state
-        .asyncio(py)
-        .and_then(|used| used.unstorable.bind(py).call1((&request.recipe.name, error.value(py))).map(drop));
-    if let Err(error) = told {
-        error.write_unraisable(py, None);
-    }
+pub fn unstorable(tier: &Tier, name: &str, error: &PyErr) {
+    Python::attach(|py| {
+        let used = tier.state.asyncio(py);
+        let told = used.and_then(|used| used.unstorable.bind(py).call1((name, error.value(py))).map(drop));
+        if let Err(error) = told {
+            error.write_unraisable(py, None);
+        }
+    });
 }
 
 impl Load {

@@ -5,6 +5,7 @@
 
 use super::anchor::Anchor;
 use super::budget::Budget;
+use super::coding::Coding;
 use super::copy::{self, Mode};
 use super::events::Listeners;
 use super::guarded::Guarded;
@@ -12,6 +13,7 @@ use super::recipe::Recipe;
 use super::refresher::Running as Refreshing;
 use super::remote::Remote;
 use super::rulebook::Rulebook;
+use super::sealed::Sealed;
 use super::seat::Waiter;
 use super::state::State;
 use super::writing::Writings;
@@ -150,6 +152,8 @@ pub struct Tier {
     pub appointment: Appointment,
     /// Who loads hot keys ahead of time, where somebody asked for that.
     pub refresher: Guarded<Option<Refreshing>>,
+    /// What seals values before memory has them, if something does.
+    sealing: OnceLock<Py<Coding>>,
     /// The store behind its memory, if there is one.
     remote: OnceLock<Arc<Remote>>,
     /// Loads that run as tasks.
@@ -210,6 +214,7 @@ impl Tier {
             state,
             appointment: Appointment::default(),
             refresher: Guarded::default(),
+            sealing: OnceLock::new(),
             remote: OnceLock::new(),
             tasks: Guarded::default(),
             budget: Guarded::new(state.budget.clone()),
@@ -236,6 +241,26 @@ impl Tier {
         let swept: Weak<Tier> = Arc::downgrade(&tier);
         crate::work::register(swept);
         tier
+    }
+
+    /// Has values sealed before memory has them, before anything else is done with it.
+    pub fn set_sealing(&self, sealing: Py<Coding>) {
+        drop(self.sealing.set(sealing));
+    }
+
+    /// True if memory holds values sealed.
+    #[inline]
+    pub fn seals(&self) -> bool {
+        self.sealing.get().is_some()
+    }
+
+    /// The object to store for a value, and how readers get it.
+    #[inline]
+    pub fn isolate<'py>(&self, value: &Bound<'py, PyAny>, mode: Mode) -> PyResult<(Bound<'py, PyAny>, u32)> {
+        match self.sealing.get() {
+            None => copy::isolate(value, mode),
+            Some(sealing) => Ok((Sealed::seal(value, sealing, &self.clock)?, copy::SEALED)),
+        }
     }
 
     /// Puts a store behind the memory, before anything else is done with it.

@@ -5,6 +5,7 @@
 
 use super::cache::{CacheCore, key_name, several};
 use super::coding::Fetched;
+use super::copy;
 use super::errand::{self, Errand};
 use super::errands::{Becomes, Clearing, Gives, Glance, Look, Looks, Names, Update, Writes, not_an_int};
 use super::options::shown;
@@ -325,10 +326,11 @@ impl TwoTiers {
     fn update(&self, py: Python<'_>, key: &Bound<'_, PyAny>, becomes: Becomes, waits: bool) -> PyResult<Object> {
         // A bad key or value of memory is told before anything is asked.
         let place = self.place(key)?;
-        if let (Becomes::More { .. }, Some(there)) = (&becomes, place.served(py)?)
-            && !there.value.bind(py).is_exact_instance_of::<PyInt>()
-        {
-            return Err(not_an_int(key, there.value.bind(py)));
+        if let (Becomes::More { .. }, Some(there)) = (&becomes, place.served(py)?) {
+            let value = copy::hand_out(there.value.bind(py), there.kind)?;
+            if !value.is_exact_instance_of::<PyInt>() {
+                return Err(not_an_int(key, &value));
+            }
         }
         let own = Py::new(py, TwoTiers { core: self.core.clone_ref(py) })?;
         self.run(py, Update::new(own, key.clone().unbind(), becomes), waits)

@@ -29,7 +29,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "Cache codec alone": (lambda: Cache(codec="yaml"), "codec: 'yaml'; give one of"),
     "Cache pickle": (
         lambda: Cache("redis://h", codec="pickle"),
-        "codec: 'pickle' runs code .*give the cache key_ring=",
+        "codec: 'pickle' runs code .*key_ring=",
     ),
     "Cache compress": (lambda: Cache("redis://h", compress="rar"), "compress: .*rar"),
     "Cache on_error": (lambda: Cache("redis://h", on_error="ignore"), "on_error: 'ignore'; give 'degrade' or 'raise'"),
@@ -40,7 +40,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "Cache max_value_bytes": (lambda: Cache("redis://h", max_value_bytes=0), "max_value_bytes: 0; give"),
     "Cache loader": (
         lambda: Cache("redis://h", loader=str),
-        "loader: <class 'str'>; leave it out: a cache with a store",
+        "loader: <class 'str'>; leave it out: a cache",
     ),
     "Memory ttl": (lambda: Memory(ttl=0), "ttl: 0"),
     "Cache unknown": (lambda: Cache(memry=1), "memry=.*did you mean memory="),

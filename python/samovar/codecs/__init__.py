@@ -10,6 +10,19 @@ A `Coder` is what a tier calls: a codec, the type of its values, and how large t
 from samovar.codecs._builtin import Json, MsgPack, Pickle, Raw
 from samovar.codecs._classes import register
 from samovar.codecs._coder import Coder, decode, encode
+from samovar.codecs._dictionary import train_dictionary
 from samovar.codecs._protocol import Codec, codec
 
-__all__ = ["Codec", "Coder", "Json", "MsgPack", "Pickle", "Raw", "codec", "decode", "encode", "register"]
+__all__ = [
+    "Codec",
+    "Coder",
+    "Json",
+    "MsgPack",
+    "Pickle",
+    "Raw",
+    "codec",
+    "decode",
+    "encode",
+    "register",
+    "train_dictionary",
+]
