@@ -204,8 +204,6 @@ def test_get_or_set_loads_what_neither_tier_has(face: Face, make: Make) -> None:
 
 
 def test_get_or_set_many_loads_what_neither_tier_has(face: Face, make: Make) -> None:
-    if not face.waits:
-        pytest.xfail("the blocking many does not ask the store yet")
     here, there = make(), make()
     asked: list[list[str]] = []
 
@@ -588,8 +586,6 @@ def test_a_second_function_of_one_name_is_refused(face: Face, make: Make) -> Non
 
 
 def test_functions_of_many_share_each_id(face: Face, make: Make) -> None:
-    if not face.waits:
-        pytest.xfail("the blocking many does not ask the store yet")
     asked: list[list[int]] = []
 
     def users(ids: Sequence[int], lang: str = "en") -> Mapping[int, str]:
