@@ -21,7 +21,8 @@ local version, flags, token, deadline, body = 0, 0, '', 0, 0
 if type(held) == 'string' and #held >= 12 and string.sub(held, 1, 3) == 'SV\1' then
     local at, kind = struct.unpack('>I8', held, 5), string.byte(held, 4)
     local claimed = bit.band(kind, CLAIM) ~= 0
-    if at < 9007199254740992 and (not claimed or #held >= 36) then
+    local known = kind < 8 and bit.band(kind, FRAME + TOMBSTONE) ~= FRAME + TOMBSTONE
+    if known and at < 9007199254740992 and (not claimed or #held >= 36) then
         version, flags, body = at, kind, 13
         if claimed then
             token, deadline, body = string.sub(held, 13, 28), struct.unpack('>I8', held, 29), 37
