@@ -475,7 +475,8 @@ impl<'a> Blocked<'a> {
 
     /// Goes on to where it asks, loads or has ended.
     fn advance(&mut self, py: Python<'_>, state: &State) {
-        let (Stands::Next(next), Some(mut filling)) = (&self.stands, self.filling.take()) else { return };
+        let Stands::Next(next) = &self.stands else { return };
+        let Some(mut filling) = self.filling.take() else { return };
         self.stands = match filling.doing(py, self.request, self.behind, next.clone()) {
             Ok(Do::Ask(asked, action)) => Stands::Asks(asked, action),
             Ok(Do::Load) => Stands::Loads,
