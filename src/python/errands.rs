@@ -14,9 +14,9 @@ use super::tier::Object;
 use super::two_tiers::TwoTiers;
 use crate::core::clock::{Millis, NEVER, deadline};
 use crate::core::policy::Glob;
-use crate::core::remote::{Filled, TOMBSTONE_LIFE};
 use crate::core::remote::cell::Framed;
 use crate::core::remote::ledger::Mark;
+use crate::core::remote::{Filled, TOMBSTONE_LIFE};
 use crate::io::store::stored::Stored;
 use crate::io::store::{Action, Answer, Cursor, Page, Reply, Request};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
@@ -41,7 +41,10 @@ impl Holds for Look {
 }
 
 impl Errand for Look {
-    fn begin(&mut self, _py: Python<'_>) -> PyResult<Turn> {
+    fn begin(&mut self, py: Python<'_>) -> PyResult<Turn> {
+        if !self.place.is_worth_asking() {
+            return Ok(Turn::Done(self.default.clone_ref(py)));
+        }
         self.mark = self.place.mark();
         Ok(Turn::Ask(vec![self.place.request(Action::Read)]))
     }
@@ -82,6 +85,7 @@ impl Holds for Looks {
 
 impl Errand for Looks {
     fn begin(&mut self, py: Python<'_>) -> PyResult<Turn> {
+        self.wanted.retain(|(_, place, _)| place.is_worth_asking());
         if self.wanted.is_empty() {
             return Ok(Turn::Done(self.found.clone_ref(py).into_any()));
         }
@@ -257,8 +261,8 @@ impl Update {
     fn read(&mut self, py: Python<'_>, answer: Answer) -> PyResult<Turn> {
         let place = self.place(py)?;
         let now = place.tier.clock.now();
-        // Where the store cannot be asked, memory is all there is.
-        let unanswered = answer.is_err();
+        // Where the store cannot be asked, or has yet to hear of it, memory is all there is.
+        let unanswered = answer.is_err() || !place.is_worth_asking();
         // Whatever is there, fresh and readable or not, is what it replaces.
         let over = match &answer {
             Ok(Reply::Read(Some(stored))) => Over::Version(stored.version()),
@@ -345,8 +349,11 @@ impl Errand for Glance {
         if self.place.space.is_disabled() {
             return (self.tells)(py, &self.place, None).map(Turn::Done);
         }
-        let here = (self.here)(py, &self.place)?;
-        Ok(here.map_or_else(|| Turn::Ask(vec![self.place.request(Action::Read)]), Turn::Done))
+        match (self.here)(py, &self.place)? {
+            Some(here) => Ok(Turn::Done(here)),
+            None if self.place.is_worth_asking() => Ok(Turn::Ask(vec![self.place.request(Action::Read)])),
+            None => (self.tells)(py, &self.place, None).map(Turn::Done),
+        }
     }
 
     fn told(&mut self, py: Python<'_>, mut answers: Vec<Answer>) -> PyResult<Turn> {
@@ -375,10 +382,10 @@ impl Holds for Names {
     }
 }
 
-fn paged(remote: &Remote, answers: Vec<Answer>) -> PyResult<Page> {
+fn paged(py: Python<'_>, remote: &Remote, answers: Vec<Answer>) -> PyResult<Page> {
     match answers.into_iter().next() {
         Some(Ok(Reply::Scanned(page))) => Ok(page),
-        Some(Err(error)) => remote.failed(&error).map(|()| (Vec::new(), None)),
+        Some(Err(error)) => remote.failed(py, &error).map(|()| (Vec::new(), None)),
         _ => Ok((Vec::new(), None)),
     }
 }
@@ -389,7 +396,7 @@ impl Errand for Names {
     }
 
     fn told(&mut self, py: Python<'_>, answers: Vec<Answer>) -> PyResult<Turn> {
-        let (keys, next) = paged(&self.remote, answers)?;
+        let (keys, next) = paged(py, &self.remote, answers)?;
         let names = keys.iter().filter_map(|key| std::str::from_utf8(key.strip_prefix(&self.prefix[..])?).ok());
         let names = PyList::new(py, names.map(|name| PyString::new(py, name)))?;
         let next = next.map(|cursor| (cursor.server, cursor.at));
@@ -401,8 +408,17 @@ impl Errand for Names {
     }
 }
 
-/// Does to memory what is done to the store: told each name that was picked, and of the end.
-type Follows = dyn FnMut(Python<'_>, Option<&str>) -> PyResult<()> + Send + Sync;
+/// Does to memory what is done to the store: told each name that was picked, and the end.
+type Follows = dyn FnMut(Python<'_>, Cleared<'_>) -> PyResult<()> + Send + Sync;
+
+/// What of a store was cleared.
+#[derive(Clone, Copy)]
+pub enum Cleared<'a> {
+    /// This name.
+    Name(&'a str),
+    /// All that was to be; or not all, for the store could not be asked.
+    End { all: bool },
+}
 
 /// Everything under names that begin so goes; in memory too, when the store has been told.
 pub struct Clearing {
@@ -415,6 +431,8 @@ pub struct Clearing {
     scans: bool,
     /// The names that are being removed, if they were picked.
     picked: Vec<String>,
+    /// The store could not be asked, or not all the time.
+    failed: bool,
     /// Picks names, those of all others stay.
     wanted: Option<Glob>,
     after: Box<Follows>,
@@ -433,10 +451,10 @@ impl Clearing {
         remote: Arc<Remote>,
         prefixes: Vec<Vec<u8>>,
         wanted: Option<Glob>,
-        after: impl FnMut(Python<'_>, Option<&str>) -> PyResult<()> + Send + Sync + 'static,
+        after: impl FnMut(Python<'_>, Cleared<'_>) -> PyResult<()> + Send + Sync + 'static,
     ) -> Self {
         let (next, after) = (Cursor::default(), Box::new(after));
-        Clearing { remote, prefixes, next, scans: false, picked: Vec::new(), wanted, after, count: 0 }
+        Clearing { remote, prefixes, next, scans: false, picked: Vec::new(), failed: false, wanted, after, count: 0 }
     }
 
     fn scan(&mut self, py: Python<'_>) -> PyResult<Turn> {
@@ -444,7 +462,7 @@ impl Clearing {
         if let Some(prefix) = self.prefixes.last() {
             return Ok(Turn::Scan(prefix.clone(), self.next));
         }
-        (self.after)(py, None)?;
+        (self.after)(py, Cleared::End { all: !self.failed })?;
         Ok(Turn::Done(self.count.into_pyobject(py)?.into_any().unbind()))
     }
 
@@ -479,16 +497,20 @@ impl Errand for Clearing {
 
     fn told(&mut self, py: Python<'_>, answers: Vec<Answer>) -> PyResult<Turn> {
         if self.scans {
-            let page = paged(&self.remote, answers)?;
+            self.failed |= answers.iter().any(Result::is_err);
+            let page = paged(py, &self.remote, answers)?;
             return self.page(py, page);
         }
         for name in std::mem::take(&mut self.picked) {
-            (self.after)(py, Some(&name))?;
+            (self.after)(py, Cleared::Name(&name))?;
         }
         for answer in &answers {
             match answer {
                 Ok(reply) => self.count += u64::from(matches!(reply, Reply::Buried(_, true))),
-                Err(error) => self.remote.failed(error)?,
+                Err(error) => {
+                    self.failed = true;
+                    self.remote.failed(py, error)?;
+                }
             }
         }
         self.scan(py)
@@ -496,8 +518,9 @@ impl Errand for Clearing {
 
     fn left(&mut self, py: Python<'_>) {
         let picked = std::mem::take(&mut self.picked);
-        for name in picked.iter().map(Some).chain([None]) {
-            if let Err(error) = (self.after)(py, name.map(String::as_str)) {
+        let names = picked.iter().map(|name| Cleared::Name(name));
+        for cleared in names.chain([Cleared::End { all: false }]) {
+            if let Err(error) = (self.after)(py, cleared) {
                 error.write_unraisable(py, None);
             }
         }

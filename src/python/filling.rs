@@ -19,7 +19,7 @@ use crate::core::flight::{Lease, lifetime};
 use crate::core::policy::Lifetime;
 use crate::core::remote::cell::{Framed, Under};
 use crate::core::remote::fill::{End, Fill, Input, Next};
-use crate::core::remote::{CLAIM_LIFE, Filled, Found, Frame, Sharing, Token, Wanted};
+use crate::core::remote::{CLAIM_LIFE, Filled, Found, Frame, Sharing, Token, Version, Wanted};
 use crate::io::store::stored::Stored;
 use crate::io::store::{self, Action, Answer, Reply};
 use pyo3::exceptions::PyRuntimeError;
@@ -39,6 +39,8 @@ pub struct Filling {
     found: Option<Fetched>,
     /// What it had before.
     old: Option<Fetched>,
+    /// The version of what the store has and nobody here can read.
+    unread: Option<Version>,
     judged: Option<Judged>,
     /// The life of what was offered to it.
     offered: Option<Lifetime>,
@@ -75,7 +77,8 @@ impl Filling {
         }
         let Some(key) = behind.remote.key_of(py, state, &request.space, &request.spot)? else { return Ok(None) };
         let token = Token::new(random()?);
-        let wanted = match request.refresh {
+        // What the store has there may be no more, and it has yet to hear so.
+        let wanted = match request.refresh || behind.remote.is_behind(&key) {
             true => Wanted::Anew,
             false => {
                 let (entry, _) = request.spot.locate(py, &request.tier)?;
@@ -84,7 +87,17 @@ impl Filling {
             }
         };
         let (machine, next) = Fill::begin(token, wanted, Sharing::Process);
-        let filling = Filling { machine, key, token, held: None, found: None, old: None, judged: None, offered: None };
+        let filling = Filling {
+            machine,
+            key,
+            token,
+            held: None,
+            found: None,
+            old: None,
+            unread: None,
+            judged: None,
+            offered: None,
+        };
         Ok(Some((filling, next)))
     }
 
@@ -180,6 +193,7 @@ impl Filling {
                         Input::Claimed(Found::Fresh(frame))
                     }
                     None => {
+                        self.unread = Some(stored.version());
                         let wanted = Wanted::Newer(wanted.known().max(Some(stored.version())));
                         let action = Action::Claim { token: self.token, wanted, life: CLAIM_LIFE };
                         return Ok(Told::Again(Asked::Claim(wanted), action));
@@ -188,6 +202,7 @@ impl Filling {
             }
             (Asked::Claim(_), Ok(Reply::Claimed(Found::Claimed(token, old)))) => {
                 self.held = Some(token);
+                let old = old.filter(|stored| Some(stored.version()) != self.unread);
                 let old = old.and_then(|stored| self.read(py, request, behind, &stored));
                 let (fetched, frame) = old.unzip();
                 self.old = fetched;
@@ -206,7 +221,7 @@ impl Filling {
             }),
             (Asked::Release, Ok(_)) => Input::Released,
             (_, Err(error)) => {
-                behind.remote.failed(&error)?;
+                behind.remote.failed(py, &error)?;
                 Input::Unknown
             }
             (_, Ok(_)) => Input::Unknown,

@@ -73,6 +73,11 @@ impl Place {
         self.behind.coding.get().read(py, &self.key, stored, &self.tier.clock)
     }
 
+    /// False where the store has yet to hear that what it has is no more: then it is not asked what that is.
+    pub fn is_worth_asking(&self) -> bool {
+        !self.behind.remote.is_behind(&self.key)
+    }
+
     /// What the store answers to a read, if it is fresh by its own word, and can be read. Where the store could not be asked, nothing.
     ///
     /// # Errors
@@ -83,7 +88,7 @@ impl Place {
             Ok(Reply::Read(stored)) => stored,
             Ok(_) => None,
             Err(error) => {
-                self.behind.remote.failed(&error)?;
+                self.behind.remote.failed(py, &error)?;
                 None
             }
         };
@@ -206,17 +211,19 @@ impl Change {
 
     /// The store has answered; the memory follows.
     pub fn told(self, py: Python<'_>, answer: Answer) -> PyResult<Came> {
+        let remote = Arc::clone(&self.place.behind.remote);
         let (input, was_there, error) = match answer {
             Ok(Reply::Written(version)) => (Input::Written(version), true, None),
             Ok(Reply::Buried(version, there)) => (Input::Written(version), there, None),
             Ok(Reply::Filled(Filled::Written(version))) => (Input::Written(version), true, None),
             Ok(Reply::Filled(_)) => return Ok(Came::Refused),
             Ok(_) => (Input::Unknown, false, None),
-            Err(error) => (if error.undone { Input::Unreachable } else { Input::Unknown }, false, Some(error)),
+            // Who is told of the error is not to find the value all the same.
+            Err(error) if error.undone && !remote.raises => (Input::Unreachable, false, Some(error)),
+            Err(error) => (Input::Unknown, false, Some(error)),
         };
-        let remote = Arc::clone(&self.place.behind.remote);
         let there = self.follow(py, input)?;
-        error.map_or(Ok(()), |error| remote.failed(&error))?;
+        error.map_or(Ok(()), |error| remote.failed(py, &error))?;
         Ok(Came::Made(was_there || there))
     }
 
@@ -234,6 +241,9 @@ impl Change {
         let Change { place, mut write, mark, kept } = self;
         if !place.tier.memory.lock().is_unchanged(mark) {
             write.step(Input::Overtaken(NEWEST));
+        }
+        if let Input::Written(_) = input {
+            place.behind.remote.heard(&place.key);
         }
         let (mut kept, mut there) = (kept, false);
         for effect in write.step(input) {
