@@ -5,10 +5,10 @@
 //! and a second `asyncio.run` finds them as they are. The stores' thread takes no interpreter: it puts answers into an inbox. A
 //! caller who was cancelled leaves a future behind that nobody resolves, and no trace in the order of the replies.
 
+use super::StateHandle;
 use super::anchor::Anchor;
 use super::guarded::Guarded;
 use super::pending::Holds;
-use super::StateHandle;
 use super::state::State;
 use crate::error::{StoreError, StoreFailure};
 use crate::io::inbox::Inbox;

@@ -109,6 +109,8 @@ mod _core {
     #[pymodule_export]
     use super::asyncio::_go_on;
     #[pymodule_export]
+    use super::bridge::_ask_together;
+    #[pymodule_export]
     use super::budget::{_budget_of, _common_budget, _use_budget, BudgetCore, HeldRoom, RoomQueue};
     #[pymodule_export]
     use super::cache::{CacheCore, SyncCore};
@@ -130,8 +132,6 @@ mod _core {
     use super::framing::{_train_dictionary, Framing, UnpackedFrame};
     #[pymodule_export]
     use super::keyring::KeyRing;
-    #[pymodule_export]
-    use super::bridge::_ask_together;
     #[pymodule_export]
     use super::lease::{_load_together, _loading, Loading};
     #[pymodule_export]

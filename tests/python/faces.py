@@ -1,4 +1,4 @@
-"""The two faces of a cache, awaited and blocking, behind one word: a test says what is done, and runs once with each."""
+"""Both faces of a cache, awaited and blocking, behind one word: a test says what is done, and runs once with each."""
 
 import asyncio
 import functools

@@ -1,7 +1,7 @@
-"""A cache with a real Redis behind its memory, by both faces: what each method and each function does, where it leaves its values,
-who else sees that.
+"""A cache with a real Redis behind its memory, by both faces: what each method and each function does, and who sees it.
 
-Two `Cache` objects of one name are what two processes are: nothing is shared between them but the server.
+Two `Cache` objects of one name are what two processes are: nothing is shared between them but the server. What happens
+meanwhile is test_two_tiers_flight's, what travels test_two_tiers_values's, what goes wrong test_two_tiers_trouble's.
 """
 
 import math
@@ -14,8 +14,7 @@ from faces import Face
 from origin import Origin
 from samovar import Cache, ConfigError, NotFound
 from servers import RedisServer
-from tiers import Make, face, keys_of, make, server  # noqa: F401 - fixtures
-
+from tiers import Make, a_face, a_make, a_server, keys_of  # noqa: F401 - fixtures
 
 # --- every method, by both faces --------------------------------------------------------------------------------------
 
@@ -142,7 +141,9 @@ def test_deleted_is_deleted_in_both_and_counts_what_was_in_either(face: Face, ma
     assert face.do(make(), "get", "e") is None
 
 
-def test_get_many_is_one_round_trip_and_keeps_the_order_and_the_names(face: Face, make: Make, server: RedisServer) -> None:
+def test_get_many_is_one_round_trip_and_keeps_the_order_and_the_names(
+    face: Face, make: Make, server: RedisServer
+) -> None:
     here, there = make(), make()
     face.do(here, "set_many", {f"{n}": n for n in range(50)})
     assert face.do(there, "get", "7") == 7
@@ -545,7 +546,7 @@ def test_methods_with_a_cache_key_are_shared(face: Face, make: Make) -> None:
             def __init__(self, name: str) -> None:
                 self.name = name
 
-            def __cache_key__(self) -> str:  # noqa: PLW3201
+            def __cache_key__(self) -> str:
                 return self.name
 
             def method(self: Any, a: int) -> Any:
@@ -603,7 +604,12 @@ def test_functions_of_many_share_each_id(face: Face, make: Make) -> None:
 
 @pytest.mark.parametrize(
     "raised",
-    [True, pytest.param(False, marks=pytest.mark.xfail(reason="a frame does not say which of the two it was", strict=True))],
+    [
+        True,
+        pytest.param(
+            False, marks=pytest.mark.xfail(reason="a frame does not say which of the two it was", strict=True)
+        ),
+    ],
 )
 def test_what_is_not_found_is_not_looked_for_again_anywhere(face: Face, make: Make, raised: bool) -> None:
     calls: list[int] = []

@@ -1,5 +1,6 @@
-"""A cache over a real Redis while something is under way: loads that others overtake, callers who leave, loops and threads and processes
-that come and go, and that nothing of them is left.
+"""A cache over a real Redis while something is under way, and that nothing of it is left.
+
+Loads that others overtake, callers who leave, loops and threads and processes that come and go.
 """
 
 import asyncio
@@ -16,11 +17,10 @@ from typing import Any
 import pytest
 from faces import Face
 from origin import Origin, turns
-from samovar import Cache, LoadError, Memory, NotFound, Policy
+from samovar import Cache, Memory, NotFound
 from servers import RedisServer
-from tiers import Make, face, keys_of, make, server  # noqa: F401 - fixtures
+from tiers import Make, a_face, a_make, a_server, keys_of  # noqa: F401 - fixtures
 from watching import settled, whole
-
 
 # --- what is under way ------------------------------------------------------------------------------------------------
 
@@ -193,7 +193,9 @@ def test_one_callers_cancellation_is_its_own(make: Make) -> None:
     asyncio.run(main())
 
 
-def test_with_its_last_waiter_gone_the_load_is_cancelled_and_its_claim_given_back(make: Make, server: RedisServer) -> None:
+def test_with_its_last_waiter_gone_the_load_is_cancelled_and_its_claim_given_back(
+    make: Make, server: RedisServer
+) -> None:
     async def main() -> None:
         cache, gate = make(), Gate()
         f = cache.cached("5m", key="a")(gate.load)
@@ -297,7 +299,7 @@ def test_a_clear_and_a_delete_match_leave_no_moment_for_the_old_to_come_back(mak
 
 
 def old(make: Make, value: object, **options: Any) -> None:
-    """A value under `a` that a short life, and the servers' clock, has made old, of which another process knows nothing."""
+    """A value under `a` that the servers' clock has made old, and of which another process knows nothing."""
     cache = make()
     cache.sync.get_or_set("a", lambda: value, ttl=0.02, jitter=0, **options)
     assert settled(lambda: cache.sync.ttl("a") is None)
@@ -346,9 +348,7 @@ def test_stale_while_revalidate_answers_from_memory_and_refreshes_both(make: Mak
         assert await f() == 1
         assert await asyncio.to_thread(settled, lambda: here._inspect() and stale(here))
         assert await f() == 1, "the old one, at once"
-        while origin.calls < 2 or here._inspect()["flights"]:
-            await asyncio.sleep(0.001)
-        assert origin.calls >= 2
+        assert await asyncio.to_thread(settled, lambda: origin.calls > 1 and not here._inspect()["flights"])
 
     def stale(cache: Cache) -> bool:
         entry = cache.sync.peek("a")
@@ -370,8 +370,7 @@ def test_an_early_refresh_goes_to_the_store_too(make: Make) -> None:
         while origin.calls < 2 and asyncio.get_running_loop().time() < deadline:
             await f()
             await asyncio.sleep(0.001)
-        while here._inspect()["flights"]:
-            await asyncio.sleep(0.001)
+        assert await asyncio.to_thread(settled, lambda: not here._inspect()["flights"])
         if origin.calls > 1:
             assert await make().get("a") == origin.calls
 
@@ -382,13 +381,14 @@ def test_an_early_refresh_goes_to_the_store_too(make: Make) -> None:
 
 
 def test_a_loop_that_closes_in_the_middle_leaves_the_next_one_free(make: Make) -> None:
-    cache, gate = make(), Gate.__new__(Gate)
+    cache = make()
+    tasks: list[Any] = []
 
     async def leave() -> None:
-        gate.__init__()  # type: ignore[misc]
+        gate = Gate()
         for n in range(10):
-            asyncio.ensure_future(cache.get_or_set(f"{n}", gate.load))  # type: ignore[arg-type]
-            asyncio.ensure_future(asyncio.gather(cache.get(f"g{n}"), cache.set(f"s{n}", 1), return_exceptions=True))
+            tasks.append(asyncio.ensure_future(cache.get_or_set(f"{n}", gate.load)))
+            tasks.append(asyncio.gather(cache.get(f"g{n}"), cache.set(f"s{n}", 1), return_exceptions=True))
         await gate.entered.wait()
 
     async def use() -> None:
@@ -558,12 +558,17 @@ def test_a_fork_in_the_middle_of_a_load_leaves_the_parent_its_claim(make: Make, 
         os.close(write)
         with os.fdopen(read) as told:
             assert told.read() == "[None, 0]"
-        os.waitpid(child, 0)
+        os.waitpid(child, 0)  # noqa: ASYNC222 - it has ended
         gate.open.set()
         assert await task == 1
         assert await make().get("a") == 1
 
     asyncio.run(main())
+
+
+def forget(call: Callable[[], Any]) -> None:
+    call()
+    gc.collect()
 
 
 def test_what_nobody_awaits_warns_and_asks_nothing(make: Make) -> None:
@@ -579,8 +584,7 @@ def test_what_nobody_awaits_warns_and_asks_nothing(make: Make) -> None:
     before = cache.remote_stats()
     for call in calls:
         with pytest.warns(RuntimeWarning, match="never awaited"):
-            call()
-            gc.collect()
+            forget(call)
     assert cache.remote_stats() == before
     whole(cache)
     f = cache.cached("5m", key="{a}")(lambda a: a)
@@ -643,7 +647,9 @@ else:
 @pytest.mark.slow
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("how", ["end", "exit", "raise", "thread", "loop"])
-def test_the_interpreter_ends_with_operations_under_way(make: Make, server: RedisServer, how: str, frozen: bool) -> None:
+def test_the_interpreter_ends_with_operations_under_way(
+    make: Make, server: RedisServer, how: str, frozen: bool
+) -> None:
     command = [sys.executable, "-P", "-c", EXIT, server.url, how]
     if frozen:
         server.freeze()

@@ -1,4 +1,4 @@
-"""What tests of a cache over a real Redis begin with: a server, the two faces, and caches of one name, which are as many processes.
+"""What tests of a cache over a real Redis begin with: a server, both faces, and caches of one name: as many processes.
 
 Fixtures, to be imported by name; the tests of one file share a server.
 """
@@ -14,23 +14,23 @@ from servers import RedisServer
 from watching import whole
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
+@pytest.fixture(name="server", scope="module")
+def a_server() -> Iterator[RedisServer]:
     server = RedisServer()
     yield server
     server.stop()
 
 
-@pytest.fixture(params=["async", "sync"])
-def face(request: pytest.FixtureRequest) -> Face:
+@pytest.fixture(name="face", params=["async", "sync"])
+def a_face(request: pytest.FixtureRequest) -> Face:
     return Face(request.param)
 
 
 Make = Callable[..., Cache]
 
 
-@pytest.fixture
-def make(server: RedisServer) -> Iterator[Make]:
+@pytest.fixture(name="make")
+def a_make(server: RedisServer) -> Iterator[Make]:
     """Caches over a server that has nothing yet, all of one name unless it is said."""
     assert server.ask("FLUSHALL") == b"+OK\r\n"
     made: list[Cache] = []
