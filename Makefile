@@ -62,6 +62,12 @@ bench-codecs: ## codecs x payloads, size and time beside peers; writes the table
 	@tools/env.sh bench "$(PYTHON)" release tools/requirements/bench.txt
 	@build/venv-bench/bin/python -P benches/codecs.py --docs
 
+.PHONY: bench-redis
+bench-redis: ## a call to Redis beside other clients and a floor, on asyncio and uvloop; writes the tables into docs/redis.md
+	@tools/redis.sh >/dev/null
+	@tools/env.sh bench "$(PYTHON)" release tools/requirements/bench.txt
+	@build/venv-bench/bin/python -m benches.redis --docs
+
 .PHONY: features
 features: ## what each feature costs a hit while it has nothing to do, in instructions; needs valgrind
 	@tools/env.sh bench "$(PYTHON)" release tools/requirements/bench.txt

@@ -16,7 +16,8 @@ import statistics
 import sys
 from typing import TYPE_CHECKING, Any
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+# Last: benches/redis is not the redis that others import.
+sys.path.append(str(pathlib.Path(__file__).resolve().parent))
 
 import zstandard
 from hits import ratio

@@ -8,7 +8,8 @@ import platform
 import sys
 import sysconfig
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+# Last: benches/redis is not the redis that others import.
+sys.path.append(str(pathlib.Path(__file__).resolve().parent))
 
 import bounds
 import decorators

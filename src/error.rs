@@ -42,6 +42,14 @@ pub enum Error {
         /// Who would wait for whom: the first waits for the second, the last for the first.
         path: Vec<String>,
     },
+    /// A value that has no form outside the process. Nothing was stored.
+    #[error("cannot store {key}: {why}")]
+    Codec {
+        /// Its key, as the store would have called it.
+        key: String,
+        /// What is wrong with it, and what to do.
+        why: String,
+    },
     /// A store behind the memory could not do what it was asked.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -20,6 +20,9 @@
 //! # });
 //! ```
 //!
+//! [`remote`](CacheBuilder::remote) puts a store behind the memory that other processes share, such as `Redis`: what is there is
+//! not loaded again, from Rust or from Python.
+//!
 //! A [`Policy`] says what a value is good for before and after the end of its ttl, so that neither a slow origin nor one that is
 //! down is seen by callers. Tests own the time:
 //!
@@ -51,11 +54,15 @@ mod python;
 pub mod work;
 
 #[cfg(feature = "tokio")]
-pub use cache::{Background, Cache, CacheBuilder, Entry, Insight, LoadContext, LoadFailed, Memory, minutes};
+pub use cache::{
+    Background, Cache, CacheBuilder, Entry, Insight, LoadContext, LoadFailed, Memory, OnError, Remote, minutes,
+};
 pub use core::clock::Clock;
 pub use core::flight::{Explanation, Standing, Would};
 pub use core::memory::{Eviction, Reason};
 pub use core::policy::{OnRefreshError, Policy};
+pub use core::remote::Sharing;
+pub use core::remote::write::Outcome;
 pub use core::stats::Stats;
 pub use error::{Error, Result, StoreError, StoreFailure};
 #[cfg(feature = "redis")]

@@ -1,6 +1,7 @@
-"""The drill itself: an origin whose health follows a script, and steady callers who ask for known keys.
+"""The drill itself: steady callers who ask for known keys, of something whose health follows a script.
 
-Every contestant gets the same script, the same rate and the same keys, one after the other, on a loop of its own.
+Every contestant gets the same script, the same rate and the same keys, one after the other, on a loop of its own. What
+follows the script here is an origin; benches/redis has a server that freezes.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
 
     Load = Callable[[int], Awaitable[int]]
 
-#: What the origin does, and for how many seconds.
-SCRIPT = (("up", 2.0), ("slow", 2.0), ("failing", 3.0), ("hanging", 3.0), ("up again", 2.0))
+#: Phases, and how many seconds each lasts.
+Script = tuple[tuple[str, float], ...]
+
+#: What the origin does.
+SCRIPT: Script = (("up", 2.0), ("slow", 2.0), ("failing", 3.0), ("hanging", 3.0), ("up again", 2.0))
 RATE = 400  # callers a second
 KEYS = 50
 PATIENCE = 1.0  # a caller gives up after so many seconds
@@ -76,11 +80,23 @@ class Outcome:
 
 
 async def drill(name: str, make: Callable[[Load], Load], tick: Callable[[], None]) -> Outcome:
-    """Run the script against one contestant; `tick` is told ten times a second that it goes on."""
-    origin, asked = Origin(), []
+    """Run the script against one contestant; `tick` is told of the end of each phase."""
+    origin = Origin()
     load = make(origin.load)
     await asyncio.gather(*(load(key) for key in range(KEYS)))
     origin.calls.clear()
+
+    def enter(phase: str) -> None:
+        origin.phase = phase
+
+    return Outcome(name, await ask(load, SCRIPT, enter, tick), origin.calls)
+
+
+async def ask(
+    load: Load, script: Script, enter: Callable[[str], None], tick: Callable[[], None] = lambda: None
+) -> list[Asked]:
+    """What became of callers at a steady rate through all phases of a script, each of which begins with `enter`."""
+    asked: list[Asked] = []
     draws, start = random.Random(7), time.monotonic()
     callers: set[asyncio.Task[None]] = set()
 
@@ -95,8 +111,9 @@ async def drill(name: str, make: Callable[[Load], Load], tick: Callable[[], None
         asked.append(Asked(began - start, phase, time.monotonic() - began, answered))
 
     ends = start
-    for phase, seconds in SCRIPT:
-        origin.phase, ends = phase, ends + seconds
+    for phase, seconds in script:
+        enter(phase)
+        ends += seconds
         while time.monotonic() < ends:
             due = int((time.monotonic() - start) * RATE)
             while len(asked) + len(callers) < due:
@@ -109,5 +126,5 @@ async def drill(name: str, make: Callable[[Load], Load], tick: Callable[[], None
         tick()
     # Who cannot even be cancelled goes away empty-handed too.
     _, stuck = await asyncio.wait(callers, timeout=2 * PATIENCE) if callers else (set(), set())
-    asked.extend(Asked(ends - start, SCRIPT[-1][0], PATIENCE, False) for _ in stuck)
-    return Outcome(name, asked, origin.calls)
+    asked.extend(Asked(ends - start, script[-1][0], PATIENCE, False) for _ in stuck)
+    return asked

@@ -48,6 +48,7 @@ from samovar._many import AsyncCachedMany, SyncCachedMany, cached_many
 from samovar._options import Memory
 from samovar._policy import Policy, Rule
 from samovar._refresher import Refresher, RefresherStats
+from samovar._store import Store
 from samovar._views import CacheInfo, Entry, Event, Explanation, Insight, Stats
 from samovar._writing import LostWrite, WriteBehind
 
@@ -116,6 +117,7 @@ __all__ = [
     "RemoteStats",
     "Rule",
     "Stats",
+    "Store",
     "StoreError",
     "StoreTimeout",
     "StoreUnavailable",

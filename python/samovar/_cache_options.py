@@ -32,12 +32,13 @@ if TYPE_CHECKING:
     from typing import TypedDict
 
     from samovar._redis import Redis
+    from samovar._store import Store
     from samovar.codecs import Codec
 
     class TierOptions(TypedDict, total=False):
         """The options of a cache about the store behind its memory."""
 
-        remote: Redis | None
+        remote: Redis | Store | None
         codec: str | Codec
         compress: Literal["auto", "zstd", "lz4", "gzip", "snappy"] | None
         key_ring: KeyRing | Mapping[int, bytes] | None

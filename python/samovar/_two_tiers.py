@@ -80,6 +80,18 @@ class Behind:
             self.store._core.close()
 
 
+class OwnStore:
+    """A store of the user's, as `Redis` is one."""
+
+    __slots__ = ("_core",)
+
+    def __init__(self, store: Any) -> None:
+        missing = [name for name in STORE_METHODS if not callable(getattr(store, name, None))]
+        if missing:
+            raise refuse("remote", store, f"give Redis(...), or a store: it has no method {missing[0]}()")
+        self._core = _core.StoreCore._user(_core._state, store, timeout=0.25)
+
+
 class _Options(NamedTuple):
     store: Any
     raises: bool
@@ -113,10 +125,7 @@ def open_behind(url: str, given: dict[str, Any], memory: Memory | None) -> tuple
         wire.coding("")
         return None, sealing
     if not hasattr(remote, "_core"):
-        missing = [name for name in STORE_METHODS if not callable(getattr(remote, name, None))]
-        if missing:
-            raise refuse("remote", remote, f"give Redis(...), or a store: it has no method {missing[0]}()")
-        raise refuse("remote", remote, "give Redis(...): stores of your own come later")
+        remote = OwnStore(remote)
     return Behind(remote, False, wire, on_error == "raise"), sealing
 
 

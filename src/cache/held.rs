@@ -37,6 +37,15 @@ impl<V> Held<V> {
         value.map_or(Held::Nothing, Held::Value)
     }
 
+    /// What a loader brought, as it said it.
+    pub fn into_result(self) -> Result<Option<V>, Box<Failure>> {
+        match self {
+            Held::Value(value) => Ok(Some(value)),
+            Held::Nothing => Ok(None),
+            Held::Failed(failure) => Err(failure),
+        }
+    }
+
     /// The value, if it is one.
     pub fn value(&self) -> Option<&V> {
         match self {

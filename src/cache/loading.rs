@@ -3,19 +3,21 @@
 //! The task belongs to the cache and holds no caller: callers come and go. Who is told what about it is in `waiting`, on
 //! whose behalf a caller asks in `context`. What to do is decided by `core::flight` alone.
 
-use super::alarm::Alarm;
 use super::context::{Circle, Here, LOADING, LoadContext, Loading, load_of};
 use super::failed::LoadFailed;
 use super::held::Held;
+use super::remote::{Behalf, Brought, Ending, Errand};
 use super::shard::State;
 use super::shared::Shared;
 use super::waiting::{Cancel, Cancelled, Report, Seat, Signal};
 use crate::core::budget::Room;
 use crate::core::clock::Millis;
-use crate::core::flight::{FlightId, Lease, Load, Lookup, Newer, Refresh, Since, Wish};
+use crate::core::flight::{FlightId, Lease, Load, Located, Lookup, Newer, Refresh, Since, Wish};
 use crate::core::memory::GroupId;
 use crate::core::policy::Policy;
+use crate::core::remote::{self, Version};
 use crate::error::Error;
+use crate::io::alarm::Alarm;
 use std::any::Any;
 use std::borrow::Borrow;
 use std::future::poll_fn;
@@ -33,6 +35,8 @@ pub(super) struct Grant<K, V> {
     report: Report<K, V>,
     cancelled: Option<Cancelled>,
     ends: Millis,
+    /// What the tier behind is asked before anything is loaded.
+    errand: Option<Box<Errand>>,
     /// For one that runs behind, until it is over.
     _room: Option<Room<()>>,
 }
@@ -50,7 +54,18 @@ impl<K, V> Grant<K, V> {
         // A cancel of an earlier attempt stops nothing any more, and runs no foreign code when it is dropped.
         state.loads.insert(lease.flight, cancel);
         let ends = state.flights().ends(lease);
-        Grant { report: Report::new(shared, hash, lease, policy), cancelled: Some(cancelled), ends, _room: None }
+        let report = Report::new(shared, hash, lease, policy);
+        Grant { report, cancelled: Some(cancelled), ends, errand: None, _room: None }
+    }
+
+    /// Asks the tier behind first.
+    pub fn on(self, errand: Option<Errand>) -> Self {
+        Grant { errand: errand.map(Box::new), ..self }
+    }
+
+    /// What is to be asked, and whom, if there is anybody.
+    pub fn take_errand(&mut self) -> Option<Errand> {
+        self.errand.take().map(|errand| *errand)
     }
 
     /// Loads behind.
@@ -59,7 +74,7 @@ impl<K, V> Grant<K, V> {
     }
 
     /// Loads on a task of its own.
-    pub fn start<L, F, T, E>(self, here: &Here, policy: Policy, load: L)
+    pub fn start<L, F, T, E>(mut self, here: &Here, policy: Policy, load: L)
     where
         K: Send + Sync + 'static,
         V: Send + Sync + 'static,
@@ -68,9 +83,18 @@ impl<K, V> Grant<K, V> {
         T: Into<Option<V>>,
         E: Send + Sync + 'static,
     {
-        Grants(vec![self]).start(here, policy, |context| {
-            let loading = load(context);
-            async move { vec![Held::of(loading.await.map(Into::into))] }
+        let (errand, shared) = (self.take_errand(), &self.report.shared);
+        let behind = shared.back().map(|back| (Arc::clone(&back.tier), shared.clock().clone()));
+        // Boxed, so that the task of a cache with memory alone need not have room for it.
+        let ask = errand.zip(behind).map(Box::new);
+        Grants(vec![self]).start(here, policy, |context| async move {
+            let Some(ask) = ask else {
+                return vec![Brought::loaded(Held::of(load(context).await.map(Into::into)))];
+            };
+            let (errand, (tier, clock)) = *ask;
+            let behalf = Behalf { context: context.clone(), clock };
+            let loading = Box::pin(async move { Held::of(load(context).await.map(Into::into)) });
+            vec![tier.fill((errand, behalf), loading).await]
         });
     }
 
@@ -96,7 +120,7 @@ where
     pub fn start<L, F>(mut self, here: &Here, policy: Policy, load: L)
     where
         L: FnOnce(LoadContext) -> F + Send + 'static,
-        F: Future<Output = Vec<Held<V>>> + Send + 'static,
+        F: Future<Output = Vec<Brought<V>>> + Send + 'static,
     {
         let Here { runtime: Some(runtime), .. } = here else { return };
         let loads = self.0.iter().map(|grant| load_of(grant.report.shard(), grant.report.lease.flight));
@@ -113,7 +137,7 @@ where
     }
 
     /// Polls a load to its end, panic or not; `None` if all of it was stopped, and nobody waits for a report any more.
-    async fn run(&mut self, load: impl Future<Output = Vec<Held<V>>>) -> Option<Vec<Signal<V>>> {
+    async fn run(&mut self, load: impl Future<Output = Vec<Brought<V>>>) -> Option<Vec<(Signal<V>, Ending)>> {
         let mut alarm = self.alarm();
         let mut load = pin!(load);
         poll_fn(|context| {
@@ -124,13 +148,12 @@ where
                 match catch_unwind(AssertUnwindSafe(|| load.as_mut().poll(context))) {
                     Ok(Poll::Pending) => {}
                     Ok(Poll::Ready(brought)) => {
-                        return Poll::Ready(Some(
-                            brought.into_iter().map(|held| Signal::Answer(held.into())).collect(),
-                        ));
+                        let answer = |Brought { held, ending }| (Signal::Answer(Arc::new(held)), ending);
+                        return Poll::Ready(Some(brought.into_iter().map(answer).collect()));
                     }
                     Err(panic) => {
                         let message = message(&*panic);
-                        return Poll::Ready(Some(vec![Signal::Panicked(message); self.0.len()]));
+                        return Poll::Ready(Some(vec![(Signal::Panicked(message), Ending::Loaded); self.0.len()]));
                     }
                 }
                 let Some(ringing) = &mut alarm else { return Poll::Pending };
@@ -240,7 +263,8 @@ where
                     if here.runtime.is_none() {
                         return Err(homeless().into());
                     }
-                    if let Some(grant) = seat.lead(&wanted, &here) {
+                    let errand = self.errand(&wanted, &wanted.key.to_owned().into());
+                    if let Some(grant) = seat.lead(&wanted, &here, errand) {
                         grant.start(&here, policy, load);
                         return self.outcome(seat.news().await, &policy);
                     }
@@ -251,9 +275,20 @@ where
         }
     }
 
+    /// What is to be asked of the tier behind for somebody who knows nothing of the key.
+    pub fn errand<Q: ?Sized>(&self, wanted: &Wanted<'_, Q>, key: &K) -> Option<Errand> {
+        let back = self.back()?;
+        let wanted = if wanted.anew.is_some() { remote::Wanted::Anew } else { remote::Wanted::Newer(None) };
+        Some(Errand { name: back.tier.name(key), wanted, draw: self.draws.draw() })
+    }
+
     /// Refuses time limits where nothing can tell the time.
     pub fn check_timer(&self, policy: &Policy) -> Result<(), Error> {
         let limit = policy.timeout.or(policy.soft_timeout);
+        if self.back().is_some() && !self.clock().is_frozen() && Handle::try_current().is_ok() && !has_timer() {
+            let cure = "build the tokio runtime with enable_time(): a store is waited for no longer than it may take";
+            return Err(Error::config("remote", "a runtime without time", cure));
+        }
         match limit {
             Some(limit) if !self.clock().is_frozen() && Handle::try_current().is_ok() && !has_timer() => {
                 let cure = "build the tokio runtime with enable_time(), or leave it out";
@@ -272,8 +307,12 @@ where
         let needs_room = policy.refreshes_behind() && !wanted.along;
         let room = if needs_room { self.background.room() } else { None };
         let refresh = if needs_room && room.is_none() { Refresh::Later } else { Refresh::Behind };
+        let mut errand = spare.as_ref().and_then(|key| self.errand(wanted, key));
         let mut state = self.lock(hash);
         let located = spare.as_ref().map_or((None, None), |key| state.locate(hash, key));
+        if let Some(errand) = &mut errand {
+            errand.knows(self.known(&state, located));
+        }
         let (wish, now) = (wanted.wish(state.group, here, refresh), self.clock().now());
         let key = || spare.take().expect("a lookup takes one lease at most");
         match state.memory.look_up(&wish, (hash, key), located, now, || self.draws.draw()) {
@@ -281,7 +320,7 @@ where
                 let held = Arc::clone(state.memory.entries.peek(id).expect("it has just been served").value);
                 match newer {
                     Newer::Lead(lease) => {
-                        let grant = Grant::new(self, &mut state, (hash, lease), stop, policy).behind(room);
+                        let grant = Grant::new(self, &mut state, (hash, lease), stop, policy).behind(room).on(errand);
                         Found::Refreshes(held, Box::new(grant))
                     }
                     Newer::Flying(_) | Newer::No => Found::Ready(held),
@@ -303,10 +342,19 @@ where
                 // Nobody waits for a load that has just begun, so this closes no circle.
                 let wait = here.wait_for::<L>(self.name_load(hash, lease.flight)).unwrap_or_default();
                 let seat = Seat::new(self, &mut state, (hash, led.map(|(ticket, _)| ticket)), news, wait);
-                Found::Leads(seat, Box::new(Grant::new(self, &mut state, (hash, lease), stop, policy)))
+                let grant = Grant::new(self, &mut state, (hash, lease), stop, policy).on(errand);
+                Found::Leads(seat, Box::new(grant))
             }
             Lookup::Nowhere => Found::Homeless,
         }
+    }
+
+    /// The version of what memory has, where nothing but a newer one would do: the store's copy of it is no fresher.
+    fn known(&self, state: &State<K, V>, (entry, _): Located) -> Option<Version> {
+        let id = state.memory.entries.resolve(entry?)?;
+        let capped = self.back().is_some_and(|back| back.tier.terms().memory_ttl.is_some());
+        let fresh = state.serves(Some(id), self.clock());
+        state.memory.version(id).filter(|_| fresh || !capped)
     }
 
     fn name_load(&self, hash: u64, flight: FlightId) -> (&str, Load) {

@@ -8,6 +8,7 @@ use super::context::{Here, LoadContext};
 use super::failed::LoadFailed;
 use super::held::Held;
 use super::loading::{Found, Grant, Grants, Wanted, homeless};
+use super::remote::{Behalf, Boxed, Brought, Errand};
 use super::shared::Shared;
 use super::waiting::{Seat, Signal};
 use crate::core::policy::Policy;
@@ -134,20 +135,20 @@ where
     }
 
     /// Starts one call for these keys, whose leases are taken.
-    fn start(&self, here: &Here, keys: Vec<K>, grants: Vec<Grant<K, V>>) {
+    fn start(&self, here: &Here, keys: Vec<K>, mut grants: Vec<Grant<K, V>>) {
         let (shared, load) = (Arc::clone(self.shared), Arc::clone(&self.bulk.load));
-        Grants(grants).start(here, self.bulk.policy, move |context| {
-            let loading = load(context, keys.clone());
-            async move {
-                match loading.await {
-                    Ok(mut brought) => {
-                        let held = keys.iter().map(|key| Held::found(brought.remove(key))).collect();
-                        shared.count_unasked(brought.len());
-                        held
-                    }
-                    Err(error) => Held::failed(error, keys.len()),
-                }
-            }
+        let errands: Option<Vec<Errand>> = grants.iter_mut().map(Grant::take_errand).collect();
+        let behind = shared.back().map(|back| Arc::clone(&back.tier)).zip(errands);
+        Grants(grants).start(here, self.bulk.policy, move |context| async move {
+            let Some((tier, errands)) = behind else {
+                return call(shared, load, context, keys).await.into_iter().map(Brought::loaded).collect();
+            };
+            let behalf = Behalf { context: context.clone(), clock: shared.clock().clone() };
+            let missing = move |numbers: Vec<usize>| -> Boxed<'static, Vec<Held<V>>> {
+                let keys = numbers.into_iter().map(|at| keys[at].clone()).collect();
+                Box::pin(call(Arc::clone(&shared), Arc::clone(&load), context.clone(), keys))
+            };
+            tier.fill_many((errands, behalf), Box::new(missing)).await
         });
     }
 
@@ -185,7 +186,8 @@ where
                 if here.runtime.is_none() {
                     return Err(homeless().into());
                 }
-                let Some(grant) = seat.lead(&self.wanted(&key), &here) else { return Ok(Some(key)) };
+                let (wanted, errand) = (self.wanted(&key), self.shared.errand(&self.wanted(&key), &key));
+                let Some(grant) = seat.lead(&wanted, &here, errand) else { return Ok(Some(key)) };
                 self.start(&here, vec![key.clone()], vec![grant]);
                 self.waiting.push((key, seat));
                 Ok(None)
@@ -201,5 +203,28 @@ where
             self.found.insert(key, value);
         }
         Ok(())
+    }
+}
+
+/// One call of a loader of many: what is held of each of these keys.
+async fn call<K, V, L, F, E>(
+    shared: Arc<Shared<K, V>>,
+    load: Arc<L>,
+    context: LoadContext,
+    keys: Vec<K>,
+) -> Vec<Held<V>>
+where
+    K: Eq + Hash + Clone,
+    L: Fn(LoadContext, Vec<K>) -> F,
+    F: Future<Output = Result<HashMap<K, V>, E>>,
+    E: Send + Sync + 'static,
+{
+    match load(context, keys.clone()).await {
+        Ok(mut brought) => {
+            let held = keys.iter().map(|key| Held::found(brought.remove(key))).collect();
+            shared.count_unasked(brought.len());
+            held
+        }
+        Err(error) => Held::failed(error, keys.len()),
     }
 }

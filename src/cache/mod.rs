@@ -13,10 +13,10 @@
 //! - `listener` hears of what left.
 //! - `loading` is the way of a miss, and the task that loads; `context` is on whose behalf a caller asks.
 //! - `many` is that for many keys by one call; `background` bounds what nobody waits for.
-//! - `waiting` is who waits for that task, and what they are told; `alarm` when they have waited long enough.
+//! - `waiting` is who waits for that task, and what they are told.
+//! - `remote` is a tier behind the memory, which processes share.
 //! - `held` is what is kept under a key, `views` what users see of it.
 
-mod alarm;
 mod background;
 mod context;
 mod failed;
@@ -26,6 +26,7 @@ mod listener;
 mod loading;
 mod many;
 mod options;
+mod remote;
 mod resizing;
 mod shard;
 mod shared;
@@ -38,6 +39,7 @@ pub use context::LoadContext;
 pub use failed::LoadFailed;
 pub use insight::Insight;
 pub use options::{CacheBuilder, Memory, minutes};
+pub use remote::{OnError, Remote};
 pub use views::Entry;
 
 use crate::core::flight::{Explanation, Since};
@@ -97,7 +99,8 @@ where
     }
 
     /// A copy of the value of `key`, if it is there and fresh: past its ttl nobody would load it anew here, so it takes a
-    /// [`get_or_load`](Self::get_or_load) to be given it. Counts as a use.
+    /// [`get_or_load`](Self::get_or_load) to be given it. Counts as a use. Memory alone is asked: [`fetch`](Self::fetch) asks a
+    /// [remote tier](CacheBuilder::remote) too.
     pub fn get<Q>(&self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
@@ -284,46 +287,85 @@ where
     /// Stores a value, whatever was there before. A load of the key that is under way will store nothing.
     ///
     /// Its windows after the ttl are those of `policy`; it is never jittered. With a ttl of zero the key is removed.
+    ///
+    /// # Panics
+    ///
+    /// On a cache with a [remote tier](CacheBuilder::remote), which it would leave as it was: [`set`](Self::set) is for both.
+    #[track_caller]
     pub fn insert(&self, key: K, value: V, policy: Policy) {
+        self.refuse_two_tiers("insert", "set");
         self.0.write(key, Held::Value(value), &policy, Over::Anything);
     }
 
     /// Stores a value if the key has none that [`get`](Self::get) would give; tells whether it did. With a ttl of zero it
     /// does nothing.
+    ///
+    /// # Panics
+    ///
+    /// On a cache with a [remote tier](CacheBuilder::remote), which it would leave as it was: [`set_if_absent`](Self::set_if_absent)
+    /// asks both.
+    #[track_caller]
     pub fn add(&self, key: K, value: V, policy: Policy) -> bool {
+        self.refuse_two_tiers("add", "set_if_absent");
         self.0.write(key, Held::Value(value), &policy, Over::Nothing)
     }
 
     /// Stores a value if the key has one that [`get`](Self::get) would give; tells whether it had. With a ttl of zero that
     /// one is removed.
+    ///
+    /// # Panics
+    ///
+    /// On a cache with a [remote tier](CacheBuilder::remote), which it would leave as it was: [`set_if_present`](Self::set_if_present)
+    /// asks both.
+    #[track_caller]
     pub fn replace(&self, key: K, value: V, policy: Policy) -> bool {
+        self.refuse_two_tiers("replace", "set_if_present");
         self.0.write(key, Held::Value(value), &policy, Over::Value)
     }
 
     /// Notes for so long that there is nothing under `key`: [`get`](Self::get) gives `None`,
     /// [`get_or_load`](Self::get_or_load) [`LoadFailed::NotFound`], and nothing is loaded. A load of the key that is under way
     /// will store nothing. With a ttl of zero the key is removed.
+    ///
+    /// # Panics
+    ///
+    /// On a cache with a [remote tier](CacheBuilder::remote), which it would leave as it was: [`note_missing`](Self::note_missing)
+    /// is for both.
+    #[track_caller]
     pub fn set_missing(&self, key: K, ttl: Duration) {
+        self.refuse_two_tiers("set_missing", "note_missing");
         let policy = Policy { negative_ttl: Some(ttl), ..Policy::forever() };
         self.0.write(key, Held::Nothing, &policy, Over::Anything);
     }
 
     /// Forgets a key and tells whether it had a value. A load of it that is under way will store nothing, and
     /// whoever asks from now on does not join it.
+    ///
+    /// # Panics
+    ///
+    /// On a cache with a [remote tier](CacheBuilder::remote), of which it would leave the copy: [`delete`](Self::delete) is for both.
+    #[track_caller]
     pub fn remove<Q>(&self, key: &Q) -> bool
     where
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
+        self.refuse_two_tiers("remove", "delete");
         self.0.remove(key)
     }
 
     /// [`remove`](Self::remove) for those who need not know what was there.
+    ///
+    /// # Panics
+    ///
+    /// As `remove`.
+    #[track_caller]
     pub fn invalidate<Q>(&self, key: &Q)
     where
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
+        self.refuse_two_tiers("invalidate", "delete");
         self.0.remove(key);
     }
 
@@ -378,8 +420,23 @@ where
 
     /// Forgets everything, in one step for each shard, and every load under way as [`remove`](Self::remove) does. The
     /// memory of the entries is freed by the sweeper, a little at a time.
+    ///
+    /// # Panics
+    ///
+    /// On a cache with a [remote tier](CacheBuilder::remote), which it would leave as it was: name its keys to
+    /// [`delete_many`](Self::delete_many).
+    #[track_caller]
     pub fn clear(&self) {
+        self.refuse_two_tiers("clear", "delete_many");
         self.0.clear();
+    }
+
+    #[inline]
+    #[track_caller]
+    fn refuse_two_tiers(&self, what: &str, instead: &str) {
+        if self.0.back().is_some() {
+            refuse(self.name(), what, instead);
+        }
     }
 
     /// Entries held; one whose time is over counts until the sweeper has freed it, a moment later.
@@ -438,4 +495,12 @@ where
     pub fn validate(&self) -> Result<(), String> {
         self.0.validate()
     }
+}
+
+#[cold]
+#[track_caller]
+fn refuse(cache: &str, what: &str, instead: &str) -> ! {
+    panic!(
+        "'{cache}' has a store behind its memory, which {what} would leave as it was; await {instead}, which is for both"
+    )
 }

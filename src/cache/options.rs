@@ -3,7 +3,9 @@
 use super::Cache;
 use super::background::Background;
 use super::listener::Listener;
+use super::remote::{Remote, Tier};
 use super::shared::{Parts, Shared};
+use crate::codec::values::Codec;
 use crate::core::clock::Clock;
 use crate::core::memory::{Capacity, Eviction, Reason};
 use std::fmt;
@@ -86,13 +88,17 @@ pub struct CacheBuilder<K, V> {
     background: Background,
     weigher: Option<Weigher<V>>,
     listener: Option<Listener<K, V>>,
+    remote: Option<Opening<K, V>>,
 }
+
+/// Gives what is behind the memory of the cache of this name.
+type Opening<K, V> = Box<dyn FnOnce(&str) -> Arc<dyn Tier<K, V>> + Send + Sync>;
 
 impl<K, V> Default for CacheBuilder<K, V> {
     fn default() -> Self {
         let (name, memory, clock) = ("default".into(), Memory::default(), Clock::system());
         let background = Background::default();
-        CacheBuilder { name, memory, shards: 1, clock, background, weigher: None, listener: None }
+        CacheBuilder { name, memory, shards: 1, clock, background, weigher: None, listener: None, remote: None }
     }
 }
 
@@ -157,12 +163,60 @@ where
         self
     }
 
+    /// Has a store behind the memory, which other processes share: one of its own, or a [`Remote`] that says how values are kept
+    /// there. None if not given.
+    ///
+    /// Keys are text then, and values what the codec writes: for MessagePack, the default, whatever implements serde's traits. An
+    /// entry is called `cache:namespace:key` in the store, the same from Rust and from Python.
+    ///
+    /// - A [load](Cache::get_or_load) asks the store first. What it has comes into memory for the rest of its life, and nothing is
+    ///   loaded; else the store is told that somebody loads, and takes what that brings unless the key was written or deleted
+    ///   meanwhile, in whatever process. [`Stats::remote_hits`](crate::Stats::remote_hits) counts what it had.
+    /// - [`set`](Cache::set), [`delete`](Cache::delete), [`fetch`](Cache::fetch) and their like are about both tiers.
+    /// - [`get`](Cache::get), [`peek`](Cache::peek), [`contains`](Cache::contains) and [`explain`](Cache::explain) look at memory alone. What writes
+    ///   without an await (`insert`, `remove`, `clear` and their like) would leave the store as it was, and **panics**.
+    /// - While the store is slow, wrong or gone, loads run all the same, and memory alone has what they bring.
+    /// - Other processes do not hear of what is written here: they go on with what they have in memory until it ends, or for
+    ///   [`Remote::memory_ttl`].
+    ///
+    /// Misses need a runtime whose time is enabled.
+    ///
+    /// ```
+    /// # use samovar::io::store::local::LocalStore;
+    /// # use samovar::{Cache, Policy, minutes};
+    /// # use std::convert::Infallible;
+    /// # use std::sync::Arc;
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    /// # runtime.block_on(async {
+    /// # let store = Arc::new(LocalStore::default());
+    /// // let store = Arc::new(Redis::open("redis://localhost:6379/0")?);
+    /// let process = || Cache::<String, u64>::builder().name("app").remote(Arc::clone(&store)).build();
+    /// let (here, there) = (process(), process());
+    /// let policy = Policy::ttl(minutes(5));
+    /// for cache in [here, there.clone()] {
+    ///     let answer = cache.get_or_load("six by seven", policy, |_| async { Ok::<_, Infallible>(42) }).await;
+    ///     assert_eq!(answer.unwrap(), 42);
+    /// }
+    /// assert_eq!((there.stats().loads, there.stats().remote_hits), (0, 1));
+    /// # });
+    /// ```
+    pub fn remote<C>(mut self, remote: impl Into<Remote<C>>) -> Self
+    where
+        K: AsRef<str> + Clone,
+        C: Codec<V> + Send + Sync + 'static,
+    {
+        let remote = remote.into();
+        self.remote = Some(Box::new(move |cache| remote.open(cache)));
+        self
+    }
+
     /// Called with each entry that leaves the cache, and why: evicted to make room, expired, removed, replaced by another
     /// value, or cleared with all others. Not called for a value that was never let in, nor for what is there when the
     /// cache is dropped.
     ///
     /// It is called after the operation that let the entry go, outside the cache's locks, on the thread of that operation:
-    /// a caller's, a load's, or the one of the sweeper, where it holds up all sweeping of the process. Two threads may
+    /// a caller's, a load's, the one on which a [store](Self::remote) answers a write, or the one of the sweeper, where it
+    /// holds up all sweeping of the process. Two threads may
     /// call it at once, and what happened to a key on two threads it may hear in either order. It may use the cache: what
     /// that lets go it hears when its call is over, so one that always stores what was evicted never ends. If it panics,
     /// the panic hook tells, and nobody else: the operation ends as it would have.
@@ -204,9 +258,11 @@ where
 
     /// The cache. Starts no thread and needs no runtime.
     pub fn build(self) -> Cache<K, V> {
-        let CacheBuilder { name, memory, shards, clock, background, weigher, listener } = self;
-        let shared = Arc::new(Shared::new(Parts { name, memory, shards, clock, background, weigher, listener }));
+        let CacheBuilder { name, memory, shards, clock, background, weigher, listener, remote } = self;
+        let tier = remote.map(|open| open(&name));
+        let shared = Arc::new(Shared::new(Parts { name, memory, shards, clock, background, weigher, listener, tier }));
         Shared::have_swept(&shared);
+        Shared::have_recovered(&shared);
         Cache(shared)
     }
 }

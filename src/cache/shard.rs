@@ -3,6 +3,7 @@
 //! All its keys live in one group of one table; clearing renews the group.
 
 use super::held::Held;
+use super::remote::Looked;
 use super::waiting::{Cancel, Waiter};
 use crate::core::clock::{Clock, Millis};
 use crate::core::flight::{FlightId, Flights, Located};
@@ -67,6 +68,9 @@ impl<K, V> State<K, V> {
         for &flight in loads.keys() {
             memory.flights.detach(flight);
         }
+        if let Some(ledger) = &mut memory.ledger {
+            ledger.note_all();
+        }
     }
 
     /// True if the entry in a slot is a value that could be served.
@@ -124,9 +128,29 @@ impl<K: Eq, V> State<K, V> {
         self.look_again(id, clock.now())
     }
 
+    /// What memory has to say to whoever has nothing loaded, and would ask the tier behind. Counted.
+    pub fn look<Q: Eq + ?Sized>(&mut self, hash: u64, key: &Q, clock: &Clock) -> Looked<V>
+    where
+        K: Borrow<Q>,
+    {
+        let now = clock.now();
+        let id = self.find(hash, key);
+        let negative = id.and_then(|id| self.memory.entries.sight(id));
+        let negative = negative.is_some_and(|sight| sight.negative && now < sight.span.fresh_until);
+        match self.look_at(id, now) {
+            Some(held) => Looked::Found(held),
+            None if negative => Looked::Nothing,
+            None => Looked::Ask(self.memory.mark(hash)),
+        }
+    }
+
     #[cold]
     fn look_again(&mut self, id: u32, now: Millis) -> Option<Arc<Held<V>>> {
-        let id = self.memory.look_only(self.group, Some(id), now)?;
+        self.look_at(Some(id), now)
+    }
+
+    fn look_at(&mut self, id: Option<u32>, now: Millis) -> Option<Arc<Held<V>>> {
+        let id = self.memory.look_only(self.group, id, now)?;
         self.memory.entries.peek(id).map(|found| Arc::clone(found.value))
     }
 }

@@ -8,6 +8,7 @@ use super::background::Background;
 use super::held::Held;
 use super::listener::{Gone, Listener};
 use super::options::{self, Weigher};
+use super::remote::{Back, Tier};
 use super::shard::{REGION, Shard, State};
 use super::split;
 use crate::core::clock::{Clock, Millis};
@@ -39,6 +40,7 @@ pub(super) struct Parts<K, V> {
     pub background: Background,
     pub weigher: Option<Weigher<V>>,
     pub listener: Option<Listener<K, V>>,
+    pub tier: Option<Arc<dyn Tier<K, V>>>,
 }
 
 /// See the module.
@@ -54,6 +56,8 @@ pub(super) struct Shared<K, V> {
     pub weighs: AtomicBool,
     weigher: Option<Weigher<V>>,
     listener: Option<Listener<K, V>>,
+    /// What is behind the memory, if anything is.
+    back: Option<Box<Back<K, V>>>,
     appointment: Appointment,
     /// What bounds its refreshes.
     pub background: Background,
@@ -122,6 +126,16 @@ impl<K, V> Shared<K, V> {
         self.weigher.as_ref().map_or(size_of::<V>() as u64, |weigher| weigher(value))
     }
 
+    /// What is behind the memory.
+    pub fn back(&self) -> Option<&Back<K, V>> {
+        self.back.as_deref()
+    }
+
+    /// Somebody invalidated so many keys in both tiers.
+    pub fn count_invalidations(&self, number: usize) {
+        self.shards[0].lock().stats().invalidations += number as u64;
+    }
+
     /// Has the sweeper come when a stored value ends, or something else is due.
     pub fn expect(&self, due: Option<Millis>) {
         if let Some(due) = due {
@@ -183,14 +197,18 @@ where
     V: Send + Sync + 'static,
 {
     pub fn new(parts: Parts<K, V>) -> Self {
-        let Parts { name, memory, shards, clock, background, weigher, listener } = parts;
+        let Parts { name, memory, shards, clock, background, weigher, listener, tier } = parts;
         let count = split::count(shards, memory.bound());
         let shares = split::shares(memory.bound(), count).zip(Steering::shared(count));
-        let shards = shares.map(|(share, steering)| Shard::new(share, memory.order(), steering)).collect();
+        let shards: Box<[_]> = shares.map(|(share, steering)| Shard::new(share, memory.order(), steering)).collect();
+        let back = tier.map(|tier| Box::new(Back::new(tier)));
+        if back.is_some() {
+            shards.iter().for_each(|shard| shard.lock().memory.ledger = Some(Box::default()));
+        }
         let (hasher, appointment) = (RandomState::new(), Appointment::default());
         let (weighs, memory) = (AtomicBool::new(memory.weighs()), Mutex::new(memory));
         let draws = Draws::new(hasher.hash_one(&name));
-        Shared { name, clock, hasher, shards, memory, weighs, weigher, listener, appointment, background, draws }
+        Shared { name, clock, hasher, shards, memory, weighs, weigher, listener, back, appointment, background, draws }
     }
 
     pub fn have_swept(this: &Arc<Self>) {
@@ -312,7 +330,8 @@ where
         // From here on whoever stores something calls, whatever was agreed before.
         self.appointment.set(None);
         let slices = (SWEEPS / self.shards.len() as u32).max(1);
-        let due = self.shards.iter().filter_map(|shard| self.tidy(shard, slices)).min();
+        let recovery = self.back().and_then(|back| back.recovery.sweep(self.clock.now()));
+        let due = self.shards.iter().filter_map(|shard| self.tidy(shard, slices)).chain(recovery).min();
         self.appointment.set(due);
         due
     }

@@ -5,17 +5,18 @@
 //! that is gone. (A runtime that exists and is not driven, a current-thread one outside `block_on`, keeps its loads
 //! standing as it keeps all its tasks.)
 
-use super::alarm::Alarm;
 use super::context::{Here, Said, Wait};
 use super::failed::LoadFailed;
 use super::held::Held;
 use super::loading::{Grant, Wanted};
+use super::remote::{Ending, Errand};
 use super::shard::State;
 use super::shared::Shared;
 use crate::core::clock::{Millis, NEVER};
 use crate::core::flight::{Done, Due, Effect, Effects, Ended, FlightId, Input, Keep, Lasting, Lease, Refresh, Ticket};
 use crate::core::policy::Policy;
 use crate::error::Error;
+use crate::io::alarm::Alarm;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -65,13 +66,14 @@ pub(super) struct Report<K, V> {
     hash: u64,
     pub lease: Lease,
     ending: Signal<V>,
+    kept: Ending,
     said: Said,
 }
 
 impl<K, V> Report<K, V> {
     pub fn new(shared: &Arc<Shared<K, V>>, hash: u64, lease: Lease, policy: Policy) -> Self {
         let said = Said { policy, error_ttl: None };
-        Report { shared: Arc::clone(shared), hash, lease, ending: Signal::Gone, said }
+        Report { shared: Arc::clone(shared), hash, lease, ending: Signal::Gone, kept: Ending::Loaded, said }
     }
 
     /// The shard of its key, by address.
@@ -79,8 +81,8 @@ impl<K, V> Report<K, V> {
         self.shared.shard(self.hash).address()
     }
 
-    pub fn tell(mut self, ending: Signal<V>, said: Said) {
-        (self.ending, self.said) = (ending, said);
+    pub fn tell(mut self, (ending, kept): (Signal<V>, Ending), said: Said) {
+        (self.ending, self.kept, self.said) = (ending, kept, said);
     }
 
     /// Its time may be up; when it will be, if it is not.
@@ -92,7 +94,7 @@ impl<K, V> Report<K, V> {
 
 impl<K, V> Drop for Report<K, V> {
     fn drop(&mut self) {
-        self.shared.finish(self.hash, self.lease, &self.ending, self.said);
+        self.shared.finish(self.hash, self.lease, (&self.ending, self.kept), self.said);
     }
 }
 
@@ -145,14 +147,19 @@ impl<'a, K, V> Seat<'a, K, V> {
     }
 
     /// Takes the lease over, as [`Signal::Lead`] asked for; `None` if the flight is over by now.
-    pub fn lead<Q: ?Sized>(&mut self, wanted: &Wanted<'_, Q>, here: &Here) -> Option<Grant<K, V>> {
+    pub fn lead<Q: ?Sized>(
+        &mut self,
+        wanted: &Wanted<'_, Q>,
+        here: &Here,
+        errand: Option<Errand>,
+    ) -> Option<Grant<K, V>> {
         let (ticket, (wake, news), stop) = (self.ticket?, oneshot::channel(), oneshot::channel());
         let mut state = self.shared.lock(self.hash);
         let (wish, now) = (wanted.wish(state.group, here, Refresh::Behind), self.shared.clock().now());
         let lease = state.memory.take_over(&wish, ticket, here.home, wake, now)?;
         self.alarm = Alarm::at(self.shared.clock(), state.flights().patience(ticket));
         self.news = news;
-        Some(Grant::new(self.shared, &mut state, (self.hash, lease), stop, wanted.policy))
+        Some(Grant::new(self.shared, &mut state, (self.hash, lease), stop, wanted.policy).on(errand))
     }
 }
 
@@ -168,7 +175,7 @@ impl<K, V> Drop for Seat<'_, K, V> {
 
 impl<K, V> Shared<K, V> {
     /// A load has ended: stores what it brought if it still may, and tells everyone.
-    fn finish(&self, hash: u64, lease: Lease, ending: &Signal<V>, said: Said) {
+    fn finish(&self, hash: u64, lease: Lease, (ending, kept): (&Signal<V>, Ending), said: Said) {
         let mut out = self.gone();
         let mut weight = None;
         let mut state = match ending {
@@ -178,24 +185,18 @@ impl<K, V> Shared<K, V> {
         let now = self.clock().now();
         let (input, keep) = match ending {
             Signal::Answer(held) => {
-                let ttl = kept_for(held, &said, state.memory.has_old(lease, now));
-                let failed = ttl.is_none() && matches!(**held, Held::Failed(_));
+                let (input, lasting) = how_kept(held, kept, &said, || state.memory.has_old(lease, now));
                 let (value, negative) = (|| Arc::clone(held), held.value().is_none());
-                let keep = ttl.map(|ttl| Keep {
-                    value,
-                    tag: 0,
-                    negative,
-                    lasting: Lasting::For(ttl),
-                    weight: weight.unwrap_or(1),
-                    adapted: None,
-                });
-                (if failed { Input::Failed } else { Input::Loaded }, keep)
+                let weight = weight.unwrap_or(1);
+                (input, lasting.map(|lasting| Keep { value, tag: 0, negative, lasting, weight, adapted: None }))
             }
             Signal::Panicked(_) => (Input::Failed, None),
             Signal::TimedOut | Signal::Gone | Signal::Lead | Signal::Again => (Input::Aborted, None),
         };
         let ended = Ended { lease, input, keep, policy: &said.policy, group: state.group };
         let done = state.memory.finish(ended, now, || self.draws.draw(), &mut out.left);
+        // The store's old value answers as one that was loaded would, and its load has failed.
+        state.stats().load_errors += u64::from(done.counts && matches!(kept, Ending::Old(..)));
         let stored = done.stored;
         let told = state.settle(lease.flight, done);
         drop(state);
@@ -261,12 +262,29 @@ impl<K, V: Clone> Shared<K, V> {
     }
 }
 
-/// How long what was loaded is an answer to others; `None` = it is not kept.
-fn kept_for<V>(held: &Held<V>, said: &Said, has_old: bool) -> Option<Option<Duration>> {
-    match held {
-        Held::Value(_) => Some(said.policy.ttl).filter(|_| said.policy.stores()),
-        Held::Nothing => said.policy.negative_ttl.map(Some),
-        Held::Failed(_) => said.error_ttl.filter(|_| !has_old).map(Some),
+/// How a load ended, and how long what it brought is an answer to others; `None` = it is not kept.
+fn how_kept<V>(held: &Held<V>, kept: Ending, said: &Said, has_old: impl FnOnce() -> bool) -> (Input, Option<Lasting>) {
+    let life = match kept {
+        Ending::Loaded => match held {
+            Held::Failed(_) => said.error_ttl.filter(|_| !has_old()).map(Some),
+            held => kept_for(held.value(), &said.policy),
+        },
+        Ending::Stored(life, version) | Ending::Old(life, version) => {
+            return (Input::Loaded, Some(Lasting::As(life, Some(version))));
+        }
+        Ending::Alone(life) => return (Input::Loaded, Some(Lasting::As(life, None))),
+        Ending::Found(life, version) => return (Input::Found, Some(Lasting::As(life, Some(version)))),
+        Ending::Forgone => return (Input::Loaded, None),
+    };
+    let failed = life.is_none() && matches!(held, Held::Failed(_));
+    (if failed { Input::Failed } else { Input::Loaded }, life.map(Lasting::For))
+}
+
+/// How long a value, or its absence, is kept under a policy: its ttl; `None` = it is not kept.
+pub(super) fn kept_for<V>(value: Option<&V>, policy: &Policy) -> Option<Option<Duration>> {
+    match value {
+        Some(_) => Some(policy.ttl).filter(|_| policy.stores()),
+        None => policy.negative_ttl.map(Some),
     }
 }
 

@@ -131,6 +131,10 @@ pub enum Rule {
     ClaimsAreAwaited,
     /// Nobody waits for a permit that only its own end can free.
     PermitsAreSeen,
+    /// A claim of which nobody knows whether it was laid is not asked for again: others may have taken it, and lost it. A rule
+    /// for the stores of the tests.
+    #[cfg(test)]
+    ClaimsAreAskedOnce,
     /// Who wants a value anew takes the key from whoever loads it already. A rule for the store of the tests.
     #[cfg(test)]
     AnewClaims,

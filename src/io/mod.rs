@@ -2,8 +2,11 @@
 //!
 //! - [`store`] is a tier behind the memory that other processes share.
 //! - [`inbox`] carries answers to a thread that sleeps on a file descriptor.
+//! - `alarm` waits for a moment of a clock.
 //! - `runtime` is the one thread on which its connections live, and `process` what each process has to have of its own.
 
+#[cfg(feature = "tokio")]
+pub(crate) mod alarm;
 #[cfg(unix)]
 pub mod inbox;
 #[cfg(feature = "redis")]

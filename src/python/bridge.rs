@@ -236,8 +236,9 @@ pub fn here<'py>(py: Python<'py>, state: &State) -> PyResult<Bound<'py, PyAny>> 
 /// More than one call of this loop's pass will ask: they go out together, and their answers come together.
 #[pyfunction]
 pub fn _ask_together(py: Python<'_>, state: &StateHandle) -> PyResult<()> {
-    let Some(bridges) = state.0.bridges_made(py) else { return Ok(()) };
-    if let Ok(bridge) = bridges.call_method1("get", (here(py, state.0)?,))?.cast_into::<Bridge>() {
+    // Where no loop runs nobody asks.
+    let (Some(bridges), Some(here)) = (state.0.bridges_made(py), state.0.running_loop(py)) else { return Ok(()) };
+    if let Ok(bridge) = bridges.call_method1("get", (here,))?.cast_into::<Bridge>() {
         bridge.get().inside.lock().many = true;
     }
     Ok(())

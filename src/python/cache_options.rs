@@ -49,6 +49,6 @@ impl RemoteOptions<'_> {
     pub fn open(&self, cache: &str) -> Arc<Remote> {
         let most = self.most.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         let terms = Terms { raises: self.raises, keeps: self.keeps, most };
-        Remote::new(self.store.store(), self.store.name().to_owned(), cache, &terms, clock::shared())
+        Remote::new(Arc::clone(self.store.store()), self.store.name().to_owned(), cache, &terms, clock::shared())
     }
 }

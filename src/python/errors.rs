@@ -132,6 +132,7 @@ impl From<Error> for PyErr {
             Error::Load { .. } => raise(py, "LoadError", error.to_string()),
             Error::LoadTimeout { .. } => raise(py, "LoadTimeout", error.to_string()),
             Error::LoadCycle { .. } => raise(py, "LoadCycle", error.to_string()),
+            Error::Codec { .. } => raise(py, "CodecError", error.to_string()),
             Error::Store(store) => store_failed(py, store),
         })
     }

@@ -5,7 +5,7 @@
 //! - loading: `recipe`, `request`, `asyncio`, `task`, `budget`, `refresher`, `alarm`, `blocking`, `many`, `seat`, `effects`, `lease`
 //! - the cache: `tier`, `guarded`, `owner`, `cache`, `decorate`, `copy`, `single_use`, `options`, `views`, `errors`, `clock`, `process`
 //! - values as bytes: `codec`
-//! - stores: `bridge`, `store`
+//! - stores: `bridge`, `store`; a user's own: `user_store`, `store_call`, `store_steps`
 //! - sizes: `weigh`, `layout`
 //! - writing behind: `writing`
 //! - what leaves the process: `framing`, `keyring`
@@ -72,9 +72,12 @@ mod single_use;
 mod spot;
 mod state;
 mod store;
+mod store_call;
+mod store_steps;
 mod task;
 mod tier;
 mod two_tiers;
+mod user_store;
 mod views;
 mod weigh;
 mod writing;
@@ -151,11 +154,17 @@ mod _core {
     #[pymodule_export]
     use super::store::StoreCore;
     #[pymodule_export]
+    use super::store_call::StoreCall;
+    #[pymodule_export]
+    use super::store_steps::_ask_store;
+    #[pymodule_export]
     use super::task::LoadDone;
     #[pymodule_export]
     use super::tier::_set_steady;
     #[pymodule_export]
     use super::two_tiers::TwoTiers;
+    #[pymodule_export]
+    use super::user_store::{_end_user_stores, StoreDesk};
     #[pymodule_export]
     use super::weigh::{_weigh, _weigh_visits};
     #[pymodule_export]

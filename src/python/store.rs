@@ -3,15 +3,17 @@
 
 use super::StateHandle;
 use super::bridge::{self, Caller};
-use super::options;
 use super::pending::Holds;
 use super::state::State;
 use super::tier::Object;
+use super::user_store::UserStore;
+use super::{clock, options};
 use crate::error::{Error, Result as StoreResult};
 use crate::io::store::redis::tls::Tls;
 use crate::io::store::{Action, Answer, Cursor, Reply, Request, Store, Tally};
 use crate::{Redis, RedisOptions};
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use std::sync::Arc;
@@ -24,6 +26,8 @@ pub struct StoreCore {
     /// By its address.
     #[pyo3(get)]
     name: String,
+    /// The same store, if it is one of the user's.
+    user: Option<UserStore>,
 }
 
 /// Those to trust, ours, its key, and the name that the server's is for.
@@ -70,7 +74,30 @@ impl StoreCore {
                 ..RedisOptions::default()
             },
         )?;
-        Ok(StoreCore { state: state.0, store, name })
+        Ok(StoreCore { state: state.0, store, name, user: None })
+    }
+
+    /// A user's own store: see `samovar.Store`. Nothing of it is called yet.
+    #[staticmethod]
+    #[pyo3(signature = (state, store, *, timeout))]
+    fn _user(state: &StateHandle, store: &Bound<'_, PyAny>, timeout: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let user = UserStore::new(store, options::time(timeout, "timeout", BUDGET)?, clock::shared().clone())?;
+        let (store, name) = (Arc::new(user.clone()), user.name().to_owned());
+        Ok(StoreCore { state: state.0, store, name, user: Some(user) })
+    }
+
+    /// Waits for so many seconds at most until the thread of a user's store that was closed has ended; true if it has.
+    fn _wait_for_end(&self, py: Python<'_>, seconds: f64) -> bool {
+        let limit = std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        py.detach(|| self.user.as_ref().is_none_or(|user| user.wait_for_end(limit)))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.user.as_ref().filter(|_| Arc::strong_count(&self.store) == 1).map_or(Ok(()), |user| user.traverse(&visit))
+    }
+
+    fn __clear__(&self) {
+        self.user.iter().for_each(UserStore::clear);
     }
 
     /// A future of the frame under a key, or None.
@@ -152,8 +179,8 @@ pub fn tally<'py>(py: Python<'py>, store: &dyn Store) -> PyResult<Bound<'py, PyD
 
 impl StoreCore {
     /// The store itself.
-    pub fn store(&self) -> Arc<dyn Store> {
-        Arc::clone(&self.store)
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
     }
 
     /// What it is called.
@@ -220,7 +247,8 @@ impl Caller for Converted {
     }
 }
 
-fn replies(answers: Vec<Answer>) -> PyResult<Vec<Reply>> {
+/// What was answered, or the first error.
+pub fn replies(answers: Vec<Answer>) -> PyResult<Vec<Reply>> {
     answers.into_iter().collect::<Result<_, _>>().map_err(|error| PyErr::from(Error::Store(error)))
 }
 

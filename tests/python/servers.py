@@ -11,8 +11,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import pytest
-
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -25,6 +23,9 @@ def program() -> str:
     """The server's program. Without one the test is skipped; in CI that is a failure."""
     found = shutil.which("redis-server")
     if found is None:
+        # Benches start servers too, where there is no pytest.
+        import pytest
+
         text = "redis-server is not installed: on Debian, apt-get install redis-server"
         if os.environ.get("CI") == "true":
             pytest.fail(text)

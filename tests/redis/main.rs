@@ -9,6 +9,7 @@ mod promises;
 mod proxy;
 mod rules;
 mod server;
+mod two_tiers;
 
 use samovar::io::store::Store;
 use samovar::{Redis, RedisOptions};

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal, assert_type
 
@@ -23,6 +23,7 @@ from samovar import (
     RefresherStats,
     Rule,
     Stats,
+    Store,
     Subscription,
     WriteBehind,
     WritesLost,
@@ -32,6 +33,7 @@ from samovar import (
     default_cache,
 )
 from samovar.resilience import Breaker, BreakerStats, Concurrency, Rate, Retry, protect
+from samovar.testing import DictStore, FaultyStore
 
 
 @cached
@@ -395,3 +397,28 @@ def codecs_as_users_type_them() -> None:
     for each in (codecs.MsgPack(), codecs.Json(), codecs.Raw(), codecs.Pickle()):
         own = each
     codecs.register(Reversed)
+
+
+class OwnStore:
+    async def get_many(self, names: Sequence[str]) -> dict[str, bytes]:
+        return {}
+
+    async def set_many(self, items: Mapping[str, tuple[bytes, float | None]]) -> None: ...
+
+    async def delete_many(self, names: Sequence[str]) -> None: ...
+
+    async def scan(self, begin: str) -> AsyncIterator[str]:
+        yield begin
+
+    async def close(self) -> None: ...
+
+
+class NoStore:
+    async def get_many(self, names: Sequence[str]) -> dict[str, str]:
+        return {}
+
+
+def stores_as_users_type_them() -> None:
+    stores: list[Store] = [OwnStore(), DictStore(), FaultyStore(OwnStore(), seed=7, errors=0.1, down=True)]
+    assert_type(FaultyStore(stores[0]).counts["errors"], int)
+    FaultyStore(NoStore())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -1,4 +1,7 @@
-"""Helpers for tests of code that caches. The fixtures `cache` and `cache_clock` come with the pytest plugin."""
+"""Helpers for tests of code that caches, and stores that go wrong.
+
+The fixtures `cache` and `cache_clock` come with the pytest plugin.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from samovar import _core
+from samovar.testing._stores import DictStore, FaultyStore
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from datetime import timedelta
 
-__all__ = ["CacheClock", "frozen_clock"]
+__all__ = ["CacheClock", "DictStore", "FaultyStore", "frozen_clock"]
 
 
 class CacheClock:

@@ -46,6 +46,22 @@ impl<F> Default for Cell<F> {
     }
 }
 
+/// All that a cell is: the frame; what was invalidated last and until when this is known; the claim and its end.
+pub type Parts<F> = (Option<F>, Option<(Version, u64)>, Option<(Token, u64)>);
+
+impl<F> Cell<F> {
+    /// One that is kept outside as these; a frame and an invalidation exclude each other.
+    pub fn from_parts((frame, buried, claim): Parts<F>) -> Self {
+        let buried = buried.filter(|_| frame.is_none());
+        Cell { frame, buried, claim }
+    }
+
+    /// What has to be kept of it.
+    pub fn parts(self) -> Parts<F> {
+        (self.frame, self.buried, self.claim)
+    }
+}
+
 impl<F: Framed + Clone> Cell<F> {
     /// The version of what was written last.
     pub fn last(&self) -> Option<Version> {

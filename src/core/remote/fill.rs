@@ -177,6 +177,11 @@ impl<V: Clone> Fill<V> {
         self.sharing == Sharing::Cluster || self.wanted == Wanted::Anew
     }
 
+    /// The claim that others wait for, or that was theirs: to be taken away should the load end without a word.
+    pub fn kept_from_others(&self) -> Option<Token> {
+        if let Claim::Held(token) = self.claim { Some(token).filter(|_| self.keeps_others()) } else { None }
+    }
+
     fn awaits(&self, token: Token) -> bool {
         self.sharing == Sharing::Cluster && token != self.token && !broken(Rule::ClaimsAreAwaited)
     }
@@ -239,6 +244,18 @@ const _: () = assert!(RENEW_EVERY.as_millis() * 3 < CLAIM_LIFE.as_millis());
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_claim_is_in_the_way_of_others_only_where_they_wait_for_it_or_had_one() {
+        let begun = |wanted, sharing| {
+            let (mut fill, _) = Fill::<u32>::begin(TOKEN, wanted, sharing);
+            assert_eq!(fill.kept_from_others(), None, "it has none so far");
+            fill.step(Input::Claimed(Found::Claimed(TOKEN, None)), 0);
+            fill.kept_from_others()
+        };
+        assert_eq!(begun(ANY, Sharing::Process), None);
+        assert_eq!((begun(ANY, Sharing::Cluster), begun(Wanted::Anew, Sharing::Process)), (Some(TOKEN), Some(TOKEN)));
+    }
 
     const TOKEN: Token = Token(7);
     const LATE: Millis = 20_000;

@@ -30,7 +30,8 @@ impl Gathering {
     }
 }
 
-fn never() -> StoreError {
+/// Of a store that never answered.
+pub(crate) fn unanswered() -> StoreError {
     broken("it was dropped before it answered", "keep it open while it is asked")
 }
 
@@ -60,12 +61,12 @@ impl dyn Store + '_ {
         let gathering = Mutex::new(gathering);
         self.submit(requests, Answers::new(move |answers| gathering.lock().add(answers)));
         let answers = answers.await.unwrap_or_else(|_| (0..count).map(|_| None).collect());
-        answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(never()))).collect()
+        answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(unanswered()))).collect()
     }
 
     /// The answer to one request.
     pub async fn ask_one(&self, key: impl Into<Vec<u8>>, action: Action) -> Answer {
-        self.ask(vec![Request { key: key.into(), action }]).await.pop().unwrap_or_else(|| Err(never()))
+        self.ask(vec![Request { key: key.into(), action }]).await.pop().unwrap_or_else(|| Err(unanswered()))
     }
 
     /// See [`Action::Read`].

@@ -3,17 +3,19 @@
 //!
 //! It decides nothing but what bytes mean: a frame that cannot be read is no frame, and is replaced by what is loaded.
 
-use super::Store;
 use super::stored::Stored;
-use crate::core::clock::{Clock, Millis, NEVER};
+use super::{Action, Answers, Request, Store};
+use crate::core::clock::{Clock, Millis, NEVER, later};
 use crate::core::remote::cell::{Framed, Under};
 use crate::core::remote::fill::{End, Fill, Input, Next};
 use crate::core::remote::write::{self, What};
 use crate::core::remote::{CLAIM_LIFE, Filled, Found, Frame, TOMBSTONE_LIFE, Token, Version, Wanted};
 use crate::error::StoreError;
+use crate::io::alarm::Alarm;
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
-use tokio::time::sleep;
 
 /// How values become frames, and back.
 pub trait Frames<V>: Sync {
@@ -62,16 +64,21 @@ impl<C> Place<'_, C> {
                     Err(_) => Input::Unknown,
                 },
                 Next::Await(_) => {
-                    sleep(LOOK_EVERY).await;
+                    Alarm::ring(self.clock, later(self.clock.now(), LOOK_EVERY)).await;
                     Input::Awaited
                 }
-                Next::Load => match self.load(&mut fill, load.as_mut()).await {
-                    Ok(value) => Input::Loaded(value),
-                    Err(error) => {
-                        failed = Some(error);
-                        Input::Failed
+                Next::Load => {
+                    let mut leaving = Leaving { store: self.store, key: self.key, claim: fill.kept_from_others() };
+                    let loaded = self.load(&mut fill, load.as_mut()).await;
+                    leaving.claim = None;
+                    match loaded {
+                        Ok(value) => Input::Loaded(value),
+                        Err(error) => {
+                            failed = Some(error);
+                            Input::Failed
+                        }
                     }
-                },
+                }
                 Next::Write { claim, value, newer_than } => {
                     match self.write_loaded(claim, value.as_ref(), newer_than).await {
                         Some(input) => input,
@@ -109,19 +116,16 @@ impl<C> Place<'_, C> {
     /// The load, and its claim renewed meanwhile.
     async fn load<V: Clone, T>(&self, fill: &mut Fill<V>, mut load: Pin<&mut impl Future<Output = T>>) -> T {
         loop {
-            let until = fill.renew_at().saturating_sub(self.clock.now()).min(NEVER);
-            tokio::select! {
-                loaded = load.as_mut() => return loaded,
-                () = sleep(Duration::from_millis(until)) => {}
+            let renewing = pin!(Alarm::ring(self.clock, fill.renew_at()));
+            if let First::Left(loaded) = first(load.as_mut(), renewing).await {
+                return loaded;
             }
             let Some(token) = fill.renew(self.clock.now()) else { continue };
-            tokio::select! {
-                loaded = load.as_mut() => return loaded,
-                renewed = self.store.renew(self.key, token, CLAIM_LIFE) => {
-                    if renewed == Ok(false) {
-                        fill.claim_is_gone(token);
-                    }
-                }
+            let renewed = pin!(self.store.renew(self.key, token, CLAIM_LIFE));
+            match first(load.as_mut(), renewed).await {
+                First::Left(loaded) => return loaded,
+                First::Right(Ok(false)) => fill.claim_is_gone(token),
+                First::Right(_) => {}
             }
         }
     }
@@ -186,13 +190,52 @@ impl<C> Place<'_, C> {
         C: Frames<V>,
     {
         let value = self.frames.decode(stored.frame())?;
-        let now = self.clock.now();
-        let wall = self.clock.wall(now);
-        let moment = |micros: u64| -> Millis {
-            let millis = micros / 1000;
-            if micros == u64::MAX { NEVER } else { (now + millis.saturating_sub(wall)).min(NEVER) }
-        };
-        let (fresh_until, expires) = (moment(stored.fresh_until()), moment(stored.expires()));
+        let (fresh_until, expires) = (moment(self.clock, stored.fresh_until()), moment(self.clock, stored.expires()));
         Some(Frame { version: stored.version(), value, fresh_until, expires })
     }
+}
+
+/// A frame's moment, in µs since 1970, on a clock.
+pub(crate) fn moment(clock: &Clock, micros: u64) -> Millis {
+    let (now, millis) = (clock.now(), micros / 1000);
+    let wall = clock.wall(now);
+    match millis.checked_sub(wall) {
+        _ if micros == u64::MAX => NEVER,
+        Some(left) => now.saturating_add(left).min(NEVER),
+        None => now.saturating_sub(wall - millis),
+    }
+}
+
+/// A load that was stopped, or panicked, takes a claim away that keeps others from loading.
+struct Leaving<'a> {
+    store: &'a (dyn Store + 'a),
+    key: &'a [u8],
+    claim: Option<Token>,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        if let Some(token) = self.claim {
+            let release = Request { key: self.key.to_vec(), action: Action::Release { token } };
+            // If it fails, the claim ends by itself.
+            self.store.submit(vec![release], Answers::new(drop));
+        }
+    }
+}
+
+/// Which of two ended first.
+enum First<L, R> {
+    Left(L),
+    Right(R),
+}
+
+/// Polls both until one has ended.
+async fn first<L: Future, R: Future>(mut left: Pin<&mut L>, mut right: Pin<&mut R>) -> First<L::Output, R::Output> {
+    poll_fn(|context| {
+        if let Poll::Ready(left) = left.as_mut().poll(context) {
+            return Poll::Ready(First::Left(left));
+        }
+        right.as_mut().poll(context).map(First::Right)
+    })
+    .await
 }

@@ -3,15 +3,14 @@
 //! What a request does is decided by [`core::remote::cell`](crate::core::remote::cell); here are the map, the lock and the clock. Nothing
 //! bounds it: what is over is removed when its key is asked for again, or with a scan.
 
-use super::stored::Stored;
-use super::{Action, Answer, Answers, Cursor, Paging, Reply, Request, Store, Tally};
+use super::kept::{Kept, act, no_frame};
+use super::{Answer, Answers, Cursor, Paging, Request, Store, Tally};
 use crate::core::clock::Clock;
-use crate::core::remote::cell::{Cell, Framed};
-use crate::core::remote::{Filled, Found, Version};
+use crate::core::remote::Version;
+use crate::core::remote::cell::Cell;
 use crate::error::{StoreError, StoreFailure};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -28,28 +27,6 @@ struct Contents {
     closed: bool,
 }
 
-/// A frame, and until when it is kept, whatever it says itself.
-#[derive(Clone, Debug)]
-struct Kept(Stored, u64);
-
-impl Framed for Kept {
-    fn version(&self) -> Version {
-        self.0.version()
-    }
-
-    fn fresh_until(&self) -> u64 {
-        self.0.fresh_until()
-    }
-
-    fn expires(&self) -> u64 {
-        self.1
-    }
-
-    fn has_value(&self) -> bool {
-        self.0.has_value()
-    }
-}
-
 impl LocalStore {
     /// An empty one, whose time is this clock's.
     pub fn new(clock: Clock) -> Self {
@@ -62,64 +39,31 @@ impl LocalStore {
     }
 }
 
-fn later(now: u64, by: Option<Duration>) -> u64 {
-    by.map_or(u64::MAX, |by| now.saturating_add(u64::try_from(by.as_micros()).unwrap_or(u64::MAX)))
-}
-
 impl Contents {
     fn version(&mut self, now: u64) -> Version {
         self.last = now.max(self.last + 1);
         Version(self.last)
     }
 
-    fn answer(&mut self, Request { key, action }: Request, now: u64) -> Answer {
+    fn answer(&mut self, Request { key, action }: &Request, now: u64) -> Answer {
         if self.closed {
-            return Err(refused(StoreFailure::Unreachable, "it was closed", "ask it before it is closed"));
+            return Err(closed());
         }
-        let frame = match &action {
-            Action::Fill { frame, keep, .. } | Action::Put { frame, keep } => {
-                let short = || refused(StoreFailure::Refused, "that is no frame", "give one that the codec made");
-                let stored = Stored::new(self.version(now), frame.clone()).ok_or_else(short)?;
-                Some(Kept(stored, later(now, *keep)))
-            }
-            _ => None,
-        };
         let version = self.version(now);
-        if self.cells.get(&key).is_some_and(|cell| cell.is_over(now)) {
-            self.cells.remove(&key);
+        let mut cell = self.cells.remove(key).filter(|cell| !cell.is_over(now)).unwrap_or_default();
+        let reply = act(&mut cell, action, version, now);
+        if !cell.is_over(now) {
+            self.cells.insert(key.clone(), cell);
         }
-        if matches!(action, Action::Delete) {
-            return Ok(Reply::Done(self.cells.remove(&key).is_some()));
-        }
-        let cell = self.cells.entry(key).or_default();
-        Ok(match (action, frame) {
-            (Action::Claim { token, wanted, life }, _) => {
-                Reply::Claimed(match cell.claim(token, wanted, later(now, Some(life)), now) {
-                    Found::Fresh(kept) => Found::Fresh(kept.0),
-                    Found::Claimed(token, old) => Found::Claimed(token, old.map(|kept| kept.0)),
-                })
-            }
-            (Action::Fill { under, newer_than, .. }, Some(frame)) => {
-                Reply::Filled(match cell.fill(under, newer_than, frame, now) {
-                    Filled::Written(version) => Filled::Written(version),
-                    Filled::Lost(kept) => Filled::Lost(kept.0),
-                    Filled::Gone => Filled::Gone,
-                })
-            }
-            (Action::Put { .. }, Some(frame)) => Reply::Written(cell.put(frame)),
-            (Action::Invalidate { keep }, _) => {
-                let there = cell.has_value(now);
-                Reply::Buried(cell.bury(version, later(now, Some(keep))), there)
-            }
-            (Action::Renew { token, life }, _) => Reply::Done(cell.renew(token, later(now, Some(life)))),
-            (Action::Release { token }, _) => Reply::Done(cell.release(token)),
-            _ => Reply::Read(cell.frame().map(|kept| kept.0.clone())),
-        })
+        reply.ok_or_else(|| no_frame(NAME))
     }
 }
 
-fn refused(kind: StoreFailure, what: &str, cure: &str) -> StoreError {
-    StoreError { kind, store: "the store in memory".into(), what: what.into(), cure: cure.into(), undone: true }
+const NAME: &str = "the store in memory";
+
+fn closed() -> StoreError {
+    let (kind, what, cure) = (StoreFailure::Unreachable, "it was closed".into(), "ask it before it is closed".into());
+    StoreError { kind, store: NAME.into(), what, cure, undone: true }
 }
 
 impl Store for LocalStore {
@@ -129,7 +73,7 @@ impl Store for LocalStore {
             let all = &mut *self.all.lock();
             let one = |(at, request): (usize, Request)| {
                 all.tally.ask(&request.action);
-                let answer = all.answer(request, now);
+                let answer = all.answer(&request, now);
                 all.tally.answer(&answer);
                 (at, answer)
             };

@@ -9,13 +9,21 @@
 
 #[cfg(feature = "tokio")]
 mod ask;
-#[cfg(feature = "redis")]
+pub mod bytes;
+#[cfg(feature = "tokio")]
 pub mod drive;
+#[cfg(feature = "tokio")]
+pub(crate) mod gather;
+mod kept;
 pub mod local;
+pub mod plain;
 #[cfg(feature = "redis")]
 pub mod redis;
 pub mod stored;
 mod tally;
+
+#[cfg(feature = "tokio")]
+pub(crate) use ask::unanswered;
 
 use crate::core::remote::cell::Under;
 use crate::core::remote::{Filled, Found, Token, Version, Wanted};
@@ -91,8 +99,13 @@ impl Action {
     /// True if doing it twice is as good as once, also when the first time nobody heard what came of it.
     pub fn may_be_repeated(&self) -> bool {
         // A fill that is repeated finds its own frame, and takes it for another's: the value is the same. Who writes by hand wants
-        // to know whether it was theirs.
-        !matches!(self, Action::Put { .. } | Action::Fill { under: Under::Nothing | Under::Something, .. })
+        // to know whether it was theirs. A claim may have been taken by another load, and have gone by an invalidation: laid
+        // again under its name, it would let that load's value in.
+        match self {
+            Action::Put { .. } | Action::Claim { .. } => false,
+            Action::Fill { under, .. } => !matches!(under, Under::Nothing | Under::Something),
+            _ => true,
+        }
     }
 
     /// True if what it writes is no frame, and would never be found again.
@@ -120,7 +133,7 @@ pub enum Reply {
     Filled(Filled<Stored>),
     /// It was written under this version.
     Written(Version),
-    /// It is no more from this version on; whether something fresh was there.
+    /// It is no more from this version on; whether a fresh value was there.
     Buried(Version, bool),
     /// Whether it was as the request took it to be.
     Done(bool),
@@ -203,7 +216,7 @@ pub fn scan_for(store: &dyn Store, prefix: &[u8], from: Cursor, answers: Answers
     Ok(())
 }
 
-/// A tier behind the memory.
+/// A tier behind the memory. A handle that is shared is a store too: `Arc<Redis>`, `Arc<dyn Store>`.
 pub trait Store: Send + Sync {
     /// Has these done, each key's in no promised order, and all answered within the store's time budget.
     fn submit(&self, requests: Vec<Request>, answers: Answers);
@@ -216,4 +229,22 @@ pub trait Store: Send + Sync {
 
     /// Gives back its connections. What is under way, and what is asked from now on, is answered with an error.
     fn close(&self);
+}
+
+impl<S: Store + ?Sized> Store for Arc<S> {
+    fn submit(&self, requests: Vec<Request>, answers: Answers) {
+        (**self).submit(requests, answers);
+    }
+
+    fn scan(&self, prefix: &[u8], from: Cursor) -> Paging {
+        (**self).scan(prefix, from)
+    }
+
+    fn tally(&self) -> Tally {
+        (**self).tally()
+    }
+
+    fn close(&self) {
+        (**self).close();
+    }
 }

@@ -4,6 +4,7 @@
 use crate::codec::envelope::Envelope;
 use crate::core::remote::cell::Framed;
 use crate::core::remote::{Token, Version};
+use bytes::{Buf, Bytes};
 
 /// A frame's flags are here; bit 0 says that there is no value.
 const FLAGS: usize = 1;
@@ -15,13 +16,20 @@ const EXPIRES: usize = 12;
 pub const SHORTEST: usize = 20;
 
 /// A frame that a store has, and its version.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Stored {
     version: Version,
-    bytes: Vec<u8>,
-    /// Where the frame begins.
-    at: usize,
+    /// Perhaps a slice of what was read at once with it, which is kept as long as this is.
+    frame: Bytes,
 }
+
+impl PartialEq for Stored {
+    fn eq(&self, other: &Self) -> bool {
+        (self.version, self.frame()) == (other.version, other.frame())
+    }
+}
+
+impl Eq for Stored {}
 
 impl std::fmt::Debug for Stored {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -31,30 +39,32 @@ impl std::fmt::Debug for Stored {
 
 impl Stored {
     /// This frame under this version, if it is long enough for one.
-    pub fn new(version: Version, frame: Vec<u8>) -> Option<Self> {
-        (frame.len() >= SHORTEST).then_some(Stored { version, bytes: frame, at: 0 })
+    pub fn new(version: Version, frame: impl Into<Bytes>) -> Option<Self> {
+        let frame = frame.into();
+        (frame.len() >= SHORTEST).then_some(Stored { version, frame })
     }
 
     /// The frame in what was found under a key, if there is one.
-    pub fn unwrap(bytes: Vec<u8>) -> Option<Self> {
+    pub fn unwrap(bytes: impl Into<Bytes>) -> Option<Self> {
+        let mut bytes = bytes.into();
         let (envelope, frame) = Envelope::read(&bytes).ok()?;
-        let long = frame?.len();
-        (long >= SHORTEST).then(|| Stored { version: envelope.version, at: bytes.len() - long, bytes })
+        bytes.advance(bytes.len() - frame?.len());
+        Stored::new(envelope.version, bytes)
     }
 
     /// The frame.
     pub fn frame(&self) -> &[u8] {
-        &self.bytes[self.at..]
+        &self.frame
     }
 
     /// The frame and the version.
-    pub fn into_parts(mut self) -> (Version, Vec<u8>) {
-        self.bytes.drain(..self.at);
-        (self.version, self.bytes)
+    pub fn into_parts(self) -> (Version, Vec<u8>) {
+        // A copy of its own: else what was read at once with it would stay for as long.
+        (self.version, self.frame.to_vec())
     }
 
     fn moment(&self, at: usize) -> u64 {
-        number(&self.bytes, self.at + at).unwrap_or(0)
+        number(&self.frame, at).unwrap_or(0)
     }
 }
 
@@ -72,7 +82,7 @@ impl Framed for Stored {
     }
 
     fn has_value(&self) -> bool {
-        self.bytes.get(self.at + FLAGS).is_some_and(|flags| flags & 1 == 0)
+        self.frame.get(FLAGS).is_some_and(|flags| flags & 1 == 0)
     }
 }
 

@@ -6,6 +6,7 @@ use super::super::write::{Effect, What, Write};
 use super::super::{Filled, Found, Frame, Token, Version, Wanted};
 use super::store::TTL;
 use super::world::KEYS;
+use crate::core::broken::{Rule, broken};
 use crate::core::clock::Millis;
 use crate::core::flight::{Lease, Written};
 use crate::core::memory::{Capacity, Discard, Eviction, GroupId, Memory, New, Placement, Reason, RegionId, mix};
@@ -27,6 +28,17 @@ pub enum Request {
     Renew(Token),
     Release(Token),
     Write(What<u32>),
+}
+
+impl Request {
+    /// As stores have it.
+    pub fn may_be_repeated(self) -> bool {
+        match self {
+            Request::Write(What::Value(_)) => false,
+            Request::Claim(..) => broken(Rule::ClaimsAreAskedOnce),
+            _ => true,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +81,8 @@ pub struct Run {
     pub loading: Option<u32>,
     /// The claim it waits for.
     pub awaits: Option<Token>,
+    /// A request of it was asked twice already.
+    pub repeated: bool,
 }
 
 /// A message on the bus, and how new what it tells of is.

@@ -54,7 +54,7 @@ impl Game {
                 return self.world.act(act);
             }
             Choice::Event(event) => {
-                self.lost += usize::from(matches!(event, Event::Lose(..)));
+                self.lost += usize::from(matches!(event, Event::Lose(..) | Event::Repeat(..)));
                 self.failed += usize::from(matches!(event, Event::Load(_, _, false)));
                 self.world.happen(event);
             }
@@ -130,6 +130,7 @@ fn cases() -> Vec<(&'static str, Case)> {
         ("one load for all", Case { nodes: 3, players: &[&[ASK], &[ASK_THERE], &[ASK_ELSEWHERE]], ..once }),
         ("a load that fails for all", Case { players: &[&[ASK], &[ASK_THERE, FORGET]], failures: 1, loads: 2, ..once }),
         ("lost requests", Case { players: &[&[ASK_THERE], &[INVALIDATE]], failures: 1, ..lossy }),
+        ("a request that is repeated", Case { players: &[&[ASK], &[ASK_THERE], &[INVALIDATE]], ..lossy }),
         ("writers", Case { players: &[&[SET], &[SET_THERE]], ..CASE }),
         ("a lost write", Case { players: &[&[ASK_THERE, ASK_THERE], &[SET]], ..lossy }),
         ("an outage", Case { players: &[&[ASK, INVALIDATE], &[Act::Gone(true), Act::Gone(false)]], ..alone }),
@@ -162,6 +163,7 @@ const MISSED: &[(&[Rule], &str)] = &[
     (&[Rule::OvertakenIsDropped], "writers"),
     (&[Rule::ClaimsAreAwaited], "one load for all"),
     (&[Rule::AnewClaims], "a refresh by force"),
+    (&[Rule::ClaimsAreAskedOnce], "a request that is repeated"),
 ];
 
 #[test]

@@ -68,6 +68,8 @@ pub enum Event {
     Deliver(usize, u64),
     /// The answer will never arrive.
     Lose(usize, u64, Loss),
+    /// The answer is lost, and it is asked once more.
+    Repeat(usize, u64),
     /// A claim is renewed.
     Renew(usize, u64),
     /// The claim of another process is gone.
@@ -241,7 +243,15 @@ impl World {
     fn begin(&mut self, node: usize, key: u8, work: Work) -> u64 {
         self.serial += 1;
         let id = self.serial;
-        self.nodes[node].runs.push(Run { id, key, work, wire: Wire::Quiet, loading: None, awaits: None });
+        self.nodes[node].runs.push(Run {
+            id,
+            key,
+            work,
+            wire: Wire::Quiet,
+            loading: None,
+            awaits: None,
+            repeated: false,
+        });
         id
     }
 
@@ -394,6 +404,12 @@ impl World {
                 }
                 self.lose(node, id);
             }
+            Event::Repeat(node, id) => {
+                let Some(Wire::Asked(request)) = self.nodes[node].run(id).map(|run| run.wire) else { return };
+                self.apply(node, id);
+                let Some(run) = self.nodes[node].run(id) else { return };
+                (run.wire, run.repeated) = (Wire::Asked(request), true);
+            }
             Event::Load(node, id, succeeds) => {
                 let now = self.now;
                 let Some(run) = self.nodes[node].run(id) else { return };
@@ -542,8 +558,9 @@ impl World {
                 }
             }
         }
-        if losses && let Wire::Asked(_) = run.wire {
+        if losses && let Wire::Asked(request) = run.wire {
             events.extend([Loss::Request, Loss::Reply].map(|loss| Event::Lose(at, id, loss)));
+            events.extend((request.may_be_repeated() && !run.repeated).then_some(Event::Repeat(at, id)));
         }
     }
 

@@ -81,7 +81,7 @@ impl Cluster {
         let mut question = pipe();
         question.cmd("CLUSTER").arg("SLOTS");
         let deadline = Instant::now() + self.settings.connect_timeout;
-        let answers = node.send(Lane::Small, &question, deadline).await?;
+        let answers = node.ask(Lane::Small, &question, deadline).await?;
         match answers.into_iter().next() {
             Some(Value::ServerError(error)) if error.details().is_some_and(|text| text.contains("cluster support")) => {
                 let (what, cure) = ("it is no cluster", "say redis:// for a single server");

@@ -3,24 +3,26 @@
 //! Each group is answered when its server has answered, whatever the others do. What was cut off is repeated if that is safe; what
 //! is sent elsewhere goes there. All of it ends at the deadline of the call.
 
-use super::node::{Lane, Node};
+use super::node::{Lane, Node, Sent};
+use super::resp::Said;
 use super::script;
 use super::sizes::LARGE;
 use super::trouble::{self, Signal};
+use super::wire::{Batch, Lost};
 use super::{Inner, draw};
 use crate::core::remote::{Filled, Found};
 use crate::error::{StoreError, StoreFailure};
 use crate::io::store::{Action, Answer, Answers, Reply, Request};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use redis::{Value, pipe};
+use redis::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// A request on its way.
-struct Item {
+pub struct Item {
     at: usize,
     request: Request,
     /// The script's text goes along.
@@ -30,30 +32,105 @@ struct Item {
     tries: u32,
     /// True if the last of them has failed, and was not just sent elsewhere.
     failed: bool,
+    /// True if it is to be asked again.
+    again: bool,
 }
 
 type Group = (Arc<Node>, Lane, Vec<Item>);
-
-/// A request's answer, or the request, to be asked again.
-enum Next {
-    Answer(usize, Answer),
-    Again(Item),
-}
 
 /// At most so many tries, with pauses of any length up to one that doubles from this to that.
 const TRIES: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(60);
+/// How many answered batches wait to be freed.
+const MOST_SPENT: usize = 4;
 /// While slots are moved, a request may be sent to and fro.
 const MOST_REDIRECTS: u32 = 8;
 
-/// Has these done and answers each once.
-pub async fn run(store: Arc<Inner>, requests: Vec<Request>, answers: Answers, deadline: Instant) {
-    let item = |(at, request)| Item { at, request, whole: false, redirected: None, tries: 0, failed: false };
+/// Has these done and answers each once. What can go out at once does, from here; the rest is seen to behind.
+pub fn submit(store: &Arc<Inner>, requests: Vec<Request>, answers: &Answers, deadline: Instant) {
+    let spent = std::mem::take(&mut *store.spent.lock());
+    drop(spent);
+    let item =
+        |(at, request)| Item { at, request, whole: false, redirected: None, tries: 0, failed: false, again: false };
     let mut waiting: Vec<Item> = requests.into_iter().enumerate().map(item).collect();
     let short: Vec<Item> = waiting.extract_if(.., |item| item.request.action.is_short()).collect();
-    store.answered(&answers, short.into_iter().map(|item| (item.at, Err(trouble::no_frame()))).collect());
+    store.answered(answers, short.into_iter().map(|item| (item.at, Err(trouble::no_frame()))).collect());
     waiting.iter_mut().for_each(|item| store.prefix_key(&mut item.request.key));
+    let (groups, mut left) = known(store, waiting);
+    for (node, lane, items) in groups {
+        match node.at_once(lane) {
+            Some(sent) => {
+                let flight = Flight { store: Arc::clone(store), answers: answers.clone(), node, items, deadline };
+                flight.depart(sent);
+            }
+            None => left.extend(items),
+        }
+    }
+    if !left.is_empty() {
+        store.runtime.spawn(run(Arc::clone(store), left, answers.clone(), deadline));
+    }
+}
+
+/// Whom to ask about each, where that is known, and the others.
+fn known(store: &Inner, items: Vec<Item>) -> (Vec<Group>, Vec<Item>) {
+    let (mut groups, mut unknown): (Vec<Group>, Vec<Item>) = Default::default();
+    let count = items.len();
+    for item in items {
+        let Some(node) = store.topology.known(&item.request.key) else {
+            unknown.push(item);
+            continue;
+        };
+        let lane = lane(store, &item.request);
+        match groups.iter_mut().find(|(there, of, _)| *of == lane && Arc::ptr_eq(there, &node)) {
+            Some((_, _, items)) => items.push(item),
+            None => {
+                let mut items = Vec::with_capacity(if groups.is_empty() { count } else { 4 });
+                items.push(item);
+                groups.push((node, lane, items));
+            }
+        }
+    }
+    (groups, unknown)
+}
+
+/// A group that was sent by whoever asked: nobody but the connection's driver waits for it.
+struct Flight {
+    store: Arc<Inner>,
+    answers: Answers,
+    node: Arc<Node>,
+    items: Vec<Item>,
+    deadline: Instant,
+}
+
+impl Flight {
+    fn depart(self, sent: Sent) {
+        let (commands, count) = written(&self.items);
+        let (store, link, deadline) = (Arc::clone(&self.store), Arc::clone(&sent.link), Some(self.deadline));
+        let told = Box::new(move |said| self.arrive(&sent, said));
+        if let Err(batch) = link.send(&commands, Batch { count, deadline, told }) {
+            // It was lost just now.
+            store.runtime.spawn(async move { (batch.told)(Err(Lost::Closed)) });
+        }
+    }
+
+    fn arrive(self, sent: &Sent, said: Result<Vec<Said>, Lost>) {
+        let Flight { store, answers, node, mut items, deadline } = self;
+        let said = node.came_of(sent, said);
+        let again = answered(&store, &answers, &node, &mut items, said, deadline);
+        store.spent(items);
+        if !again.is_empty() {
+            let runtime = store.runtime.clone();
+            runtime.spawn(async move {
+                pause(&again).await;
+                run(store, again, answers, deadline).await;
+            });
+        }
+    }
+}
+
+/// Has these done, however long it takes up to the deadline.
+async fn run(store: Arc<Inner>, mut waiting: Vec<Item>, answers: Answers, deadline: Instant) {
     let mut flying = FuturesUnordered::new();
     loop {
         if !waiting.is_empty() {
@@ -101,84 +178,111 @@ fn lane(store: &Inner, request: &Request) -> Lane {
     if large { Lane::Large } else { Lane::Small }
 }
 
-/// Sends a group, and gives what answers there are. What has to be asked again comes back when it is time to.
-async fn send(store: &Inner, answers: &Answers, (node, lane, items): Group, deadline: Instant) -> Vec<Item> {
-    let mut commands = pipe();
-    for item in &items {
+/// The commands that do these, and how many there are.
+fn written(items: &[Item]) -> (Vec<u8>, usize) {
+    let mut commands = Vec::with_capacity(items.iter().map(|item| script::size(&item.request)).sum());
+    let mut count = 0;
+    for item in items {
         if item.redirected.is_some() {
-            commands.cmd("ASKING");
+            commands.extend_from_slice(script::ASKING);
+            count += 1;
         }
-        commands.add_command(script::command(&item.request.key, &item.request.action, item.whole));
+        script::write(&mut commands, &item.request.key, &item.request.action, item.whole);
+        count += 1;
     }
-    let nexts: Vec<Next> = match node.send(lane, &commands, deadline).await {
-        Ok(values) => {
-            let mut values = values.into_iter();
-            let next = |mut item: Item| {
+    (commands, count)
+}
+
+/// Sends a group, and gives what answers there are. What has to be asked again comes back when it is time to.
+async fn send(store: &Inner, answers: &Answers, (node, lane, mut items): Group, deadline: Instant) -> Vec<Item> {
+    let (commands, count) = written(&items);
+    let said = node.send(lane, &commands, count, deadline).await;
+    let again = answered(store, answers, &node, &mut items, said, deadline);
+    pause(&again).await;
+    again
+}
+
+/// Gives what answers there are to these. The rest is to be asked again.
+fn answered(
+    store: &Inner,
+    answers: &Answers,
+    node: &Arc<Node>,
+    items: &mut Vec<Item>,
+    said: Result<Vec<Said>, StoreError>,
+    deadline: Instant,
+) -> Vec<Item> {
+    let mut given = Vec::with_capacity(items.len());
+    match said {
+        Ok(said) => {
+            let mut said = said.into_iter();
+            for item in items.iter_mut() {
                 if item.redirected.take().is_some() {
-                    values.next();
+                    said.next();
                 }
-                answer(store, &node, item, values.next().unwrap_or(Value::Nil), deadline)
-            };
-            items.into_iter().map(next).collect()
+                let said = said.next().unwrap_or(Said::Other(Value::Nil));
+                given.extend(answer(store, node, item, said, deadline).map(|answer| (item.at, answer)));
+            }
         }
         Err(error) => {
             store.topology.look_again();
-            items.into_iter().map(|item| cut_off(store, &node, item, &error, deadline)).collect()
-        }
-    };
-    let (mut answered, mut again) = (Vec::with_capacity(nexts.len()), Vec::new());
-    for next in nexts {
-        match next {
-            Next::Answer(at, answer) => answered.push((at, answer)),
-            Next::Again(item) => again.push(item),
+            for item in items.iter_mut() {
+                given.extend(cut_off(store, node, item, &error, deadline).map(|answer| (item.at, answer)));
+            }
         }
     }
-    store.answered(answers, answered);
+    let again = if given.len() < items.len() { items.extract_if(.., |item| item.again).collect() } else { Vec::new() };
+    store.answered(answers, given);
+    again
+}
+
+/// Before what has failed is tried again.
+async fn pause(again: &[Item]) {
     let tries = again.iter().filter(|item| item.failed).map(|item| item.tries).max();
     if let Some(tries) = tries {
         let longest = FIRST_PAUSE.saturating_mul(1 << tries.min(8)).min(LONGEST_PAUSE);
         sleep(longest.mul_f64(draw())).await;
     }
-    again
 }
 
 /// Nobody knows what the server has done, if it was asked at all.
-fn cut_off(store: &Inner, node: &Arc<Node>, mut item: Item, error: &StoreError, deadline: Instant) -> Next {
-    item.redirected = None;
+fn cut_off(store: &Inner, node: &Arc<Node>, item: &mut Item, error: &StoreError, deadline: Instant) -> Option<Answer> {
+    (item.redirected, item.again) = (None, false);
     let safe = error.undone || item.request.action.may_be_repeated();
     let elsewhere = || store.topology.route(&item.request.key).is_ok_and(|other| !Arc::ptr_eq(&other, node));
     if safe && (node.is_admitting() || elsewhere()) {
         return try_again(store, item, error.clone(), deadline);
     }
-    Next::Answer(item.at, Err(error.clone()))
+    Some(Err(error.clone()))
 }
 
-fn try_again(store: &Inner, mut item: Item, error: StoreError, deadline: Instant) -> Next {
+fn try_again(store: &Inner, item: &mut Item, error: StoreError, deadline: Instant) -> Option<Answer> {
     if item.tries + 1 >= TRIES || Instant::now() >= deadline || store.is_closed() {
-        return Next::Answer(item.at, Err(error));
+        return Some(Err(error));
     }
     store.tally.lock().retries += 1;
     item.tries += 1;
-    item.failed = true;
-    Next::Again(item)
+    (item.failed, item.again) = (true, true);
+    None
 }
 
-fn answer(store: &Inner, node: &Arc<Node>, mut item: Item, value: Value, deadline: Instant) -> Next {
-    let error = match value {
-        Value::ServerError(error) => error,
-        value => {
-            let reply = script::reply(&item.request.action, value);
+/// The answer to a request; `None` if it is to be asked again.
+fn answer(store: &Inner, node: &Arc<Node>, item: &mut Item, said: Said, deadline: Instant) -> Option<Answer> {
+    item.again = false;
+    let error = match said {
+        Said::Other(Value::ServerError(error)) => error,
+        said => {
+            let reply = script::reply(&item.request.action, said);
             reply.iter().for_each(|reply| store.note_size(&item.request, reply));
-            return Next::Answer(item.at, reply.ok_or_else(|| trouble::nonsense(&node.name)));
+            return Some(reply.ok_or_else(|| trouble::nonsense(&node.name)));
         }
     };
     match trouble::signal(&node.name, &error) {
         Signal::NoScript if !item.whole => {
-            item.whole = true;
-            Next::Again(item)
+            (item.whole, item.again) = (true, true);
+            None
         }
-        Signal::WrongType if item.request.action == Action::Read => Next::Answer(item.at, Ok(Reply::Read(None))),
-        Signal::NoScript | Signal::WrongType => Next::Answer(item.at, Err(trouble::nonsense(&node.name))),
+        Signal::WrongType if item.request.action == Action::Read => Some(Ok(Reply::Read(None))),
+        Signal::NoScript | Signal::WrongType => Some(Err(trouble::nonsense(&node.name))),
         Signal::Moved(_, address) => {
             store.topology.look_again();
             redirect(store, node, item, &address, false)
@@ -189,23 +293,24 @@ fn answer(store: &Inner, node: &Arc<Node>, mut item: Item, value: Value, deadlin
             store.topology.look_again();
             try_again(store, item, error, deadline)
         }
-        Signal::Final(error) => Next::Answer(item.at, Err(error)),
+        Signal::Final(error) => Some(Err(error)),
     }
 }
 
 /// The request goes to another server; `asking`: this once.
-fn redirect(store: &Inner, node: &Node, mut item: Item, address: &str, asking: bool) -> Next {
+fn redirect(store: &Inner, node: &Node, item: &mut Item, address: &str, asking: bool) -> Option<Answer> {
     item.tries += 1;
     item.failed = false;
     match store.topology.redirected(address, node) {
         Some(to) if item.tries < MOST_REDIRECTS => {
             item.redirected = Some((to, asking));
-            Next::Again(item)
+            item.again = true;
+            None
         }
         known => {
             let what = format!("it sends us to {address:?}{}", if known.is_some() { " and back" } else { "" });
             let cure = "say redis+cluster:// for a cluster, and see `redis-cli --cluster check`";
-            Next::Answer(item.at, Err(trouble::undone(StoreFailure::Misconfigured, &node.name, what, cure)))
+            Some(Err(trouble::undone(StoreFailure::Misconfigured, &node.name, what, cure)))
         }
     }
 }
@@ -221,6 +326,16 @@ impl Inner {
             _ => return,
         };
         self.sizes.note(&request.key, size);
+    }
+
+    /// Keeps what has been answered for who asks next: freed by the thread that made it, it costs less. What is large does not wait.
+    fn spent(&self, items: Vec<Item>) {
+        if items.iter().all(|item| item.request.action.frame().is_none()) {
+            let mut spent = self.spent.lock();
+            if spent.len() < MOST_SPENT {
+                spent.push(items);
+            }
+        }
     }
 
     /// Counts and gives answers.

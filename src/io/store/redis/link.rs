@@ -1,18 +1,20 @@
 //! One connection: opened, greeted, and used by any number of callers at once. It lives until it is dropped or lost.
 
 use super::node::Settings;
-use super::stream::{HUNG_UP, Heard, Stream};
+use super::resp::Said;
+use super::stream::{self, HUNG_UP, Heard};
 use super::trouble;
 use super::url::Address;
+use super::wire::{Batch, Lost, Wire};
 use crate::error::{StoreError, StoreFailure};
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Pipeline, RedisConnectionInfo, RedisResult, Value, pipe};
+use redis::{Pipeline, Value, pipe};
 use std::sync::Arc;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// See the module.
 pub struct Link {
-    connection: MultiplexedConnection,
+    wire: Arc<Wire>,
     /// Moves bytes between the connection and its callers; ends when it is lost.
     driver: JoinHandle<()>,
     heard: Arc<Heard>,
@@ -29,21 +31,17 @@ impl Link {
     pub async fn open(address: &Address, settings: &Settings, node: Arc<Heard>) -> Result<Link, StoreError> {
         let name = address.to_string();
         let heard = Arc::new(Heard::default());
-        let stream = Stream::open(address, settings, [node, Arc::clone(&heard)]).await;
-        let stream = stream.map_err(|error| trouble::no_connection(&name, &error))?;
-        // Time limits are kept above, where they bound the whole of a call. Nothing is said before our own greeting.
-        let info = RedisConnectionInfo::default().set_skip_set_lib_name();
-        let config = AsyncConnectionConfig::new().set_response_timeout(None);
-        let made = MultiplexedConnection::new_with_config(&info, stream, config).await;
-        let (connection, driver) = made.map_err(|error| first(&name, &error))?;
-        let link = Link { connection, driver: tokio::spawn(driver), heard };
+        let opened = stream::open(address, settings, [node, Arc::clone(&heard)]).await;
+        let (reader, writer) = opened.map_err(|error| trouble::no_connection(&name, &error))?;
+        let (wire, driver) = Wire::new(reader, writer);
+        let link = Link { wire, driver: tokio::spawn(driver), heard };
         link.greet(&name, settings).await?;
         Ok(link)
     }
 
     async fn greet(&self, name: &str, settings: &Settings) -> Result<(), StoreError> {
         let greeting = greeting(settings);
-        let replies = self.send(&greeting, greeting.len()).await.map_err(|error| match self.heard.end() {
+        let replies = self.ask(&greeting).await.map_err(|error| match self.heard.end() {
             Some(end) => trouble::ended(name, &end),
             None => first(name, &error),
         })?;
@@ -55,9 +53,25 @@ impl Link {
         Ok(())
     }
 
-    /// Sends these together, and gives their replies, errors among them.
-    pub async fn send(&self, commands: &Pipeline, count: usize) -> RedisResult<Vec<Value>> {
-        self.connection.clone().send_packed_commands(commands, 0, count).await
+    /// Sends these for whoever waits, and gives that back if it is lost already.
+    pub fn send(&self, commands: &[u8], batch: Batch) -> Result<(), Batch> {
+        self.wire.send(commands, batch)
+    }
+
+    /// Sends so many commands together, and gives their replies, errors among them.
+    pub async fn exchange(&self, commands: &[u8], count: usize) -> Result<Vec<Said>, Lost> {
+        let (told, said) = oneshot::channel();
+        let told = Box::new(move |said| _ = told.send(said));
+        match self.send(commands, Batch { count, deadline: None, told }) {
+            Ok(()) => said.await.unwrap_or(Err(Lost::Closed)),
+            Err(_) => Err(Lost::Closed),
+        }
+    }
+
+    /// The same, for what is seldom asked.
+    pub async fn ask(&self, commands: &Pipeline) -> Result<Vec<Value>, Lost> {
+        let said = self.exchange(&commands.get_packed_pipeline(), commands.len()).await?;
+        Ok(said.into_iter().map(Said::into_value).collect())
     }
 
     /// Ends it, whoever uses it: all who wait for an answer are told.
@@ -77,12 +91,11 @@ impl Link {
 }
 
 /// A failure before anything was asked.
-fn first(name: &str, error: &redis::RedisError) -> StoreError {
-    let lost = trouble::lost(name, error);
-    let garbage = lost.what.contains("no Redis would");
-    let kind = if garbage { StoreFailure::Misconfigured } else { lost.kind };
-    let cure = if error.is_connection_dropped() { HUNG_UP.to_owned() } else { lost.cure };
-    StoreError { kind, undone: true, cure, ..lost }
+fn first(name: &str, lost: &Lost) -> StoreError {
+    let error = trouble::lost(name, lost);
+    let kind = if matches!(lost, Lost::Garbage(_)) { StoreFailure::Misconfigured } else { error.kind };
+    let cure = if matches!(lost, Lost::Closed) { HUNG_UP.to_owned() } else { error.cure };
+    StoreError { kind, undone: true, cure, ..error }
 }
 
 fn greeting(settings: &Settings) -> Pipeline {

@@ -1,18 +1,20 @@
 //! Redis as a store: one server, a cluster, or the master that sentinels name; TCP, TLS or a UNIX socket.
 //!
-//! The `redis` crate encodes, parses and multiplexes; what it does about failures is not used. Its connection manager hides an outage
-//! for seconds, its cluster client retries out of sight, its sentinel client does not follow a failover: each call has one time budget
-//! here, and each server a breaker. The ways of a request:
+//! The `redis` crate says what replies mean; its connections are not used. Its connection manager hides an outage for seconds, its
+//! cluster client retries out of sight, its sentinel client does not follow a failover: each call has one time budget here, and each
+//! server a breaker. The ways of a request:
 //! - [`url`] and [`tls`] say where and how; `script` what is asked for, and what an answer means;
 //! - `flow` takes requests to their servers and back, `topology` says which those are: `cluster`, `sentinel`, and `finder` for what has to
 //!   be found out first;
-//! - `node` is one server with its few connections, `link` one connection, `stream` its bytes; `trouble` is what goes wrong, in words.
+//! - `node` is one server with its few connections, `link` one connection, `wire` its commands and replies, `resp` where a reply ends,
+//!   `stream` its bytes; `trouble` is what goes wrong, in words.
 
 mod cluster;
 mod finder;
 mod flow;
 mod link;
 mod node;
+mod resp;
 mod script;
 mod sentinel;
 mod sizes;
@@ -21,6 +23,7 @@ pub mod tls;
 mod topology;
 mod trouble;
 pub mod url;
+mod wire;
 
 use super::{Answers, Cursor, Page, Paging, Request, Store, Tally};
 use crate::core::clock::Clock;
@@ -38,6 +41,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tls::{Opener, Tls};
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 use topology::Topology;
 use url::{Address, Layout, Url};
@@ -104,7 +108,10 @@ pub(crate) struct Inner {
     prefix: Vec<u8>,
     sizes: Sizes,
     tally: Mutex<Tally>,
+    spent: Mutex<Vec<Vec<flow::Item>>>,
     closed: AtomicBool,
+    /// Where all of it runs.
+    runtime: Handle,
 }
 
 /// A random number from 0 up to 1.
@@ -157,13 +164,16 @@ impl Redis {
     fn inner(&self) -> std::io::Result<&Arc<Inner>> {
         let opened = &*self.0;
         opened.inner.get_or_make(|| {
+            let runtime = runtime::handle()?.clone();
             // What tasks there are later on are spawned from within the runtime.
-            let _within = runtime::handle()?.enter();
+            let within = runtime.enter();
             let [settings, asking] = (opened.settings)();
             let topology = Topology::new(&opened.url, &settings, &asking, &opened.name);
             let prefix = opened.prefix.clone().into_bytes();
-            let (sizes, tally) = (Sizes::default(), Mutex::default());
-            Ok(Arc::new(Inner { topology, settings, prefix, sizes, tally, closed: AtomicBool::new(false) }))
+            drop(within);
+            let (sizes, tally, closed) = (Sizes::default(), Mutex::default(), AtomicBool::new(false));
+            let spent = Mutex::default();
+            Ok(Arc::new(Inner { topology, settings, prefix, sizes, tally, spent, closed, runtime }))
         })
     }
 
@@ -233,7 +243,9 @@ fn settings(url: &Url, options: &RedisOptions, tls: Option<&Opener>) -> [Arc<Set
 
 impl Inner {
     fn prefix_key(&self, key: &mut Vec<u8>) {
-        key.splice(..0, self.prefix.iter().copied());
+        if !self.prefix.is_empty() {
+            key.splice(..0, self.prefix.iter().copied());
+        }
     }
 
     fn is_closed(&self) -> bool {
@@ -252,7 +264,7 @@ impl Inner {
         let pattern = [escaped(&self.prefix), escaped(&prefix), b"*".to_vec()].concat();
         let mut scan = pipe();
         scan.cmd("SCAN").arg(from.at).arg("MATCH").arg(pattern).arg("COUNT").arg(SCANNED);
-        let replies = master.send(Lane::Large, &scan, deadline).await?;
+        let replies = master.ask(Lane::Large, &scan, deadline).await?;
         let (next, keys) = match replies.into_iter().next() {
             Some(Value::ServerError(error)) => return Err(trouble::not_let_in(&master.name, &error)),
             Some(value) => page(value).ok_or_else(|| trouble::nonsense(&master.name))?,
@@ -291,27 +303,26 @@ impl Store for Redis {
         if self.0.closed.load(Relaxed) {
             return fail(requests.len(), &trouble::closed(&self.0.name));
         }
-        match (self.inner(), runtime::handle()) {
-            (Ok(inner), Ok(handle)) => {
+        match self.inner() {
+            Ok(inner) => {
                 {
                     let mut tally = inner.tally.lock();
                     requests.iter().for_each(|request| tally.ask(&request.action));
                 }
-                let deadline = Instant::now() + self.0.timeout;
-                handle.spawn(flow::run(Arc::clone(inner), requests, answers, deadline));
+                flow::submit(inner, requests, &answers, Instant::now() + self.0.timeout);
             }
-            (Err(error), _) | (_, Err(error)) => fail(requests.len(), &self.no_thread(&error)),
+            Err(error) => fail(requests.len(), &self.no_thread(&error)),
         }
     }
 
     fn scan(&self, prefix: &[u8], from: Cursor) -> Paging {
-        match (self.inner(), runtime::handle()) {
-            (Ok(inner), Ok(handle)) => {
-                let paging = handle.spawn(Arc::clone(inner).page(prefix.to_vec(), from));
+        match self.inner() {
+            Ok(inner) => {
+                let paging = inner.runtime.spawn(Arc::clone(inner).page(prefix.to_vec(), from));
                 let name = self.0.name.clone();
                 Box::pin(async move { paging.await.unwrap_or_else(|_| Err(trouble::closed(&name))) })
             }
-            (Err(error), _) | (_, Err(error)) => Box::pin(std::future::ready(Err(self.no_thread(&error)))),
+            Err(error) => Box::pin(std::future::ready(Err(self.no_thread(&error)))),
         }
     }
 

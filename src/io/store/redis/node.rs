@@ -6,10 +6,12 @@
 //! server costs one time-out, not one a call. A slow one, that answers others, is not given up.
 
 use super::link::Link;
+use super::resp::Said;
 use super::stream::Heard;
 use super::tls::Opener;
 use super::trouble;
 use super::url::Address;
+use super::wire::Lost;
 use crate::core::clock::{Clock, Millis};
 use crate::core::resilience::{Breaker, BreakerConfig, BreakerState, Outcome, Permit};
 use crate::error::{StoreError, StoreFailure};
@@ -70,6 +72,13 @@ pub enum Lane {
 }
 
 type Opening = watch::Receiver<Option<Result<Arc<Link>, StoreError>>>;
+
+/// On what something was sent, and when.
+pub struct Sent {
+    at: usize,
+    since: Millis,
+    pub link: Arc<Link>,
+}
 
 enum Connection {
     Down,
@@ -140,28 +149,55 @@ impl Node {
         })
     }
 
-    /// Sends these together and gives their replies, errors among them.
-    pub async fn send(&self, lane: Lane, commands: &Pipeline, deadline: Instant) -> Result<Vec<Value>, StoreError> {
+    /// Sends so many commands together and gives their replies, errors among them.
+    pub async fn send(
+        &self,
+        lane: Lane,
+        commands: &[u8],
+        count: usize,
+        deadline: Instant,
+    ) -> Result<Vec<Said>, StoreError> {
         self.admit()?;
-        let (began, at) = (self.settings.clock.now(), self.place(lane));
-        let limit = self.settings.timeout;
+        let (since, at) = (self.settings.clock.now(), self.place(lane));
         let link = match timeout_at(deadline, self.link(at)).await {
             Ok(link) => link?,
-            Err(_) => return Err(self.silent(began, trouble::timed_out(&self.name, limit, false))),
-        };
-        match timeout_at(deadline, link.send(commands, commands.len())).await {
-            Ok(Ok(replies)) => Ok(replies),
-            Ok(Err(error)) => {
-                self.forget(at, &link);
-                Err(trouble::lost(&self.name, &error))
-            }
             Err(_) => {
-                if !link.heard().since(began) {
-                    self.forget(at, &link);
-                }
-                Err(self.silent(began, trouble::timed_out(&self.name, limit, true)))
+                let error = trouble::timed_out(&self.name, self.settings.timeout, false);
+                return Err(self.silent(since, error));
             }
-        }
+        };
+        let said = timeout_at(deadline, link.exchange(commands, count)).await.unwrap_or(Err(Lost::Late));
+        self.came_of(&Sent { at, since, link }, said)
+    }
+
+    /// The same, for what is seldom asked.
+    pub async fn ask(&self, lane: Lane, commands: &Pipeline, deadline: Instant) -> Result<Vec<Value>, StoreError> {
+        let said = self.send(lane, &commands.get_packed_pipeline(), commands.len(), deadline).await?;
+        Ok(said.into_iter().map(Said::into_value).collect())
+    }
+
+    /// What something can be sent on at once, if there is such a connection.
+    pub fn at_once(&self, lane: Lane) -> Option<Sent> {
+        self.admit().ok()?;
+        let at = self.place(lane);
+        let link = Arc::clone(self.connections[at].lock().link()?);
+        Some(Sent { at, since: self.settings.clock.now(), link })
+    }
+
+    /// What the replies to something come to, or their absence.
+    pub fn came_of(&self, sent: &Sent, said: Result<Vec<Said>, Lost>) -> Result<Vec<Said>, StoreError> {
+        said.map_err(|lost| match lost {
+            Lost::Late => {
+                if !sent.link.heard().since(sent.since) {
+                    self.forget(sent.at, &sent.link);
+                }
+                self.silent(sent.since, trouble::timed_out(&self.name, self.settings.timeout, true))
+            }
+            lost => {
+                self.forget(sent.at, &sent.link);
+                trouble::lost(&self.name, &lost)
+            }
+        })
     }
 
     /// False while it is not worth asking.

@@ -3,11 +3,12 @@
 //! One key each, so that they run on a cluster. Versions and claims are written here and nowhere else, by the server's clock. Works
 //! from Redis 7.0 on. A value of another kind, or one that is no envelope, is as good as nothing: it is written over.
 
+use super::resp::Said;
 use crate::core::remote::cell::Under;
 use crate::core::remote::{Filled, Found, Version, Wanted};
 use crate::io::store::stored::{self, Stored};
-use crate::io::store::{Action, Reply};
-use redis::{Cmd, Script, Value, cmd};
+use crate::io::store::{Action, Reply, Request};
+use redis::{Script, Value};
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -163,56 +164,146 @@ fn number(version: Option<Version>) -> u64 {
     version.map_or(0, |version| version.0)
 }
 
-/// The command that does this with a key. `whole`: the server does not know the script, so its text goes along.
-pub fn command(key: &[u8], action: &Action, whole: bool) -> Cmd {
-    let run = |source: &Source| {
-        let mut command = if whole { cmd("EVAL") } else { cmd("EVALSHA") };
-        command.arg(if whole { &source.text } else { &source.hash }).arg(1).arg(key);
-        command
-    };
+/// Writes the command that does this with a key, as it goes to the server. `whole`: the server does not know the script, so its text
+/// goes along.
+pub fn write(out: &mut Vec<u8>, key: &[u8], action: &Action, whole: bool) {
     let all = &*SOURCES;
-    let mut command = match action {
-        Action::Read => cmd("GET").arg(key).take(),
-        Action::Delete => cmd("UNLINK").arg(key).take(),
-        Action::Claim { .. } => run(&all.claim),
-        Action::Fill { .. } => run(&all.fill),
-        Action::Put { .. } => run(&all.put),
-        Action::Invalidate { .. } => run(&all.invalidate),
-        Action::Renew { .. } => run(&all.renew),
-        Action::Release { .. } => run(&all.release),
+    let mut run = |source: &Source, count: usize| {
+        array(out, 4 + count);
+        word(out, if whole { b"EVAL" } else { b"EVALSHA" });
+        word(out, if whole { source.text.as_bytes() } else { source.hash.as_bytes() });
+        word(out, b"1");
+        word(out, key);
     };
     match action {
-        Action::Read | Action::Delete => {}
+        Action::Read => {
+            out.extend_from_slice(b"*2\r\n$3\r\nGET\r\n");
+            word(out, key);
+        }
+        Action::Delete => {
+            out.extend_from_slice(b"*2\r\n$6\r\nUNLINK\r\n");
+            word(out, key);
+        }
         Action::Claim { token, wanted, life } => {
-            command.arg(&stored::token_bytes(*token)).arg(millis(*life)).arg(number(wanted.known()));
-            command.arg(u8::from(*wanted == Wanted::Anew));
+            run(&all.claim, 4);
+            word(out, &stored::token_bytes(*token));
+            digits(out, millis(*life));
+            digits(out, number(wanted.known()));
+            digits(out, u64::from(*wanted == Wanted::Anew));
         }
         Action::Fill { under, newer_than, frame, keep: life } => {
+            run(&all.fill, 5);
             match under {
-                Under::Claim(token) => command.arg("claim").arg(&stored::token_bytes(*token)),
-                Under::Version(version) => command.arg("version").arg(version.0),
-                Under::Nothing => command.arg("nothing").arg(""),
-                Under::Something => command.arg("something").arg(""),
-            };
-            command.arg(number(*newer_than)).arg(keep(*life)).arg(frame);
+                Under::Claim(token) => {
+                    word(out, b"claim");
+                    word(out, &stored::token_bytes(*token));
+                }
+                Under::Version(version) => {
+                    word(out, b"version");
+                    digits(out, version.0);
+                }
+                Under::Nothing => words(out, [b"nothing", b""]),
+                Under::Something => words(out, [b"something", b""]),
+            }
+            digits(out, number(*newer_than));
+            digits(out, keep(*life));
+            word(out, frame);
         }
-        Action::Put { frame, keep: life } => _ = command.arg(keep(*life)).arg(frame),
-        Action::Invalidate { keep } => _ = command.arg(millis(*keep)),
-        Action::Renew { token, life } => _ = command.arg(&stored::token_bytes(*token)).arg(millis(*life)),
-        Action::Release { token } => _ = command.arg(&stored::token_bytes(*token)),
+        Action::Put { frame, keep: life } => {
+            run(&all.put, 2);
+            digits(out, keep(*life));
+            word(out, frame);
+        }
+        Action::Invalidate { keep } => {
+            run(&all.invalidate, 1);
+            digits(out, millis(*keep));
+        }
+        Action::Renew { token, life } => {
+            run(&all.renew, 2);
+            word(out, &stored::token_bytes(*token));
+            digits(out, millis(*life));
+        }
+        Action::Release { token } => {
+            run(&all.release, 1);
+            word(out, &stored::token_bytes(*token));
+        }
     }
-    command
+}
+
+/// About as many bytes as that takes, for the most frequent of them.
+pub fn size(request: &Request) -> usize {
+    const SCRIPT: usize = 160;
+    request.key.len() + 32 + request.action.frame().map_or(0, |frame| SCRIPT + frame.len())
+}
+
+/// A command of one word.
+pub const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
+
+fn array(out: &mut Vec<u8>, count: usize) {
+    line(out, b'*', count as u64);
+}
+
+fn word(out: &mut Vec<u8>, bytes: &[u8]) {
+    line(out, b'$', bytes.len() as u64);
+    out.extend_from_slice(bytes);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn words<const N: usize>(out: &mut Vec<u8>, all: [&[u8]; N]) {
+    all.into_iter().for_each(|one| word(out, one));
+}
+
+/// A number, which is a word as well.
+fn digits(out: &mut Vec<u8>, number: u64) {
+    let mut text = [0; DIGITS];
+    word(out, decimal(number, &mut text));
+}
+
+fn line(out: &mut Vec<u8>, kind: u8, number: u64) {
+    if number < 10 {
+        return out.extend_from_slice(&[kind, b'0' + number as u8, b'\r', b'\n']);
+    }
+    if number < 100 {
+        return out.extend_from_slice(&[kind, b'0' + (number / 10) as u8, b'0' + (number % 10) as u8, b'\r', b'\n']);
+    }
+    let mut text = [0; DIGITS];
+    out.push(kind);
+    out.extend_from_slice(decimal(number, &mut text));
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The longest number has so many.
+const DIGITS: usize = 20;
+
+fn decimal(mut number: u64, text: &mut [u8; DIGITS]) -> &[u8] {
+    let mut at = DIGITS;
+    loop {
+        at -= 1;
+        text[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return &text[at..];
+        }
+    }
 }
 
 /// What a server's answer says; `None` if it is no answer to this.
-pub fn reply(action: &Action, value: Value) -> Option<Reply> {
+pub fn reply(action: &Action, said: Said) -> Option<Reply> {
+    let value = match said {
+        Said::Bytes(bytes) => {
+            return Some(match action {
+                Action::Read => Reply::Read(Stored::unwrap(bytes)),
+                Action::Claim { .. } => Reply::Claimed(Found::Fresh(Stored::unwrap(bytes)?)),
+                Action::Fill { .. } => Reply::Filled(Filled::Lost(Stored::unwrap(bytes)?)),
+                _ => return None,
+            });
+        }
+        Said::Other(value) => value,
+    };
     Some(match (action, value) {
         (Action::Read, Value::Nil) => Reply::Read(None),
-        (Action::Read, Value::BulkString(bytes)) => Reply::Read(Stored::unwrap(bytes)),
-        (Action::Claim { .. }, Value::BulkString(bytes)) => Reply::Claimed(Found::Fresh(Stored::unwrap(bytes)?)),
         (Action::Claim { .. }, Value::Array(parts)) => Reply::Claimed(claimed(parts)?),
         (Action::Fill { .. }, Value::Int(version)) => Reply::Filled(Filled::Written(at(version)?)),
-        (Action::Fill { .. }, Value::BulkString(bytes)) => Reply::Filled(Filled::Lost(Stored::unwrap(bytes)?)),
         (Action::Fill { .. }, Value::Nil) => Reply::Filled(Filled::Gone),
         (Action::Put { .. }, Value::Int(version)) => Reply::Written(at(version)?),
         (Action::Invalidate { .. }, Value::Int(version)) => Reply::Buried(Version(version.unsigned_abs()), version < 0),

@@ -75,7 +75,7 @@ async fn one(address: &Address, settings: &Settings, question: &Pipeline, name: 
     let limit: Duration = settings.connect_timeout;
     let asked = timeout(limit, async {
         let link = Link::open(address, settings, Arc::default()).await?;
-        link.send(question, 1).await.map_err(|error| trouble::lost(name, &error))
+        link.ask(question).await.map_err(|error| trouble::lost(name, &error))
     });
     let answers = asked.await.unwrap_or_else(|_| Err(trouble::no_greeting(name, settings)))?;
     match answers.into_iter().next() {

@@ -3,8 +3,8 @@
 //! One bit for each of a few thousand hashes. A wrong guess costs nothing but the order of two replies.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 /// Values from this size on go on a connection of their own.
 pub const LARGE: usize = 64 * 1024;
@@ -13,12 +13,14 @@ const WORDS: usize = 64;
 /// See the module.
 pub struct Sizes {
     large: [AtomicU64; WORDS],
+    /// How many bits are set: usually none, and then no key is hashed.
+    set: AtomicUsize,
     hasher: RandomState,
 }
 
 impl Default for Sizes {
     fn default() -> Self {
-        Sizes { large: [const { AtomicU64::new(0) }; WORDS], hasher: RandomState::new() }
+        Sizes { large: [const { AtomicU64::new(0) }; WORDS], set: AtomicUsize::new(0), hasher: RandomState::new() }
     }
 }
 
@@ -30,16 +32,24 @@ impl Sizes {
 
     /// True if its value was large.
     pub fn is_large(&self, key: &[u8]) -> bool {
+        if self.set.load(Relaxed) == 0 {
+            return false;
+        }
         let (word, bit) = self.place(key);
         word.load(Relaxed) & bit != 0
     }
 
     /// Its value has so many bytes.
     pub fn note(&self, key: &[u8], size: usize) {
+        let large = size >= LARGE;
+        if !large && self.set.load(Relaxed) == 0 {
+            return;
+        }
         let (word, bit) = self.place(key);
-        match (size >= LARGE, word.load(Relaxed) & bit != 0) {
-            (true, false) => _ = word.fetch_or(bit, Relaxed),
-            (false, true) => _ = word.fetch_and(!bit, Relaxed),
+        // Of several threads one has changed it.
+        match (large, word.load(Relaxed) & bit != 0) {
+            (true, false) if word.fetch_or(bit, Relaxed) & bit == 0 => _ = self.set.fetch_add(1, Relaxed),
+            (false, true) if word.fetch_and(!bit, Relaxed) & bit != 0 => _ = self.set.fetch_sub(1, Relaxed),
             _ => {}
         }
     }

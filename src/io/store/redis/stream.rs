@@ -13,11 +13,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, split};
 use tokio::net::{TcpStream, UnixStream};
-
-trait Bytes: AsyncRead + AsyncWrite + Send {}
-impl<T: AsyncRead + AsyncWrite + Send> Bytes for T {}
 
 /// When something last arrived, and how it ended.
 #[derive(Debug, Default)]
@@ -53,11 +50,17 @@ impl Heard {
     }
 }
 
-/// See the module.
-pub struct Stream {
-    bytes: Pin<Box<dyn Bytes>>,
+/// What comes in.
+pub struct Reader {
+    bytes: Pin<Box<dyn AsyncRead + Send>>,
     clock: Clock,
     heard: [Arc<Heard>; 2],
+}
+
+/// What goes out.
+pub struct Writer {
+    bytes: Pin<Box<dyn AsyncWrite + Send>>,
+    heard: Arc<Heard>,
 }
 
 /// Which of the two is this connection's; the other is its server's.
@@ -69,24 +72,37 @@ const IDLE: Duration = Duration::from_secs(30);
 const PROBES: u32 = 3;
 const BETWEEN: Duration = Duration::from_secs(10);
 
-impl Stream {
-    /// Connects, and notes for both of these when something arrives.
-    pub async fn open(address: &Address, settings: &Settings, heard: [Arc<Heard>; 2]) -> io::Result<Self> {
-        let bytes: Pin<Box<dyn Bytes>> = match address {
-            Address::Unix(path) => Box::pin(UnixStream::connect(path).await?),
-            Address::Tcp(host, port) => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                stream.set_nodelay(true)?;
-                let keepalive = TcpKeepalive::new().with_time(IDLE).with_interval(BETWEEN).with_retries(PROBES);
-                SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
-                match &settings.tls {
-                    None => Box::pin(stream),
-                    Some(tls) => Box::pin(tls.connector.connect(tls.name(host)?, stream).await?),
-                }
-            }
-        };
-        Ok(Stream { bytes, clock: settings.clock.clone(), heard })
+/// Connects, and notes for both of these when something arrives.
+pub async fn open(address: &Address, settings: &Settings, heard: [Arc<Heard>; 2]) -> io::Result<(Reader, Writer)> {
+    match address {
+        Address::Unix(path) => {
+            let (reader, writer) = UnixStream::connect(path).await?.into_split();
+            Ok(halves(reader, writer, settings.clock.clone(), heard))
+        }
+        Address::Tcp(host, port) => {
+            let stream = TcpStream::connect((host.as_str(), *port)).await?;
+            stream.set_nodelay(true)?;
+            let keepalive = TcpKeepalive::new().with_time(IDLE).with_interval(BETWEEN).with_retries(PROBES);
+            SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+            let Some(tls) = &settings.tls else {
+                let (reader, writer) = stream.into_split();
+                return Ok(halves(reader, writer, settings.clock.clone(), heard));
+            };
+            let (reader, writer) = split(tls.connector.connect(tls.name(host)?, stream).await?);
+            Ok(halves(reader, writer, settings.clock.clone(), heard))
+        }
     }
+}
+
+/// Both directions of what is connected already.
+pub fn halves(
+    reader: impl AsyncRead + Send + 'static,
+    writer: impl AsyncWrite + Send + 'static,
+    clock: Clock,
+    heard: [Arc<Heard>; 2],
+) -> (Reader, Writer) {
+    let writer = Writer { bytes: Box::pin(writer), heard: Arc::clone(&heard[OWN]) };
+    (Reader { bytes: Box::pin(reader), clock, heard }, writer)
 }
 
 /// What to do about a server that ends a connection before it has said anything.
@@ -107,7 +123,7 @@ pub fn cure(error: &io::Error) -> &'static str {
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for Reader {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = self.bytes.as_mut().poll_read(cx, buffer);
@@ -120,10 +136,10 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for Writer {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let polled = self.bytes.as_mut().poll_write(cx, bytes);
-        self.heard[OWN].note_end(&polled);
+        self.heard.note_end(&polled);
         polled
     }
 

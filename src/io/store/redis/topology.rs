@@ -68,6 +68,15 @@ impl Topology {
         }
     }
 
+    /// Whom to ask about a key, if that is known. Nothing comes of it if not.
+    pub fn known(&self, key: &[u8]) -> Option<Arc<Node>> {
+        match self {
+            Topology::Single(node) => Some(Arc::clone(node)),
+            Topology::Sentinel(finder) => finder.found(),
+            Topology::Cluster(_, finder) => finder.found()?.master(slot(key)).cloned(),
+        }
+    }
+
     /// Whom to ask about a key, as far as is known.
     pub fn route(&self, key: &[u8]) -> Result<Arc<Node>, StoreError> {
         let unknown = || trouble::closed("the store");

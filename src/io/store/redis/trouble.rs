@@ -2,9 +2,9 @@
 
 use super::node::Settings;
 use super::stream::{self, Ended};
+use super::wire::Lost;
 use crate::error::{StoreError, StoreFailure};
-use redis::{RedisError, ServerError};
-use std::error::Error as _;
+use redis::ServerError;
 use std::io;
 use std::time::Duration;
 
@@ -122,13 +122,15 @@ pub fn ended(store: &str, end: &Ended) -> StoreError {
 }
 
 /// A connection that ended, or something on it that is no answer. Nobody knows what became of what was under way.
-pub fn lost(store: &str, error: &RedisError) -> StoreError {
-    let (what, cure) = match error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
-        Some(source) => (format!("the connection was lost: {source}"), stream::cure(source)),
-        None if error.is_connection_dropped() => {
+pub fn lost(store: &str, lost: &Lost) -> StoreError {
+    let (what, cure) = match lost {
+        Lost::Broken(error) => (format!("the connection was lost: {error}"), stream::cure(error)),
+        Lost::Closed | Lost::Late => {
             ("the connection was closed".to_owned(), "see the server's log for why it hung up")
         }
-        None => (format!("it answered what no Redis would: {error}"), "point the URL at a Redis server's port"),
+        Lost::Garbage(what) => {
+            (format!("it answered what no Redis would: {what}"), "point the URL at a Redis server's port")
+        }
     };
     StoreError { kind: StoreFailure::Unreachable, store: store.to_owned(), what, cure: cure.to_owned(), undone: false }
 }

@@ -2,13 +2,14 @@
 //! stands still.
 
 use crate::core::clock::{Clock, Millis, NEVER, Watch};
+use std::future::{pending, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Sleep, sleep};
 
 /// See the module. Needs a runtime with its time enabled, unless the clock is frozen.
-pub(super) struct Alarm {
+pub(crate) struct Alarm {
     clock: Clock,
     at: Millis,
     watch: Watch,
@@ -19,6 +20,14 @@ impl Alarm {
     /// `None` for what is never due. Boxed, since few need one.
     pub fn at(clock: &Clock, at: Millis) -> Option<Box<Self>> {
         (at < NEVER).then(|| Box::new(Alarm { clock: clock.clone(), at, watch: clock.watch(), sleep: None }))
+    }
+
+    /// Until the moment has come; for ever, if it never does.
+    pub async fn ring(clock: &Clock, at: Millis) {
+        match Alarm::at(clock, at) {
+            Some(mut alarm) => poll_fn(|context| alarm.poll(context)).await,
+            None => pending().await,
+        }
     }
 
     /// Ready when the moment has come.
