@@ -262,6 +262,8 @@ class Together:
         try:
             for one in ids:
                 self._running[one] = ask(one).__await__()
+            if len(self._running) > 1:
+                _core._ask_together(_core._state)
             for one in ids:
                 self._advance(one)
             while self._running:

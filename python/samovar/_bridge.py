@@ -44,5 +44,12 @@ def unstorable(name: str, error: BaseException) -> None:
     warnings.warn(text, stacklevel=2)
 
 
+def store_failed(name: str, error: str) -> None:
+    """Say in the log that a cache goes on without its store, and why."""
+    import logging
+
+    logging.getLogger("samovar").warning("cache %r goes on without its store: %s", name, error)
+
+
 _unstorable: set[str] = set()
 _quiet_until: dict[str, float] = {}

@@ -5,6 +5,7 @@
 //! and a second `asyncio.run` finds them as they are. The stores' thread takes no interpreter: it puts answers into an inbox. A
 //! caller who was cancelled leaves a future behind that nobody resolves, and no trace in the order of the replies.
 
+use super::StateHandle;
 use super::anchor::Anchor;
 use super::guarded::Guarded;
 use super::pending::Holds;
@@ -72,7 +73,8 @@ struct Inside {
     leaving: Vec<Leaving>,
     /// True from a request that waits for the end of the pass until then.
     flushing: bool,
-    /// True if the last answers were more than one call's: then more than one goes on in this pass, and asks again.
+    /// True if the last answers were more than one call's: then more than one goes on in this pass, and asks again. So it is at
+    /// the first of all, and where somebody says so.
     many: bool,
     waiting: HashMap<u64, Waiting>,
     calls: u64,
@@ -173,9 +175,11 @@ impl Bridge {
         })?;
         let event_loop = PyWeakrefReference::new(here)?.into_any().unbind();
         let (pid, inbox) = (std::process::id(), Arc::new(inbox));
-        let bridge = Bridge { pid, event_loop, inbox, inside: Guarded::default() };
+        let inside = Guarded::new(Inside { many: true, ..Inside::default() });
+        let bridge = Bridge { pid, event_loop, inbox, inside };
         let bridge = Bound::new(py, bridge)?;
         here.call_method1("add_reader", (bridge.get().inbox.fd(), bridge.getattr("_answered")?))?;
+        forget_closed(state, bridges)?;
         bridges.set_item(here, &bridge)?;
         Ok(bridge)
     }
@@ -224,6 +228,16 @@ impl Bridge {
     }
 }
 
+/// A loop that was closed with callers who wait never comes back; what they hold holds it.
+fn forget_closed(state: &State, bridges: &Bound<'_, PyAny>) -> PyResult<()> {
+    for known in bridges.call_method0("keys")?.try_iter()?.collect::<PyResult<Vec<_>>>()? {
+        if known.call_method0(&state.names.is_closed)?.is_truthy()? {
+            bridges.call_method1("pop", (known, Option::<()>::None))?;
+        }
+    }
+    Ok(())
+}
+
 impl Inside {
     /// The number of a call that waits for so many answers.
     fn note(&mut self, count: usize, caller: Box<dyn Caller>) -> u64 {
@@ -241,6 +255,17 @@ pub fn here<'py>(py: Python<'py>, state: &State) -> PyResult<Bound<'py, PyAny>> 
             "asking a store needs a running asyncio event loop; in a thread without one use the blocking face",
         )
     })
+}
+
+/// More than one call of this loop's pass will ask: they go out together, and their answers come together.
+#[pyfunction]
+pub fn _ask_together(py: Python<'_>, state: &StateHandle) -> PyResult<()> {
+    // Where no loop runs nobody asks.
+    let (Some(bridges), Some(here)) = (state.0.bridges_made(py), state.0.running_loop(py)) else { return Ok(()) };
+    if let Ok(bridge) = bridges.call_method1("get", (here,))?.cast_into::<Bridge>() {
+        bridge.get().inside.lock().many = true;
+    }
+    Ok(())
 }
 
 /// Asks a store from the loop that runs here. Something has to be asked. Where there is no way to it, that is the answer.

@@ -81,6 +81,26 @@ impl CacheCore {
         }
     }
 
+    /// The names of this namespace that memory has.
+    pub fn names(&self, py: Python<'_>) -> Vec<String> {
+        let mut found: Vec<Object> = Vec::new();
+        let spaces = self.tier.all_spaces();
+        for space in spaces.iter().filter(|space| space.path == self.space.path && space.has_names()) {
+            let memory = self.tier.memory.lock();
+            let members = memory.entries.members(space.group(), None, usize::MAX);
+            found.extend(members.iter().filter_map(|&id| memory.entries.key(id)).map(|key| key.clone_ref(py)));
+        }
+        found.iter().filter_map(|key| key.bind(py).extract().ok()).collect()
+    }
+
+    /// Memory lets a name go.
+    pub fn forget(&self, py: Python<'_>, name: &str) -> PyResult<()> {
+        let spot = self.spot(PyString::new(py, name).as_any())?;
+        spot.delete(py, &self.tier, &self.space)?;
+        self.tier.memory.lock().note_change(spot.hash);
+        Ok(())
+    }
+
     /// A note that there is nothing under a name, for so long or as its policy says.
     pub fn nothing(&self, key: &Bound<'_, PyAny>, ttl: &Bound<'_, PyAny>) -> PyResult<Kept> {
         let py = key.py();

@@ -14,8 +14,10 @@ use super::tier::Object;
 use super::two_tiers::TwoTiers;
 use crate::core::clock::{Millis, NEVER, deadline};
 use crate::core::policy::Glob;
-use crate::core::remote::TOMBSTONE_LIFE;
+use crate::core::remote::cell::Framed;
 use crate::core::remote::ledger::Mark;
+use crate::core::remote::{Filled, TOMBSTONE_LIFE};
+use crate::io::store::stored::Stored;
 use crate::io::store::{Action, Answer, Cursor, Page, Reply, Request};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
@@ -39,7 +41,10 @@ impl Holds for Look {
 }
 
 impl Errand for Look {
-    fn begin(&mut self, _py: Python<'_>) -> PyResult<Turn> {
+    fn begin(&mut self, py: Python<'_>) -> PyResult<Turn> {
+        if !self.place.is_worth_asking() {
+            return Ok(Turn::Done(self.default.clone_ref(py)));
+        }
         self.mark = self.place.mark();
         Ok(Turn::Ask(vec![self.place.request(Action::Read)]))
     }
@@ -81,6 +86,7 @@ impl Holds for Looks {
 
 impl Errand for Looks {
     fn begin(&mut self, py: Python<'_>) -> PyResult<Turn> {
+        self.wanted.retain(|(_, place, _)| place.is_worth_asking());
         if self.wanted.is_empty() {
             return Ok(Turn::Done(self.found.clone_ref(py).into_any()));
         }
@@ -176,6 +182,10 @@ impl Errand for Writes {
         failed.map_or_else(|| Ok(Turn::Done(self.given(py, &came)?)), Err)
     }
 
+    fn left(&mut self, py: Python<'_>) {
+        self.changes.iter().for_each(|change| change.left(py));
+    }
+
     fn name(&self) -> String {
         format!("{}()", self.name)
     }
@@ -200,8 +210,8 @@ pub struct Update {
     tries: u32,
 }
 
-/// After so many changes that came between somebody is told.
-const TRIES: u32 = 64;
+/// After so many changes that came between somebody is told. Of those who change a key at once one comes through at a time.
+const TRIES: u32 = 10_000;
 
 impl Update {
     /// Of a name.
@@ -213,14 +223,22 @@ impl Update {
         self.core.get().place(self.key.bind(py))
     }
 
-    fn ask(&mut self, py: Python<'_>) -> PyResult<Turn> {
+    fn ask(&self, py: Python<'_>) -> PyResult<Turn> {
+        Ok(Turn::Ask(vec![self.place(py)?.request(Action::Read)]))
+    }
+
+    /// Somebody has come between; with this, if the store said so.
+    fn again(&mut self, py: Python<'_>, winner: Option<Stored>) -> PyResult<Turn> {
         self.tries += 1;
         if self.tries > TRIES {
             let text =
                 format!("{} is changed by others all the time: no change of it came through", shown(self.key.bind(py)));
             return Err(PyRuntimeError::new_err(text));
         }
-        Ok(Turn::Ask(vec![self.place(py)?.request(Action::Read)]))
+        match winner {
+            Some(stored) => self.read(py, Ok(Reply::Read(Some(stored)))),
+            None => self.ask(py),
+        }
     }
 
     /// What it becomes, until when, and what its caller is given.
@@ -247,15 +265,16 @@ impl Update {
     fn read(&mut self, py: Python<'_>, answer: Answer) -> PyResult<Turn> {
         let place = self.place(py)?;
         let present = place.tier.clock.both();
-        // Where the store cannot be asked, memory is all there is.
-        let unanswered = answer.is_err();
-        let fetched = place.fresh(py, answer, present)?;
         let now = present.0;
-        let over = match &fetched {
-            Some(fetched) => Over::Version(fetched.version),
-            None if unanswered => Over::Anything,
-            None => Over::Nothing,
+        // Where the store cannot be asked, or has yet to hear of it, memory is all there is.
+        let unanswered = answer.is_err() || !place.is_worth_asking();
+        // Whatever is there, fresh and readable or not, is what it replaces.
+        let over = match &answer {
+            Ok(Reply::Read(Some(stored))) => Over::Version(stored.version()),
+            Ok(_) => Over::Nothing,
+            Err(_) => Over::Anything,
         };
+        let fetched = place.fresh(py, answer, present)?;
         let there = if unanswered { in_memory(py, &place)? } else { fetched };
         let Some((value, end, gives)) = self.next(py, there, now)? else {
             return Ok(Turn::Done(false.into_pyobject(py)?.to_owned().into_any().unbind()));
@@ -297,10 +316,16 @@ impl Errand for Update {
     fn told(&mut self, py: Python<'_>, mut answers: Vec<Answer>) -> PyResult<Turn> {
         let Some(answer) = answers.pop() else { return self.ask(py) };
         let Some((change, gives)) = self.writing.take() else { return self.read(py, answer) };
+        let winner = if let Ok(Reply::Filled(Filled::Lost(stored))) = &answer { Some(stored.clone()) } else { None };
         match change.told(py, answer)? {
             Came::Made(_) => Ok(Turn::Done(gives)),
-            // Somebody has come between.
-            Came::Refused => self.ask(py),
+            Came::Refused => self.again(py, winner),
+        }
+    }
+
+    fn left(&mut self, py: Python<'_>) {
+        if let Some((change, _)) = &self.writing {
+            change.left(py);
         }
     }
 
@@ -329,8 +354,11 @@ impl Errand for Glance {
         if self.place.space.is_disabled() {
             return (self.tells)(py, &self.place, None).map(Turn::Done);
         }
-        let here = (self.here)(py, &self.place)?;
-        Ok(here.map_or_else(|| Turn::Ask(vec![self.place.request(Action::Read)]), Turn::Done))
+        match (self.here)(py, &self.place)? {
+            Some(here) => Ok(Turn::Done(here)),
+            None if self.place.is_worth_asking() => Ok(Turn::Ask(vec![self.place.request(Action::Read)])),
+            None => (self.tells)(py, &self.place, None).map(Turn::Done),
+        }
     }
 
     fn told(&mut self, py: Python<'_>, mut answers: Vec<Answer>) -> PyResult<Turn> {
@@ -359,10 +387,10 @@ impl Holds for Names {
     }
 }
 
-fn paged(remote: &Remote, answers: Vec<Answer>) -> PyResult<Page> {
+fn paged(py: Python<'_>, remote: &Remote, answers: Vec<Answer>) -> PyResult<Page> {
     match answers.into_iter().next() {
         Some(Ok(Reply::Scanned(page))) => Ok(page),
-        Some(Err(error)) => remote.failed(&error).map(|()| (Vec::new(), None)),
+        Some(Err(error)) => remote.failed(py, &error).map(|()| (Vec::new(), None)),
         _ => Ok((Vec::new(), None)),
     }
 }
@@ -373,7 +401,7 @@ impl Errand for Names {
     }
 
     fn told(&mut self, py: Python<'_>, answers: Vec<Answer>) -> PyResult<Turn> {
-        let (keys, next) = paged(&self.remote, answers)?;
+        let (keys, next) = paged(py, &self.remote, answers)?;
         let names = keys.iter().filter_map(|key| std::str::from_utf8(key.strip_prefix(&self.prefix[..])?).ok());
         let names = PyList::new(py, names.map(|name| PyString::new(py, name)))?;
         let next = next.map(|cursor| (cursor.server, cursor.at));
@@ -385,8 +413,17 @@ impl Errand for Names {
     }
 }
 
-/// Does to memory what is done to the store: told each name that was picked, and of the end.
-type Follows = dyn FnMut(Python<'_>, Option<&str>) -> PyResult<()> + Send + Sync;
+/// Does to memory what is done to the store: told each name that was picked, and the end.
+type Follows = dyn FnMut(Python<'_>, Cleared<'_>) -> PyResult<()> + Send + Sync;
+
+/// What of a store was cleared.
+#[derive(Clone, Copy)]
+pub enum Cleared<'a> {
+    /// This name.
+    Name(&'a str),
+    /// All that was to be; or not all, for the store could not be asked.
+    End { all: bool },
+}
 
 /// Everything under names that begin so goes; in memory too, when the store has been told.
 pub struct Clearing {
@@ -397,6 +434,10 @@ pub struct Clearing {
     next: Cursor,
     /// What was asked last is a page, not the removal of one.
     scans: bool,
+    /// The names that are being removed, if they were picked.
+    picked: Vec<String>,
+    /// The store could not be asked, or not all the time.
+    failed: bool,
     /// Picks names, those of all others stay.
     wanted: Option<Glob>,
     after: Box<Follows>,
@@ -415,10 +456,10 @@ impl Clearing {
         remote: Arc<Remote>,
         prefixes: Vec<Vec<u8>>,
         wanted: Option<Glob>,
-        after: impl FnMut(Python<'_>, Option<&str>) -> PyResult<()> + Send + Sync + 'static,
+        after: impl FnMut(Python<'_>, Cleared<'_>) -> PyResult<()> + Send + Sync + 'static,
     ) -> Self {
         let (next, after) = (Cursor::default(), Box::new(after));
-        Clearing { remote, prefixes, next, scans: false, wanted, after, count: 0 }
+        Clearing { remote, prefixes, next, scans: false, picked: Vec::new(), failed: false, wanted, after, count: 0 }
     }
 
     fn scan(&mut self, py: Python<'_>) -> PyResult<Turn> {
@@ -426,7 +467,7 @@ impl Clearing {
         if let Some(prefix) = self.prefixes.last() {
             return Ok(Turn::Scan(prefix.clone(), self.next));
         }
-        (self.after)(py, None)?;
+        (self.after)(py, Cleared::End { all: !self.failed })?;
         Ok(Turn::Done(self.count.into_pyobject(py)?.into_any().unbind()))
     }
 
@@ -443,9 +484,7 @@ impl Clearing {
         if let Some(glob) = &self.wanted {
             let name = |key: &[u8]| Some(std::str::from_utf8(key.strip_prefix(&prefix[..])?).ok()?.to_owned());
             keys.retain(|key| name(key).is_some_and(|name| glob.fits(&name)));
-            for name in keys.iter().filter_map(|key| name(key)) {
-                (self.after)(py, Some(&name))?;
-            }
+            self.picked = keys.iter().filter_map(|key| name(key)).collect();
         }
         if keys.is_empty() {
             return self.scan(py);
@@ -463,16 +502,33 @@ impl Errand for Clearing {
 
     fn told(&mut self, py: Python<'_>, answers: Vec<Answer>) -> PyResult<Turn> {
         if self.scans {
-            let page = paged(&self.remote, answers)?;
+            self.failed |= answers.iter().any(Result::is_err);
+            let page = paged(py, &self.remote, answers)?;
             return self.page(py, page);
+        }
+        for name in std::mem::take(&mut self.picked) {
+            (self.after)(py, Cleared::Name(&name))?;
         }
         for answer in &answers {
             match answer {
                 Ok(reply) => self.count += u64::from(matches!(reply, Reply::Buried(_, true))),
-                Err(error) => self.remote.failed(error)?,
+                Err(error) => {
+                    self.failed = true;
+                    self.remote.failed(py, error)?;
+                }
             }
         }
         self.scan(py)
+    }
+
+    fn left(&mut self, py: Python<'_>) {
+        let picked = std::mem::take(&mut self.picked);
+        let names = picked.iter().map(|name| Cleared::Name(name));
+        for cleared in names.chain([Cleared::End { all: false }]) {
+            if let Err(error) = (self.after)(py, cleared) {
+                error.write_unraisable(py, None);
+            }
+        }
     }
 
     fn name(&self) -> String {

@@ -3,7 +3,7 @@
 //! Each gives nothing where it cannot be there: then it is memory's affair alone.
 
 use super::errand;
-use super::errands::{Clearing, Gives, Glance, Writes};
+use super::errands::{Cleared, Clearing, Gives, Glance, Writes};
 use super::errors;
 use super::function::Function;
 use super::keys::{KeyRule, Naming, Part};
@@ -62,8 +62,8 @@ pub fn invalidate_all(
     let (begins, wanted) = names_of(&function.naming)?;
     let prefix = behind.remote.key(&function.space, &begins);
     let (remote, own) = (Arc::clone(&behind.remote), Arc::clone(function));
-    let after = move |py: Python<'_>, name: Option<&str>| {
-        if name.is_none() {
+    let after = move |py: Python<'_>, cleared: Cleared<'_>| {
+        if let Cleared::End { .. } = cleared {
             own.tier.note_all_changed();
             own.forget_all(py);
         }

@@ -19,7 +19,7 @@ use crate::core::flight::{Lease, lifetime};
 use crate::core::policy::Lifetime;
 use crate::core::remote::cell::{Framed, Under};
 use crate::core::remote::fill::{End, Fill, Input, Next};
-use crate::core::remote::{CLAIM_LIFE, Filled, Found, Frame, Sharing, Token, Wanted};
+use crate::core::remote::{CLAIM_LIFE, Filled, Found, Frame, Sharing, Token, Version, Wanted};
 use crate::io::store::stored::Stored;
 use crate::io::store::{self, Action, Answer, Reply};
 use pyo3::exceptions::PyRuntimeError;
@@ -39,6 +39,8 @@ pub struct Filling {
     found: Option<Fetched>,
     /// What it had before.
     old: Option<Fetched>,
+    /// The version of what the store has and nobody here can read.
+    unread: Option<Version>,
     judged: Option<Judged>,
     /// The life of what was offered to it.
     offered: Option<Lifetime>,
@@ -75,7 +77,8 @@ impl Filling {
         }
         let Some(key) = behind.remote.key_of(py, state, &request.space, &request.spot)? else { return Ok(None) };
         let token = Token::new(random()?);
-        let wanted = match request.refresh {
+        // What the store has there may be no more, and it has yet to hear so.
+        let wanted = match request.refresh || behind.remote.is_behind(&key) {
             true => Wanted::Anew,
             false => {
                 let (entry, _) = request.spot.locate(py, &request.tier)?;
@@ -84,7 +87,17 @@ impl Filling {
             }
         };
         let (machine, next) = Fill::begin(token, wanted, Sharing::Process);
-        let filling = Filling { machine, key, token, held: None, found: None, old: None, judged: None, offered: None };
+        let filling = Filling {
+            machine,
+            key,
+            token,
+            held: None,
+            found: None,
+            old: None,
+            unread: None,
+            judged: None,
+            offered: None,
+        };
         Ok(Some((filling, next)))
     }
 
@@ -180,6 +193,7 @@ impl Filling {
                         Input::Claimed(Found::Fresh(frame))
                     }
                     None => {
+                        self.unread = Some(stored.version());
                         let wanted = Wanted::Newer(wanted.known().max(Some(stored.version())));
                         let action = Action::Claim { token: self.token, wanted, life: CLAIM_LIFE };
                         return Ok(Told::Again(Asked::Claim(wanted), action));
@@ -188,6 +202,7 @@ impl Filling {
             }
             (Asked::Claim(_), Ok(Reply::Claimed(Found::Claimed(token, old)))) => {
                 self.held = Some(token);
+                let old = old.filter(|stored| Some(stored.version()) != self.unread);
                 let old = old.and_then(|stored| self.read(py, request, behind, &stored));
                 let (fetched, frame) = old.unzip();
                 self.old = fetched;
@@ -206,7 +221,7 @@ impl Filling {
             }),
             (Asked::Release, Ok(_)) => Input::Released,
             (_, Err(error)) => {
-                behind.remote.failed(&error)?;
+                behind.remote.failed(py, &error)?;
                 Input::Unknown
             }
             (_, Ok(_)) => Input::Unknown,
@@ -405,6 +420,7 @@ impl Caller for Driven {
         let told = self.filling.told(py, &request, behind, (asked, answer));
         if !request.tier.memory.lock().flights.is_current(self.load.lease) {
             // Everybody has left, or the flight was ended.
+            task::is_over(&self.load);
             return self.filling.abandon(behind);
         }
         match told {
@@ -474,7 +490,8 @@ impl<'a> Blocked<'a> {
 
     /// Goes on to where it asks, loads or has ended.
     fn advance(&mut self, py: Python<'_>, state: &State) {
-        let (Stands::Next(next), Some(mut filling)) = (&self.stands, self.filling.take()) else { return };
+        let Stands::Next(next) = &self.stands else { return };
+        let Some(mut filling) = self.filling.take() else { return };
         self.stands = match filling.doing(py, self.request, self.behind, next.clone()) {
             Ok(Do::Ask(asked, action)) => Stands::Asks(asked, action),
             Ok(Do::Load) => Stands::Loads,

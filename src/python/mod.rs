@@ -112,6 +112,8 @@ mod _core {
     #[pymodule_export]
     use super::asyncio::_go_on;
     #[pymodule_export]
+    use super::bridge::_ask_together;
+    #[pymodule_export]
     use super::budget::{_budget_of, _common_budget, _use_budget, BudgetCore, HeldRoom, RoomQueue};
     #[pymodule_export]
     use super::cache::{CacheCore, SyncCore};

@@ -67,6 +67,11 @@ impl Place {
         self.spot.served(py, &self.tier, &self.space)
     }
 
+    /// False where the store has yet to hear that what it has is no more: then it is not asked what that is.
+    pub fn is_worth_asking(&self) -> bool {
+        !self.behind.remote.is_behind(&self.key)
+    }
+
     /// What the store answers to a read, if it is fresh, and can be read. Where the store could not be asked, nothing.
     ///
     /// # Errors
@@ -77,7 +82,7 @@ impl Place {
             Ok(Reply::Read(stored)) => stored,
             Ok(_) => None,
             Err(error) => {
-                self.behind.remote.failed(&error)?;
+                self.behind.remote.failed(py, &error)?;
                 None
             }
         };
@@ -206,18 +211,29 @@ impl Change {
 
     /// The store has answered; the memory follows.
     pub fn told(self, py: Python<'_>, answer: Answer) -> PyResult<Came> {
+        let remote = Arc::clone(&self.place.behind.remote);
         let (input, was_there, error) = match answer {
             Ok(Reply::Written(version)) => (Input::Written(version), true, None),
             Ok(Reply::Buried(version, there)) => (Input::Written(version), there, None),
             Ok(Reply::Filled(Filled::Written(version))) => (Input::Written(version), true, None),
             Ok(Reply::Filled(_)) => return Ok(Came::Refused),
             Ok(_) => (Input::Unknown, false, None),
-            Err(error) => (if error.undone { Input::Unreachable } else { Input::Unknown }, false, Some(error)),
+            // Who is told of the error is not to find the value all the same.
+            Err(error) if error.undone && !remote.raises => (Input::Unreachable, false, Some(error)),
+            Err(error) => (Input::Unknown, false, Some(error)),
         };
-        let remote = Arc::clone(&self.place.behind.remote);
         let there = self.follow(py, input)?;
-        error.map_or(Ok(()), |error| remote.failed(&error))?;
+        error.map_or(Ok(()), |error| remote.failed(py, &error))?;
         Ok(Came::Made(was_there || there))
+    }
+
+    /// Nobody waits for the answer any more: until it comes, if it does, memory has nothing there.
+    pub fn left(&self, py: Python<'_>) {
+        let Place { tier, space, spot, .. } = &self.place;
+        if let Err(error) = spot.delete(py, tier, space) {
+            error.write_unraisable(py, None);
+        }
+        tier.memory.lock().note_change(spot.hash);
     }
 
     /// Does in memory what the machine says; true if something was there.
@@ -225,6 +241,9 @@ impl Change {
         let Change { place, mut write, mark, kept } = self;
         if !place.tier.memory.lock().is_unchanged(mark) {
             write.step(Input::Overtaken(NEWEST));
+        }
+        if let Input::Written(_) = input {
+            place.behind.remote.heard(&place.key);
         }
         let (mut kept, mut there) = (kept, false);
         for effect in write.step(input) {

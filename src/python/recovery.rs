@@ -53,6 +53,21 @@ impl Recovery {
         self.appointment.by(later(self.clock.now(), PAUSE));
     }
 
+    /// True if the store has yet to be told of a key: what it has there is no more.
+    pub fn has(&self, key: &[u8]) -> bool {
+        self.waiting.get().is_some_and(|waiting| {
+            let all = waiting.0.lock();
+            !all.is_empty() && all.contains_key(key)
+        })
+    }
+
+    /// The store has heard of a key by another way.
+    pub fn forget(&self, key: &[u8]) {
+        if let Some(waiting) = self.waiting.get() {
+            waiting.0.lock().remove(key);
+        }
+    }
+
     /// How many keys wait.
     pub fn len(&self) -> usize {
         self.waiting.get().map_or(0, |waiting| waiting.0.lock().len())

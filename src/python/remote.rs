@@ -7,7 +7,7 @@ use super::recovery::Recovery;
 use super::spot::Spot;
 use super::state::State;
 use super::tier::Space;
-use crate::core::clock::Clock;
+use crate::core::clock::{Clock, later};
 use crate::core::key::{escape, shared_name};
 use crate::core::remote::Version;
 use crate::core::remote::cell::Under;
@@ -38,7 +38,13 @@ pub struct Remote {
     recovery: Arc<Recovery>,
     /// How often it could not be asked, and its part was left out.
     pub errors: AtomicU64,
+    clock: Clock,
+    /// Before this moment no more is said of that.
+    quiet_until: AtomicU64,
 }
+
+/// Of a store that is away it is said once in so long.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// How a cache is to use its store.
 #[derive(Clone, Copy)]
@@ -57,7 +63,8 @@ impl Remote {
         let claims = Claims::new(Arc::clone(&store), clock.clone());
         let recovery = Recovery::new(Arc::clone(&store), clock.clone());
         let (Terms { raises, keeps, most }, cache, errors) = (*terms, cache.to_owned(), AtomicU64::new(0));
-        Arc::new(Remote { store, name, cache, raises, keeps, most, claims, recovery, errors })
+        let (clock, quiet_until) = (clock.clone(), AtomicU64::new(0));
+        Arc::new(Remote { store, name, cache, raises, keeps, most, claims, recovery, errors, clock, quiet_until })
     }
 
     /// What an entry is called there; `None` for one that is of this process alone: a call on an instance, and one with
@@ -99,15 +106,36 @@ impl Remote {
         self.recovery.put(key);
     }
 
+    /// True if what it has under a key is no more, and it has yet to hear so.
+    pub fn is_behind(&self, key: &[u8]) -> bool {
+        self.recovery.has(key)
+    }
+
+    /// It has heard of a key.
+    pub fn heard(&self, key: &[u8]) {
+        self.recovery.forget(key);
+    }
+
     /// How many keys it has yet to hear of.
     pub fn to_recover(&self) -> usize {
         self.recovery.len()
     }
 
-    /// The store could not do what it was asked: an error where that is to be one, and counted.
-    pub fn failed(&self, error: &StoreError) -> PyResult<()> {
+    /// The store could not do what it was asked: an error where that is to be one; else counted, and said in the log now and then.
+    pub fn failed(&self, py: Python<'_>, error: &StoreError) -> PyResult<()> {
         self.errors.fetch_add(1, Relaxed);
-        if self.raises { Err(Error::Store(error.clone()).into()) } else { Ok(()) }
+        if self.raises {
+            return Err(Error::Store(error.clone()).into());
+        }
+        let now = self.clock.now();
+        if self.quiet_until.load(Relaxed) <= now {
+            self.quiet_until.store(later(now, QUIET), Relaxed);
+            let said = py
+                .import("samovar._bridge")
+                .and_then(|bridge| bridge.call_method1("store_failed", (&self.cache, error.to_string())).map(drop));
+            said.unwrap_or_else(|error| error.write_unraisable(py, None));
+        }
+        Ok(())
     }
 }
 

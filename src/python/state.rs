@@ -289,6 +289,11 @@ impl State {
         Ok(self.bridges.get_or_try_init(py, make)?.bind(py))
     }
 
+    /// The same, if any was made.
+    pub fn bridges_made<'py>(&self, py: Python<'py>) -> Option<&Bound<'py, PyAny>> {
+        self.bridges.get(py).map(|bridges| bridges.bind(py))
+    }
+
     /// What users look at.
     pub fn views(&self, py: Python<'_>) -> PyResult<&Views> {
         self.views.get_or_try_init(py, || {

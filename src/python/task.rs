@@ -22,7 +22,9 @@ use std::sync::Arc;
 
 /// A load that runs, or will as soon as the caller who was told to lead does.
 pub struct Running {
-    task: Option<(Object, Lease)>,
+    task: Option<Object>,
+    /// Under which; of somebody who was only told to load, nobody knows it.
+    lease: Option<Lease>,
     /// The loop it runs on.
     pub event_loop: Object,
     /// When it takes too long.
@@ -32,24 +34,24 @@ pub struct Running {
 }
 
 impl Running {
-    /// Somebody on this loop was told to load.
-    fn soon(event_loop: Object) -> Self {
-        Running { task: None, event_loop, timer: None, room: None }
+    /// Somebody on this loop was told to load, or does so without a task.
+    fn soon(event_loop: Object, lease: Option<Lease>) -> Self {
+        Running { task: None, lease, event_loop, timer: None, room: None }
     }
 
     /// Its task, once it runs.
     pub fn task(&self, py: Python<'_>) -> Option<Object> {
-        self.task.as_ref().map(|(task, _)| task.clone_ref(py))
+        self.task.as_ref().map(|task| task.clone_ref(py))
     }
 
     /// True if it runs, and what it brings counts no more.
     fn is_void(&self, memory: &PyMemory) -> bool {
-        self.task.as_ref().is_some_and(|(_, lease)| !memory.flights.is_current(*lease))
+        self.lease.is_some_and(|lease| !memory.flights.is_current(lease))
     }
 
     /// Cancels the task, on whichever loop it lives.
     fn cancel(self, py: Python<'_>, state: &State, here: Option<&Bound<'_, PyAny>>) {
-        let Running { task: Some((task, _)), event_loop, timer, room } = self else { return };
+        let Running { task: Some(task), event_loop, timer, room, .. } = self else { return };
         let (names, task) = (&state.names, task.bind(py));
         let cancelled = if here.is_some_and(|here| here.is(&event_loop)) {
             alarm::cancel(py, state, timer);
@@ -81,7 +83,7 @@ pub fn cancel(py: Python<'_>, state: &State, tier: &Tier, flight: FlightId, here
 /// its thread, that nobody can.
 pub fn expect(py: Python<'_>, state: &State, tier: &Tier, flight: FlightId, waiter: &Waiter) {
     let soon = match &waiter.wake {
-        Wake::Future { event_loop, .. } => Some(Running::soon(event_loop.clone_ref(py))),
+        Wake::Future { event_loop, .. } => Some(Running::soon(event_loop.clone_ref(py), None)),
         Wake::Thread(_) => None,
     };
     let memory = tier.memory.lock();
@@ -104,7 +106,7 @@ pub fn below(py: Python<'_>, tier: &Tier, path: &str) -> Vec<(Object, bool)> {
     let memory = tier.memory.lock();
     let tasks = tier.tasks.lock();
     let there = tasks.values().filter_map(|running| {
-        let (task, lease) = running.task.as_ref()?;
+        let (task, lease) = (running.task.as_ref()?, running.lease?);
         let space = memory.flights.home(lease.flight).and_then(|(_, group)| tier.holder(group.number()));
         let is_there = space.map_or(path.is_empty(), |space| is_below(&space.path, path));
         is_there.then(|| (task.clone_ref(py), memory.flights.waiting(lease.flight) > 0))
@@ -197,9 +199,24 @@ pub fn run(
 
 /// Somebody on this loop will load, or tell what a load has brought: should the loop stand still, others see by this that nobody does.
 pub fn is_under_way(py: Python<'_>, load: &Load) {
-    let running = Running::soon(load.event_loop.clone_ref(py));
-    let before = load.request.tier.tasks.lock().insert(load.lease.flight.to_bits(), running);
-    drop(before);
+    let running = Running::soon(load.event_loop.clone_ref(py), Some(load.lease));
+    let memory = load.request.tier.memory.lock();
+    // Of one that counts no more nobody waits to be told.
+    if memory.flights.is_current(load.lease) {
+        let before = load.request.tier.tasks.lock().insert(load.lease.flight.to_bits(), running);
+        drop(memory);
+        drop(before);
+    }
+}
+
+/// It is over, or nobody wants it.
+pub fn is_over(load: &Load) {
+    let mut tasks = load.request.tier.tasks.lock();
+    let key = load.lease.flight.to_bits();
+    let ours = tasks.get(&key).is_some_and(|running| running.task.is_none() && running.lease == Some(load.lease));
+    let over = if ours { tasks.remove(&key) } else { None };
+    drop(tasks);
+    drop(over);
 }
 
 /// Calls the loader and lets its coroutine run as a task; a future needs none. Gives back what is over at once: a loader that
@@ -261,7 +278,7 @@ fn watch(py: Python<'_>, state: &'static State, mut job: Job, task: &Bound<'_, P
         Err(error) => return Err((job, error)),
     };
     let (event_loop, room) = (load.event_loop.clone_ref(py), load.room.take());
-    let running = Running { task: Some((task.clone().unbind(), lease)), event_loop, timer, room };
+    let running = Running { task: Some(task.clone().unbind()), lease: Some(lease), event_loop, timer, room };
     let replaced = request.tier.tasks.lock().insert(lease.flight.to_bits(), running);
     drop(replaced);
     let done = LoadDone { request, state, lease, job: Guarded::new(Some(job)) };
@@ -320,6 +337,7 @@ pub fn unstorable(tier: &Tier, name: &str, error: &PyErr) {
 impl Load {
     /// Tells the flight what became of its load. What nobody waits for is said in the log.
     pub fn settle(self, py: Python<'_>, state: &State, judged: &Judged, ending: Ending) {
+        is_over(&self);
         let Load { request, lease, starter, .. } = &self;
         let behind = request.tier.memory.lock().flights.is_unattended(*lease);
         let is_answer = |error: &Object| state.not_found(py).and_then(|class| error.bind(py).is_instance(class));
@@ -355,7 +373,7 @@ impl LoadDone {
         let _anchor = Anchor::hold();
         let key = self.lease.flight.to_bits();
         let mut tasks = self.request.tier.tasks.lock();
-        let ours = tasks.get(&key).and_then(|running| running.task.as_ref()).is_some_and(|(ours, _)| ours.is(task));
+        let ours = tasks.get(&key).and_then(|running| running.task.as_ref()).is_some_and(|ours| ours.is(task));
         let running = if ours { tasks.remove(&key) } else { None };
         drop(tasks);
         if let Some(Running { timer, room, .. }) = running {

@@ -7,7 +7,7 @@ use super::cache::{CacheCore, key_name, several};
 use super::coding::Fetched;
 use super::copy;
 use super::errand::{self, Errand};
-use super::errands::{Becomes, Clearing, Gives, Glance, Look, Looks, Names, Update, Writes, not_an_int};
+use super::errands::{Becomes, Cleared, Clearing, Gives, Glance, Look, Looks, Names, Update, Writes, not_an_int};
 use super::options::shown;
 use super::place::{Change, Over, Place};
 use super::recipe::Kept;
@@ -291,9 +291,11 @@ impl TwoTiers {
     /// Everything of this namespace and those below it goes.
     fn clear(&self, py: Python<'_>, waits: bool) -> PyResult<Object> {
         let (core, remote) = (self.core.clone_ref(py), self.behind(py)?.remote);
-        let after = move |py: Python<'_>, _: Option<&str>| {
-            core.get().tier.note_all_changed();
-            core.get().clear_memory(py);
+        let after = move |py: Python<'_>, cleared: Cleared<'_>| {
+            if let Cleared::End { .. } = cleared {
+                core.get().tier.note_all_changed();
+                core.get().clear_memory(py);
+            }
             Ok(())
         };
         self.run(py, Clearing::new(remote, self.prefixes(py)?, None, after), waits)
@@ -304,11 +306,20 @@ impl TwoTiers {
         let (core, remote) = (self.core.clone_ref(py), self.behind(py)?.remote);
         let glob = Glob::new(pattern, "pattern")?;
         let prefix = remote.key(&core.get().space, "");
-        let after = move |py: Python<'_>, name: Option<&str>| {
-            let Some(name) = name else { return Ok(()) };
-            let spot = core.get().spot(pyo3::types::PyString::new(py, name).as_any())?;
-            spot.delete(py, &core.get().tier, &core.get().space)?;
-            core.get().tier.memory.lock().note_change(spot.hash);
+        let (told, fits) = (Arc::clone(&remote), Glob::new(pattern, "pattern")?);
+        let after = move |py: Python<'_>, cleared: Cleared<'_>| {
+            let core = core.get();
+            let all = match cleared {
+                Cleared::Name(name) => return core.forget(py, name),
+                Cleared::End { all } => all,
+            };
+            // What the store does not have, or could not be asked about.
+            for name in core.names(py).iter().filter(|name| fits.fits(name)) {
+                core.forget(py, name)?;
+                if !all {
+                    told.recover(&told.key(&core.space, name));
+                }
+            }
             Ok(())
         };
         self.run(py, Clearing::new(remote, vec![prefix], Some(glob), after), waits)

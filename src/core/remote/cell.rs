@@ -13,6 +13,8 @@ pub trait Framed {
     fn fresh_until(&self) -> u64;
     /// Of some use before this one.
     fn expires(&self) -> u64;
+    /// It has a value, and is no note that there is none.
+    fn has_value(&self) -> bool;
 }
 
 /// What has to be so for a value to be written: of one that was loaded, that nothing has happened to the key since, which shows in the
@@ -23,9 +25,9 @@ pub enum Under {
     Claim(Token),
     /// This is still the version of what was written last.
     Version(Version),
-    /// There is nothing fresh. Never for what was loaded: an invalidation may have been forgotten.
+    /// There is no fresh value. Never for what was loaded: an invalidation may have been forgotten.
     Nothing,
-    /// There is something fresh.
+    /// There is a fresh value.
     Something,
 }
 
@@ -83,6 +85,11 @@ impl<F: Framed + Clone> Cell<F> {
         self.frame.as_ref().filter(|frame| now < frame.fresh_until() && frame.version().replaces(newer_than))
     }
 
+    /// True if a fresh value is there; a note that there is none is no value.
+    pub fn has_value(&self, now: u64) -> bool {
+        self.fresh(None, now).is_some_and(Framed::has_value)
+    }
+
     /// What is wanted, or a claim: the one that is alive, else this one until that moment.
     pub fn claim(&mut self, token: Token, wanted: Wanted, until: u64, now: u64) -> Found<F> {
         let (found, live) = match wanted {
@@ -117,8 +124,8 @@ impl<F: Framed + Clone> Cell<F> {
         let held = match under {
             Under::Claim(token) => self.claim.is_some_and(|(live, _)| live == token),
             Under::Version(version) => self.last() == Some(version),
-            Under::Nothing => self.fresh(None, now).is_none(),
-            Under::Something => self.fresh(None, now).is_some(),
+            Under::Nothing => !self.has_value(now),
+            Under::Something => self.has_value(now),
         };
         if held || (broken(Rule::AbsenceIsNoClaim) && self.is_over(now)) {
             return Filled::Written(self.put(frame));

@@ -106,6 +106,10 @@ impl<V> cell::Framed for Frame<V> {
     fn expires(&self) -> Millis {
         self.expires
     }
+
+    fn has_value(&self) -> bool {
+        self.value.is_some()
+    }
 }
 
 /// What the store found where a value is wanted: frames of type `F`.

@@ -26,6 +26,10 @@ impl Framed for Kept {
     fn expires(&self) -> u64 {
         self.1
     }
+
+    fn has_value(&self) -> bool {
+        self.0.has_value()
+    }
 }
 
 /// So much later, or never.
@@ -60,7 +64,7 @@ pub fn act(cell: &mut Cell<Kept>, action: &Action, version: Version, now: u64) -
         }
         Action::Put { frame, keep } => Reply::Written(cell.put(kept(frame, *keep)?)),
         Action::Invalidate { keep } => {
-            let there = cell.fresh(None, now).is_some();
+            let there = cell.has_value(now);
             Reply::Buried(cell.bury(version, later(now, Some(*keep))), there)
         }
         Action::Delete => Reply::Done(!std::mem::take(cell).is_over(now)),

@@ -133,7 +133,7 @@ pub enum Reply {
     Filled(Filled<Stored>),
     /// It was written under this version.
     Written(Version),
-    /// It is no more from this version on; whether something fresh was there.
+    /// It is no more from this version on; whether a fresh value was there.
     Buried(Version, bool),
     /// Whether it was as the request took it to be.
     Done(bool),

@@ -6,7 +6,9 @@ use crate::core::remote::cell::Framed;
 use crate::core::remote::{Token, Version};
 use bytes::{Buf, Bytes};
 
-/// A frame's `fresh_until` begins here, in µs since 1970.
+/// A frame's flags are here; bit 0 says that there is no value.
+const FLAGS: usize = 1;
+/// Its `fresh_until` begins here, in µs since 1970.
 const FRESH_UNTIL: usize = 4;
 /// And its `expires` here.
 const EXPIRES: usize = 12;
@@ -77,6 +79,10 @@ impl Framed for Stored {
 
     fn expires(&self) -> u64 {
         self.moment(EXPIRES)
+    }
+
+    fn has_value(&self) -> bool {
+        self.frame.get(FLAGS).is_some_and(|flags| flags & 1 == 0)
     }
 }
 

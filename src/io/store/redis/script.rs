@@ -22,7 +22,8 @@ local version, flags, token, deadline, body = 0, 0, '', 0, 0
 if type(held) == 'string' and #held >= 12 and string.sub(held, 1, 3) == 'SV\1' then
     local at, kind = struct.unpack('>I8', held, 5), string.byte(held, 4)
     local claimed = bit.band(kind, CLAIM) ~= 0
-    if at < 9007199254740992 and (not claimed or #held >= 36) then
+    local known = kind < 8 and bit.band(kind, FRAME + TOMBSTONE) ~= FRAME + TOMBSTONE
+    if known and at < 9007199254740992 and (not claimed or #held >= 36) then
         version, flags, body = at, kind, 13
         if claimed then
             token, deadline, body = string.sub(held, 13, 28), struct.unpack('>I8', held, 29), 37
@@ -32,6 +33,9 @@ end
 local framed = bit.band(flags, FRAME) ~= 0 and #held >= body + 19
 local function fresh(known)
     return framed and version > known and struct.unpack('>I8', held, body + 4) > now
+end
+local function has_value()
+    return fresh(0) and string.byte(held, body + 1) % 2 == 0
 end
 local function is_held(by)
     return bit.band(flags, CLAIM) ~= 0 and token == by
@@ -74,7 +78,7 @@ if under == 'claim' then
 elseif under == 'version' then
     holds = version > 0 and version == tonumber(ARGV[2])
 else
-    holds = fresh(0) == (under == 'something')
+    holds = has_value() == (under == 'something')
 end
 if holds then return write(FRAME, ARGV[5], ARGV[4]) end
 if fresh(tonumber(ARGV[3])) then return held end
@@ -84,9 +88,9 @@ return false
 // ARGV: keep, frame.
 const PUT: &str = "return write(FRAME, ARGV[2], ARGV[1])";
 
-// ARGV: keep. Below zero if there was something fresh.
+// ARGV: keep. Below zero if there was a fresh value.
 const INVALIDATE: &str = r"
-local there = fresh(0)
+local there = has_value()
 local at = write(TOMBSTONE, '', ARGV[1])
 return there and -at or at
 ";
