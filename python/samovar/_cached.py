@@ -415,6 +415,9 @@ def build(
         ),
     )
     functools.update_wrapper(decoration, function)
+    if cache._behind is not None and options.get("key") is None:  # pyright: ignore[reportPrivateUsage]
+        own_id = function_id(function, options.get("version", ""))
+        cache._behind.register(join(cache.path, options.get("namespace", "")), own_id, function, decoration)  # pyright: ignore[reportPrivateUsage]
     if not hasattr(function, "__qualname__"):
         decoration.__qualname__ = name_of(function)
         decoration.__name__ = name_of(function).rpartition(".")[2]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from samovar import _core
 from samovar._cache import Cache, SyncCache
+from samovar._exceptions import ConfigError
 from samovar._options import MAX_ENTRIES, Memory, refuse
 from samovar._wire import Wire
 
@@ -57,11 +60,30 @@ class RemoteStats(NamedTuple):
 class Behind:
     """The store behind a cache, and how values are written there."""
 
-    __slots__ = ("coding", "owned", "raises", "store", "wire")
+    __slots__ = ("coding", "functions", "owned", "raises", "store", "wire")
 
     def __init__(self, store: Any, owned: bool, wire: Wire, raises: bool) -> None:
         self.store, self.owned, self.wire, self.raises = store, owned, wire, raises
         self.coding = wire.coding("")
+        #: By namespace and id: the cached function, weakly, and where its code is.
+        self.functions: dict[tuple[str, str], tuple[weakref.ref[Any], object]] = {}
+
+    def register(self, namespace: str, own_id: str, function: Any, decorated: Any) -> None:
+        """Note whose entries go by this id.
+
+        Raises:
+            ConfigError: Another function's do: the two would be given each other's results. One that was loaded again
+                from the same place is the same.
+        """
+        code = getattr(inspect.unwrap(function), "__code__", None)
+        where = None if code is None else (code.co_filename, code.co_firstlineno)
+        known = self.functions.get((namespace, own_id))
+        if known is not None and known[0]() is not None and known[1] != where:
+            raise ConfigError(
+                f"two functions are called {own_id} and would share their entries in the store; give one of them "
+                "another name, a key= or a namespace="
+            )
+        self.functions[namespace, own_id] = (weakref.ref(decorated), where)
 
     def coding_of(self, namespace: str, wire: Wire | None = None, type: Any = Any) -> _core.Coding:  # noqa: A002
         """What writes and reads the values of a namespace, and of a function that varies how."""

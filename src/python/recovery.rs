@@ -9,6 +9,8 @@ use crate::work::{Appointment, Sweep, register};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use std::convert::Infallible;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -24,6 +26,8 @@ pub struct Recovery {
     appointment: Appointment,
     /// A forked child has none of its parent's.
     waiting: PerProcess<Arc<Waiting>>,
+    /// False while there are none, which is nearly always; the rest need not be looked at then.
+    any: Arc<AtomicBool>,
 }
 
 /// The keys, with how often each was put in: only an answer to the last time counts.
@@ -34,7 +38,7 @@ impl Recovery {
     /// For this store.
     pub fn new(store: Arc<dyn Store>, clock: Clock) -> Arc<Self> {
         let (appointment, waiting) = (Appointment::default(), PerProcess::new());
-        let recovery = Arc::new(Recovery { store, clock, appointment, waiting });
+        let recovery = Arc::new(Recovery { store, clock, appointment, waiting, any: Arc::default() });
         let swept: Weak<Recovery> = Arc::downgrade(&recovery);
         register(swept);
         recovery
@@ -49,22 +53,24 @@ impl Recovery {
 
     /// The store is to be told of a key.
     pub fn put(&self, key: &[u8]) {
-        *self.waiting().0.lock().entry(key.to_vec()).or_default() += 1;
+        let mut all = self.waiting().0.lock();
+        *all.entry(key.to_vec()).or_default() += 1;
+        self.any.store(true, Release);
+        drop(all);
         self.appointment.by(later(self.clock.now(), PAUSE));
     }
 
     /// True if the store has yet to be told of a key: what it has there is no more.
     pub fn has(&self, key: &[u8]) -> bool {
-        self.waiting.get().is_some_and(|waiting| {
-            let all = waiting.0.lock();
-            !all.is_empty() && all.contains_key(key)
-        })
+        self.any.load(Acquire) && self.waiting.get().is_some_and(|waiting| waiting.0.lock().contains_key(key))
     }
 
     /// The store has heard of a key by another way.
     pub fn forget(&self, key: &[u8]) {
-        if let Some(waiting) = self.waiting.get() {
-            waiting.0.lock().remove(key);
+        if let Some(waiting) = self.waiting.get().filter(|_| self.any.load(Acquire)) {
+            let mut all = waiting.0.lock();
+            all.remove(key);
+            self.any.store(!all.is_empty(), Release);
         }
     }
 
@@ -87,7 +93,7 @@ impl Sweep for Recovery {
         }
         let action = Action::Invalidate { keep: TOMBSTONE_LIFE };
         let requests = some.iter().map(|(key, _)| Request { key: key.clone(), action: action.clone() }).collect();
-        let there = Arc::clone(waiting);
+        let (there, any) = (Arc::clone(waiting), Arc::clone(&self.any));
         self.store.submit(
             requests,
             Answers::new(move |answers| {
@@ -97,6 +103,7 @@ impl Sweep for Recovery {
                         all.remove(key);
                     }
                 }
+                any.store(!all.is_empty(), Release);
             }),
         );
         let due = Some(later(self.clock.now(), PAUSE));

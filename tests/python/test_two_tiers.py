@@ -563,7 +563,6 @@ def test_methods_with_a_cache_key_are_shared(face: Face, make: Make) -> None:
     assert face.call(make_class(make())("x").method, 1) == [1, 3]
 
 
-@pytest.mark.xfail(reason="design.md rule 10 promises it; nothing checks it yet", strict=True)
 def test_a_second_function_of_one_name_is_refused(face: Face, make: Make) -> None:
     cache = make()
 
@@ -581,9 +580,12 @@ def test_a_second_function_of_one_name_is_refused(face: Face, make: Make) -> Non
 
     a, b = one(), two()
     b.__qualname__ = a.__qualname__
-    cache.cached("5m")(face.function(a))
-    with pytest.raises(ConfigError):
+    kept = cache.cached("5m")(face.function(a))
+    with pytest.raises(ConfigError, match=r"two functions are called .* give one of them another name"):
         cache.cached("5m")(face.function(b))
+    cache.cached("5m", namespace="apart")(face.function(b))
+    cache.cached("5m")(face.function(a))
+    assert kept is not None
 
 
 def test_functions_of_many_share_each_id(face: Face, make: Make) -> None:
