@@ -15,7 +15,7 @@ working
 
 from typing import TYPE_CHECKING
 
-from samovar._cache import Cache, SyncCache
+from samovar._cache import Cache
 from samovar._cached import AsyncCached, NoCacheKey, SyncCached, cached
 from samovar._core import Adaptive, KeyRing
 from samovar._events import Subscription
@@ -49,6 +49,7 @@ from samovar._options import Memory
 from samovar._policy import Policy, Rule
 from samovar._refresher import Refresher, RefresherStats
 from samovar._store import Store
+from samovar._sync_cache import SyncCache
 from samovar._views import CacheInfo, Entry, Event, Explanation, Insight, Stats
 from samovar._writing import LostWrite, WriteBehind
 

@@ -14,12 +14,13 @@ import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from samovar import _core
-from samovar._cache import Cache, SyncCache
+from samovar._cache import Cache
 from samovar._calls import no_tags
 from samovar._exceptions import ConfigError, NotFound, WouldDeadlock, WritesLost
 from samovar._loaders import several
 from samovar._options import refuse
 from samovar._protect import running_loop
+from samovar._sync_cache import SyncCache
 from samovar._views import Entry
 from samovar._ways import AWAITING, BLOCKING, blocking, rung
 from samovar._writing import WriteBehind, check_function, no_deleter, writes_lost

@@ -7,9 +7,10 @@ import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from samovar import _core
-from samovar._cache import Cache, SyncCache
+from samovar._cache import Cache
 from samovar._exceptions import ConfigError
 from samovar._options import MAX_ENTRIES, Memory, refuse
+from samovar._sync_cache import SyncCache
 from samovar._wire import Wire
 
 if TYPE_CHECKING:

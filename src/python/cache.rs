@@ -11,6 +11,7 @@ use super::copy;
 use super::errands::not_an_int;
 use super::events::{Details, Kind};
 use super::keys;
+use super::listing::At;
 use super::many::{Bulk, Hits, handed_out};
 use super::options::{self, shown};
 use super::owner::TierOwner;
@@ -27,7 +28,8 @@ use super::tier::{Object, Space, Tier};
 use super::{blocking, clock, errors, reply, task, views};
 use crate::core::clock::{NEVER, deadline};
 use crate::core::flight::{Life, Refresh};
-use crate::core::memory::{RegionId, Target, mix};
+use crate::core::memory::{RegionId, mix};
+use crate::core::policy::Glob;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -79,18 +81,6 @@ impl CacheCore {
         if self.tier.listeners.hear(Kind::Invalidate) {
             self.tier.tell(py, Kind::Invalidate, &self.space, None, Details::default());
         }
-    }
-
-    /// The names of this namespace that memory has.
-    pub fn names(&self, py: Python<'_>) -> Vec<String> {
-        let mut found: Vec<Object> = Vec::new();
-        let spaces = self.tier.all_spaces();
-        for space in spaces.iter().filter(|space| space.path == self.space.path && space.has_names()) {
-            let memory = self.tier.memory.lock();
-            let members = memory.entries.members(space.group(), None, usize::MAX);
-            found.extend(members.iter().filter_map(|&id| memory.entries.key(id)).map(|key| key.clone_ref(py)));
-        }
-        found.iter().filter_map(|key| key.bind(py).extract().ok()).collect()
     }
 
     /// Memory lets a name go.
@@ -530,6 +520,16 @@ impl CacheCore {
         views::explain(py, &self.tier, &self.space, &self.spot(key)?, &*self.recipe_of(key)?, (None, Refresh::Behind))
     }
 
+    /// Removes what has a name that fits; tells how much of it was there.
+    fn _delete_match(&self, py: Python<'_>, pattern: &str) -> PyResult<u64> {
+        let _anchor = Anchor::hold();
+        let names = self.names(py, &Glob::new(pattern, "pattern")?);
+        names.iter().try_fold(0, |count, name| {
+            let spot = self.spot(PyString::new(py, name).as_any())?;
+            Ok(count + u64::from(spot.delete(py, &self.tier, &self.space)?))
+        })
+    }
+
     fn _delete_many(&self, py: Python<'_>, keys: &Bound<'_, PyAny>) -> PyResult<u64> {
         let _anchor = Anchor::hold();
         let names = several(keys, "delete_many")?.map(|key| self.spot(&key?)).collect::<PyResult<Vec<_>>>()?;
@@ -606,39 +606,8 @@ impl CacheCore {
     }
 
     /// Some (name, value) pairs, and where to go on; `None` at the end.
-    #[allow(clippy::type_complexity, reason = "a private pair for samovar/_cache.py")]
-    fn _scan<'py>(
-        &self,
-        py: Python<'py>,
-        from: Option<(usize, Option<Py<Cursor>>)>,
-    ) -> PyResult<(Bound<'py, PyList>, Option<(usize, Option<Py<Cursor>>)>)> {
-        const BATCH: usize = 64;
-        let spaces: Vec<Arc<Space>> =
-            self.tier.all_spaces().into_iter().filter(|s| s.path == self.space.path).collect();
-        let (number, cursor) = from.unwrap_or((0, None));
-        let Some(space) = spaces.get(number) else { return Ok((PyList::empty(py), None)) };
-        let memory = self.tier.memory.lock();
-        let members = memory.entries.members(space.group(), cursor.map(|cursor| cursor.get().0), BATCH);
-        let mut pairs = Vec::with_capacity(members.len());
-        for &id in members.iter().filter(|&&id| memory.entries.is_served(id, |end| self.tier.clock.has_come(end))) {
-            if let (Some(key), Some(found)) = (memory.entries.key(id), memory.entries.peek(id)) {
-                pairs.push((key.clone_ref(py), found.value.clone_ref(py), found.tag));
-            }
-        }
-        let last = members.last().filter(|_| members.len() == BATCH).map(|&id| memory.entries.target(id));
-        drop(memory);
-        let list = PyList::empty(py);
-        for (key, value, kind) in pairs {
-            // Calls of functions without key= live beside names, but have none.
-            if key.bind(py).is_exact_instance_of::<PyString>() && space.has_names() {
-                list.append((key, copy::hand_out(value.bind(py), kind)?))?;
-            }
-        }
-        let next = match last {
-            Some(target) => Some((number, Some(Py::new(py, Cursor(target))?))),
-            None => Some((number + 1, None)),
-        };
-        Ok((list, next))
+    fn _scan<'py>(&self, py: Python<'py>, from: Option<At>) -> PyResult<(Bound<'py, PyList>, Option<At>)> {
+        self.some(py, from)
     }
 
     fn _clear(&self, py: Python<'_>) {
@@ -772,10 +741,6 @@ impl Prepared {
         self.0.objects().try_for_each(|object| visit.call(object))
     }
 }
-
-/// Where a scan stopped.
-#[pyclass(frozen, module = "samovar._core")]
-pub struct Cursor(Target);
 
 #[pymethods]
 impl SyncCore {

@@ -49,6 +49,7 @@ mod keys;
 mod knots;
 mod layout;
 mod lease;
+mod listing;
 mod many;
 mod method;
 mod options;

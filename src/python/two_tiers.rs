@@ -314,7 +314,7 @@ impl TwoTiers {
                 Cleared::End { all } => all,
             };
             // What the store does not have, or could not be asked about.
-            for name in core.names(py).iter().filter(|name| fits.fits(name)) {
+            for name in &core.names(py, &fits) {
                 core.forget(py, name)?;
                 if !all {
                     told.recover(&told.key(&core.space, name));

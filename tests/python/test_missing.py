@@ -97,3 +97,28 @@ def test_a_function_with_a_bound_of_its_own_has_that_alone() -> None:
         with pytest.raises(NotFound):
             row(n)
     assert cache.stats().entries == 10
+
+
+@pytest.mark.parametrize("face", ["async", "sync"])
+def test_what_has_a_name_that_fits_goes_and_nothing_else_does(face: str) -> None:
+    cache = Cache()
+    apart = cache.namespace("apart")
+
+    @cache.cached("5m", key="user:{n}:name")
+    def name(n: int) -> int:
+        return n
+
+    for n in range(2_500):
+        cache.sync.set(f"user:{n}", n, 60)
+    name(7)
+    cache.sync.set("users", 1, 60)
+    cache.sync.set_missing("user:gone", 60)
+    apart.sync.set("user:1", 1, 60)
+    if face == "sync":
+        gone = cache.sync.delete_match("user:*")
+    else:
+        gone = asyncio.run(cache.delete_match("user:*"))
+    assert gone == 2_501
+    assert (list(cache.sync.keys()), apart.sync.get("user:1")) == (["users"], 1)
+    with pytest.raises(ConfigError, match=r"pattern: .user:\[12\].; classes are not known here"):
+        cache.sync.delete_match("user:[12]")
