@@ -114,10 +114,7 @@ def test_what_has_a_name_that_fits_goes_and_nothing_else_does(face: str) -> None
     cache.sync.set("users", 1, 60)
     cache.sync.set_missing("user:gone", 60)
     apart.sync.set("user:1", 1, 60)
-    if face == "sync":
-        gone = cache.sync.delete_match("user:*")
-    else:
-        gone = asyncio.run(cache.delete_match("user:*"))
+    gone = cache.sync.delete_match("user:*") if face == "sync" else asyncio.run(cache.delete_match("user:*"))
     assert gone == 2_501
     assert (list(cache.sync.keys()), apart.sync.get("user:1")) == (["users"], 1)
     with pytest.raises(ConfigError, match=r"pattern: .user:\[12\].; classes are not known here"):
