@@ -163,6 +163,7 @@ fn what_has_no_dice_in_it_is_written_byte_for_byte_as_the_vectors_are() {
             },
             tags: &tags,
             etag: etag.as_deref(),
+            returned: false,
         };
         let frame = framing(&row["reader"], key_id.max(1)).pack(&bytes(&row["entry"]).unwrap(), &content).unwrap();
         assert_eq!(frame, bytes(&row["frame"]).unwrap(), "{}", row["name"]);
@@ -199,6 +200,7 @@ fn reading_a_header_allocates_nothing() {
         stamps: Stamps::default(),
         tags: &["users", "user:7"],
         etag: Some(b"v1"),
+        returned: false,
     };
     let frame = framing("sealed", 1).pack(b"key", &content).unwrap();
     let (tags, calls, _) = counted(|| {
@@ -213,8 +215,13 @@ fn reading_a_header_allocates_nothing() {
 #[test]
 fn a_plain_value_is_read_where_it_stands() {
     let framing = Framing::default();
-    let content =
-        Content { value: Some((Serializer::BYTES, &[1; 1000])), stamps: Stamps::default(), tags: &[], etag: None };
+    let content = Content {
+        value: Some((Serializer::BYTES, &[1; 1000])),
+        stamps: Stamps::default(),
+        tags: &[],
+        etag: None,
+        returned: false,
+    };
     let frame = framing.pack(b"key", &content).unwrap();
     let (length, calls, _) = counted(|| framing.unpack(b"key", &frame).unwrap().value.unwrap().1.len());
     assert_eq!((length, calls), (1000, 0));
@@ -246,7 +253,13 @@ fn no_frame_has_more_allocated_for_it_than_its_reader_allows() {
     let reader = || framing("open", 1).with_max_value_bytes(MOST);
     // What a thread keeps to use again is there from the first use on.
     let text = b"over and over ".repeat(MOST / 14);
-    let content = Content { value: Some((Serializer::BYTES, &text)), stamps: Stamps::default(), tags: &[], etag: None };
+    let content = Content {
+        value: Some((Serializer::BYTES, &text)),
+        stamps: Stamps::default(),
+        tags: &[],
+        etag: None,
+        returned: false,
+    };
     let frames = Compressor::ALL.map(|compressor| {
         let writer = Framing::default().compressed(Compression::with(compressor));
         let frame = writer.pack(b"key", &content).unwrap();

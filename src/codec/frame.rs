@@ -22,7 +22,8 @@ const ETAG: u8 = 1 << 2;
 const COMPRESSED: u8 = 1 << 3;
 const SEALED: u8 = 1 << 4;
 const ENCRYPTED: u8 = 1 << 5;
-const KNOWN: u8 = MISSING | TAGS | ETAG | COMPRESSED | SEALED | ENCRYPTED;
+const RETURNED: u8 = 1 << 6;
+const KNOWN: u8 = MISSING | TAGS | ETAG | COMPRESSED | SEALED | ENCRYPTED | RETURNED;
 
 /// A value's moments, in µs since 1970 unless they say otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,6 +72,8 @@ pub struct Header<'a> {
     pub tags: Tags<'a>,
     /// What the origin calls this state of the value (RFC 9110, 8.8.3).
     pub etag: Option<&'a [u8]>,
+    /// Where there is no value: the origin gave that as its answer, and raised no error.
+    pub returned: bool,
 }
 
 impl<'a> Header<'a> {
@@ -101,7 +104,9 @@ impl<'a> Header<'a> {
             (true, true) => Protection::Encrypted,
             (false, true) => return Err(Refusal::Malformed),
         };
-        let header = Header { serializer, compressor, protection, stamps, raw_length, key_id, dictionary, tags, etag };
+        let returned = flags & RETURNED != 0;
+        let header =
+            Header { serializer, compressor, protection, stamps, raw_length, key_id, dictionary, tags, etag, returned };
         if header.flags() == flags && header.agrees() { Ok(header) } else { Err(Refusal::Malformed) }
     }
 
@@ -110,6 +115,7 @@ impl<'a> Header<'a> {
         (self.serializer != 0 || (self.raw_length == 0 && self.compressor == 0))
             && (self.key_id != 0) == (self.protection != Protection::None)
             && (self.dictionary == 0 || self.compressor != 0)
+            && (self.serializer == 0 || !self.returned)
     }
 
     fn flags(&self) -> u8 {
@@ -120,6 +126,7 @@ impl<'a> Header<'a> {
             | flag(self.compressor != 0, COMPRESSED)
             | flag(self.protection != Protection::None, SEALED)
             | flag(self.protection == Protection::Encrypted, ENCRYPTED)
+            | flag(self.returned, RETURNED)
     }
 
     /// Its length in bytes.
@@ -254,6 +261,7 @@ mod tests {
                 dictionary: if compressor == 0 { 0 } else { numbers.2 },
                 tags: Tags::NONE,
                 etag: None,
+                returned: serializer == 0 && numbers.0 % 2 == 1,
             }
         })
     }
@@ -306,6 +314,7 @@ mod tests {
             dictionary: 0,
             tags: Tags::NONE,
             etag: None,
+            returned: false,
         };
         header.write(&mut out);
         out

@@ -29,6 +29,8 @@ pub struct Content<'a> {
     pub tags: &'a [&'a str],
     /// What its origin calls this state of it.
     pub etag: Option<&'a [u8]>,
+    /// Where there is none: its origin gave that as its answer, and raised no error.
+    pub returned: bool,
 }
 
 /// What was unpacked.
@@ -152,6 +154,7 @@ impl Framing {
             dictionary: 0,
             tags: Tags::over(content.tags.len(), &encoded),
             etag: content.etag,
+            returned: content.value.is_none() && content.returned,
         };
         let mut out = Vec::new();
         if !self.pack_smaller(&mut header, raw, &mut out) {

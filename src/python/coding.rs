@@ -63,6 +63,8 @@ pub struct Fetched {
     load: u32,
     /// When it was written, in the store's order.
     pub version: Version,
+    /// That there is none was its source's answer, and not an error of it.
+    pub returned: bool,
     /// The same as it would be written now, where that is sealed in another way: with a newer key, mostly.
     pub resealed: Option<Packed>,
 }
@@ -77,6 +79,7 @@ impl Fetched {
             created: 0,
             load: 0,
             version: Version(0),
+            returned: false,
             resealed: None,
         }
     }
@@ -102,11 +105,23 @@ pub fn clipped(mut lifetime: Lifetime, most: Option<Duration>, now: Millis, poli
 /// The present by the clock of the memory, and by the calendar in milliseconds since 1970: [`Clock::both`].
 pub type Present = (Millis, u64);
 
+/// What is packed.
+#[derive(Clone, Copy)]
+pub enum What<'a, 'py> {
+    /// A value.
+    Value(&'a Bound<'py, PyAny>),
+    /// There is none; and that was its source's answer, rather than an error of it.
+    Nothing {
+        /// See there.
+        returned: bool,
+    },
+}
+
 /// A frame, and for how long it is kept.
 pub type Packed = (Vec<u8>, Option<Duration>);
 
 impl Coding {
-    /// The frame of a value, or of its absence, under this name; `None` if it is too large, and such values are skipped. `began`
+    /// The frame of a value, or of a note that there is none, under this name; `None` if it is too large, and such values are skipped. `began`
     /// is when its load did.
     ///
     /// # Errors
@@ -116,13 +131,13 @@ impl Coding {
         &self,
         py: Python<'_>,
         name: &[u8],
-        value: Option<&Bound<'_, PyAny>>,
+        what: What<'_, '_>,
         (lifetime, began): (&Lifetime, Millis),
         clock: &Clock,
     ) -> PyResult<Option<Packed>> {
-        let written = match value {
-            None => None,
-            Some(value) => match self.encode(value)? {
+        let written = match what {
+            What::Nothing { .. } => None,
+            What::Value(value) => match self.encode(value)? {
                 None => return Ok(None),
                 written => written,
             },
@@ -138,7 +153,8 @@ impl Coding {
             load_time: u32::try_from(now.saturating_sub(began).saturating_mul(1000)).unwrap_or(u32::MAX),
         };
         let value = written.as_ref().map(|(serializer, bytes)| (*serializer, &bytes[..]));
-        let content = Content { value, stamps, tags: &[], etag: None };
+        let returned = matches!(what, What::Nothing { returned: true });
+        let content = Content { value, stamps, tags: &[], etag: None, returned };
         let (length, framing) = (value.map_or(0, |(_, bytes)| bytes.len()), &self.framing.get().framing);
         let packed = unlocked(py, length, || framing.pack(name, &content))?;
         let left = Duration::from_millis(span.expires.saturating_sub(now).max(1));
@@ -169,7 +185,8 @@ impl Coding {
         let (created, load, version) = (moment(stamps.created), stamps.load_time / 1000, stored.version());
         let resealed =
             if unpacked.reseal { self.pack_again(name, &unpacked, expires.saturating_sub(now)) } else { None };
-        Some(Fetched { value, fresh_until, expires, created, load, version, resealed })
+        let returned = unpacked.header.returned;
+        Some(Fetched { value, fresh_until, expires, created, load, version, returned, resealed })
     }
 
     /// What was unpacked, sealed as it would be now, to be kept for what is left of its life.
@@ -177,7 +194,8 @@ impl Coding {
         let Unpacked { header, value, .. } = unpacked;
         let tags: Vec<&str> = header.tags.collect();
         let value = value.as_ref().map(|(serializer, bytes)| (*serializer, &bytes[..]));
-        let content = Content { value, stamps: header.stamps, tags: &tags, etag: header.etag };
+        let content =
+            Content { value, stamps: header.stamps, tags: &tags, etag: header.etag, returned: header.returned };
         let frame = self.framing.get().framing.pack(name, &content).ok()?;
         let ends = header.stamps.expires != frame::NEVER;
         Some((frame, ends.then(|| Duration::from_millis(left.max(1)))))

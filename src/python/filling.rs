@@ -148,8 +148,9 @@ impl Filling {
         let (clock, began) = (&request.tier.clock, request.began.load(Relaxed));
         let terms = (ttl, missing, request.adapted(kept));
         let life = lifetime(&request.recipe.policy, terms, (began, clock.now()), || request.tier.draw_of_life());
-        let value = if missing { None } else { Some(kept.plain(py)?) };
-        let packed = behind.coding.get().pack(py, &self.key, value.as_ref(), (&life, began), clock);
+        let value = kept.plain(py)?;
+        let what = kept.written(&value);
+        let packed = behind.coding.get().pack(py, &self.key, what, (&life, began), clock);
         let packed = match packed {
             Ok(packed) => packed,
             Err(error) => {
@@ -308,6 +309,11 @@ pub fn random() -> PyResult<u128> {
 
 /// What was found, as if it had been loaded here.
 fn judged_of(py: Python<'_>, state: &State, request: &Request, key: &[u8], fetched: Fetched) -> PyResult<Judged> {
+    if fetched.value.is_none() && fetched.returned {
+        let nothing = state.not_found(py)?.clone().unbind();
+        let kept = Kept { value: nothing.clone_ref(py), kind: copy::NOTHING, ttl: Some(None), weight: 1, since: 0 };
+        return Ok(Judged { value: Some(nothing), failed: None, kept: Ok(kept) });
+    }
     let Some(value) = fetched.value else {
         let text = format!("nothing is under {}", String::from_utf8_lossy(key));
         let error = state.not_found(py)?.call1((text,))?.unbind();

@@ -101,7 +101,7 @@ impl Framing {
         let serializer = Serializer::new(serializer).ok_or(Unpackable::UnknownSerializer { id: serializer });
         let value = value.map(|raw| Ok::<_, Unpackable>((serializer?, raw))).transpose()?;
         let stamps = Stamps { fresh_until, expires, load_start, created, load_time };
-        let content = Content { value, stamps, tags: &tags, etag };
+        let content = Content { value, stamps, tags: &tags, etag, returned: false };
         let length = value.map_or(0, |(_, raw)| raw.len());
         let frame = unlocked(py, length, || self.framing.pack(key, &content))?;
         Ok(PyBytes::new(py, &frame))

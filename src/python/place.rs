@@ -184,9 +184,10 @@ impl Change {
         }
         let (negative, now) = (kept.is_negative(), place.tier.clock.now());
         let lifetime = if negative { Lifetime::negative(end) } else { Lifetime::plain(end) };
-        let value = if negative { None } else { Some(kept.plain(py)?) };
+        let value = kept.plain(py)?;
         let coding = place.behind.coding.get();
-        let Some((frame, keep)) = coding.pack(py, &place.key, value.as_ref(), (&lifetime, now), &place.tier.clock)?
+        let Some((frame, keep)) =
+            coding.pack(py, &place.key, kept.written(&value), (&lifetime, now), &place.tier.clock)?
         else {
             // Too large, and such values are skipped: then no older one must stay.
             return Ok(Change::removal(place));

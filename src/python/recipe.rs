@@ -2,6 +2,7 @@
 
 use super::adaptive;
 use super::cache::bad_copy;
+use super::coding::What;
 use super::copy::{self, Mode};
 use super::guarded::Guarded;
 use super::options;
@@ -136,6 +137,14 @@ impl Kept {
     pub fn plain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let value = self.value.bind(py);
         if self.kind == copy::SEALED { copy::hand_out(value, self.kind) } else { Ok(value.clone()) }
+    }
+
+    /// What is written of it for others, given that value.
+    pub fn written<'a, 'py>(&self, plain: &'a Bound<'py, PyAny>) -> What<'a, 'py> {
+        match self.is_negative() {
+            true => What::Nothing { returned: self.kind == copy::NOTHING },
+            false => What::Value(plain),
+        }
     }
 
     /// True if it says that there is nothing, or why there is not.

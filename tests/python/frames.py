@@ -28,7 +28,7 @@ ALGORITHMS = {1: "xchacha20-poly1305", 2: "aes-gcm", 3: "sign"}
 NAMESPACE = b"users"
 NEVER = 2**64 - 1
 
-MISSING, TAGS, ETAG, COMPRESSED, SEALED, ENCRYPTED = (1 << bit for bit in range(6))
+MISSING, TAGS, ETAG, COMPRESSED, SEALED, ENCRYPTED, RETURNED = (1 << bit for bit in range(7))
 HEAD = struct.Struct(">BBBBQQQQIIII")
 PURPOSES = {
     "xchacha20-poly1305": "samovar 2026-11 frame 1 subkey xchacha20-poly1305",
@@ -248,7 +248,8 @@ def bad() -> Iterator[tuple[str, str, str, bytes]]:
     yield "a value cut short", "open", "truncated", plain[:-1]
     yield "a value with more behind it", "open", "malformed", plain + b"\0"
     yield "format 2", "open", "unknown_format", changed(plain, 0, 2)
-    yield "flag 6", "open", "unknown_flags", changed(small, 1, 1 << 6)
+    yield "flag 7", "open", "unknown_flags", changed(small, 1, 1 << 7)
+    yield "returned, and a value", "open", "malformed", changed(small, 1, RETURNED)
     yield "a serializer of a user's", "open", "unknown_serializer", changed(plain, 2, 200)
     yield "pickle", "open", "unknown_serializer", changed(plain, 2, 5)
     yield "a compressor of tomorrow", "open", "unknown_compressor", changed(packed, 3, 9, *packed[4:48], 0, 0, 0, 0)

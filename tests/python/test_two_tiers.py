@@ -604,15 +604,7 @@ def test_functions_of_many_share_each_id(face: Face, make: Make) -> None:
     assert face.call(second, [1], lang="de") == {1: "1de"}
 
 
-@pytest.mark.parametrize(
-    "raised",
-    [
-        True,
-        pytest.param(
-            False, marks=pytest.mark.xfail(reason="a frame does not say which of the two it was", strict=True)
-        ),
-    ],
-)
+@pytest.mark.parametrize("raised", [True, False])
 def test_what_is_not_found_is_not_looked_for_again_anywhere(face: Face, make: Make, raised: bool) -> None:
     calls: list[int] = []
 

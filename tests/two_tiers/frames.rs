@@ -35,7 +35,13 @@ where
     let raw = bytes(&row[1]);
     let (fresh_until, expires) = (u64::MAX, u64::MAX);
     let stamps = Stamps { fresh_until, expires, ..Stamps::default() };
-    let content = Content { value: Some((Serializer::MSGPACK, &raw)), stamps, tags: &["users"], etag: Some(b"v1") };
+    let content = Content {
+        value: Some((Serializer::MSGPACK, &raw)),
+        stamps,
+        tags: &["users"],
+        etag: Some(b"v1"),
+        returned: false,
+    };
     let frame = Framing::default().pack(b"app::a", &content).unwrap();
     let store: &dyn Store = &*wire;
     store.put("app::a", frame, None).await.unwrap();

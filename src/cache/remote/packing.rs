@@ -35,7 +35,8 @@ pub(super) fn pack<V>(
         let cure = "give a value that the codec writes, or a codec that writes it";
         codec.encode(value, &mut raw).map_err(|error| refused(format!("{error}; {cure}")))?;
     }
-    let content = Content { value: value.map(|_| (codec.id(), &raw[..])), stamps, tags: &[], etag: None };
+    let content =
+        Content { value: value.map(|_| (codec.id(), &raw[..])), stamps, tags: &[], etag: None, returned: false };
     framing.pack(name, &content).map_err(|error| refused(error.to_string()))
 }
 

@@ -44,7 +44,13 @@ fn framings() -> Vec<Framing> {
 }
 
 fn of(raw: &[u8]) -> Content<'_> {
-    Content { value: Some((Serializer::MSGPACK, raw)), stamps: STAMPS, tags: &["users", "ü"], etag: Some(b"\"v1\"") }
+    Content {
+        value: Some((Serializer::MSGPACK, raw)),
+        stamps: STAMPS,
+        tags: &["users", "ü"],
+        etag: Some(b"\"v1\""),
+        returned: false,
+    }
 }
 
 fn text() -> Vec<u8> {
@@ -66,7 +72,7 @@ proptest! {
         let raw = piece.repeat(times);
         let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
         let value = (!missing).then_some((Serializer::BYTES, &raw[..]));
-        let content = Content { value, stamps: STAMPS, tags: &tags, etag: etag.as_deref() };
+        let content = Content { value, stamps: STAMPS, tags: &tags, etag: etag.as_deref(), returned: true };
         for framing in &*FRAMINGS {
             let frame = framing.pack(&key, &content).unwrap();
             let unpacked = framing.unpack(&key, &frame).unwrap();
