@@ -131,6 +131,87 @@ pub enum Rule {
     ClaimsAreAwaited,
     /// Nobody waits for a permit that only its own end can free.
     PermitsAreSeen,
+    /// What was not heard of makes an entry suspect.
+    UnheardIsSuspect,
+    /// What others have changed leaves memory.
+    EventsAreHeeded,
+    /// The tags of an entry are compared with what was invalidated.
+    TagsAreCompared,
+    /// Who comes after an invalidation takes no older load's word for it.
+    InvalidatedLoadsAreNotJoined,
+    /// What was noted before something was missed is not trusted.
+    LossIsDoubt,
+    /// Trust ends when nothing is heard.
+    TrustEnds,
+    /// Nobody waits for a load that began before something that may have been missed.
+    OldLoadsAreNotJoined,
+    /// What was written under a key, or invalidated, takes the place of what others have.
+    ChangesDrop,
+    /// What is in doubt is compared with what the store has.
+    VersionsAreCompared,
+    /// Who comes while a value loads that is invalidated meanwhile looks again.
+    WaitersLookAgain,
+    /// What the store has yet to be told is not believed of it.
+    OwedIsNotBelieved,
+    /// What is owed and finds no room is covered by one that does.
+    OverflowOwesAll,
+    /// What happens again while it is told is told again.
+    AgainIsToldAgain,
+    /// What was found in the store while it was moved here, and nobody knows whether there, is gone.
+    QueuedMovesAgain,
+    /// What a process moves counts there at once.
+    MovesCountAtOnce,
+    /// What others move counts for what has no stamp.
+    HeardCounts,
+    /// What is older than a register that was forgotten is gone.
+    ForgottenIsGone,
+    /// A process that hears of a new clock takes all older for gone.
+    BirthsDivide,
+    /// What was stamped before a clock was born is gone.
+    BornIsGone,
+    /// Stamps grow whatever the time does.
+    StampsGrow,
+    /// A message that follows one that was missed tells so.
+    GapsAreNoticed,
+    /// The clock tells whether another one follows it.
+    BirthsAreCompared,
+    /// The clock tells how many messages there were.
+    CountsAreCompared,
+    /// Nothing is served that the registers say is gone.
+    RegistersJudge,
+    /// A value is stamped when its load begins. This rule and those that follow are the driver's, which is that of the simulator.
+    #[cfg(test)]
+    LoadsAreStampedFirst,
+    /// What the store has is judged as well.
+    #[cfg(test)]
+    FramesAreJudged,
+    /// What is loaded is noted as of when its load began.
+    #[cfg(test)]
+    LoadsKeepTheirSpan,
+    /// Who hears of a change lets go of the load that is under way.
+    #[cfg(test)]
+    ChangesDetach,
+    /// What has no stamp is not shared.
+    #[cfg(test)]
+    UnstampedIsNotShared,
+    /// A message that cannot be read may be any.
+    #[cfg(test)]
+    MalformedIsLoss,
+    /// Others are told of what the store has, not of what it will have.
+    #[cfg(test)]
+    StoreTells,
+    /// The store is told what it missed.
+    #[cfg(test)]
+    OwedIsTold,
+    /// What is moved here counts for what is found in the store meanwhile.
+    #[cfg(test)]
+    FoundIsNoted,
+    /// Where trust does not hold, registers are asked for with what they judge.
+    #[cfg(test)]
+    RegistersAreAsked,
+    /// What somebody else may have written is in doubt.
+    #[cfg(test)]
+    TouchedIsDoubt,
     /// A claim of which nobody knows whether it was laid is not asked for again: others may have taken it, and lost it. A rule
     /// for the stores of the tests.
     #[cfg(test)]

@@ -8,6 +8,7 @@
 mod broken;
 pub mod budget;
 pub mod clock;
+pub mod coherence;
 pub mod draw;
 #[cfg(test)]
 mod explore;

@@ -1,12 +1,13 @@
 //! What is done to a key by hand: looked at, written, removed. No load begins here; one that is under way is detached.
 
 use super::drive::Located;
+use super::heed::Settled;
 use crate::core::broken::{Rule, broken};
 use crate::core::clock::Millis;
 use crate::core::memory::{Discard, GroupId, Memory, New, Reason, Served};
 use crate::core::policy::Lifetime;
 use crate::core::remote::Version;
-use crate::core::remote::ledger::Mark;
+use crate::core::remote::ledger::{Mark, Note};
 
 /// A key and a value that somebody writes.
 #[derive(Debug)]
@@ -21,7 +22,8 @@ impl<K, V, W> Memory<K, V, W> {
     /// A lookup by somebody who has nothing loaded, so that only what is fresh answers him: the slot of a value. Counted, for
     /// whomever `group` belongs to.
     pub fn look_only(&mut self, group: GroupId, id: Option<u32>, now: Millis) -> Option<u32> {
-        let sight = id.and_then(|id| Some((id, self.entries.sight(id)?)));
+        let plain = id.filter(|&id| self.settle(id, now) == Settled::Plain);
+        let sight = plain.and_then(|id| Some((id, self.entries.sight(id)?)));
         let Some((id, sight)) = sight.filter(|(_, sight)| now < sight.span.fresh_until) else {
             self.entries.stats_mut(group).misses += 1;
             return None;
@@ -71,7 +73,7 @@ impl<K, V, W> Memory<K, V, W> {
         &mut self,
         written: Written<K, V>,
         located: Located,
-        (mark, version): (Mark, Version),
+        (mark, note): (Mark, Note),
         now: Millis,
         out: &mut Discard<K, V>,
     ) -> Option<u32> {
@@ -81,13 +83,14 @@ impl<K, V, W> Memory<K, V, W> {
             return None;
         }
         let id = self.write(written, located, now, out)?;
-        self.note_version(id, Some(version));
+        self.note(id, note, mark.turn);
         Some(id)
     }
 
-    /// How things stand under a key, for somebody who asks the tier behind.
-    pub fn mark(&self, hash: u64) -> Mark {
-        self.ledger.as_ref().map_or(Mark::default(), |ledger| ledger.mark(hash))
+    /// How things stand under a key, here and as it is called behind, for somebody who asks the tier behind.
+    pub fn mark(&self, hash: u64, behind: u64) -> Mark {
+        let turn = self.entries.turn();
+        self.ledger.as_ref().map_or(Mark::default(), |ledger| ledger.mark((hash, behind), turn))
     }
 
     /// True if nothing has changed there since.
@@ -105,14 +108,6 @@ impl<K, V, W> Memory<K, V, W> {
     /// The version of what is in a slot, if a tier behind has given it one.
     pub fn version(&self, id: u32) -> Option<Version> {
         self.ledger.as_ref()?.version(self.entries.target(id))
-    }
-
-    /// Notes it.
-    pub fn note_version(&mut self, id: u32, version: Option<Version>) {
-        let entry = self.entries.target(id);
-        if let Some(ledger) = &mut self.ledger {
-            ledger.set_version(entry, version);
-        }
     }
 
     /// Has a load store nothing; gives the slot of the entry.

@@ -3,13 +3,15 @@
 //! A driver finds the key, locks, takes one of these steps, unlocks, and does what it was told. Between two steps others
 //! come and go, so a step takes nothing from the one before but names: of entries, flights and leases.
 
+use super::heed::Settled;
 use super::lookup::{Answer, Refresh, answer};
 use super::{Begin, Bounds, Due, Effect, Effects, Fallback, Fill, FlightId, Home, Input, Lease, Life, Ticket};
 use crate::core::broken::{Rule, broken};
 use crate::core::clock::{Millis, NEVER, later};
-use crate::core::memory::{Discard, GroupId, Memory, Placement, Reason, Served, Target, Worth};
+use crate::core::memory::{Discard, GroupId, Memory, NO_TURN, Placement, Reason, Served, Target, Worth};
 use crate::core::policy::{Lifetime, OnRefreshError, Policy};
 use crate::core::remote::Version;
+use crate::core::remote::ledger::Note;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -85,7 +87,7 @@ pub enum Newer {
 }
 
 /// A loaded value that is to be kept.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Keep<F> {
     /// Gives the value.
     pub value: F,
@@ -99,6 +101,8 @@ pub struct Keep<F> {
     pub weight: u64,
     /// Where the ttl follows the data: what the next value is compared with.
     pub adapted: Option<Adapted>,
+    /// What is to be noted of it, but for its version and when its load began here.
+    pub note: Note,
 }
 
 /// How long a loaded value is kept.
@@ -108,6 +112,10 @@ pub enum Lasting {
     For(Option<Duration>),
     /// As was settled when a tier behind the memory was given it, or gave it, under this version.
     As(Lifetime, Option<Version>),
+    /// The same, of what was here and in doubt, and still is: the tier behind could not be asked.
+    Suspect(Lifetime, Option<Version>),
+    /// As its policy says, and in doubt: it was loaded without the tier behind, which may know something newer.
+    Unasked(Option<Duration>),
 }
 
 /// What is kept of a value whose ttl follows the data.
@@ -120,7 +128,7 @@ pub struct Adapted {
 }
 
 /// A load that is over.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Ended<'a, F> {
     /// Its lease.
     pub lease: Lease,
@@ -186,7 +194,8 @@ impl<K, V, W> Memory<K, V, W> {
         let anew = wish.anew.map(|since| since.begun(self.flights.begun())).is_some();
         let flight = flight.filter(|&flight| self.flights.is_flying(flight) && !broken(Rule::OneLease));
         let id = entry.and_then(|entry| self.entries.resolve(entry));
-        let sight = id.and_then(|id| Some((id, self.entries.sight(id)?)));
+        let plain = id.filter(|&id| self.settle(id, now) == Settled::Plain);
+        let sight = plain.and_then(|id| Some((id, self.entries.sight(id)?)));
         if let Some((id, mut sight)) = sight.filter(|_| !anew) {
             sight.flying = flight.is_some();
             if let Answer::Serve { how, refresh, plain_until } = answer(policy, &sight, place.refresh, now, draw) {
@@ -234,7 +243,9 @@ impl<K, V, W> Memory<K, V, W> {
         began: Millis,
     ) -> Lease {
         let group = wish.group;
-        let fallback = id.and_then(|id| self.fallback(wish, id, began));
+        // What is in doubt is no good either when its load fails.
+        let sure = id.filter(|&id| self.entries.doubted_since(id).is_none());
+        let fallback = sure.and_then(|id| self.fallback(wish, id, began));
         let stats = self.entries.stats_mut(group);
         stats.loads += 1;
         let anew = wish.anew.is_some();
@@ -242,7 +253,8 @@ impl<K, V, W> Memory<K, V, W> {
         let seen = id.map(|id| self.entries.target(id));
         let forget = seen.filter(|_| wish.policy.on_refresh_error == OnRefreshError::Drop && !anew);
         let bounds = Bounds { timeout: wish.policy.timeout, fallback, forget };
-        self.flights.begin(Begin { hash, key, group, seen, home, life, bounds, anew, began })
+        let (sequence, turn) = (self.sequence(), self.entries.turn());
+        self.flights.begin(Begin { hash, key, group, seen, home, life, bounds, anew, began, sequence, turn })
     }
 
     /// What the old value is still good for if its load fails. Whoever wants a new one wants to hear of its error.
@@ -264,7 +276,10 @@ impl<K, V, W> Memory<K, V, W> {
     /// again when it has ended: all who come meanwhile share the load that one of them then begins.
     pub fn wait(&mut self, wish: &Wish<'_>, flight: FlightId, home: Home, now: Millis, wake: W) -> Option<Ticket> {
         let begun = wish.anew.map(|since| since.begun(self.flights.begun()));
-        let follows = begun.is_some_and(|begun| !self.flights.is_newer(flight, begun)) && !broken(Rule::AnewIsNew);
+        let older = begun.is_some_and(|begun| !self.flights.is_newer(flight, begun)) && !broken(Rule::AnewIsNew);
+        // What it brings may have been invalidated since it began, and nobody knows its tags before it ends.
+        let moved = self.flights.is_among(flight, self.moved) && !broken(Rule::InvalidatedLoadsAreNotJoined);
+        let follows = older || moved;
         let patience = if follows { NEVER } else { self.patience(wish.policy, flight, now) };
         let ticket = self.flights.join(flight, home, patience, wake)?;
         if follows {
@@ -321,7 +336,12 @@ impl<K, V, W> Memory<K, V, W> {
         {
             self.note_change(fill.hash);
             match keep {
-                Some(keep) => stored = self.keep(fill, keep, policy, now, draw, out),
+                Some(mut keep) => {
+                    // What was found elsewhere was asked for no earlier: what was moved here since counts, whatever the stamps say.
+                    let here = &mut keep.note.began.here;
+                    *here = Some(here.map_or(fill.sequence, |noted| noted.min(fill.sequence)));
+                    stored = self.keep(fill, keep, policy, now, draw, out);
+                }
                 None => self.forgo(fill, out),
             }
         }
@@ -371,20 +391,26 @@ impl<K, V, W> Memory<K, V, W> {
         draw: impl FnOnce() -> f64,
         out: &mut Discard<K, V>,
     ) -> Option<Millis> {
-        let Keep { value, tag, negative, lasting, weight, adapted } = keep;
+        let Keep { value, tag, negative, lasting, weight, adapted, note } = keep;
         let took = Duration::from_millis(now.saturating_sub(fill.began));
         let (lifetime, version, took) = match lasting {
-            Lasting::For(ttl) => (lifetime(policy, (ttl, negative, adapted), (fill.began, now), draw), None, took),
+            Lasting::For(ttl) | Lasting::Unasked(ttl) => {
+                (lifetime(policy, (ttl, negative, adapted), (fill.began, now), draw), None, took)
+            }
             // What it took to be asked for is not what it took to load.
-            Lasting::As(lifetime, version) => (lifetime, version, Duration::from_millis(lifetime.span.load.into())),
+            Lasting::As(lifetime, version) | Lasting::Suspect(lifetime, version) => {
+                (lifetime, version, Duration::from_millis(lifetime.span.load.into()))
+            }
         };
         let worth = Worth::new(weight, took);
         let placement = Placement::new(fill.group, lifetime.span.expires, tag).worth(worth).negative(negative);
+        // What nobody could say more of is in doubt.
+        let turn = if matches!(lasting, Lasting::Suspect(..) | Lasting::Unasked(_)) { NO_TURN } else { fill.turn };
         let stored = self.fill(fill, value(), placement, now, out);
         if let Some(id) = stored {
             self.give_lifetime(id, lifetime);
             self.note_stored(id, lifetime.span, negative, now);
-            self.note_version(id, version);
+            self.note(id, Note { version, ..note }, turn);
         }
         stored.map(|_| lifetime.span.expires)
     }
@@ -401,8 +427,24 @@ impl<K, V, W> Memory<K, V, W> {
 
     /// True if an old value answers should this load fail now.
     pub fn has_old(&self, lease: Lease, now: Millis) -> bool {
-        let fallback = self.flights.fallback(lease.flight, now);
-        fallback.is_some_and(|fallback| self.old(&fallback, now).is_some())
+        self.old_of(lease, now).is_some()
+    }
+
+    /// Where the old value is that answers should this load fail now.
+    pub fn old_of(&self, lease: Lease, now: Millis) -> Option<u32> {
+        self.flights.fallback(lease.flight, now).and_then(|fallback| self.old(&fallback, now))
+    }
+
+    /// From when to when the old value answers a caller who would load in person, and now would have to wait for another process
+    /// to do so: at once while it may be served and loaded anew, else when the caller's patience is over.
+    pub fn at_hand(&self, policy: &Policy, lease: Lease, now: Millis) -> (Millis, Millis) {
+        let Some(id) = self.old_of(lease, now) else { return (0, 0) };
+        let span = self.entries.span(id);
+        let until = policy.useful_until(span.fresh_until).min(span.expires);
+        if now < later(span.fresh_until, policy.stale_while_revalidate) {
+            return (now, until);
+        }
+        (policy.soft_timeout.map_or(NEVER, |soft| later(now, soft)), until)
     }
 
     /// Somebody's time may be up: a waiter's, or a load's own.

@@ -12,6 +12,7 @@ mod ahead;
 mod by_hand;
 mod drive;
 mod explain;
+mod heed;
 mod lookup;
 #[cfg(test)]
 mod sim;
@@ -22,12 +23,13 @@ mod waits;
 pub use by_hand::Written;
 pub use drive::{Adapted, Done, Ended, Keep, Lasting, Located, Lookup, Newer, Place, Since, Wish, lifetime};
 pub use explain::{Explanation, Standing, Would};
+pub use heed::Settled;
 pub use lookup::{Answer, Refresh, Sight, answer};
 pub use waits::{Asker, Awaited, Hold, Load, Waits, Who};
 
 use super::broken::{Rule, broken};
 use super::clock::{Millis, NEVER, later};
-use super::memory::{GroupId, Target};
+use super::memory::{GroupId, Target, Turn};
 use hashbrown::HashTable;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -129,6 +131,10 @@ pub struct Begin<K> {
     pub anew: bool,
     /// Now.
     pub began: Millis,
+    /// How much had been invalidated by tags and namespaces.
+    pub sequence: u64,
+    /// The turn in which what is in memory was looked at.
+    pub turn: Turn,
 }
 
 /// Where a loaded value goes, if it may still go there.
@@ -144,6 +150,10 @@ pub struct Fill<K> {
     pub seen: Option<Target>,
     /// When it began: what a value cost to load is part of what it is worth.
     pub began: Millis,
+    /// How much had been invalidated by then.
+    pub sequence: u64,
+    /// The turn it was.
+    pub turn: Turn,
 }
 
 /// What happened to a load or to somebody who waits for it.
@@ -227,6 +237,8 @@ struct Flight<K, W> {
     number: u64,
     /// When the present attempt began.
     began: Millis,
+    sequence: u64,
+    turn: Turn,
     /// When the present attempt is stopped.
     ends: Millis,
     attempt: u32,
@@ -389,7 +401,7 @@ impl<K, W> Flights<K, W> {
 
     /// Takes the lease of a key that has no attached flight.
     pub fn begin(&mut self, begin: Begin<K>) -> Lease {
-        let Begin { hash, key, group, seen, home, life, bounds, anew, began } = begin;
+        let Begin { hash, key, group, seen, home, life, bounds, anew, began, sequence, turn } = begin;
         self.begun += 1;
         let flight = Box::new(Flight {
             hash,
@@ -402,6 +414,8 @@ impl<K, W> Flights<K, W> {
             anew,
             number: self.begun,
             began,
+            sequence,
+            turn,
             ends: bounds.timeout.map_or(NEVER, |timeout| later(began, timeout)),
             attempt: 0,
             leader: None,
@@ -439,6 +453,14 @@ impl<K, W> Flights<K, W> {
         Some(Lease { flight: ticket.flight, attempt: flight.attempt })
     }
 
+    /// A load begins only now that was to begin with its lease: behind its callers, it has all its time.
+    pub fn delayed(&mut self, lease: Lease, now: Millis) {
+        let flight = self.get_mut(lease.flight).filter(|flight| flight.attempt == lease.attempt);
+        if let Some(flight) = flight.filter(|flight| flight.waiters.is_empty()) {
+            flight.ends = flight.bounds.timeout.map_or(NEVER, |timeout| later(now, timeout));
+        }
+    }
+
     /// The load lives from now on as this leader's does.
     pub fn live(&mut self, lease: Lease, life: Life) {
         if let Some(flight) = self.get_mut(lease.flight).filter(|flight| flight.attempt == lease.attempt) {
@@ -449,6 +471,11 @@ impl<K, W> Flights<K, W> {
     /// True if somebody wanted a new value and began this flight when more than so many had begun.
     fn is_newer(&self, id: FlightId, begun: u64) -> bool {
         self.get(id).is_some_and(|flight| flight.anew && flight.number > begun)
+    }
+
+    /// True if this flight is among the first so many that have begun.
+    fn is_among(&self, id: FlightId, first: u64) -> bool {
+        self.get(id).is_some_and(|flight| flight.number <= first)
     }
 
     /// True for a load that has taken too long, and goes on.
@@ -639,7 +666,7 @@ impl<K, W> Flights<K, W> {
         }
         let attached = self.is_attached(lease.flight);
         let failed = flight.failed(now);
-        let Flight { hash, key, group, seen, began, waiters, .. } = self.end(lease.flight);
+        let Flight { hash, key, group, seen, began, sequence, turn, waiters, .. } = self.end(lease.flight);
         let mut effects = Vec::with_capacity(2);
         if input == Input::Failed && attached && !broken(Rule::FailureRelents) {
             effects.extend(failed);
@@ -649,7 +676,7 @@ impl<K, W> Flights<K, W> {
                 if (attached || broken(Rule::DetachedStoresNothing))
                     && matches!(input, Input::Loaded | Input::Found) =>
             {
-                effects.push(Effect::Store(Fill { hash, key, group, seen, began }));
+                effects.push(Effect::Store(Fill { hash, key, group, seen, began, sequence, turn }));
             }
             Some(key) => effects.push(Effect::Release(key)),
             None => {}

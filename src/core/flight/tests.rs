@@ -1,9 +1,11 @@
 //! The machine alone: named rules first, then every rule under random histories.
 
 use super::*;
+use crate::core::memory::NO_TURN;
 use crate::core::memory::{Capacity, Discard, Eviction, GroupId, Memory, New, Placement, Reason, RegionId, Stamp};
 use crate::core::policy::Policy;
 use crate::core::remote::Version;
+use crate::core::remote::ledger::Note;
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet};
 
@@ -23,6 +25,8 @@ fn begin(flights: &mut Machine, life: Life) -> (Ticket, Lease) {
         bounds: Bounds::default(),
         anew: false,
         began: 0,
+        sequence: 0,
+        turn: NO_TURN,
     };
     let lease = flights.begin(begin);
     let ticket = flights.join(lease.flight, HERE, NEVER, 0).unwrap();
@@ -73,7 +77,8 @@ fn what_a_tier_behind_had_is_neither_a_miss_nor_a_load_and_is_kept_as_long_as_th
     );
     memory.wait(&wish, lease.flight, HERE, 0, 8);
     let lasting = Lasting::As(policy.lifetime_left(false, (500, 900), 40), Some(Version(5)));
-    let keep = Some(Keep { value: || 1, tag: 0, negative: false, lasting, weight: 1, adapted: None });
+    let keep =
+        Some(Keep { value: || 1, tag: 0, negative: false, lasting, weight: 1, adapted: None, note: Note::default() });
     let ended = Ended { lease, input: Input::Found, keep, policy: &policy, group };
     let done = memory.finish(ended, 10, || 0.5, &mut Discard::default());
     assert_eq!((woken(&done.effects), done.stored), (vec![7, 8], Some(900)));
@@ -83,6 +88,29 @@ fn what_a_tier_behind_had_is_neither_a_miss_nor_a_load_and_is_kept_as_long_as_th
     let stats = memory.entries.stats(group);
     assert_eq!((stats.remote_hits, stats.misses, stats.loads, stats.coalesced), (2, 0, 0, 1));
     assert!((stats.hit_ratio() - 1.0).abs() < 1e-9);
+}
+
+#[test]
+fn what_answers_since_nobody_could_be_asked_is_in_doubt_as_before() {
+    for suspect in [true, false] {
+        let mut memory: Memory<&str, u32, u32> = Memory::new(Capacity::entries(100), Eviction::Lru);
+        memory.ledger.get_or_insert_default().hears = true;
+        memory.hear_nothing();
+        let group = memory.entries.add_group(RegionId(0));
+        let policy = Policy::ttl(Duration::from_secs(60));
+        let place = Place { home: Some(HERE), refresh: Refresh::Behind, life: Life::Steady };
+        let wish = Wish { policy: &policy, group, place, anew: None };
+        let Lookup::Lead(lease) = memory.look_up(&wish, (9, || "k"), (None, None), 0, || 0.5) else { panic!("a miss") };
+        memory.wait_for_own(&policy, lease, HERE, 0, 7);
+        let (life, version) = (policy.lifetime_left(false, (500, 900), 40), Some(Version(5)));
+        let lasting = if suspect { Lasting::Suspect(life, version) } else { Lasting::As(life, version) };
+        let note = Note { key: 77, ..Note::default() };
+        let keep = Some(Keep { value: || 1, tag: 0, negative: false, lasting, weight: 1, adapted: None, note });
+        let ended = Ended { lease, input: Input::Found, keep, policy: &policy, group };
+        assert_eq!(memory.finish(ended, 10, || 0.5, &mut Discard::default()).stored, Some(900));
+        let id = memory.entries.find(9, |&key| key == "k").unwrap();
+        assert_eq!(memory.settle(id, 20), if suspect { Settled::Suspect } else { Settled::Plain });
+    }
 }
 
 #[test]
@@ -100,6 +128,51 @@ fn who_only_looked_and_found_nothing_is_told_so_and_no_load_has_failed() {
             memory.finish(Ended { lease, input, keep, policy: &policy, group }, 0, || 0.5, &mut Discard::default());
         assert_eq!(woken(&done.effects), [7]);
         assert_eq!(memory.entries.stats_mut(group).load_errors, errors, "{input:?}");
+    }
+}
+
+#[test]
+fn what_is_old_is_at_hand_at_once_while_it_may_be_served_and_else_when_patience_is_over() {
+    let (seconds, millis) = (Duration::from_secs, 1_000);
+    let policy = Policy {
+        stale_while_revalidate: seconds(10),
+        stale_if_error: seconds(100),
+        soft_timeout: Some(seconds(2)),
+        ..Policy::ttl(seconds(60))
+    };
+    let at_hand = |policy: &Policy, now: Millis| {
+        let mut memory: Memory<&str, u32, u32> = Memory::new(Capacity::entries(100), Eviction::Lru);
+        let group = memory.entries.add_group(RegionId(0));
+        let place = Place { home: Some(HERE), refresh: Refresh::InPerson, life: Life::Steady };
+        let wish = Wish { policy, group, place, anew: None };
+        let new = New { hash: 9, key: "k", value: 1, placement: Placement::new(group, 160 * millis, 0) };
+        let lifetime = policy.lifetime(policy.ttl, false, (0, 0), 0.0);
+        let id = memory.write(by_hand::Written { new, lifetime }, (None, None), 0, &mut Discard::default());
+        let entry = id.map(|id| memory.entries.target(id));
+        let Lookup::Lead(lease) = memory.look_up(&wish, (9, || "k"), (entry, None), now, || 0.5) else { panic!("old") };
+        memory.at_hand(policy, lease, now)
+    };
+    assert_eq!(at_hand(&policy, 65 * millis), (65 * millis, 160 * millis));
+    assert_eq!(at_hand(&policy, 71 * millis), (73 * millis, 160 * millis));
+    assert_eq!(at_hand(&Policy { soft_timeout: None, ..policy }, 71 * millis), (NEVER, 160 * millis));
+    assert_eq!(at_hand(&policy, 161 * millis), (0, 0), "it is of no use any more");
+}
+
+#[test]
+fn a_load_that_begins_late_has_all_its_time_unless_somebody_has_waited_for_it_since() {
+    for (waits, ends) in [(false, 150), (true, 100)] {
+        let mut flights = Machine::default();
+        let bounds = Bounds { timeout: Some(Duration::from_millis(100)), ..Bounds::default() };
+        let (group, life) = (GroupId::default(), Life::Steady);
+        let (anew, began, sequence, turn) = (false, 0, 0, NO_TURN);
+        let begin =
+            Begin { hash: 9, key: "k", group, seen: None, home: HERE, life, bounds, anew, began, sequence, turn };
+        let lease = flights.begin(begin);
+        if waits {
+            flights.join(lease.flight, HERE, NEVER, 0);
+        }
+        flights.delayed(lease, 50);
+        assert_eq!(flights.ends(lease), ends);
     }
 }
 
@@ -208,6 +281,8 @@ fn only_a_load_that_was_begun_later_and_for_a_new_value_is_new_enough() {
         bounds: Bounds::default(),
         anew: true,
         began: 0,
+        sequence: 0,
+        turn: NO_TURN,
     };
     let lease = flights.begin(anew);
     assert!(flights.is_newer(lease.flight, before) && !flights.is_newer(lease.flight, flights.begun()));
@@ -297,6 +372,8 @@ fn bounded(life: Life, timeout: u64, home: Home) -> (Machine, Ticket, Lease) {
         bounds,
         anew: false,
         began: 0,
+        sequence: 0,
+        turn: NO_TURN,
     });
     let ticket = flights.join(lease.flight, home, 10, 0).unwrap();
     let lease = flights.lead(ticket, home, None, 0).unwrap();
@@ -401,8 +478,19 @@ fn who_hoped_for_an_old_value_that_is_gone_waits_for_the_load_and_no_longer_than
     let fallback = Fallback { target, until: 1_000, retry_after: Duration::ZERO };
     let bounds = Bounds { timeout: Some(Duration::from_millis(500)), fallback: Some(fallback), forget: None };
     let thread = Home { thread: 3, event_loop: 0 };
-    let begin =
-        Begin { hash: 9, key: "k", group, seen: None, home: thread, life: Life::Steady, bounds, anew: false, began: 0 };
+    let begin = Begin {
+        hash: 9,
+        key: "k",
+        group,
+        seen: None,
+        home: thread,
+        life: Life::Steady,
+        bounds,
+        anew: false,
+        began: 0,
+        sequence: 0,
+        turn: NO_TURN,
+    };
     let lease = memory.flights.begin(begin);
     let ticket = memory.flights.join(lease.flight, thread, 10, 7).unwrap();
     assert_eq!(memory.flights.alarm(Due::Waiter(ticket), 0), 10);
@@ -589,6 +677,8 @@ impl World {
                     bounds: Bounds::default(),
                     anew: false,
                     began: 0,
+                    sequence: 0,
+                    turn: NO_TURN,
                 };
                 let lease = self.flights.begin(begin);
                 let ticket = self.flights.join(lease.flight, home, NEVER, caller).expect("it has just begun");

@@ -6,6 +6,7 @@
 
 pub mod chunks;
 mod discard;
+mod doubt;
 pub mod eviction;
 mod groups;
 mod index;
@@ -22,6 +23,7 @@ mod worth;
 
 pub use chunks::Chunks;
 pub use discard::{Discard, Left, Reason};
+pub use doubt::{Alert, NO_TURN, Turn};
 pub use eviction::{Capacity, Eviction, Insight, Steering};
 pub use groups::{GroupId, RegionId};
 pub use index::SEGMENT;
@@ -153,6 +155,8 @@ pub struct Memory<K, V, W> {
     pub refresher: Option<Box<Refresher>>,
     /// What is noted of a tier behind, where there is one.
     pub ledger: Option<Box<Ledger>>,
+    /// So many loads had begun when tags or namespaces were invalidated last.
+    pub(super) moved: u64,
 }
 
 impl<K, V, W> Memory<K, V, W> {
@@ -165,6 +169,7 @@ impl<K, V, W> Memory<K, V, W> {
             flights: Flights::default(),
             refresher: None,
             ledger: None,
+            moved: 0,
         }
     }
 
@@ -185,7 +190,7 @@ impl<K, V, W> Memory<K, V, W> {
         now: Millis,
         out: &mut Discard<K, V>,
     ) -> Option<u32> {
-        let Fill { hash, key, group, seen, began: _ } = fill;
+        let Fill { hash, key, group, seen, began: _, sequence: _, turn: _ } = fill;
         if !self.entries.is_alive(group) {
             out.keep(Some(key), Some(value));
             return None;

@@ -4,6 +4,7 @@
 //! A slot is 32 bytes when key and value are pointers (hash, key, value, deadline and tag), so a hit reads one cache line
 //! of it; what else is known of it takes 38. The table compares no keys and drops no entry: the caller does both.
 
+use super::doubt::{Alert, Doubts};
 use super::eviction::{Arrival, Capacity, Choice, Eviction, Insight, Steering};
 use super::eviction::{Mark, Ranked};
 use super::groups::{GroupId, Groups, Region, RegionId};
@@ -18,7 +19,9 @@ use crate::core::broken::{Rule, broken};
 use crate::core::clock::{Millis, NEVER};
 use crate::core::flight::Sight;
 use crate::core::stats::Stats;
+use std::sync::Arc;
 
+mod doubts;
 mod members;
 mod validate;
 
@@ -100,6 +103,10 @@ pub struct Table<K, V> {
     wheel: Wheel,
     spans: Spans,
     groups: Groups,
+    doubts: Doubts,
+    alert: Arc<Alert>,
+    /// False while no entry has to be asked anything but its deadline before it is served.
+    asks: bool,
     uses: Uses,
     counter: u64,
     work: Work,
@@ -118,6 +125,9 @@ impl<K, V> Table<K, V> {
             wheel: Wheel::default(),
             spans: Spans::default(),
             groups,
+            doubts: Doubts::default(),
+            alert: Arc::default(),
+            asks: false,
             uses: Uses::default(),
             counter: 0,
             work: Work::default(),
@@ -210,6 +220,7 @@ impl<K, V> Table<K, V> {
         }
         let region = self.groups.get(group.slot).region;
         let stats = self.groups.end(group);
+        self.asks = true;
         let successor = self.groups.add(region);
         self.groups.get_mut(successor.slot).stats = stats;
         successor
@@ -218,6 +229,7 @@ impl<K, V> Table<K, V> {
     /// Ends a group for good; its entries are forgotten in O(1). Gives what it had counted.
     pub fn end_group(&mut self, group: GroupId) -> Stats {
         self.settle();
+        self.asks = true;
         self.groups.end(group)
     }
 
@@ -278,9 +290,9 @@ impl<K, V> Table<K, V> {
     #[inline(always)]
     pub fn read(&mut self, id: u32, is_over: impl FnOnce(Millis) -> bool) -> Option<Found<'_, V>> {
         let slot = &self.slots[id];
-        let deadline = slot.terms.deadline();
+        let deadline = slot.terms.deadline().min(self.alert.limit());
         let over = deadline != NEVER && !broken(Rule::DeadlinesHold) && is_over(deadline);
-        if over || (self.groups.has_dead() && !broken(Rule::ClearedIsGone) && !self.is_alive_slot(id)) {
+        if over || (self.asks && !self.is_plain(id)) {
             return None;
         }
         if self.uses.note(id) {
@@ -319,7 +331,12 @@ impl<K, V> Table<K, V> {
         if self.slots[id].terms.is_stale() { None } else { self.read(id, is_over) }
     }
 
-    fn is_alive_slot(&self, id: u32) -> bool {
+    fn is_plain(&self, id: u32) -> bool {
+        (self.is_alive_slot(id) || broken(Rule::ClearedIsGone)) && !self.doubts.concern(id)
+    }
+
+    /// True if the slot's entry has not been cleared with its group.
+    pub fn is_alive_slot(&self, id: u32) -> bool {
         self.groups.get(self.nodes.group(id)).alive
     }
 
@@ -367,7 +384,8 @@ impl<K, V> Table<K, V> {
     #[inline]
     pub fn is_served(&self, id: u32, is_over: impl FnOnce(Millis) -> bool) -> bool {
         let end = self.span(id).fresh_until;
-        self.is_alive_slot(id) && !self.slots[id].terms.is_negative() && (end == NEVER || !is_over(end))
+        let plain = self.is_alive_slot(id) && !self.doubts.concern(id);
+        plain && !self.slots[id].terms.is_negative() && (end == NEVER || !is_over(end))
     }
 
     /// Counts a use of an entry that is served though it is no plain hit.
@@ -541,6 +559,7 @@ impl<K, V> Table<K, V> {
     fn fill(&mut self, id: u32, new: New<K, V>, now: Millis) {
         let New { hash, key, value, placement } = new;
         self.slots[id] = Slot { hash, terms: placement.terms, key: Some(key), value: Some(value) };
+        self.doubts.forget(id);
         let slots = &self.slots;
         self.index.insert(hash, id, |other| slots[other].hash);
         self.wheel.schedule(&mut self.nodes, id, placement.terms.deadline());
@@ -608,6 +627,7 @@ impl<K, V> Table<K, V> {
         let value = place.replace(value);
         out.push(Left { key, value, hash: *hash, end, tag: terms.tag(), group, reason: Reason::Replaced });
         *terms = placement.terms;
+        self.doubts.forget(id);
         let arrival = Arrival { hash: *hash, deadline: terms.deadline(), worth: placement.worth };
         if (group, self.nodes.is_apart(id)) == whose {
             let order = &mut self.groups.region_of(&self.nodes, id).order;
@@ -690,6 +710,7 @@ impl<K, V> Table<K, V> {
                     self.wheel.schedule(&mut self.nodes, id, deadline.max(now + 1));
                 }
             } else {
+                self.asks = self.groups.has_dead() || self.doubts.any();
                 return spared.is_none() && self.trim_all(budget - spent, out);
             }
         }
@@ -768,6 +789,7 @@ impl<K, V> Table<K, V> {
             + self.nodes.allocated()
             + self.index.allocated()
             + self.spans.allocated()
+            + self.doubts.allocated()
             + self.free.allocated()
             + orders
     }

@@ -341,7 +341,7 @@ fn a_load_of_a_cleared_group_is_not_stored_in_its_successor() {
         for _ in 0..clears {
             now = memory.entries.renew_group(now);
         }
-        let fill = Fill { hash: 1, key: 1, group, seen: None, began: 0 };
+        let fill = Fill { hash: 1, key: 1, group, seen: None, began: 0, sequence: 0, turn: NO_TURN };
         let placement = Placement::new(group, NEVER, 0);
         memory.fill(fill, 1, placement, 1, &mut Discard::default());
         assert_eq!(memory.entries.len(), 0, "cleared {clears} times while it loaded");

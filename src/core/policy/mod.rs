@@ -18,6 +18,8 @@ pub use rules::Rules;
 use super::broken::{Rule, broken};
 use super::clock::{Millis, deadline, later};
 use super::memory::{Served, Span};
+use super::remote::Sharing;
+use super::remote::wait::WAIT;
 use crate::error::{Error, Result};
 use std::time::Duration;
 
@@ -46,6 +48,10 @@ pub struct Policy {
     pub negative_ttl: Option<Duration>,
     /// No refresh begins within this time of the last load's end.
     pub min_refresh_interval: Duration,
+    /// Who loads a key that a process with the same store behind its memory loads already.
+    pub single_flight: Sharing,
+    /// How long the load of another process is waited for before it is loaded here too; `None` = as long as it runs.
+    pub wait: Option<Duration>,
 }
 
 /// What a failed load does to an old value that is still of use.
@@ -123,6 +129,8 @@ impl Policy {
             jitter: 0.0,
             negative_ttl: None,
             min_refresh_interval: Duration::ZERO,
+            single_flight: Sharing::Process,
+            wait: Some(WAIT),
         }
     }
 
@@ -188,6 +196,20 @@ impl Policy {
         keeps.then_some(Lifetime { span, plain_until: span.retry_at.min(until), how: Served::Stale })
     }
 
+    /// The life of an old value that answers while another process loads: what it was, and nobody looks for a newer one before
+    /// `retry_at`.
+    pub fn lifetime_meanwhile(
+        &self,
+        (fresh_until, expires): (Millis, Millis),
+        load: u32,
+        (now, retry_at): (Millis, Millis),
+    ) -> Lifetime {
+        let until = self.useful_until(fresh_until).min(expires);
+        let (end, how) = if now < fresh_until { (fresh_until, Served::Fresh) } else { (until, Served::Stale) };
+        let span = Span { fresh_until, expires: until, retry_at, load, since: 0 };
+        Lifetime { span, plain_until: retry_at.min(end), how }
+    }
+
     /// Refuses what contradicts itself.
     ///
     /// # Errors
@@ -197,7 +219,9 @@ impl Policy {
         let refuse = |option: &str, value: String, cure: &str| Err(Error::config(option, value, cure));
         let shown = |limit: Option<Duration>| limit.map_or("none".into(), |limit| format!("{limit:?}"));
         let (soft, hard) = (self.soft_timeout, self.timeout);
-        for (option, limit) in [("soft_timeout", soft), ("timeout", hard), ("negative_ttl", self.negative_ttl)] {
+        let limits =
+            [("soft_timeout", soft), ("timeout", hard), ("negative_ttl", self.negative_ttl), ("wait", self.wait)];
+        for (option, limit) in limits {
             if limit == Some(Duration::ZERO) {
                 return refuse(option, shown(limit), "give more than zero, or None");
             }
@@ -316,6 +340,16 @@ mod tests {
     }
 
     #[test]
+    fn an_old_value_that_answers_while_another_process_loads_lives_no_longer_and_is_looked_at_soon() {
+        let meanwhile = |now| policy().lifetime_meanwhile((5 * SECOND, 200 * SECOND), 40, (now, now + 200));
+        let stale = meanwhile(6 * SECOND);
+        assert_eq!((stale.span.expires, stale.span.retry_at), (105 * SECOND, 6_200));
+        assert_eq!((stale.plain_until, stale.how), (6_200, Served::Stale));
+        let fresh = meanwhile(4_900);
+        assert_eq!((fresh.plain_until, fresh.how), (5 * SECOND, Served::Fresh), "one that is refreshed early");
+    }
+
+    #[test]
     fn options_that_cannot_be_are_refused_by_name() {
         let (second, ttl) = (Some(Duration::from_secs(1)), Policy::ttl(Duration::from_secs(60)));
         let bad = [
@@ -323,6 +357,7 @@ mod tests {
             (Policy { soft_timeout: second, ..ttl }, "soft_timeout: 1s; add stale_if_error"),
             (Policy { timeout: Some(Duration::ZERO), ..ttl }, "timeout: 0ns; give more"),
             (Policy { negative_ttl: Some(Duration::ZERO), ..ttl }, "negative_ttl: 0ns; give more"),
+            (Policy { wait: Some(Duration::ZERO), ..ttl }, "wait: 0ns; give more"),
             (Policy { jitter: 1.5, ..ttl }, "jitter: 1.5; give"),
             (Policy { jitter: f64::NAN, ..ttl }, "jitter: NaN; give"),
             (Policy { early: -1.0, ..ttl }, "early: -1; give"),

@@ -5,6 +5,7 @@ use crate::core::draw::draws;
 use crate::core::flight::{Ended, Input, Keep, Lasting, Life, Lookup, Newer, Place, Refresh, Wish};
 use crate::core::memory::{Capacity, Discard, Eviction, GroupId, Memory, Reason, RegionId};
 use crate::core::policy::Policy;
+use crate::core::remote::ledger::Note;
 use proptest::prelude::*;
 use std::ops::RangeInclusive;
 
@@ -133,6 +134,7 @@ impl World {
             lasting: Lasting::For(policy.ttl),
             weight: 1,
             adapted: None,
+            note: Note::default(),
         };
         let ended = Ended { lease, input, keep: Some(keep), policy: &policy, group: self.group };
         let done = self.memory.finish(ended, now, || 0.5, &mut gone);

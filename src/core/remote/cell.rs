@@ -32,7 +32,7 @@ pub enum Under {
 }
 
 /// See the module.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Cell<F> {
     frame: Option<F>,
     /// What was written last, if that was an invalidation, and until when this is known.

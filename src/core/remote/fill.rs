@@ -6,9 +6,11 @@
 //! One machine a lease. It says what is next; the driver does that, and says what came of it. What ends it decides what goes into
 //! memory, where the lease's flight must still be attached, and what the callers get, who are always answered.
 
-use super::{CLAIM_LIFE, Filled, Found, Frame, RENEW_EVERY, Sharing, Token, Version, Wanted};
+use super::wait::{Verdict, Waiting};
+use super::{Filled, Found, Frame, Others, Sharing, Token, Version, Wanted};
 use crate::core::broken::{Rule, broken};
-use crate::core::clock::{Millis, later};
+use crate::core::clock::{Millis, NEVER, later};
+use std::time::Duration;
 
 /// What is to be done next.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -22,8 +24,8 @@ pub enum Next<V> {
     },
     /// Ask the store for a fresh frame, and leave it at that.
     Read,
-    /// Wait until this claim of another process may be gone.
-    Await(Token),
+    /// Wait for so long, or until the key is known to have changed: another process loads it, under this claim.
+    Await(Token, Duration),
     /// Call the loader, whether or not the store could be asked.
     Load,
     /// Offer the value to the store, that takes it if its claim is the one it was loaded under.
@@ -58,6 +60,10 @@ pub enum End<V> {
     Old(Frame<V>),
     /// The load failed.
     Failed,
+    /// Another process loads it, and an old value answers meanwhile: this frame, or what is at hand.
+    Meanwhile(Option<Frame<V>>),
+    /// Another process loads it, and nobody here has the time to wait any longer.
+    TooLate,
 }
 
 /// What came of what was done.
@@ -105,7 +111,9 @@ pub struct Fill<V> {
     /// What the store was asked with, and is asked again.
     token: Token,
     wanted: Wanted,
-    sharing: Sharing,
+    others: Others,
+    /// Set once another process was seen to load it.
+    waiting: Option<Waiting>,
     /// When the claim is renewed.
     renew_at: Millis,
     old: Option<Frame<V>>,
@@ -118,9 +126,9 @@ impl<V: Clone> Fill<V> {
     ///
     /// Who wants it [anew](Wanted::Anew) takes the key from whoever loads it: their values are older than the question. That is
     /// also why none of theirs is waited for then, and no old frame answers.
-    pub fn begin(token: Token, wanted: Wanted, sharing: Sharing) -> (Self, Next<V>) {
-        let (claim, renew_at) = (Claim::Wanted, Millis::MAX);
-        let fill = Fill { claim, token, wanted, sharing, renew_at, old: None, offered: None };
+    pub fn begin(token: Token, wanted: Wanted, others: impl Into<Others>) -> (Self, Next<V>) {
+        let (claim, others, renew_at) = (Claim::Wanted, others.into(), Millis::MAX);
+        let fill = Fill { claim, token, wanted, others, waiting: None, renew_at, old: None, offered: None };
         (fill, Next::Claim { token, wanted })
     }
 
@@ -144,7 +152,7 @@ impl<V: Clone> Fill<V> {
             (Claim::Wanted | Claim::Needless, ..) => None,
             (Claim::Released, _, Input::Released | Input::Unknown) => Some(Next::End(self.failed(now))),
             (Claim::Released, ..) => None,
-            (Claim::Held(token), None, Input::Failed) if self.keeps_others() => {
+            (Claim::Held(token), None, Input::Failed) if self.keeps_others(token) => {
                 (self.claim, self.renew_at) = (Claim::Released, Millis::MAX);
                 Some(Next::Release(token))
             }
@@ -163,27 +171,69 @@ impl<V: Clone> Fill<V> {
     fn claimed(&mut self, found: Found<Frame<V>>, now: Millis) -> Next<V> {
         match found {
             Found::Fresh(frame) => Next::End(End::Found(frame)),
-            Found::Claimed(token, _) if self.awaits(token) => Next::Await(token),
-            Found::Claimed(token, old) => {
-                (self.claim, self.old) = (Claim::Held(token), old);
-                self.renew_at = later(now, RENEW_EVERY);
-                Next::Load
-            }
+            Found::Claimed(token, old) if self.awaits(token) => self.awaited(token, old, now),
+            Found::Claimed(token, old) => self.held(token, old, now),
         }
     }
 
-    /// True if its claim keeps others from loading: they wait for it, or it was theirs.
-    fn keeps_others(&self) -> bool {
-        self.sharing == Sharing::Cluster || self.wanted == Wanted::Anew
+    fn held(&mut self, token: Token, old: Option<Frame<V>>, now: Millis) -> Next<V> {
+        (self.claim, self.old) = (Claim::Held(token), old);
+        self.renew_at = later(now, self.others.sharing.renew_every());
+        Next::Load
+    }
+
+    /// Another process loads it.
+    fn awaited(&mut self, token: Token, old: Option<Frame<V>>, now: Millis) -> Next<V> {
+        let waiting = *self.waiting.insert(Waiting::sees(self.waiting, token, now));
+        let usable = old.as_ref().filter(|old| old.value.is_some()).map(|old| (old.fresh_until, old.expires));
+        match waiting.verdict(self.token, &self.others.patience, usable, now) {
+            Verdict::Frame => Next::End(End::Meanwhile(old)),
+            Verdict::AtHand => Next::End(End::Meanwhile(None)),
+            Verdict::Ask(pause) => Next::Await(token, pause),
+            // The claim is adopted: the first to end is what all have.
+            Verdict::Load => self.held(token, old, now),
+            Verdict::TooLate => Next::End(End::TooLate),
+        }
+    }
+
+    /// True if it has waited for another process.
+    pub fn has_waited(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// When it will wait no longer, if it waits.
+    pub fn waits_until(&self) -> Millis {
+        self.waiting.map_or(NEVER, |waiting| waiting.until(&self.others.patience))
+    }
+
+    /// Nothing old is at hand any more: it waits after all.
+    pub fn has_nothing_at_hand(&mut self) -> Next<V> {
+        self.others.patience.at_hand = (0, 0);
+        Next::Claim { token: self.token, wanted: self.wanted }
+    }
+
+    /// Who else loads, and who waits.
+    pub fn sharing(&self) -> Sharing {
+        self.others.sharing
+    }
+
+    /// How long its claim lives unless it is renewed.
+    pub fn claim_life(&self) -> Duration {
+        self.others.sharing.claim_life()
+    }
+
+    /// True if this claim keeps others from loading, and is its own: they wait for it, or had one.
+    fn keeps_others(&self, token: Token) -> bool {
+        token == self.token && (self.others.sharing == Sharing::Cluster || self.wanted == Wanted::Anew)
     }
 
     /// The claim that others wait for, or that was theirs: to be taken away should the load end without a word.
     pub fn kept_from_others(&self) -> Option<Token> {
-        if let Claim::Held(token) = self.claim { Some(token).filter(|_| self.keeps_others()) } else { None }
+        if let Claim::Held(token) = self.claim { Some(token).filter(|&token| self.keeps_others(token)) } else { None }
     }
 
     fn awaits(&self, token: Token) -> bool {
-        self.sharing == Sharing::Cluster && token != self.token && !broken(Rule::ClaimsAreAwaited)
+        self.others.sharing == Sharing::Cluster && token != self.token && !broken(Rule::ClaimsAreAwaited)
     }
 
     fn loaded(&mut self, value: Option<V>) -> Next<V> {
@@ -207,13 +257,13 @@ impl<V: Clone> Fill<V> {
         old.map_or(End::Failed, End::Old)
     }
 
-    /// The claim that is to be renewed for [`CLAIM_LIFE`], if one is.
+    /// The claim that is to be renewed for its [life](Self::claim_life), if one is.
     pub fn renew(&mut self, now: Millis) -> Option<Token> {
         let Claim::Held(token) = self.claim else { return None };
         if now < self.renew_at || self.offered.is_some() {
             return None;
         }
-        self.renew_at = later(now, RENEW_EVERY);
+        self.renew_at = later(now, self.others.sharing.renew_every());
         Some(token)
     }
 
@@ -239,11 +289,16 @@ fn end_of<V>(filled: Filled<Frame<V>>, value: Option<V>) -> End<V> {
     }
 }
 
-const _: () = assert!(RENEW_EVERY.as_millis() * 3 < CLAIM_LIFE.as_millis());
+const fn two_renewals_may_fail(sharing: Sharing) -> bool {
+    sharing.renew_every().as_millis() * 3 < sharing.claim_life().as_millis()
+}
+
+const _: () = assert!(two_renewals_may_fail(Sharing::Process) && two_renewals_may_fail(Sharing::Cluster));
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::remote::wait::Patience;
 
     #[test]
     fn a_claim_is_in_the_way_of_others_only_where_they_wait_for_it_or_had_one() {
@@ -342,11 +397,53 @@ mod tests {
     fn where_one_load_is_to_be_enough_another_claim_is_waited_for_and_a_failed_load_takes_its_own_away() {
         let (mut fill, claim) = Fill::begin(TOKEN, ANY, Sharing::Cluster);
         let other = Token(8);
-        assert_eq!(fill.step(Input::Claimed(Found::Claimed(other, None)), 0), Some(Next::Await(other)));
+        let Some(Next::Await(awaited, _)) = fill.step(Input::Claimed(Found::Claimed(other, None)), 0) else {
+            panic!("it is another's")
+        };
+        assert_eq!((awaited, fill.has_waited(), fill.waits_until()), (other, true, 10_000));
         assert_eq!(fill.step(Input::Awaited, 1), Some(claim));
         assert_eq!(fill.step(Input::Claimed(Found::Claimed(TOKEN, Some(frame(1)))), 2), Some(Next::Load));
         assert_eq!(fill.step(Input::Failed, 3), Some(Next::Release(TOKEN)));
         assert_eq!(fill.step(Input::Released, 4), Some(Next::End(End::Old(frame(1)))));
+    }
+
+    /// A fill that has seen another process load the key, and what it does then.
+    fn awaiting(patience: Patience, old: Option<Frame<u32>>) -> (Fill<u32>, Option<Next<u32>>) {
+        let (mut fill, _) = Fill::begin(TOKEN, ANY, Others { sharing: Sharing::Cluster, patience });
+        let next = fill.step(Input::Claimed(Found::Claimed(Token(8), old)), 0);
+        (fill, next)
+    }
+
+    #[test]
+    fn whoever_has_waited_long_enough_loads_under_the_claim_that_is_there_and_never_takes_it_away() {
+        let (mut fill, _) = awaiting(Patience::default(), None);
+        assert!(matches!(fill.step(Input::Awaited, 10_000), Some(Next::Claim { token: TOKEN, .. })));
+        assert_eq!(fill.step(Input::Claimed(Found::Claimed(Token(8), Some(frame(1)))), 10_000), Some(Next::Load));
+        assert_eq!((fill.kept_from_others(), fill.renew_at()), (None, 10_900), "it is another's, and is renewed");
+        assert_eq!(fill.step(Input::Failed, 10_001), Some(Next::End(End::Old(frame(1)))));
+    }
+
+    #[test]
+    fn a_store_that_goes_away_keeps_nobody_waiting() {
+        let (mut fill, _) = awaiting(Patience::default(), None);
+        fill.step(Input::Awaited, 10);
+        assert_eq!(fill.step(Input::Unknown, 10), Some(Next::Load));
+        assert_eq!(fill.step(Input::Loaded(Some(1)), 11), Some(Next::End(End::Loaded(Some(1), None))));
+    }
+
+    #[test]
+    fn an_old_value_that_may_be_served_answers_at_once_and_a_note_that_there_is_none_does_not() {
+        let (stale, at_hand) = (Duration::from_secs(60), (0, 1));
+        let frame = Frame { fresh_until: 0, ..frame(1) };
+        let next = |patience, old| awaiting(patience, old).1;
+        let serves = Patience { stale, ..Patience::default() };
+        assert_eq!(next(serves, Some(frame)), Some(Next::End(End::Meanwhile(Some(frame)))));
+        assert!(matches!(next(serves, Some(Frame { value: None, ..frame })), Some(Next::Await(..))));
+        assert!(matches!(next(Patience::default(), Some(frame)), Some(Next::Await(..))));
+        let at_hand = Patience { at_hand, ..Patience::default() };
+        assert_eq!(next(at_hand, None), Some(Next::End(End::Meanwhile(None))));
+        let late = Patience { ends: 0, ..Patience::default() };
+        assert_eq!(next(late, Some(frame)), Some(Next::End(End::TooLate)));
     }
 
     #[test]

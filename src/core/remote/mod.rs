@@ -11,6 +11,7 @@ pub mod fill;
 pub mod ledger;
 #[cfg(test)]
 mod sim;
+pub mod wait;
 pub mod write;
 
 use super::broken::{Rule, broken};
@@ -23,6 +24,13 @@ pub const CLAIM_LIFE: Duration = Duration::from_secs(10);
 
 /// A claim is renewed this often while its load runs: two renewals may fail.
 pub const RENEW_EVERY: Duration = Duration::from_secs(3);
+
+/// The same where others wait for the load: so long one that has died keeps them waiting. Seconds, since a process may stand still
+/// for one (a collection, a slow disk, a store that fails over) and still be loading.
+const AWAITED_CLAIM_LIFE: Duration = Duration::from_secs(3);
+
+/// And this often it is renewed then: two renewals may fail here too.
+const RENEW_AWAITED_EVERY: Duration = Duration::from_millis(900);
 
 /// For so long it is known that a key was invalidated: longer than a claim can be forgotten.
 pub const TOMBSTONE_LIFE: Duration = Duration::from_secs(30);
@@ -63,6 +71,39 @@ pub enum Sharing {
     Process,
     /// Nobody else: another's claim is waited for.
     Cluster,
+}
+
+impl Sharing {
+    /// How long a claim lives unless it is renewed.
+    pub const fn claim_life(self) -> Duration {
+        match self {
+            Sharing::Process => CLAIM_LIFE,
+            Sharing::Cluster => AWAITED_CLAIM_LIFE,
+        }
+    }
+
+    /// How often it is, while its load runs.
+    pub const fn renew_every(self) -> Duration {
+        match self {
+            Sharing::Process => RENEW_EVERY,
+            Sharing::Cluster => RENEW_AWAITED_EVERY,
+        }
+    }
+}
+
+/// Who loads where somebody loads already, and what somebody does who would have to wait for that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Others {
+    /// Who loads.
+    pub sharing: Sharing,
+    /// Who waits, and how.
+    pub patience: wait::Patience,
+}
+
+impl From<Sharing> for Others {
+    fn from(sharing: Sharing) -> Self {
+        Others { sharing, ..Others::default() }
+    }
 }
 
 /// What a caller is content with, and nobody has to load.

@@ -7,6 +7,7 @@ use super::world::{Caller, Flying, Load, Outcome, Running, Task, World};
 use crate::core::flight::Done;
 use crate::core::memory::Discard;
 use crate::core::policy::OnRefreshError;
+use crate::core::remote::ledger::Note;
 
 impl World {
     pub fn known(&self, flight: FlightId) -> Option<&Flying> {
@@ -71,6 +72,7 @@ impl World {
             lasting: Lasting::For(ttl),
             weight: 1,
             adapted: None,
+            note: Note::default(),
         });
         let group = self.group(key);
         let (refused, draw) = (self.memory.entries.stats_mut(group).refused, self.dice.share());

@@ -77,6 +77,7 @@ pub fn policy(dice: &mut Dice) -> Policy {
         jitter: dice.one_of(&[0.0, 0.05, 1.0]),
         negative_ttl: dice.one_of(&[none, some(ms(800))]),
         min_refresh_interval: dice.one_of(&[ms(0), ms(0), ms(1_500)]),
+        ..Policy::forever()
     };
     // What is of use after its time is where most rules are.
     let useful = Policy { stale_if_error: ms(20_000), on_refresh_error: OnRefreshError::Keep, ..any };

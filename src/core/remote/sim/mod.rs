@@ -6,10 +6,13 @@ mod small;
 mod store;
 mod world;
 
-use super::Sharing;
+use super::wait::Patience;
+use super::{Others, Sharing};
 use crate::core::broken::{Rule, while_broken};
 use crate::core::clock::Millis;
 use crate::core::history::{Dice, seeds, shrunk};
+use std::time::Duration;
+use store::GRACE;
 use world::{Act, KEYS, Verdict, Want, World};
 
 /// Steps of one history; what is done at its end comes on top.
@@ -24,8 +27,8 @@ enum Step {
     Event { dice: Dice, fails: bool, lossy: bool },
 }
 
-/// How many processes there are, and whether one load is to be enough for all.
-type Setup = (usize, Sharing);
+/// How many processes there are, and whether one load is to be enough for all: then some serve what is old meanwhile.
+type Setup = (usize, Others);
 
 /// A random history: how many processes, and what happens. Each has much of something, and lacks something else.
 fn drawn(seed: u64) -> (Setup, Vec<Step>) {
@@ -43,7 +46,11 @@ fn drawn(seed: u64) -> (Setup, Vec<Step>) {
         .collect();
     let faulty = dice.once_in(2);
     let sharing = dice.one_of(&[Sharing::Process, Sharing::Process, Sharing::Cluster]);
-    ((nodes, sharing), (0..STEPS).map(|_| step(&mut dice, &kinds, (nodes, keys), faulty)).collect())
+    let patience = Patience { stale: dice.one_of(&[Duration::ZERO, GRACE]), ..Patience::default() };
+    (
+        (nodes, Others { sharing, patience }),
+        (0..STEPS).map(|_| step(&mut dice, &kinds, (nodes, keys), faulty)).collect(),
+    )
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,8 +92,8 @@ fn step(dice: &mut Dice, kinds: &[Kind], (nodes, keys): (usize, usize), faulty: 
 }
 
 /// Plays a history, and then lets everything come to its end.
-fn play((nodes, sharing): Setup, steps: &[Step]) -> Result<usize, String> {
-    let mut world = World::new(nodes, sharing);
+fn play((nodes, others): Setup, steps: &[Step]) -> Result<usize, String> {
+    let mut world = World::new(nodes, others);
     let mut played = 0;
     for &step in steps {
         played += 1;

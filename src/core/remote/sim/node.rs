@@ -1,7 +1,7 @@
 //! One process: its memory, what it has under way, and what it has yet to hear and to tell.
 
 use super::super::fill::Fill;
-use super::super::ledger::Mark;
+use super::super::ledger::{Mark, Note};
 use super::super::write::{Effect, What, Write};
 use super::super::{Filled, Found, Frame, Token, Version, Wanted};
 use super::store::TTL;
@@ -12,6 +12,7 @@ use crate::core::flight::{Lease, Written};
 use crate::core::memory::{Capacity, Discard, Eviction, GroupId, Memory, New, Placement, Reason, RegionId, mix};
 use crate::core::policy::Lifetime;
 use std::collections::VecDeque;
+use std::time::Duration;
 
 /// A value in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,9 +24,9 @@ pub struct Kept {
 #[derive(Clone, Copy, Debug)]
 pub enum Request {
     Read,
-    Claim(Token, Wanted),
+    Claim(Token, Wanted, Duration),
     Fill((Option<Token>, Option<Version>), Option<u32>),
-    Renew(Token),
+    Renew(Token, Duration),
     Release(Token),
     Write(What<u32>),
 }
@@ -148,7 +149,7 @@ impl Node {
         let placement = Placement::new(self.group, now + left, 0);
         let new = New { hash: hash(key), key, value: kept, placement };
         let written = Written { new, lifetime: Lifetime::plain(now + left) };
-        self.memory.promote(written, (entry, flight), (mark, version), now, &mut Discard::default());
+        self.memory.promote(written, (entry, flight), (mark, Note::of(Some(version))), now, &mut Discard::default());
     }
 
     /// Something of this version took the place of what was under the key.

@@ -42,7 +42,7 @@ struct Game {
 
 impl Game {
     fn new(case: Rc<Case>) -> Self {
-        let world = World::new(case.nodes, case.sharing);
+        let world = World::new(case.nodes, case.sharing.into());
         Game { done: vec![0; case.players.len()], case, world, lost: 0, failed: 0 }
     }
 
@@ -113,12 +113,14 @@ const SET_THERE: Act = Act::Set { node: 1, key: 0 };
 const EVICT: Act = Act::Evict { key: 0 };
 const FORGET: Act = Act::Forget { node: 0, key: 0 };
 const HALF_A_MINUTE: Act = Act::Wait(30_000);
+const FOUR_SECONDS: Act = Act::Wait(4_000);
 
 const CASE: Case = Case { nodes: 2, players: &[], losses: 0, failures: 0, sharing: Sharing::Process, loads: 0 };
 
 fn cases() -> Vec<(&'static str, Case)> {
     let alone = Case { nodes: 1, ..CASE };
     let once = Case { sharing: Sharing::Cluster, loads: 1, ..CASE };
+    let any_loads = Case { loads: 0, ..once.clone() };
     let lossy = Case { losses: 1, ..CASE };
     vec![
         ("readers and a writer", Case { players: &[&[ASK], &[ASK_THERE], &[INVALIDATE]], ..CASE }),
@@ -129,6 +131,10 @@ fn cases() -> Vec<(&'static str, Case)> {
         ("a refresh by force", Case { players: &[&[ASK_THERE], &[ANEW], &[INVALIDATE]], ..CASE }),
         ("one load for all", Case { nodes: 3, players: &[&[ASK], &[ASK_THERE], &[ASK_ELSEWHERE]], ..once }),
         ("a load that fails for all", Case { players: &[&[ASK], &[ASK_THERE, FORGET]], failures: 1, loads: 2, ..once }),
+        (
+            "one that stands still, for all",
+            Case { players: &[&[ASK], &[ASK_THERE, FOUR_SECONDS], &[INVALIDATE]], ..any_loads },
+        ),
         ("lost requests", Case { players: &[&[ASK_THERE], &[INVALIDATE]], failures: 1, ..lossy }),
         ("a request that is repeated", Case { players: &[&[ASK], &[ASK_THERE], &[INVALIDATE]], ..lossy }),
         ("writers", Case { players: &[&[SET], &[SET_THERE]], ..CASE }),

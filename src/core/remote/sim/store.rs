@@ -2,7 +2,7 @@
 //! which orders what is written, goes on when all else is lost.
 
 use super::super::cell::{Cell, Under};
-use super::super::{CLAIM_LIFE, Filled, Found, Frame, TOMBSTONE_LIFE, Token, Version, Wanted};
+use super::super::{Filled, Found, Frame, TOMBSTONE_LIFE, Token, Version, Wanted};
 use crate::core::broken::{Rule, broken};
 use crate::core::clock::{Millis, deadline, later};
 use crate::core::remote::write::What;
@@ -13,6 +13,9 @@ use std::time::Duration;
 pub const TTL: Duration = Duration::from_secs(60);
 /// How long they are of some use after that.
 pub const GRACE: Duration = Duration::from_secs(60);
+
+/// A claim, and for how long it is to live.
+pub type Claim = (Token, Duration);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -28,14 +31,14 @@ impl Store {
     }
 
     /// What is wanted, or a claim.
-    pub fn claim(&mut self, key: u8, token: Token, wanted: Wanted, now: Millis) -> Found<Frame<u32>> {
+    pub fn claim(&mut self, key: u8, (token, life): Claim, wanted: Wanted, now: Millis) -> Found<Frame<u32>> {
         let wanted = if broken(Rule::AnewClaims) { Wanted::Newer(wanted.known()) } else { wanted };
-        self.cell(key, now).claim(token, wanted, later(now, CLAIM_LIFE), now)
+        self.cell(key, now).claim(token, wanted, later(now, life), now)
     }
 
     /// True if the claim is still there, for as long as a new one.
-    pub fn renew(&mut self, key: u8, token: Token, now: Millis) -> bool {
-        self.cell(key, now).renew(token, later(now, CLAIM_LIFE))
+    pub fn renew(&mut self, key: u8, (token, life): Claim, now: Millis) -> bool {
+        self.cell(key, now).renew(token, later(now, life))
     }
 
     /// Takes the claim away, if it is there.
@@ -97,10 +100,13 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::CLAIM_LIFE;
     use super::*;
 
     const ONE: Token = Token(1);
     const TWO: Token = Token(2);
+    const OF_ONE: Claim = (ONE, CLAIM_LIFE);
+    const OF_TWO: Claim = (TWO, CLAIM_LIFE);
     const ANY: Wanted = Wanted::Newer(None);
 
     fn millis(duration: Duration) -> Millis {
@@ -110,13 +116,17 @@ mod tests {
     #[test]
     fn a_live_claim_is_adopted_and_its_first_fill_wins() {
         let mut store = Store::default();
-        assert_eq!(store.claim(0, ONE, ANY, 0), Found::Claimed(ONE, None));
-        assert_eq!(store.claim(0, TWO, ANY, 0), Found::Claimed(ONE, None));
+        assert_eq!(store.claim(0, OF_ONE, ANY, 0), Found::Claimed(ONE, None));
+        assert_eq!(store.claim(0, OF_TWO, ANY, 0), Found::Claimed(ONE, None));
         let Filled::Written(version) = store.fill(0, (Some(ONE), None), Some(7), 5) else { panic!("it is there") };
         let Filled::Lost(frame) = store.fill(0, (Some(ONE), None), Some(8), 6) else { panic!("the claim is gone") };
         assert_eq!((frame.version, frame.value), (version, Some(7)));
-        assert_eq!(store.claim(0, TWO, ANY, 6), Found::Fresh(frame));
-        assert_eq!(store.claim(0, TWO, Wanted::Newer(Some(version)), 6), Found::Claimed(TWO, Some(frame)), "a refresh");
+        assert_eq!(store.claim(0, OF_TWO, ANY, 6), Found::Fresh(frame));
+        assert_eq!(
+            store.claim(0, OF_TWO, Wanted::Newer(Some(version)), 6),
+            Found::Claimed(TWO, Some(frame)),
+            "a refresh"
+        );
     }
 
     #[test]
@@ -126,11 +136,11 @@ mod tests {
             |store| store.flush(),
             |store| _ = store.write(0, What::Tombstone, 1),
             |store| _ = store.write(0, What::Value(9), 1),
-            |store| _ = store.claim(0, TWO, ANY, millis(CLAIM_LIFE)),
+            |store| _ = store.claim(0, OF_TWO, ANY, millis(CLAIM_LIFE)),
         ];
         for happens in happens {
             let mut store = Store::default();
-            store.claim(0, ONE, ANY, 0);
+            store.claim(0, OF_ONE, ANY, 0);
             happens(&mut store);
             assert!(!matches!(store.fill(0, (Some(ONE), None), Some(7), 2), Filled::Written(_)));
         }
@@ -139,10 +149,10 @@ mod tests {
     #[test]
     fn a_renewed_claim_outlives_its_first_life() {
         let mut store = Store::default();
-        store.claim(0, ONE, ANY, 0);
-        assert!(store.renew(0, ONE, millis(CLAIM_LIFE) - 1) && !store.renew(0, TWO, 1));
+        store.claim(0, OF_ONE, ANY, 0);
+        assert!(store.renew(0, OF_ONE, millis(CLAIM_LIFE) - 1) && !store.renew(0, OF_TWO, 1));
         assert!(matches!(store.fill(0, (Some(ONE), None), None, millis(CLAIM_LIFE) + 1), Filled::Written(_)));
-        assert!(!store.renew(0, ONE, millis(CLAIM_LIFE) + 1));
+        assert!(!store.renew(0, OF_ONE, millis(CLAIM_LIFE) + 1));
     }
 
     #[test]

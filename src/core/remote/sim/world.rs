@@ -4,13 +4,14 @@
 use super::super::fill::{self, End, Fill, Next};
 use super::super::write::NEWEST;
 use super::super::write::{self, Effect, Outcome, What, Write};
-use super::super::{Frame, Sharing, Token, Wanted};
+use super::super::{Frame, Others, Token, Wanted};
 use super::node::{Kept, Message, Node, Reply, Request, Run, Wire, Work, hash};
 use super::store::{Store, TTL};
 use crate::core::clock::Millis;
 use crate::core::flight::{self, Ended, Home, Keep, Lasting, Lease, Life, Lookup, Place, Refresh, Since, Wish};
 use crate::core::memory::Discard;
 use crate::core::policy::Policy;
+use crate::core::remote::ledger::Note;
 use std::fmt;
 use std::time::Duration;
 
@@ -72,7 +73,7 @@ pub enum Event {
     Repeat(usize, u64),
     /// A claim is renewed.
     Renew(usize, u64),
-    /// The claim of another process is gone.
+    /// The claim of another process is gone, or its own time is over.
     Look(usize, u64),
     /// A load ends; `false`: it fails.
     Load(usize, u64, bool),
@@ -98,7 +99,7 @@ struct Caller {
 #[derive(Debug)]
 pub struct World {
     pub now: Millis,
-    sharing: Sharing,
+    others: Others,
     /// How many loads have begun.
     pub loads: usize,
     pub store: Store,
@@ -116,10 +117,10 @@ pub struct World {
 pub type Verdict = Result<(), String>;
 
 impl World {
-    pub fn new(nodes: usize, sharing: Sharing) -> Self {
+    pub fn new(nodes: usize, others: Others) -> Self {
         World {
             now: 1_000_000,
-            sharing,
+            others,
             loads: 0,
             store: Store::default(),
             gone: false,
@@ -189,7 +190,7 @@ impl World {
                 node.memory.wait_for_own(&POLICY, lease, HOME, now, caller);
                 let known = entry.filter(|_| anew).and_then(|(_, kept)| kept.version);
                 let wanted = if want == Want::Anew { Wanted::Anew } else { Wanted::Newer(known) };
-                let fill = Fill::begin(self.token(), wanted, self.sharing);
+                let fill = Fill::begin(self.token(), wanted, self.others);
                 self.begin_fill(at, key, lease, fill);
             }
             Lookup::Nowhere => return Err("there is a place to load on".into()),
@@ -204,7 +205,7 @@ impl World {
         if node.memory.look_only(node.group, entry.map(|(id, _)| id), now).is_some() {
             return entry.map_or(Ok(()), |(_, kept)| self.answered(key, floor, kept.value));
         }
-        let mark = node.memory.mark(hash(key));
+        let mark = node.memory.mark(hash(key), 0);
         let caller = self.callers.len() as u32;
         self.callers.push(Caller { key, floor, want: Want::Any, done: false });
         let id = self.begin(at, key, Work::Look(caller, mark));
@@ -257,7 +258,7 @@ impl World {
 
     fn begin_write(&mut self, node: usize, key: u8, what: What<u32>, rank: usize) {
         let (write, todo) = Write::begin(what);
-        let mark = self.nodes[node].memory.mark(hash(key));
+        let mark = self.nodes[node].memory.mark(hash(key), 0);
         let id = self.begin(node, key, Work::Write { write, todo: todo.into(), rank, mark });
         self.go(node, id);
     }
@@ -271,7 +272,7 @@ impl World {
             return;
         }
         match (&mut run.work, request) {
-            (Work::Fill(..), Request::Renew(_)) => {}
+            (Work::Fill(..), Request::Renew(..)) => {}
             (Work::Fill(_, fill), _) => {
                 let next = fill.step(fill::Input::Unknown, self.now);
                 next.into_iter().for_each(|next| self.next(node, id, next));
@@ -295,13 +296,16 @@ impl World {
 
     fn next(&mut self, node: usize, id: u64, next: Next<u32>) {
         match next {
-            Next::Claim { token, wanted } => self.send(node, id, Request::Claim(token, wanted)),
+            Next::Claim { token, wanted } => {
+                let life = self.others.sharing.claim_life();
+                self.send(node, id, Request::Claim(token, wanted, life));
+            }
             Next::Read => unreachable!("who takes no lease has no machine"),
             Next::Write { claim, value, newer_than } => {
                 self.send(node, id, Request::Fill((claim, newer_than), value));
             }
             Next::Release(token) => self.send(node, id, Request::Release(token)),
-            Next::Await(token) => self.nodes[node].run(id).into_iter().for_each(|run| run.awaits = Some(token)),
+            Next::Await(token, _) => self.nodes[node].run(id).into_iter().for_each(|run| run.awaits = Some(token)),
             Next::Load => {
                 self.loads += 1;
                 let Some(run) = self.nodes[node].run(id) else { return };
@@ -318,7 +322,7 @@ impl World {
         let Run { work: Work::Fill(lease, _), .. } = node.runs.remove(place) else { return };
         let left = |frame: &Frame<u32>| Some(Duration::from_millis(frame.fresh_until.saturating_sub(now)));
         let (input, value, kept, ttl) = match end {
-            End::Found(frame) | End::Lost(frame) => {
+            End::Found(frame) | End::Lost(frame) | End::Meanwhile(Some(frame)) => {
                 (flight::Input::Loaded, frame.value, Some(Some(frame.version)), left(&frame))
             }
             End::Loaded(value, version) => (flight::Input::Loaded, value, Some(version), Some(TTL)),
@@ -326,10 +330,19 @@ impl World {
             End::Old(frame) => (flight::Input::Failed, frame.value, None, None),
             End::Failed => (flight::Input::Failed, None, None, None),
             End::Absent => (flight::Input::Absent, None, None, None),
+            End::Meanwhile(None) | End::TooLate => unreachable!("nobody here blocks a thread"),
         };
         let keep = kept.zip(value).map(|(version, value)| {
             let value = move || Kept { value, version };
-            Keep { value, tag: 0, negative: false, lasting: Lasting::For(ttl), weight: 1, adapted: None }
+            Keep {
+                value,
+                tag: 0,
+                negative: false,
+                lasting: Lasting::For(ttl),
+                weight: 1,
+                adapted: None,
+                note: Note::default(),
+            }
         });
         let ended = Ended { lease, input, keep, policy: &POLICY, group: node.group };
         let done = node.memory.finish(ended, now, || 0.5, &mut Discard::default());
@@ -423,7 +436,8 @@ impl World {
                 let now = self.now;
                 let Some(Run { work: Work::Fill(_, fill), .. }) = self.nodes[node].run(id) else { return };
                 let token = fill.renew(now);
-                token.into_iter().for_each(|token| self.send(node, id, Request::Renew(token)));
+                let life = fill.claim_life();
+                token.into_iter().for_each(|token| self.send(node, id, Request::Renew(token, life)));
             }
             Event::Look(node, id) => {
                 let now = self.now;
@@ -450,9 +464,9 @@ impl World {
         let Wire::Asked(request) = run.wire else { return };
         let reply = match request {
             Request::Read => Reply::Read(self.store.frame(key, now)),
-            Request::Claim(token, wanted) => Reply::Claim(self.store.claim(key, token, wanted, now)),
+            Request::Claim(token, wanted, life) => Reply::Claim(self.store.claim(key, (token, life), wanted, now)),
             Request::Fill(under, value) => Reply::Fill(self.store.fill(key, under, value, now)),
-            Request::Renew(token) => Reply::Renew(token, self.store.renew(key, token, now)),
+            Request::Renew(token, life) => Reply::Renew(token, self.store.renew(key, (token, life), now)),
             Request::Release(token) => {
                 self.store.release(key, token, now);
                 Reply::Released
@@ -496,7 +510,7 @@ impl World {
     fn lose(&mut self, node: usize, id: u64) {
         let now = self.now;
         let Some(run) = self.nodes[node].run(id) else { return };
-        let renews = matches!(run.wire, Wire::Asked(Request::Renew(_)) | Wire::Answered(Reply::Renew(..)));
+        let renews = matches!(run.wire, Wire::Asked(Request::Renew(..)) | Wire::Answered(Reply::Renew(..)));
         run.wire = Wire::Quiet;
         match &mut run.work {
             Work::Fill(..) if renews => {}
@@ -546,7 +560,8 @@ impl World {
                     events.push(Event::Load(at, id, true));
                     events.extend(fails.then_some(Event::Load(at, id, false)));
                 }
-                if run.awaits.is_some_and(|token| !self.store.is_claimed(run.key, token, self.now)) {
+                let over = matches!(&run.work, Work::Fill(_, fill) if fill.waits_until() <= self.now);
+                if run.awaits.is_some_and(|token| over || !self.store.is_claimed(run.key, token, self.now)) {
                     events.push(Event::Look(at, id));
                 }
                 match &run.work {
