@@ -159,7 +159,7 @@ fn of_nodes_that_claim_a_key_at_once_one_has_it_and_of_fills_one_is_written() {
         assert!(claims.windows(2).all(|pair| pair[0] == pair[1]), "{claims:?}");
         let filled = at_once(&map, |store, number| {
             let (frame, under) = (fresh(&number.to_string()), Under::Claim(claims[0]));
-            ask(store, &key, Action::Fill { under, newer_than: None, frame, keep: Some(MINUTE) })
+            ask(store, &key, Action::Fill { under, newer_than: None, frame, keep: Some(MINUTE), tell: None })
         });
         let written = filled.iter().filter(|reply| matches!(reply, Reply::Filled(Filled::Written(_)))).count();
         let lost = filled.iter().filter(|reply| matches!(reply, Reply::Filled(Filled::Lost(_)))).count();
@@ -171,7 +171,7 @@ fn of_nodes_that_claim_a_key_at_once_one_has_it_and_of_fills_one_is_written() {
 fn versions_of_nodes_that_write_at_once_differ() {
     let map = Arc::default();
     let mut versions: Vec<_> = at_once(&map, |store, _| {
-        let put = || Action::Put { frame: fresh("x"), keep: None };
+        let put = || Action::Put { frame: fresh("x"), keep: None, tell: None };
         (0..200).map(|_| ask(store, "k", put())).collect::<Vec<_>>()
     })
     .into_iter()

@@ -11,9 +11,13 @@ mod server;
 
 use contract::fresh;
 use samovar::Redis;
-use samovar::io::store::Store;
+use samovar::core::coherence::Origin;
+use samovar::io::store::ear::{Ear, Listening, News};
+use samovar::io::store::{Action, Store, Tell};
 use server::Server;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 fn main() {
@@ -23,6 +27,7 @@ fn main() {
     let redis = Redis::with(&server.url(), options).unwrap();
     a_child_has_connections_of_its_own_and_so_has_its_child(&redis, &server);
     children_of_a_busy_parent_work_and_leave_it_alone(&redis);
+    a_child_listens_anew_and_leaves_its_parent_listening(&redis, &server);
     println!("ok: forks");
 }
 
@@ -60,6 +65,55 @@ fn wait(child: libc::pid_t) {
     // SAFETY: the pointer is to a live integer.
     let waited = unsafe { libc::waitpid(child, &mut status, 0) };
     assert_eq!((waited, status), (child, 0), "the child hung or failed");
+}
+
+/// Says when it hears of a key or of nothing missed.
+struct Teller(Sender<News>);
+
+impl Ear for Teller {
+    fn hear(&self, news: News) {
+        if matches!(news, News::Changed { .. } | News::Lost | News::Proven { told: Some(_), .. }) {
+            let _ = self.0.send(news);
+        }
+    }
+}
+
+/// Somebody who hears, from when nothing is missed.
+fn listen(redis: &Redis) -> (Listening, Receiver<News>) {
+    let (sender, heard) = channel();
+    let listening = redis.listen(b"shop", Origin(1), false, Arc::new(Teller(sender))).expect("it has a bus");
+    let first = heard.recv_timeout(Duration::from_secs(8)).expect("it joins");
+    assert!(matches!(first, News::Proven { .. }), "{first:?}");
+    (listening, heard)
+}
+
+fn tell(redis: &Redis, heard: &Receiver<News>) {
+    let (store, tell): (&dyn Store, _) = (redis, Tell { cache: b"shop".to_vec(), origin: Origin(2) });
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let put = Action::Put { frame: fresh("told"), keep: None, tell: Some(tell) };
+    runtime.block_on(store.ask_one("shop::k", put)).unwrap();
+    let news = heard.recv_timeout(Duration::from_secs(8)).expect("it is heard");
+    assert!(matches!(news, News::Changed { .. }), "{news:?}");
+}
+
+fn a_child_listens_anew_and_leaves_its_parent_listening(redis: &Redis, server: &Server) {
+    let (listening, heard) = listen(redis);
+    tell(redis, &heard);
+    let subscribers = |count: &str| server.command(&["PUBSUB", "NUMSUB", "shop%bus0"]).contains(count);
+    let Some(child) = fork() else {
+        // What it has of its parent's is a copy, of which nothing comes.
+        drop(listening);
+        let (_listening, heard) = listen(redis);
+        assert!(subscribers(":2"));
+        tell(redis, &heard);
+        leave();
+    };
+    wait(child);
+    let news = heard.recv_timeout(Duration::from_secs(8)).expect("the child's write is heard");
+    assert!(matches!(news, News::Changed { .. }), "{news:?}");
+    tell(redis, &heard);
+    server::wait_for("the end of the child's", || subscribers(":1"));
+    assert_eq!(redis.tally().lost, 0);
 }
 
 fn a_child_has_connections_of_its_own_and_so_has_its_child(redis: &Redis, server: &Server) {

@@ -1,5 +1,6 @@
 //! What every store promises, whatever it is made of. Each behaviour uses keys of its own.
 
+use samovar::core::coherence::{How, Known, Moved, Name, Origin, Told};
 use samovar::core::remote::cell::{Framed, Under};
 use samovar::core::remote::{Filled, Found, Token, Version, Wanted};
 use samovar::io::store::stored::Stored;
@@ -41,6 +42,11 @@ behaviours! {
     a_scan_finds_what_begins_so_and_nothing_else,
     what_is_no_frame_is_refused,
     what_was_asked_and_found_is_counted,
+    a_clock_is_born_with_all_that_was_before_gone,
+    stamps_and_moves_are_in_one_order,
+    what_is_known_of_a_clock_is_not_told_again,
+    a_register_keeps_both_of_its_stamps,
+    names_are_told_apart_whatever_is_in_them,
 }
 
 /// Holds a store to all of it.
@@ -340,7 +346,7 @@ async fn many_are_asked_at_once_and_answered_each(store: &dyn Store, name: &str)
     let all = vec![
         Request { key: keys[1].clone(), action: Action::Read },
         Request { key: keys[3].clone(), action: Action::Claim { token: token(1), wanted: ANY, life: LIFE } },
-        Request { key: keys[4].clone(), action: Action::Invalidate { keep: MINUTE } },
+        Request { key: keys[4].clone(), action: Action::Invalidate { keep: MINUTE, by: None, tell: None } },
         Request { key: keys[5].clone(), action: Action::Release { token: token(1) } },
     ];
     let answers: Vec<_> = store.ask(all).await.into_iter().map(Result::unwrap).collect();
@@ -379,6 +385,83 @@ async fn what_was_asked_and_found_is_counted(store: &dyn Store, name: &str) {
     assert_eq!(counts.map(|(before, after)| after - before), [1, 2, 1]);
     assert_eq!((after.found - before.found, after.others - before.others), (2, 1));
     assert_eq!((after.timeouts, after.unreachable), (before.timeouts, before.unreachable));
+}
+
+/// The escaped name of a cache of a behaviour's own.
+fn cache_of(name: &str) -> Vec<u8> {
+    format!("cache of {name}").into_bytes()
+}
+
+pub const NOTHING: Known = Known { birth: 0, moves: 0 };
+pub const SOMEBODY: Origin = Origin(7);
+
+async fn told(store: &dyn Store, cache: &[u8], known: Known) -> Told {
+    store.registers(cache, known).await.unwrap()
+}
+
+async fn moved(store: &dyn Store, cache: &[u8], tags: &[&str], how: How) -> u64 {
+    let names = tags.iter().map(|tag| Name::new("", tag)).collect();
+    store.move_registers(cache, names, how, SOMEBODY).await.unwrap()
+}
+
+async fn a_clock_is_born_with_all_that_was_before_gone(store: &dyn Store, name: &str) {
+    let cache = cache_of(name);
+    let first = told(store, &cache, NOTHING).await;
+    let all = first.all.clone().unwrap();
+    assert!(all.registers.is_empty() && all.floor == first.birth && first.birth < first.stamp);
+    assert_eq!((first.messages, first.moves), (0, 0));
+    store.delete(&cache[..]).await.unwrap();
+    let again = told(store, &cache, Known { birth: first.birth, moves: 0 }).await;
+    assert!(again.birth > first.birth, "it is another one");
+    assert!(again.all.unwrap().floor >= first.stamp, "what was stamped before is gone");
+}
+
+async fn stamps_and_moves_are_in_one_order(store: &dyn Store, name: &str) {
+    let cache = cache_of(name);
+    let mut stamps = Vec::new();
+    for _ in 0..3 {
+        stamps.push(told(store, &cache, NOTHING).await.stamp);
+        stamps.push(moved(store, &cache, &["a"], How::Gone).await);
+        stamps.push(moved(store, &cache, &["b"], How::Stale).await);
+    }
+    assert!(stamps.is_sorted_by(|one, next| one < next), "{stamps:?}");
+    assert_eq!(told(store, &cache, NOTHING).await.moves, 6);
+}
+
+async fn what_is_known_of_a_clock_is_not_told_again(store: &dyn Store, name: &str) {
+    let cache = cache_of(name);
+    moved(store, &cache, &["a"], How::Gone).await;
+    let first = told(store, &cache, NOTHING).await;
+    let known = Known { birth: first.birth, moves: first.moves };
+    assert!(first.moves == 1 && first.all.is_some());
+    let again = told(store, &cache, known).await;
+    assert!(again.all.is_none() && again.stamp > first.stamp, "{again:?}");
+    moved(store, &cache, &["a"], How::Gone).await;
+    assert!(told(store, &cache, known).await.all.is_some());
+    assert!(told(store, &cache, Known { birth: first.birth - 1, moves: 2 }).await.all.is_some());
+}
+
+async fn a_register_keeps_both_of_its_stamps(store: &dyn Store, name: &str) {
+    let cache = cache_of(name);
+    let gone = moved(store, &cache, &["a", "b"], How::Gone).await;
+    let stale = moved(store, &cache, &["a"], How::Stale).await;
+    let mut all = told(store, &cache, NOTHING).await.all.unwrap().registers;
+    all.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let expected = [(Name::new("", "a"), Moved { gone, stale }), (Name::new("", "b"), Moved { gone, stale: 0 })];
+    assert_eq!(all, expected);
+}
+
+async fn names_are_told_apart_whatever_is_in_them(store: &dyn Store, name: &str) {
+    let cache = cache_of(name);
+    let parts = ["", "a", "a:b", "*", "a\0", "\r\n", "тег", "{a}", "b", "f", "s", "n", "m"];
+    let mut names: Vec<_> = parts.iter().flat_map(|path| parts.iter().map(|tag| Name::new(path, tag))).collect();
+    let at = store.move_registers(&cache[..], names.clone(), How::Gone, SOMEBODY).await.unwrap();
+    let all = told(store, &cache, NOTHING).await.all.unwrap();
+    let mut found: Vec<_> = all.registers.iter().map(|(name, _)| name.clone()).collect();
+    found.sort();
+    names.sort();
+    assert_eq!(found, names);
+    assert!(all.floor < at && all.registers.iter().all(|(_, moved)| *moved == Moved { gone: at, stale: 0 }));
 }
 
 /// An error, as a test of errors wants it.

@@ -1,6 +1,8 @@
 //! The Redis store against real servers, well and sick. Each file is a subject; [`server`] starts what they need.
 
 mod bad_input;
+mod bus;
+mod clock;
 #[path = "../contract/mod.rs"]
 mod contract;
 mod failover;

@@ -284,10 +284,10 @@ async fn a_server_answers_as_the_machine_does() {
                         (_, 5) => Under::Something,
                         _ => Under::Version(seen[at]),
                     };
-                    Action::Fill { under, newer_than, frame: frame.clone(), keep: Some(MINUTE) }
+                    Action::Fill { under, newer_than, frame: frame.clone(), keep: Some(MINUTE), tell: None }
                 }
-                7 => Action::Put { frame: frame.clone(), keep: None },
-                8 => Action::Invalidate { keep: MINUTE },
+                7 => Action::Put { frame: frame.clone(), keep: None, tell: None },
+                8 => Action::Invalidate { keep: MINUTE, by: None, tell: None },
                 9 => Action::Renew { token: number, life: LIFE },
                 10 if claim => Action::Release { token: number },
                 10 => Action::Delete,

@@ -240,6 +240,59 @@ async fn where_one_load_is_to_be_enough_the_other_process_waits_for_it() {
     assert_eq!((world.there.stats().loads, world.there.stats().remote_hits), (0, 1));
 }
 
+/// Has one process begin a load that ends when the door is opened.
+async fn hold(world: &World, policy: Policy, brings: u64) -> (Arc<Semaphore>, tokio::task::JoinHandle<u64>) {
+    let door = Arc::new(Semaphore::new(0));
+    let (cache, gate, claims) = (world.here.clone(), Arc::clone(&door), world.wire.store_tally().claims);
+    let loading = tokio::spawn(async move {
+        let load = move |_| async move {
+            gate.acquire().await.unwrap().forget();
+            Ok::<_, Infallible>(brings)
+        };
+        cache.get_or_load("a", policy, load).await.unwrap()
+    });
+    until(|| world.wire.store_tally().claims > claims).await;
+    (door, loading)
+}
+
+#[tokio::test]
+async fn while_another_process_loads_what_is_old_answers_who_may_serve_it() {
+    let world = World::new();
+    let policy = Policy { single_flight: Sharing::Cluster, stale_while_revalidate: minutes(5), ..TTL };
+    load(&world.here, "a", policy, 1).await;
+    world.advance(minutes(6));
+    world.here.delete("b").await.unwrap();
+    let (door, loading) = hold(&world, policy, 2).await;
+    assert_eq!(find(&world.there, "a", policy).await, 1, "at once: nobody moves the clock");
+    let claims = world.wire.store_tally().claims;
+    assert_eq!(find(&world.there, "a", policy).await, 1);
+    assert_eq!(world.wire.store_tally().claims, claims, "nor does it ask at each call");
+    door.add_permits(1);
+    loading.await.unwrap();
+    until(|| world.here.get("a") == Some(2)).await;
+    world.advance(SECOND);
+    find(&world.there, "a", policy).await;
+    until(|| world.there.get("a") == Some(2)).await;
+    assert_eq!((world.there.stats().loads, world.there.stats().load_errors), (0, 0));
+}
+
+#[tokio::test]
+async fn who_has_waited_long_enough_loads_too_and_the_first_to_end_is_what_all_have() {
+    let world = World::new();
+    let policy = Policy { single_flight: Sharing::Cluster, wait: Some(2 * SECOND), ..TTL };
+    let (door, loading) = hold(&world, policy, 1).await;
+    let cache = world.there.clone();
+    let waiting = tokio::spawn(async move { load(&cache, "a", policy, 2).await });
+    for _ in 0..12 {
+        let claims = world.wire.store_tally().claims;
+        world.advance(SECOND / 4);
+        until(|| world.wire.store_tally().claims > claims || waiting.is_finished()).await;
+    }
+    assert_eq!(waiting.await.unwrap(), 2);
+    door.add_permits(1);
+    assert_eq!(loading.await.unwrap(), 2);
+}
+
 #[tokio::test]
 async fn a_load_that_is_stopped_or_panics_keeps_no_other_process_waiting() {
     let world = World::with(|remote| remote.single_flight(Sharing::Cluster));

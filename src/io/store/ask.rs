@@ -1,6 +1,7 @@
 //! Asking a store from async Rust: a future for an answer, and names for the requests. It decides nothing.
 
 use super::{Action, Answer, Answers, Reply, Request, Store, Stored};
+use crate::core::coherence::{How, Known, Name, Origin, Told};
 use crate::core::remote::cell::Under;
 use crate::core::remote::{Filled, Found, Token, Version, Wanted};
 use crate::error::{StoreError, StoreFailure};
@@ -94,7 +95,7 @@ impl dyn Store + '_ {
         frame: Vec<u8>,
         keep: Option<Duration>,
     ) -> Result<Filled<Stored>, StoreError> {
-        let action = Action::Fill { under, newer_than, frame, keep };
+        let action = Action::Fill { under, newer_than, frame, keep, tell: None };
         expect!(self.ask_one(key, action).await, Reply::Filled(filled) => filled)
     }
 
@@ -105,12 +106,12 @@ impl dyn Store + '_ {
         frame: Vec<u8>,
         keep: Option<Duration>,
     ) -> Result<Version, StoreError> {
-        expect!(self.ask_one(key, Action::Put { frame, keep }).await, Reply::Written(version) => version)
+        expect!(self.ask_one(key, Action::Put { frame, keep, tell: None }).await, Reply::Written(version) => version)
     }
 
     /// See [`Action::Invalidate`].
     pub async fn invalidate(&self, key: impl Into<Vec<u8>>, keep: Duration) -> Result<Version, StoreError> {
-        expect!(self.ask_one(key, Action::Invalidate { keep }).await, Reply::Buried(version, _) => version)
+        expect!(self.ask_one(key, Action::Invalidate { keep, by: None, tell: None }).await, Reply::Buried(version, _) => version)
     }
 
     /// See [`Action::Delete`].
@@ -128,6 +129,23 @@ impl dyn Store + '_ {
         expect!(self.ask_one(key, Action::Release { token }).await, Reply::Done(done) => done)
     }
 
+    /// See [`Action::Move`].
+    pub async fn move_registers(
+        &self,
+        cache: impl Into<Vec<u8>>,
+        names: Vec<Name>,
+        how: How,
+        origin: Origin,
+    ) -> Result<u64, StoreError> {
+        let action = Action::Move { names, how, by: None, origin };
+        expect!(self.ask_one(cache, action).await, Reply::Moved(stamp) => stamp)
+    }
+
+    /// See [`Action::Registers`].
+    pub async fn registers(&self, cache: impl Into<Vec<u8>>, known: Known) -> Result<Told, StoreError> {
+        expect!(self.ask_one(cache, Action::Registers { known }).await, Reply::Told(told) => told)
+    }
+
     /// What is under each of these keys, in one round trip.
     pub async fn get_many<K: Into<Vec<u8>>>(
         &self,
@@ -143,7 +161,10 @@ impl dyn Store + '_ {
         &self,
         values: impl IntoIterator<Item = (K, Vec<u8>, Option<Duration>)>,
     ) -> Vec<Result<Version, StoreError>> {
-        let put = |(key, frame, keep): (K, _, _)| Request { key: key.into(), action: Action::Put { frame, keep } };
+        let put = |(key, frame, keep): (K, _, _)| Request {
+            key: key.into(),
+            action: Action::Put { frame, keep, tell: None },
+        };
         let answers = self.ask(values.into_iter().map(put).collect()).await;
         answers.into_iter().map(|answer| expect!(answer, Reply::Written(version) => version)).collect()
     }

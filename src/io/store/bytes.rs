@@ -3,12 +3,14 @@
 //! Pure. What is there is taken apart, [`core::remote::cell`](crate::core::remote::cell) decides, and what is left is put together again: the
 //! same bytes that Redis has from its script, so that either may read what the other wrote. A plain store does not tell for how long it
 //! still keeps something. So what stands behind a claim lives on by what it says itself: a frame to its own end, an invalidation for as long
-//! as all are known. And what is over by its own word is nothing, though the store may still have it.
+//! as all are known. And what is over by its own word is nothing, though the store may still have it. A cache's clock is bytes too, by
+//! [`core::coherence::cell`](crate::core::coherence::cell); a write does not move it, as that would be two steps, and nobody is told.
 
-use super::kept::{Kept, act};
+use super::kept::{Kept, act, tick};
 use super::stored::{Stored, token_bytes};
 use super::{Action, Reply};
 use crate::codec::envelope::{Claim, Envelope, VERSIONS};
+use crate::core::coherence::cell::Cell as Clock;
 use crate::core::remote::cell::{Cell, Framed};
 use crate::core::remote::{TOMBSTONE_LIFE, Token, Version};
 use std::time::Duration;
@@ -27,6 +29,10 @@ pub enum Change {
 /// Does this where these bytes are, at a moment in µs since 1970: the reply, and what becomes of the bytes. A version that is given here is
 /// `at_least` this one, and above the one that is there. `None` if what is to be written is no frame.
 pub fn step(held: Option<&[u8]>, action: &Action, at_least: Version, now: u64) -> Option<(Reply, Change)> {
+    let mut clock = held.and_then(Clock::from_bytes).unwrap_or_default();
+    if let Some(reply) = tick(&mut clock, action, at_least.0) {
+        return Some((reply, Change::Write(clock.to_bytes(), None)));
+    }
     let (mut cell, last) = read(held, now);
     let before = write(cell.clone(), now);
     let reply = act(&mut cell, action, Version(at_least.0.max(last + 1)), now)?;
@@ -118,9 +124,9 @@ mod tests {
         match kind {
             0..3 => Action::Claim { token, wanted: Wanted::Newer(newer_than), life: LIFE },
             3 => Action::Claim { token, wanted: Wanted::Anew, life: LIFE },
-            4..10 => Action::Fill { under, newer_than, frame, keep },
-            10 => Action::Put { frame, keep },
-            11 => Action::Invalidate { keep: TOMBSTONE_LIFE },
+            4..10 => Action::Fill { under, newer_than, frame, keep, tell: None },
+            10 => Action::Put { frame, keep, tell: None },
+            11 => Action::Invalidate { keep: TOMBSTONE_LIFE, by: None, tell: None },
             12 => Action::Renew { token, life: LIFE },
             13 => Action::Release { token },
             14 => Action::Delete,
@@ -190,9 +196,9 @@ mod tests {
     fn a_version_is_above_the_one_that_is_there_though_that_is_ahead_of_the_clock() {
         let (now, ahead) = (1_700_000_000 * SECOND, 1_800_000_000 * SECOND);
         let (bytes, keep) = frame(7, 60, Some(60), now);
-        let put = Action::Put { frame: bytes, keep };
+        let put = Action::Put { frame: bytes, keep, tell: None };
         let Some((_, Change::Write(held, _))) = step(None, &put, Version(ahead), now) else { panic!("it is written") };
-        for action in [put, Action::Invalidate { keep: LIFE }] {
+        for action in [put, Action::Invalidate { keep: LIFE, by: None, tell: None }] {
             let (reply, _) = step(Some(&held), &action, Version(now), now).unwrap();
             let (Reply::Written(version) | Reply::Buried(version, _)) = reply else { panic!("it is written") };
             assert_eq!(version, Version(ahead + 1));
@@ -204,7 +210,8 @@ mod tests {
         let mut held = Vec::new();
         let last = Envelope { version: Version(VERSIONS - 1), claim: None, tombstone: true };
         last.write(None, &mut held);
-        let (reply, _) = step(Some(&held), &Action::Invalidate { keep: LIFE }, Version(9), 9).unwrap();
+        let (reply, _) =
+            step(Some(&held), &Action::Invalidate { keep: LIFE, by: None, tell: None }, Version(9), 9).unwrap();
         assert_eq!(reply, Reply::Buried(Version(9), false));
     }
 
@@ -213,7 +220,7 @@ mod tests {
         let now = 1_700_000_000 * SECOND;
         let life = |keep| {
             let frame = frame(7, 60, None, now).0;
-            match step(None, &Action::Put { frame, keep }, Version(now), now) {
+            match step(None, &Action::Put { frame, keep, tell: None }, Version(now), now) {
                 Some((_, Change::Write(_, life))) => life,
                 other => panic!("{other:?}"),
             }

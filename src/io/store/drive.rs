@@ -9,7 +9,7 @@ use crate::core::clock::{Clock, Millis, NEVER, later};
 use crate::core::remote::cell::{Framed, Under};
 use crate::core::remote::fill::{End, Fill, Input, Next};
 use crate::core::remote::write::{self, What};
-use crate::core::remote::{CLAIM_LIFE, Filled, Found, Frame, TOMBSTONE_LIFE, Token, Version, Wanted};
+use crate::core::remote::{Filled, Found, Frame, TOMBSTONE_LIFE, Token, Version, Wanted};
 use crate::error::StoreError;
 use crate::io::alarm::Alarm;
 use std::future::poll_fn;
@@ -38,9 +38,6 @@ pub struct Place<'a, C> {
     pub frames: &'a C,
 }
 
-/// How often somebody else's claim is looked after, where one load is to be enough.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-
 impl<C> Place<'_, C> {
     /// Fills the key as the machine says. `load` is polled if nothing else has it; its error is given with the end it led to.
     pub async fn fill<V, E>(
@@ -56,15 +53,15 @@ impl<C> Place<'_, C> {
         loop {
             let input = match next {
                 Next::End(end) => return (end, failed),
-                Next::Claim { token, wanted } => self.claim(token, wanted).await,
+                Next::Claim { token, wanted } => self.claim(token, wanted, fill.claim_life()).await,
                 Next::Read => match self.store.read(self.key).await {
                     Ok(found) => {
                         Input::Read(found.and_then(|stored| self.frame(&stored)).filter(|it| self.is_fresh(it)))
                     }
                     Err(_) => Input::Unknown,
                 },
-                Next::Await(_) => {
-                    Alarm::ring(self.clock, later(self.clock.now(), LOOK_EVERY)).await;
+                Next::Await(_, pause) => {
+                    Alarm::ring(self.clock, later(self.clock.now(), pause)).await;
                     Input::Awaited
                 }
                 Next::Load => {
@@ -94,12 +91,12 @@ impl<C> Place<'_, C> {
         }
     }
 
-    async fn claim<V>(&self, token: Token, mut wanted: Wanted) -> Input<V>
+    async fn claim<V>(&self, token: Token, mut wanted: Wanted, life: Duration) -> Input<V>
     where
         C: Frames<V>,
     {
         loop {
-            match self.store.claim(self.key, token, wanted, CLAIM_LIFE).await {
+            match self.store.claim(self.key, token, wanted, life).await {
                 Ok(Found::Fresh(stored)) => match self.frame(&stored) {
                     Some(frame) => return Input::Claimed(Found::Fresh(frame)),
                     None => wanted = Wanted::Newer(wanted.known().max(Some(stored.version()))),
@@ -121,7 +118,7 @@ impl<C> Place<'_, C> {
                 return loaded;
             }
             let Some(token) = fill.renew(self.clock.now()) else { continue };
-            let renewed = pin!(self.store.renew(self.key, token, CLAIM_LIFE));
+            let renewed = pin!(self.store.renew(self.key, token, fill.claim_life()));
             match first(load.as_mut(), renewed).await {
                 First::Left(loaded) => return loaded,
                 First::Right(Ok(false)) => fill.claim_is_gone(token),

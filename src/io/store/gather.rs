@@ -1,6 +1,8 @@
 //! Requests of several that are made at one moment, carried to a store together.
 
+use super::ear::{Ear, Listening};
 use super::{Action, Answer, Answers, Cursor, Paging, Request, Store, Tally};
+use crate::core::coherence::Origin;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::AcqRel, Ordering::Acquire};
@@ -68,6 +70,10 @@ impl Store for Gathered<'_> {
 
     fn tally(&self) -> Tally {
         self.store.tally()
+    }
+
+    fn listen(&self, cache: &[u8], origin: Origin, external: bool, ear: Arc<dyn Ear>) -> Option<Listening> {
+        self.store.listen(cache, origin, external, ear)
     }
 
     fn close(&self) {

@@ -5,6 +5,7 @@
 
 use super::stored::{SHORTEST, Stored};
 use super::{Action, Reply};
+use crate::core::coherence::cell::Cell as Clock;
 use crate::core::remote::cell::{Cell, Framed};
 use crate::core::remote::{Filled, Found, Version};
 use crate::error::{StoreError, StoreFailure};
@@ -55,20 +56,31 @@ pub fn act(cell: &mut Cell<Kept>, action: &Action, version: Version, now: u64) -
                 Found::Claimed(token, old) => Found::Claimed(token, old.map(|kept| kept.0)),
             })
         }
-        Action::Fill { under, newer_than, frame, keep } => {
+        Action::Fill { under, newer_than, frame, keep, .. } => {
             Reply::Filled(match cell.fill(*under, *newer_than, kept(frame, *keep)?, now) {
                 Filled::Written(version) => Filled::Written(version),
                 Filled::Lost(kept) => Filled::Lost(kept.0),
                 Filled::Gone => Filled::Gone,
             })
         }
-        Action::Put { frame, keep } => Reply::Written(cell.put(kept(frame, *keep)?)),
-        Action::Invalidate { keep } => {
+        Action::Put { frame, keep, .. } => Reply::Written(cell.put(kept(frame, *keep)?)),
+        Action::Invalidate { keep, .. } => {
             let there = cell.has_value(now);
             Reply::Buried(cell.bury(version, later(now, Some(*keep))), there)
         }
         Action::Delete => Reply::Done(!std::mem::take(cell).is_over(now)),
         Action::Renew { token, life } => Reply::Done(cell.renew(*token, later(now, Some(*life)))),
         Action::Release { token } => Reply::Done(cell.release(*token)),
+        // These are about a clock.
+        Action::Move { .. } | Action::Registers { .. } => return None,
     })
+}
+
+/// Does this to the clock of a cache, if that is what it is about. Stamps are no earlier than that moment.
+pub fn tick(clock: &mut Clock, action: &Action, now: u64) -> Option<Reply> {
+    match action {
+        Action::Move { names, how, .. } => Some(Reply::Moved(clock.moved(names, *how, now))),
+        Action::Registers { known } => Some(Reply::Told(clock.told(*known, now))),
+        _ => None,
+    }
 }

@@ -6,12 +6,16 @@
 //! key, so that every store does the same, whatever it is made of. What is stored is bytes; a store reads two moments of them.
 //!
 //! A store never blocks who submits, and always answers: with an error, if it is slow, wrong or gone.
+//!
+//! A store that has a bus tells others of a write in the same step, if the write says whose it is ([`Tell`]); [`Store::listen`] hears of it.
+//! Tags and namespaces are invalidated in the cache's *clock*, which is kept under the escaped name of the cache: no entry is called so.
 
 #[cfg(feature = "tokio")]
 mod ask;
 pub mod bytes;
 #[cfg(feature = "tokio")]
 pub mod drive;
+pub mod ear;
 #[cfg(feature = "tokio")]
 pub(crate) mod gather;
 mod kept;
@@ -25,9 +29,11 @@ mod tally;
 #[cfg(feature = "tokio")]
 pub(crate) use ask::unanswered;
 
+use crate::core::coherence::{How, Known, Name, Origin, Told};
 use crate::core::remote::cell::Under;
 use crate::core::remote::{Filled, Found, Token, Version, Wanted};
 use crate::error::StoreError;
+use ear::{Ear, Listening};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +46,15 @@ pub struct Request {
     pub key: Vec<u8>,
     /// What to do.
     pub action: Action,
+}
+
+/// Whom a write is told: those who listen to this cache, but for whoever writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tell {
+    /// The escaped name of the cache.
+    pub cache: Vec<u8>,
+    /// Who writes.
+    pub origin: Origin,
 }
 
 /// What can be done with a key. Lives are counted from when the store does it, in its own time.
@@ -66,6 +81,8 @@ pub enum Action {
         frame: Vec<u8>,
         /// For how long; `None`: until it is removed.
         keep: Option<Duration>,
+        /// Who is told of it; `None`: nobody, as of what was loaded.
+        tell: Option<Tell>,
     },
     /// Write, whatever is there. [`Reply::Written`].
     Put {
@@ -73,11 +90,17 @@ pub enum Action {
         frame: Vec<u8>,
         /// For how long; `None`: until it is removed.
         keep: Option<Duration>,
+        /// Who is told of it; `None`: nobody, as of what was loaded.
+        tell: Option<Tell>,
     },
     /// What is there is no more, nor is what is being loaded. [`Reply::Buried`].
     Invalidate {
         /// For how long that is known.
         keep: Duration,
+        /// Late: it was meant for this stamp, and a store that can tell leaves what began to load later.
+        by: Option<u64>,
+        /// Who is told of it; `None`: nobody.
+        tell: Option<Tell>,
     },
     /// Forget the key, its claim and its versions; for cleaning up. [`Reply::Done`] tells whether there was anything.
     Delete,
@@ -92,6 +115,22 @@ pub enum Action {
     Release {
         /// The claim.
         token: Token,
+    },
+    /// Invalidate or expire all that has one of these names; the key is the escaped name of the cache. [`Reply::Moved`].
+    Move {
+        /// Tags and namespaces.
+        names: Vec<Name>,
+        /// Whether that is gone, or stale.
+        how: How,
+        /// Late: it was meant for this stamp, and a store that can leaves what began to load later.
+        by: Option<u64>,
+        /// Who does it: all others are told.
+        origin: Origin,
+    },
+    /// Give a stamp of now, and what has moved; the key is the escaped name of the cache. [`Reply::Told`].
+    Registers {
+        /// What need not be told again.
+        known: Known,
     },
 }
 
@@ -111,6 +150,14 @@ impl Action {
     /// True if what it writes is no frame, and would never be found again.
     pub fn is_short(&self) -> bool {
         self.frame().is_some_and(|frame| frame.len() < stored::SHORTEST)
+    }
+
+    /// Who is told of it.
+    pub fn tell(&self) -> Option<&Tell> {
+        match self {
+            Action::Fill { tell, .. } | Action::Put { tell, .. } | Action::Invalidate { tell, .. } => tell.as_ref(),
+            _ => None,
+        }
     }
 
     /// What it writes.
@@ -137,6 +184,10 @@ pub enum Reply {
     Buried(Version, bool),
     /// Whether it was as the request took it to be.
     Done(bool),
+    /// It took effect at this stamp.
+    Moved(u64),
+    /// What the cache's clock says.
+    Told(Told),
     /// A page of a [`scan`](Store::scan).
     Scanned(Page),
 }
@@ -155,6 +206,11 @@ impl Answers {
     /// To this function, with as many at a time as there are.
     pub fn new(give: impl Fn(Vec<(usize, Answer)>) + Send + Sync + 'static) -> Self {
         Answers(Arc::new(give))
+    }
+
+    /// True if what is given to one goes where the other's goes.
+    pub fn is(&self, other: &Answers) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// Gives some.
@@ -205,6 +261,12 @@ pub struct Tally {
     pub connects: u64,
     /// How often it was given up, until it answers again.
     pub outages: u64,
+    /// Writes of which it would tell nobody: its ACL forbids to publish.
+    pub untold: u64,
+    /// How often somebody who listened could not be sure of having heard all.
+    pub lost: u64,
+    /// How often it refused to be listened to.
+    pub unheard: u64,
 }
 
 /// Has a page scanned for whoever takes answers: this one's place is 0.
@@ -227,7 +289,18 @@ pub trait Store: Send + Sync {
     /// What it has done.
     fn tally(&self) -> Tally;
 
-    /// Gives back its connections. What is under way, and what is asked from now on, is answered with an error.
+    /// Lets this ear hear of the cache of this escaped name, but for what this origin does. `external`: also of what is written by who
+    /// tells nobody. An ear whose process has forked listens again, in the child. `None`: this store has no bus.
+    fn listen(&self, _cache: &[u8], _origin: Origin, _external: bool, _ear: Arc<dyn Ear>) -> Option<Listening> {
+        None
+    }
+
+    /// True if the clock of a cache counts every message that is published about it, so that whoever sees it count none has missed none.
+    fn counts_messages(&self) -> bool {
+        false
+    }
+
+    /// Gives back its connections. What is under way, and what is asked from now on, is answered with an error; who listens has lost it.
     fn close(&self);
 }
 
@@ -242,6 +315,14 @@ impl<S: Store + ?Sized> Store for Arc<S> {
 
     fn tally(&self) -> Tally {
         (**self).tally()
+    }
+
+    fn listen(&self, cache: &[u8], origin: Origin, external: bool, ear: Arc<dyn Ear>) -> Option<Listening> {
+        (**self).listen(cache, origin, external, ear)
+    }
+
+    fn counts_messages(&self) -> bool {
+        (**self).counts_messages()
     }
 
     fn close(&self) {

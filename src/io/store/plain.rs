@@ -37,9 +37,13 @@ impl NodeClock {
     }
 
     fn saw(&self, reply: &Reply) {
-        if let Reply::Written(version) | Reply::Buried(version, _) | Reply::Filled(Filled::Written(version)) = reply {
-            self.last.fetch_max(version.0, Relaxed);
-        }
+        let stamp = match reply {
+            Reply::Written(version) | Reply::Buried(version, _) | Reply::Filled(Filled::Written(version)) => version.0,
+            Reply::Moved(stamp) => *stamp,
+            Reply::Told(told) => told.stamp,
+            _ => return,
+        };
+        self.last.fetch_max(stamp, Relaxed);
     }
 }
 
@@ -205,14 +209,14 @@ mod tests {
     fn requests_on_one_key_see_what_those_before_them_left() {
         let frame = [&[1, 0, 0, 0][..], &[255; 16], b"value"].concat();
         let ask = |key: &str, action| Request { key: key.into(), action };
-        let put = Action::Put { frame: frame.clone(), keep: None };
+        let put = Action::Put { frame: frame.clone(), keep: None, tell: None };
         let requests = vec![
             ask("a", put.clone()),
             ask("b", Action::Read),
             ask("a", Action::Read),
             ask("a", Action::Delete),
             ask("a", Action::Read),
-            ask("a", Action::Put { frame: vec![1; 19], keep: None }),
+            ask("a", Action::Put { frame: vec![1; 19], keep: None, tell: None }),
         ];
         let plain = Plain::new("a store", requests);
         assert_eq!(plain.keys().collect::<Vec<_>>(), [b"a", b"b"]);

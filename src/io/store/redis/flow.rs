@@ -105,7 +105,7 @@ struct Flight {
 
 impl Flight {
     fn depart(self, sent: Sent) {
-        let (commands, count) = written(&self.items);
+        let (commands, count) = written(&self.store, &self.items);
         let (store, link, deadline) = (Arc::clone(&self.store), Arc::clone(&sent.link), Some(self.deadline));
         let told = Box::new(move |said| self.arrive(&sent, said));
         if let Err(batch) = link.send(&commands, Batch { count, deadline, told }) {
@@ -179,7 +179,7 @@ fn lane(store: &Inner, request: &Request) -> Lane {
 }
 
 /// The commands that do these, and how many there are.
-fn written(items: &[Item]) -> (Vec<u8>, usize) {
+fn written(store: &Inner, items: &[Item]) -> (Vec<u8>, usize) {
     let mut commands = Vec::with_capacity(items.iter().map(|item| script::size(&item.request)).sum());
     let mut count = 0;
     for item in items {
@@ -187,7 +187,7 @@ fn written(items: &[Item]) -> (Vec<u8>, usize) {
             commands.extend_from_slice(script::ASKING);
             count += 1;
         }
-        script::write(&mut commands, &item.request.key, &item.request.action, item.whole);
+        script::write(&mut commands, &item.request.key, &item.request.action, item.whole, store.place());
         count += 1;
     }
     (commands, count)
@@ -195,7 +195,7 @@ fn written(items: &[Item]) -> (Vec<u8>, usize) {
 
 /// Sends a group, and gives what answers there are. What has to be asked again comes back when it is time to.
 async fn send(store: &Inner, answers: &Answers, (node, lane, mut items): Group, deadline: Instant) -> Vec<Item> {
-    let (commands, count) = written(&items);
+    let (commands, count) = written(store, &items);
     let said = node.send(lane, &commands, count, deadline).await;
     let again = answered(store, answers, &node, &mut items, said, deadline);
     pause(&again).await;
@@ -270,7 +270,10 @@ fn answer(store: &Inner, node: &Arc<Node>, item: &mut Item, said: Said, deadline
     item.again = false;
     let error = match said {
         Said::Other(Value::ServerError(error)) => error,
-        said => {
+        mut said => {
+            if script::is_untold(&mut said) {
+                store.tally.lock().untold += 1;
+            }
             let reply = script::reply(&item.request.action, said);
             reply.iter().for_each(|reply| store.note_size(&item.request, reply));
             return Some(reply.ok_or_else(|| trouble::nonsense(&node.name)));

@@ -40,7 +40,7 @@ impl Link {
     }
 
     async fn greet(&self, name: &str, settings: &Settings) -> Result<(), StoreError> {
-        let greeting = greeting(settings);
+        let greeting = greeting(settings, settings.resp3);
         let replies = self.ask(&greeting).await.map_err(|error| match self.heard.end() {
             Some(end) => trouble::ended(name, &end),
             None => first(name, &error),
@@ -98,10 +98,11 @@ fn first(name: &str, lost: &Lost) -> StoreError {
     StoreError { kind, undone: true, cure, ..error }
 }
 
-fn greeting(settings: &Settings) -> Pipeline {
+/// What is said first on a connection.
+pub fn greeting(settings: &Settings, resp3: bool) -> Pipeline {
     let mut all = pipe();
     let password = settings.password.as_deref();
-    if settings.resp3 {
+    if resp3 {
         let hello = all.cmd("HELLO").arg(3);
         if let Some(password) = password {
             hello.arg("AUTH").arg(settings.username.as_deref().unwrap_or("default")).arg(password);

@@ -3,16 +3,19 @@
 //! The `redis` crate says what replies mean; its connections are not used. Its connection manager hides an outage for seconds, its
 //! cluster client retries out of sight, its sentinel client does not follow a failover: each call has one time budget here, and each
 //! server a breaker. The ways of a request:
-//! - [`url`] and [`tls`] say where and how; `script` what is asked for, and what an answer means;
+//! - [`url`] and [`tls`] say where and how; `script` what is asked for, and what an answer means, `lua` what a server does then;
 //! - `flow` takes requests to their servers and back, `topology` says which those are: `cluster`, `sentinel`, and `finder` for what has to
 //!   be found out first;
 //! - `node` is one server with its few connections, `link` one connection, `wire` its commands and replies, `resp` where a reply ends,
-//!   `stream` its bytes; `trouble` is what goes wrong, in words.
+//!   `stream` its bytes; `trouble` is what goes wrong, in words;
+//! - `bus` hears what others do, on connections of its own.
 
+mod bus;
 mod cluster;
 mod finder;
 mod flow;
 mod link;
+mod lua;
 mod node;
 mod resp;
 mod script;
@@ -25,8 +28,10 @@ mod trouble;
 pub mod url;
 mod wire;
 
+use super::ear::{Ear, Listening};
 use super::{Answers, Cursor, Page, Paging, Request, Store, Tally};
 use crate::core::clock::Clock;
+use crate::core::coherence::Origin;
 use crate::core::draw::unit;
 use crate::error::{Error, Result, StoreError, StoreFailure};
 use crate::io::process::PerProcess;
@@ -104,6 +109,7 @@ struct Opened {
 /// What this process has of it.
 pub(crate) struct Inner {
     topology: Topology,
+    bus: Arc<bus::Bus>,
     settings: Arc<Settings>,
     prefix: Vec<u8>,
     sizes: Sizes,
@@ -141,7 +147,7 @@ impl Redis {
     ///
     /// A configuration error that names the option.
     pub fn with(url: &str, options: RedisOptions) -> Result<Self> {
-        script::prepare();
+        lua::prepare();
         let mut url = url::parse(url)?;
         check(&options, &url)?;
         let name = name(&url);
@@ -161,6 +167,11 @@ impl Redis {
         &self.0.name
     }
 
+    /// Why whoever listens hears nothing at present, if that is so.
+    pub fn why_deaf(&self) -> Option<StoreError> {
+        self.0.inner.get().and_then(|inner| inner.bus.why())
+    }
+
     fn inner(&self) -> std::io::Result<&Arc<Inner>> {
         let opened = &*self.0;
         opened.inner.get_or_make(|| {
@@ -171,9 +182,10 @@ impl Redis {
             let topology = Topology::new(&opened.url, &settings, &asking, &opened.name);
             let prefix = opened.prefix.clone().into_bytes();
             drop(within);
+            let bus = bus::Bus::new(&topology, &prefix, settings.database);
             let (sizes, tally, closed) = (Sizes::default(), Mutex::default(), AtomicBool::new(false));
             let spent = Mutex::default();
-            Ok(Arc::new(Inner { topology, settings, prefix, sizes, tally, spent, closed, runtime }))
+            Ok(Arc::new(Inner { topology, bus, settings, prefix, sizes, tally, spent, closed, runtime }))
         })
     }
 
@@ -248,12 +260,18 @@ impl Inner {
         }
     }
 
+    fn place(&self) -> script::Place<'_> {
+        let is_one = !matches!(self.topology, Topology::Cluster(..));
+        script::Place { prefix: &self.prefix, database: self.settings.database, is_one }
+    }
+
     fn is_closed(&self) -> bool {
         self.closed.load(Relaxed)
     }
 
     fn close(&self) {
         self.closed.store(true, Relaxed);
+        self.bus.close();
         self.topology.close();
     }
 
@@ -329,8 +347,19 @@ impl Store for Redis {
     fn tally(&self) -> Tally {
         self.0.inner.get().map_or(Tally::default(), |inner| {
             let (connects, outages) = (inner.settings.connects.load(Relaxed), inner.settings.outages.load(Relaxed));
-            Tally { connects, outages, ..*inner.tally.lock() }
+            let (lost, unheard) = inner.bus.counts();
+            Tally { connects, outages, lost, unheard, ..*inner.tally.lock() }
         })
+    }
+
+    fn listen(&self, cache: &[u8], origin: Origin, external: bool, ear: Arc<dyn Ear>) -> Option<Listening> {
+        // Without a thread nothing is ever heard.
+        let deaf = |_| Listening::until_dropped(());
+        Some(self.inner().map_or_else(deaf, |inner| inner.bus.listen(inner, cache, origin, external, ear)))
+    }
+
+    fn counts_messages(&self) -> bool {
+        self.inner().is_ok_and(|inner| inner.place().is_one)
     }
 
     fn close(&self) {

@@ -1,154 +1,15 @@
-//! The scripts: each step on a key in one piece, at the server. What they mean is [`core::remote::cell`](crate::core::remote::cell)'s.
-//!
-//! One key each, so that they run on a cluster. Versions and claims are written here and nowhere else, by the server's clock. Works
-//! from Redis 7.0 on. A value of another kind, or one that is no envelope, is as good as nothing: it is written over.
+//! Requests as commands, and what is answered to them. Most are one of the [scripts](super::lua).
 
+use super::lua::{SOURCES, Source};
 use super::resp::Said;
+use crate::core::coherence::message::{Message, What};
+use crate::core::coherence::{How, Moved, Name, Snapshot, Told};
 use crate::core::remote::cell::Under;
 use crate::core::remote::{Filled, Found, Version, Wanted};
 use crate::io::store::stored::{self, Stored};
-use crate::io::store::{Action, Reply, Request};
-use redis::{Script, Value};
-use std::sync::LazyLock;
+use crate::io::store::{Action, Reply, Request, Tell};
+use redis::Value;
 use std::time::Duration;
-
-/// What is there and what time it is, for all of them.
-const PRELUDE: &str = r"
-local key, CLAIM, FRAME, TOMBSTONE = KEYS[1], 1, 2, 4
-local clock = redis.call('TIME')
-local now = clock[1] * 1000000 + clock[2]
-local held = redis.pcall('GET', key)
-local version, flags, token, deadline, body = 0, 0, '', 0, 0
-if type(held) == 'string' and #held >= 12 and string.sub(held, 1, 3) == 'SV\1' then
-    local at, kind = struct.unpack('>I8', held, 5), string.byte(held, 4)
-    local claimed = bit.band(kind, CLAIM) ~= 0
-    local known = kind < 8 and bit.band(kind, FRAME + TOMBSTONE) ~= FRAME + TOMBSTONE
-    if known and at < 9007199254740992 and (not claimed or #held >= 36) then
-        version, flags, body = at, kind, 13
-        if claimed then
-            token, deadline, body = string.sub(held, 13, 28), struct.unpack('>I8', held, 29), 37
-        end
-    end
-end
-local framed = bit.band(flags, FRAME) ~= 0 and #held >= body + 19
-local function fresh(known)
-    return framed and version > known and struct.unpack('>I8', held, body + 4) > now
-end
-local function has_value()
-    return fresh(0) and string.byte(held, body + 1) % 2 == 0
-end
-local function is_held(by)
-    return bit.band(flags, CLAIM) ~= 0 and token == by
-end
-local function envelope(kind, at, claim)
-    return 'SV\1' .. string.char(kind) .. struct.pack('>I8', at) .. claim
-end
-local function write(kind, frame, keep)
-    local at = math.max(version + 1, now)
-    local value = envelope(kind, at, '') .. frame
-    if keep == '0' then redis.call('SET', key, value) else redis.call('SET', key, value, 'PX', keep) end
-    return at
-end
-";
-
-// ARGV: token, life, known version, 1 if wanted anew.
-const CLAIM: &str = r"
-local known, life, anew = tonumber(ARGV[3]), tonumber(ARGV[2]), ARGV[4] == '1'
-if not anew and fresh(known) then return held end
-local live = token
-if anew or bit.band(flags, CLAIM) == 0 or deadline <= now then
-    live = ARGV[1]
-    local left = redis.call('PTTL', key)
-    local claim = live .. struct.pack('>I8', now + life * 1000)
-    local value = envelope(bit.bor(flags, CLAIM), version, claim) .. (body > 0 and string.sub(held, body) or '')
-    if body > 0 and left == -1 then
-        redis.call('SET', key, value)
-    else
-        redis.call('SET', key, value, 'PX', math.max(body > 0 and left or 0, life))
-    end
-end
-return {live, framed and held}
-";
-
-// ARGV: claim and its token, version and that, nothing or something; known version, keep, frame.
-const FILL: &str = r"
-local under, holds = ARGV[1], false
-if under == 'claim' then
-    holds = is_held(ARGV[2])
-elseif under == 'version' then
-    holds = version > 0 and version == tonumber(ARGV[2])
-else
-    holds = has_value() == (under == 'something')
-end
-if holds then return write(FRAME, ARGV[5], ARGV[4]) end
-if fresh(tonumber(ARGV[3])) then return held end
-return false
-";
-
-// ARGV: keep, frame.
-const PUT: &str = "return write(FRAME, ARGV[2], ARGV[1])";
-
-// ARGV: keep. Below zero if there was a fresh value.
-const INVALIDATE: &str = r"
-local there = has_value()
-local at = write(TOMBSTONE, '', ARGV[1])
-return there and -at or at
-";
-
-// ARGV: token, life.
-const RENEW: &str = r"
-if not is_held(ARGV[1]) then return 0 end
-local life, left = tonumber(ARGV[2]), redis.call('PTTL', key)
-redis.call('SETRANGE', key, 28, struct.pack('>I8', now + life * 1000))
-if left >= 0 and left < life then redis.call('PEXPIRE', key, life) end
-return 1
-";
-
-// ARGV: token.
-const RELEASE: &str = r"
-if not is_held(ARGV[1]) then return 0 end
-if version == 0 then
-    redis.call('DEL', key)
-else
-    redis.call('SET', key, envelope(flags - CLAIM, version, '') .. string.sub(held, body), 'KEEPTTL')
-end
-return 1
-";
-
-/// One script, by its text and its hash.
-struct Source {
-    text: String,
-    hash: String,
-}
-
-fn source(body: &str) -> Source {
-    let text = format!("{PRELUDE}{body}");
-    let hash = Script::new(&text).get_hash().to_owned();
-    Source { text, hash }
-}
-
-struct Sources {
-    claim: Source,
-    fill: Source,
-    put: Source,
-    invalidate: Source,
-    renew: Source,
-    release: Source,
-}
-
-static SOURCES: LazyLock<Sources> = LazyLock::new(|| Sources {
-    claim: source(CLAIM),
-    fill: source(FILL),
-    put: source(PUT),
-    invalidate: source(INVALIDATE),
-    renew: source(RENEW),
-    release: source(RELEASE),
-});
-
-/// Makes what all calls share, before any thread could be doing so while another forks.
-pub fn prepare() {
-    LazyLock::force(&SOURCES);
-}
 
 /// A server's milliseconds; nothing lives for less than one.
 fn millis(life: Duration) -> u64 {
@@ -164,16 +25,37 @@ fn number(version: Option<Version>) -> u64 {
     version.map_or(0, |version| version.0)
 }
 
+/// Where keys are: what the commands have to know of it.
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    /// In front of every key.
+    pub prefix: &'a [u8],
+    /// Its number.
+    pub database: u32,
+    /// True if all keys are on one server, so that a script may have a cache's clock beside another key.
+    pub is_one: bool,
+}
+
+impl Place<'_> {
+    /// The channel on which those who listen to a cache are told. No key is called so: a `%` in the name of a cache is followed by `3A` or `25`.
+    pub fn channel(&self, cache: &[u8]) -> Vec<u8> {
+        [self.prefix, cache, format!("%bus{}", self.database).as_bytes()].concat()
+    }
+}
+
 /// Writes the command that does this with a key, as it goes to the server. `whole`: the server does not know the script, so its text
 /// goes along.
-pub fn write(out: &mut Vec<u8>, key: &[u8], action: &Action, whole: bool) {
+pub fn write(out: &mut Vec<u8>, key: &[u8], action: &Action, whole: bool, place: Place<'_>) {
     let all = &*SOURCES;
+    let tell = action.tell();
+    let clock = tell.filter(|_| place.is_one).map(|tell| [place.prefix, &tell.cache].concat());
     let mut run = |source: &Source, count: usize| {
-        array(out, 4 + count);
+        array(out, 4 + usize::from(clock.is_some()) + count + if tell.is_some() { TELLING } else { 0 });
         word(out, if whole { b"EVAL" } else { b"EVALSHA" });
         word(out, if whole { source.text.as_bytes() } else { source.hash.as_bytes() });
-        word(out, b"1");
+        word(out, if clock.is_some() { b"2" } else { b"1" });
         word(out, key);
+        clock.iter().for_each(|clock| word(out, clock));
     };
     match action {
         Action::Read => {
@@ -191,7 +73,7 @@ pub fn write(out: &mut Vec<u8>, key: &[u8], action: &Action, whole: bool) {
             digits(out, number(wanted.known()));
             digits(out, u64::from(*wanted == Wanted::Anew));
         }
-        Action::Fill { under, newer_than, frame, keep: life } => {
+        Action::Fill { under, newer_than, frame, keep: life, .. } => {
             run(&all.fill, 5);
             match under {
                 Under::Claim(token) => {
@@ -209,14 +91,15 @@ pub fn write(out: &mut Vec<u8>, key: &[u8], action: &Action, whole: bool) {
             digits(out, keep(*life));
             word(out, frame);
         }
-        Action::Put { frame, keep: life } => {
+        Action::Put { frame, keep: life, .. } => {
             run(&all.put, 2);
             digits(out, keep(*life));
             word(out, frame);
         }
-        Action::Invalidate { keep } => {
-            run(&all.invalidate, 1);
+        Action::Invalidate { keep, by, .. } => {
+            run(&all.invalidate, 2);
             digits(out, millis(*keep));
+            digits(out, by.unwrap_or(0));
         }
         Action::Renew { token, life } => {
             run(&all.renew, 2);
@@ -227,13 +110,42 @@ pub fn write(out: &mut Vec<u8>, key: &[u8], action: &Action, whole: bool) {
             run(&all.release, 1);
             word(out, &stored::token_bytes(*token));
         }
+        Action::Move { names, how, by, origin } => {
+            run(&all.moving, 2 + TELLING + names.len());
+            word(out, if *how == How::Gone { b"0" } else { b"1" });
+            let cache = key.strip_prefix(place.prefix).unwrap_or(key);
+            let what = What::Moved { names: names.clone(), how: *how };
+            telling(out, &Tell { cache: cache.to_vec(), origin: *origin }, &what, place);
+            digits(out, by.unwrap_or(0));
+            names.iter().for_each(|name| word(out, &name.to_bytes()));
+        }
+        Action::Registers { known } => {
+            run(&all.registers, 2);
+            digits(out, known.birth);
+            digits(out, known.moves);
+        }
     }
+    if let Some(tell) = tell {
+        let key = key.strip_prefix(place.prefix).unwrap_or(key).to_vec();
+        telling(out, tell, &What::Changed { key }, place);
+    }
+}
+
+/// How many words it takes to tell.
+const TELLING: usize = 3;
+
+/// Whom to tell what. What does not fit into a message is told as one that cannot be read: then nobody relies on what they have.
+fn telling(out: &mut Vec<u8>, tell: &Tell, what: &What, place: Place<'_>) {
+    word(out, &place.channel(&tell.cache));
+    word(out, &Message::head(tell.origin, what));
+    word(out, &Message::tail(what).unwrap_or_default());
 }
 
 /// About as many bytes as that takes, for the most frequent of them.
 pub fn size(request: &Request) -> usize {
     const SCRIPT: usize = 160;
-    request.key.len() + 32 + request.action.frame().map_or(0, |frame| SCRIPT + frame.len())
+    let telling = request.action.tell().map_or(0, |tell| 96 + 2 * tell.cache.len() + request.key.len());
+    request.key.len() + 32 + telling + request.action.frame().map_or(0, |frame| SCRIPT + frame.len())
 }
 
 /// A command of one word.
@@ -308,8 +220,46 @@ pub fn reply(action: &Action, said: Said) -> Option<Reply> {
         (Action::Put { .. }, Value::Int(version)) => Reply::Written(at(version)?),
         (Action::Invalidate { .. }, Value::Int(version)) => Reply::Buried(Version(version.unsigned_abs()), version < 0),
         (Action::Delete | Action::Renew { .. } | Action::Release { .. }, Value::Int(done)) => Reply::Done(done == 1),
+        (Action::Move { .. }, Value::Int(stamp)) => Reply::Moved(stamp.try_into().ok()?),
+        (Action::Registers { .. }, Value::Array(parts)) => Reply::Told(told(&parts)?),
         _ => return None,
     })
+}
+
+/// True if the server did what it was asked, and would not tell others of it. Then this is said no more.
+pub fn is_untold(said: &mut Said) -> bool {
+    let Said::Other(Value::Array(parts)) = said else { return false };
+    let [Value::Int(done), Value::BulkString(why)] = &parts[..] else { return false };
+    let (done, untold) = (*done, why == b"untold");
+    if untold {
+        *said = Said::Other(Value::Int(done));
+    }
+    untold
+}
+
+/// What a clock says. What cannot be read in it may have been anything that was moved: then nothing from before now is good.
+fn told(parts: &[Value]) -> Option<Told> {
+    let number = |at: usize| if let Value::Int(number) = parts.get(at)? { u64::try_from(*number).ok() } else { None };
+    let (stamp, birth, messages, moves) = (number(0)?, number(1)?, number(2)?, number(3)?);
+    let mut all = None;
+    if let Some(Value::Array(fields)) = parts.get(5) {
+        let mut snapshot = Snapshot { floor: number(4)?, registers: Vec::with_capacity(fields.len() / 2) };
+        for pair in fields.chunks(2) {
+            let [Value::BulkString(field), Value::BulkString(held)] = pair else { return None };
+            let Some(name) = field.strip_prefix(b"r") else { continue };
+            match Name::from_bytes(name).zip(moved(held)) {
+                Some(register) => snapshot.registers.push(register),
+                None => snapshot.floor = stamp - 1,
+            }
+        }
+        all = Some(snapshot);
+    }
+    Some(Told { stamp, birth, messages, moves, all })
+}
+
+fn moved(held: &[u8]) -> Option<Moved> {
+    let (gone, stale) = std::str::from_utf8(held).ok()?.split_once(':')?;
+    Some(Moved { gone: gone.parse().ok()?, stale: stale.parse().ok()? })
 }
 
 fn claimed(parts: Vec<Value>) -> Option<Found<Stored>> {

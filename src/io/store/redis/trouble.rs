@@ -74,6 +74,9 @@ fn setup_cure(error: &ServerError) -> &'static str {
     match error.code() {
         "NOAUTH" => "give the password: redis://:password@host, or password=",
         "WRONGPASS" => "correct user name and password: redis://user:password@host",
+        "NOPERM" if error.details().is_some_and(|text| text.contains("channel") || text.contains("subscribe")) => {
+            "let the ACL user SUBSCRIBE and PUBLISH on the channels of its caches: &prefix*"
+        }
         "NOPERM" => {
             "let the ACL user run HELLO, CLIENT, SELECT, EVAL, EVALSHA and the commands of the scripts on all keys used"
         }
@@ -155,6 +158,18 @@ pub fn no_greeting(store: &str, settings: &Settings) -> StoreError {
         None => "see whether the server is stuck or the network slow, or give connections more time: connect_timeout",
     };
     undone(StoreFailure::Timeout, store, what, cure)
+}
+
+/// Nothing was said for as long as that where something was to be.
+pub fn no_answer(store: &str, limit: Duration) -> StoreError {
+    let (what, cure) = (format!("no answer for {limit:?}"), "see whether the server is stuck or the network slow");
+    undone(StoreFailure::Timeout, store, what, cure)
+}
+
+/// Somebody else is the one to ask.
+pub fn has_changed() -> StoreError {
+    let (what, cure) = ("another server has taken over, or the cluster is not well", "wait until the failover is over");
+    undone(StoreFailure::Unreachable, "redis", what, cure)
 }
 
 /// It is known to be out of reach.
