@@ -140,7 +140,7 @@ impl<K: Eq, V> State<K, V> {
         match self.look_at(id, now) {
             Some(held) => Looked::Found(held),
             None if negative => Looked::Nothing,
-            None => Looked::Ask(self.memory.mark(hash)),
+            None => Looked::Ask(self.memory.mark(hash, 0)),
         }
     }
 

@@ -15,6 +15,7 @@ use super::shared::Shared;
 use crate::core::clock::{Millis, NEVER};
 use crate::core::flight::{Done, Due, Effect, Effects, Ended, FlightId, Input, Keep, Lasting, Lease, Refresh, Ticket};
 use crate::core::policy::Policy;
+use crate::core::remote::ledger::Note;
 use crate::error::Error;
 use crate::io::alarm::Alarm;
 use std::convert::Infallible;
@@ -188,7 +189,18 @@ impl<K, V> Shared<K, V> {
                 let (input, lasting) = how_kept(held, kept, &said, || state.memory.has_old(lease, now));
                 let (value, negative) = (|| Arc::clone(held), held.value().is_none());
                 let weight = weight.unwrap_or(1);
-                (input, lasting.map(|lasting| Keep { value, tag: 0, negative, lasting, weight, adapted: None }))
+                (
+                    input,
+                    lasting.map(|lasting| Keep {
+                        value,
+                        tag: 0,
+                        negative,
+                        lasting,
+                        weight,
+                        adapted: None,
+                        note: Note::default(),
+                    }),
+                )
             }
             Signal::Panicked(_) => (Input::Failed, None),
             Signal::TimedOut | Signal::Gone | Signal::Lead | Signal::Again => (Input::Aborted, None),

@@ -100,10 +100,13 @@ fn load(py: Python<'_>, state: &'static State, request: &Request, lease: Lease) 
         return conclude(py, state, request, lease, call());
     };
     let mut one = [filling];
-    filling::advance(py, state, &mut one);
-    if one[0].loads() {
-        one[0].loaded(py, state, call());
+    loop {
         filling::advance(py, state, &mut one);
+        if one[0].loads() {
+            one[0].loaded(py, state, call());
+        } else if !filling::rest(py, &mut one) {
+            break;
+        }
     }
     let [one] = one;
     one.conclude(py, state)
@@ -137,7 +140,7 @@ pub fn answer_with(
     lease: Lease,
     (judged, ending): (Judged, Ending),
 ) -> PyResult<Object> {
-    if matches!(ending, Ending::Found(..)) && !request.refresh {
+    if matches!(ending, Ending::Found(..) | Ending::Suspect(..)) && !request.refresh {
         // This thread has no seat in the flight, where those are counted who are told.
         request.tier.memory.lock().entries.stats_mut(request.space.group()).note_remote_hits(1);
     }

@@ -7,9 +7,12 @@
 
 use super::StateHandle;
 use super::anchor::Anchor;
+use super::errand;
+use super::future::Future;
 use super::guarded::Guarded;
 use super::pending::Holds;
 use super::state::State;
+use super::store::Reader;
 use super::tier::Object;
 use crate::error::{StoreError, StoreFailure};
 use crate::io::inbox::Inbox;
@@ -21,24 +24,70 @@ use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyWeakrefReference;
+use smallvec::SmallVec;
+use std::collections::VecDeque;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Whoever waits for the answers to one call.
-pub trait Caller: Holds + Send {
-    /// They are there, in the order of the requests. Called in the loop that asked.
-    fn answered(self: Box<Self>, py: Python<'_>, answers: Vec<Answer>);
+/// Of what is mostly one.
+pub type Few<T> = SmallVec<[T; 1]>;
+
+/// Whom the answers to one call are for, in the order of the requests. They get them in the loop that asked.
+pub enum Whom {
+    /// An errand that waits for this.
+    Errand(Future),
+    /// Who waits for what is made of them.
+    Reader(Reader),
+    /// Somebody who goes on when they are there.
+    Other(Box<dyn Caller>),
 }
 
-/// What a caller waits for.
+/// See [`Whom::Other`].
+pub trait Caller: Holds + Send {
+    /// They are there.
+    fn answered(self: Box<Self>, py: Python<'_>, answers: Few<Answer>);
+}
+
+impl Whom {
+    /// They are there. Gives the future that is done by them, if one is.
+    fn answered(self, py: Python<'_>, answers: Few<Answer>) -> Option<Future> {
+        match self {
+            Whom::Errand(future) => {
+                errand::lay_down(py, &future, answers);
+                Some(future)
+            }
+            Whom::Reader(reader) => {
+                reader.told(py, answers);
+                Some(reader.future)
+            }
+            Whom::Other(caller) => {
+                caller.answered(py, answers);
+                None
+            }
+        }
+    }
+}
+
+impl Holds for Whom {
+    fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+        match self {
+            Whom::Errand(future) => visit(future.object()),
+            Whom::Reader(reader) => reader.visit(visit),
+            Whom::Other(caller) => caller.visit(visit),
+        }
+    }
+}
+
+/// What somebody waits for.
 struct Waiting {
     gathering: Gathering,
-    caller: Box<dyn Caller>,
+    whom: Whom,
 }
 
 /// The answers to one call, as they come.
 struct Gathering {
-    answers: Vec<Option<Answer>>,
+    answers: Few<Option<Answer>>,
     left: usize,
 }
 
@@ -47,13 +96,14 @@ impl Gathering {
         Gathering { answers: (0..count).map(|_| None).collect(), left: count }
     }
 
-    /// True with the last one.
+    /// True with the last one. One that comes when all were taken is nobody's.
     fn add(&mut self, at: usize, answer: Answer) -> bool {
-        self.left -= usize::from(self.answers[at].replace(answer).is_none());
+        let Some(place) = self.answers.get_mut(at) else { return false };
+        self.left -= usize::from(place.replace(answer).is_none());
         self.left == 0
     }
 
-    fn whole(self) -> Vec<Answer> {
+    fn whole(self) -> Few<Answer> {
         self.answers.into_iter().flatten().collect()
     }
 }
@@ -78,11 +128,14 @@ struct Inside {
     many: bool,
     waiting: HashMap<u64, Waiting>,
     calls: u64,
+    /// Those that are done and whose waiters have not been called yet.
+    done: VecDeque<Future>,
 }
 
 /// See the module.
 #[pyclass(frozen, module = "samovar._core")]
 pub struct Bridge {
+    state: &'static State,
     /// A forked child has a loop's memory and not its file descriptors.
     pid: u32,
     /// A weak reference.
@@ -104,39 +157,87 @@ impl Bridge {
     }
 
     /// What the loop calls when answers have come.
-    fn _answered(&self, py: Python<'_>) {
+    fn _answered(this: &Bound<'_, Self>) -> PyResult<()> {
         let _anchor = Anchor::hold();
-        let mut done = Vec::new();
-        let answers = self.inbox.take();
+        let (py, bridge) = (this.py(), this.get());
+        let mut whole = Vec::new();
+        let answers = bridge.inbox.take();
         {
-            let mut inside = self.inside.lock();
-            for ((call, at), answer) in answers {
-                if let Some(waiting) = inside.waiting.get_mut(&call)
-                    && waiting.gathering.add(at, answer)
-                {
-                    done.extend(inside.waiting.remove(&call));
+            let mut inside = bridge.inside.lock();
+            let mut answers = answers.into_iter().peekable();
+            while let Some(&((call, _), _)) = answers.peek() {
+                // Those of one call mostly come one after the other.
+                let own = std::iter::from_fn(|| answers.next_if(|((of, _), _)| *of == call));
+                let Some(waiting) = inside.waiting.get_mut(&call) else {
+                    own.for_each(drop);
+                    continue;
+                };
+                if own.fold(false, |_, ((_, at), answer)| waiting.gathering.add(at, answer)) {
+                    whole.extend(inside.waiting.remove(&call));
                 }
             }
-            inside.many = done.len() > 1;
+            inside.many = whole.len() > 1;
         }
-        done.into_iter().for_each(|Waiting { gathering, caller }| caller.answered(py, gathering.whole()));
+        let done = whole.into_iter().filter_map(|Waiting { gathering, whom }| whom.answered(py, gathering.whole()));
+        let done = done.filter(Future::is_awaited).collect::<Vec<_>>();
+        if !done.is_empty() { bridge.wake_soon(this, done) } else { Ok(()) }
+    }
+
+    /// What the loop calls to have those called who wait for what is done.
+    fn _wake(this: &Bound<'_, Self>) -> PyResult<()> {
+        let _anchor = Anchor::hold();
+        let (py, inside) = (this.py(), &this.get().inside);
+        if inside.lock().done.len() > 1 {
+            // Whom this call does not come to, since one of them raises or runs the loop itself, has another.
+            this.get().call_soon(this, "_wake")?;
+        }
+        let _known = Waking::begin(py, this.get().state);
+        while let Some(future) = { inside.lock().done.pop_front() } {
+            future.wake(py)?;
+        }
+        Ok(())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         let inside = self.inside.lock();
-        inside.waiting.values().try_for_each(|waiting| {
-            let mut result = Ok(());
-            waiting.caller.visit(&mut |object| {
-                result = visit.call(object);
-                result.is_ok()
-            });
-            result
-        })
+        let mut result = Ok(());
+        let mut see = |object: &Object| {
+            result = visit.call(object);
+            result.is_ok()
+        };
+        let _ = inside.waiting.values().all(|waiting| waiting.whom.visit(&mut see))
+            && inside.done.iter().all(|future| see(future.object()));
+        result
     }
 
     fn __clear__(&self) {
         let waiting = std::mem::take(&mut self.inside.lock().waiting);
-        drop(waiting);
+        let done = std::mem::take(&mut self.inside.lock().done);
+        drop((waiting, done));
+    }
+}
+
+/// While the waiters of a loop are woken, which loop runs here is known, so that those who ask again need not ask asyncio.
+struct Waking<'py>(&'static State, PhantomData<Python<'py>>);
+
+impl<'py> Waking<'py> {
+    fn begin(py: Python<'py>, state: &'static State) -> Self {
+        let known = state.running_loop(py).and_then(|here| {
+            // SAFETY: borrowed from this thread's dict, and held from here on: no other comes to have its address.
+            let mark = unsafe { Bound::from_borrowed_ptr_or_opt(py, state.mark_of_loop(py))? };
+            Some((mark.unbind(), here.unbind()))
+        });
+        let before = std::mem::replace(&mut *state.waking.lock(), known);
+        drop(before);
+        Waking(state, PhantomData)
+    }
+}
+
+impl Drop for Waking<'_> {
+    fn drop(&mut self) {
+        // Another loop's, maybe, of a thread that has begun meanwhile: it asks asyncio then.
+        let known = self.0.waking.lock().take();
+        drop(known);
     }
 }
 
@@ -176,12 +277,38 @@ impl Bridge {
         let event_loop = PyWeakrefReference::new(here)?.into_any().unbind();
         let (pid, inbox) = (std::process::id(), Arc::new(inbox));
         let inside = Guarded::new(Inside { many: true, ..Inside::default() });
-        let bridge = Bridge { pid, event_loop, inbox, inside };
+        let bridge = Bridge { state, pid, event_loop, inbox, inside };
         let bridge = Bound::new(py, bridge)?;
         here.call_method1("add_reader", (bridge.get().inbox.fd(), bridge.getattr("_answered")?))?;
         forget_closed(state, bridges)?;
         bridges.set_item(here, &bridge)?;
         Ok(bridge)
+    }
+
+    fn event_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.event_loop.bind(py).call0()
+    }
+
+    fn call_soon(&self, this: &Bound<'_, Self>, what: &str) -> PyResult<()> {
+        let here = self.event_loop(this.py())?;
+        here.call_method1(&self.state.names.call_soon, (this.getattr(what)?,)).map(drop)
+    }
+
+    /// Has those called who wait for these, in the next pass. A loop that is to say who is slow calls each by itself.
+    fn wake_soon(&self, this: &Bound<'_, Self>, done: Vec<Future>) -> PyResult<()> {
+        let py = this.py();
+        let debug = self.event_loop(py)?.call_method0(&self.state.names.get_debug);
+        if debug.is_ok_and(|debug| debug.is_truthy().unwrap_or(false)) {
+            done.iter().for_each(|future| future.wake_later(py));
+            return Ok(());
+        }
+        let was_empty = {
+            let waiting = &mut self.inside.lock().done;
+            let was_empty = waiting.is_empty();
+            waiting.extend(done);
+            was_empty
+        };
+        if was_empty { self.call_soon(this, "_wake") } else { Ok(()) }
     }
 
     fn answers(&self, places: Vec<Place>) -> Answers {
@@ -194,22 +321,22 @@ impl Bridge {
     }
 
     /// Notes a call whose only answer comes by another way than [`Store::submit`].
-    fn expect(&self, caller: Box<dyn Caller>) -> Answers {
-        let call = self.inside.lock().note(1, caller);
+    fn expect(&self, whom: Whom) -> Answers {
+        let call = self.inside.lock().note(1, whom);
         self.answers(vec![(call, 0)])
     }
 
     /// Notes a call, and sends what it asks at once or with the rest of this pass. True if the pass has to be told of its end.
-    fn ask(&self, store: &Arc<dyn Store>, requests: Vec<Request>, caller: Box<dyn Caller>) -> bool {
+    fn ask(&self, store: &Arc<dyn Store>, requests: Few<Request>, whom: Whom) -> bool {
         let mut inside = self.inside.lock();
         // Alone, it need not wait for others.
         let alone = inside.waiting.is_empty() && !inside.many;
-        let call = inside.note(requests.len(), caller);
+        let call = inside.note(requests.len(), whom);
         let places = (0..requests.len()).map(|at| (call, at));
         if alone {
             let places = places.collect();
             drop(inside);
-            self.send(Leaving { store: Arc::clone(store), requests, places });
+            self.send(Leaving { store: Arc::clone(store), requests: requests.into_vec(), places });
             return false;
         }
         let known = inside.leaving.iter().position(|leaving| Arc::ptr_eq(&leaving.store, store));
@@ -221,7 +348,7 @@ impl Bridge {
             }
             None => {
                 let places = places.collect();
-                inside.leaving.push(Leaving { store: Arc::clone(store), requests, places });
+                inside.leaving.push(Leaving { store: Arc::clone(store), requests: requests.into_vec(), places });
             }
         }
         !std::mem::replace(&mut inside.flushing, true)
@@ -240,9 +367,9 @@ fn forget_closed(state: &State, bridges: &Bound<'_, PyAny>) -> PyResult<()> {
 
 impl Inside {
     /// The number of a call that waits for so many answers.
-    fn note(&mut self, count: usize, caller: Box<dyn Caller>) -> u64 {
+    fn note(&mut self, count: usize, whom: Whom) -> u64 {
         self.calls += 1;
-        self.waiting.insert(self.calls, Waiting { gathering: Gathering::new(count), caller });
+        self.waiting.insert(self.calls, Waiting { gathering: Gathering::new(count), whom });
         self.calls
     }
 }
@@ -269,22 +396,19 @@ pub fn _ask_together(py: Python<'_>, state: &StateHandle) -> PyResult<()> {
 }
 
 /// Asks a store from the loop that runs here. Something has to be asked. Where there is no way to it, that is the answer.
-pub fn ask(
-    state: &'static State,
-    here: &Bound<'_, PyAny>,
-    store: &Arc<dyn Store>,
-    requests: Vec<Request>,
-    caller: Box<dyn Caller>,
-) {
+pub fn ask(state: &'static State, here: &Bound<'_, PyAny>, store: &Arc<dyn Store>, requests: Few<Request>, whom: Whom) {
     let py = here.py();
     let bridge = match Bridge::here(py, state, here) {
         Ok(bridge) => bridge,
-        Err(error) => return caller.answered(py, requests.iter().map(|_| Err(no_way(py, &error))).collect()),
+        Err(error) => {
+            // Nobody waits for it yet.
+            drop(whom.answered(py, requests.iter().map(|_| Err(no_way(py, &error))).collect()));
+            return;
+        }
     };
-    if bridge.get().ask(store, requests, caller) {
-        let flush = bridge.getattr("_flush").and_then(|flush| here.call_method1(&state.names.call_soon, (flush,)));
+    if bridge.get().ask(store, requests, whom) {
         // A closed loop runs nothing any more.
-        drop(flush);
+        drop(bridge.get().call_soon(&bridge, "_flush"));
     }
 }
 
@@ -299,10 +423,19 @@ pub fn scan(
     here: &Bound<'_, PyAny>,
     store: &Arc<dyn Store>,
     (prefix, from): (&[u8], Cursor),
-    caller: Box<dyn Caller>,
+    whom: Whom,
 ) -> PyResult<()> {
     let bridge = Bridge::here(here.py(), state, here)?;
-    Ok(scan_for(&**store, prefix, from, bridge.get().expect(caller))?)
+    Ok(scan_for(&**store, prefix, from, bridge.get().expect(whom))?)
+}
+
+/// Has a caller called in its loop's next pass once these answers are given one, by whoever and from wherever.
+///
+/// # Errors
+///
+/// The loop cannot be woken; the caller is gone.
+pub fn expect(state: &'static State, here: &Bound<'_, PyAny>, caller: Box<dyn Caller>) -> PyResult<Answers> {
+    Ok(Bridge::here(here.py(), state, here)?.get().expect(Whom::Other(caller)))
 }
 
 /// How long a blocked thread sleeps before it looks for a signal of Python's.
@@ -313,9 +446,14 @@ const NAP: Duration = Duration::from_millis(50);
 /// # Errors
 ///
 /// What a signal raised meanwhile.
-pub fn ask_blocking(py: Python<'_>, store: &Arc<dyn Store>, requests: Vec<Request>) -> PyResult<Vec<Answer>> {
+pub fn ask_blocking(
+    py: Python<'_>,
+    store: &Arc<dyn Store>,
+    requests: impl IntoIterator<Item = Request>,
+) -> PyResult<Few<Answer>> {
+    let requests = requests.into_iter().collect::<Vec<_>>();
     if requests.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Few::new());
     }
     let _anchor = Anchor::hold();
     let desk = Desk::new(requests.len());
@@ -325,11 +463,23 @@ pub fn ask_blocking(py: Python<'_>, store: &Arc<dyn Store>, requests: Vec<Reques
 }
 
 /// Has a page of keys scanned, and waits for it so.
-pub fn scan_blocking(py: Python<'_>, store: &Arc<dyn Store>, (prefix, from): (&[u8], Cursor)) -> PyResult<Vec<Answer>> {
+pub fn scan_blocking(py: Python<'_>, store: &Arc<dyn Store>, (prefix, from): (&[u8], Cursor)) -> PyResult<Few<Answer>> {
     let _anchor = Anchor::hold();
     let desk = Desk::new(1);
     scan_for(&**store, prefix, from, desk.answers())?;
     desk.wait(py)
+}
+
+/// Blocks this thread for so long, or until the answers that `told` is given are given one. What it gives is dropped then.
+///
+/// # Errors
+///
+/// What a signal raised meanwhile.
+pub fn rest_blocking<T>(py: Python<'_>, most: Duration, told: impl FnOnce(Answers) -> T) -> PyResult<()> {
+    let _anchor = Anchor::hold();
+    let desk = Desk::new(1);
+    let _told = told(desk.answers());
+    desk.wait_until(py, Some(Instant::now() + most)).map(drop)
 }
 
 /// Where a blocked thread gets its answers.
@@ -351,12 +501,18 @@ impl Desk {
         })
     }
 
-    fn wait(self, py: Python<'_>) -> PyResult<Vec<Answer>> {
+    fn wait(self, py: Python<'_>) -> PyResult<Few<Answer>> {
+        self.wait_until(py, None)
+    }
+
+    /// Nothing if the moment comes first.
+    fn wait_until(self, py: Python<'_>, end: Option<Instant>) -> PyResult<Few<Answer>> {
         let (gathering, bell) = &*self.0;
-        loop {
+        while end.is_none_or(|end| Instant::now() < end) {
             let done = py.detach(|| {
                 let mut gathering = gathering.lock();
-                let until = Instant::now() + NAP;
+                let nap = Instant::now() + NAP;
+                let until = end.map_or(nap, |end| end.min(nap));
                 while gathering.left > 0 && !bell.wait_until(&mut gathering, until).timed_out() {}
                 (gathering.left == 0).then(|| std::mem::replace(&mut *gathering, Gathering::new(0)))
             });
@@ -365,5 +521,6 @@ impl Desk {
             }
             py.check_signals()?;
         }
+        Ok(Few::new())
     }
 }

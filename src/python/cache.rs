@@ -3,6 +3,8 @@
 //! The methods here are plain functions of this process's memory: the async face awaits what has to wait, the blocking
 //! face calls them as they are. Those that have to be fast are in `cache_methods`.
 
+mod look;
+
 use super::anchor::Anchor;
 use super::asyncio::Call;
 use super::cache_options::{MemoryOptions, RemoteOptions};
@@ -16,17 +18,20 @@ use super::many::{Bulk, Hits, handed_out};
 use super::options::{self, shown};
 use super::owner::TierOwner;
 use super::pending::{self, Todo};
-use super::recipe::{Kept, Loader, Recipe};
+use super::place::Home;
+use super::recipe::{Kept, Labels, Loader, Recipe, labels};
 use super::refresher::{self, RefresherCore};
 use super::remote::Behind;
 use super::request::Request;
 use super::rulebook::{self, Rulebook};
 use super::single_use;
 use super::spot::{Current, Spot};
+use super::stamp::Stamp;
 use super::state::State;
 use super::tier::{Object, Space, Tier};
-use super::{blocking, clock, errors, reply, task, views};
+use super::{blocking, clock, errors, hearing, reply, task, views};
 use crate::core::clock::{NEVER, deadline};
+use crate::core::coherence::{How, Name};
 use crate::core::flight::{Life, Refresh};
 use crate::core::memory::{RegionId, mix};
 use crate::core::policy::Glob;
@@ -36,7 +41,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyEllipsis, PyInt, PyIterator, PyList, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 use std::ptr::null_mut;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// See the module.
@@ -52,6 +57,8 @@ pub struct CacheCore {
     pub state: &'static State,
     /// How its values are written to the store behind, if there is one.
     coding: Option<Py<Coding>>,
+    /// What its places have in common, if it has such a store; made with the first.
+    home: OnceLock<Arc<Home>>,
 }
 
 /// The same cache, for callers that do not await.
@@ -75,9 +82,24 @@ impl CacheCore {
         Some(Behind { remote: Arc::clone(remote), coding: coding.clone_ref(py) })
     }
 
+    /// What its places in the store have in common.
+    pub fn home(&self, py: Python<'_>) -> Option<&Arc<Home>> {
+        if self.home.get().is_none() {
+            let (tier, space) = (Arc::clone(&self.tier), Arc::clone(&self.space));
+            let home = Arc::new(Home { tier, space, behind: self.behind(py)? });
+            let _ = self.home.set(home);
+        }
+        self.home.get()
+    }
+
     /// Forgets everything of this namespace and those below it that is in memory.
     pub fn clear_memory(&self, py: Python<'_>) {
         self.tier.clear(&self.space.path);
+        self.tell_cleared(py);
+    }
+
+    /// Tells those who listen that this namespace is cleared.
+    pub fn tell_cleared(&self, py: Python<'_>) {
         if self.tier.listeners.hear(Kind::Invalidate) {
             self.tier.tell(py, Kind::Invalidate, &self.space, None, Details::default());
         }
@@ -133,7 +155,7 @@ impl CacheCore {
         let (stored, kind) = self.tier.isolate(value, self.tier.keeps().1)?;
         let stores = ttl != Some(Duration::ZERO) && !self.space.is_disabled();
         let weight = if stores { self.tier.weigh(value)? } else { 1 };
-        Ok(Kept { value: stored.unbind(), kind, ttl: stores.then_some(ttl), weight, since: 0 })
+        Ok(Kept { value: stored.unbind(), kind, ttl: stores.then_some(ttl), weight, since: 0, tags: None })
     }
 
     pub fn put(
@@ -141,89 +163,20 @@ impl CacheCore {
         py: Python<'_>,
         key: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
-        ttl: Option<Duration>,
+        (ttl, tags): (Option<Duration>, Option<Labels>),
     ) -> PyResult<()> {
-        self.spot(key)?.put(py, &self.tier, &self.space, self.kept(value, ttl)?)
+        self.spot(key)?.put(py, &self.tier, &self.space, Kept { tags, ..self.kept(value, ttl)? })
+    }
+
+    /// What of memory has one of these tags, in this namespace and those below it, is gone or stale from now on.
+    pub fn move_here(&self, tags: &[String], how: How) {
+        let names: Vec<Name> = tags.iter().map(|tag| Name::new(&self.space.path, tag)).collect();
+        self.tier.memory.lock().move_here(&names, how);
     }
 
     /// What is served under a name, for methods that are no use of it.
     fn served(&self, py: Python<'_>, spot: &Spot) -> PyResult<Option<Current>> {
         spot.served(py, &self.tier, &self.space)
-    }
-
-    /// A hit by name: an owned reference, or null. Nothing is counted then: it is a miss, or a hit that somebody listens to.
-    #[inline(always)]
-    pub fn hit(&self, key: *mut ffi::PyObject) -> (*mut ffi::PyObject, u32) {
-        // SAFETY: `key` is an exact str and the interpreter is held; comparing two of them runs no Python.
-        unsafe {
-            let hash = mix(super::args::hash_str(key), self.space.read_salt());
-            let mut memory = self.tier.memory.lock();
-            let same = |held: &Object| super::args::same_plain(held.as_ptr(), key);
-            let Some(found) = memory.entries.hit_fresh(hash, same, |end| self.tier.clock.has_come(end)) else {
-                return (null_mut(), 0);
-            };
-            let (value, kind) = (found.value.as_ptr(), found.tag);
-            ffi::Py_INCREF(value);
-            (value, kind)
-        }
-    }
-
-    /// What is there of several names.
-    fn hits<'py>(&self, py: Python<'py>, keys: &Bound<'py, PyAny>) -> PyResult<Hits<'py>> {
-        Hits::of(keys, |key| {
-            let key = key_name(key)?.into_any();
-            let (value, kind) = self.hit(key.as_ptr());
-            // SAFETY: the hit gave us a reference, or null.
-            unsafe { handed_out(py, value, kind) }
-        })
-    }
-
-    /// What [`hit`](Self::hit) has not found at the first look, counted: a value about which lookups that load have to think
-    /// twice, nothing at all, or a note that there is nothing. An owned reference, or null.
-    #[cold]
-    pub fn second_look(&self, key: *mut ffi::PyObject, salt: u64) -> (*mut ffi::PyObject, u32) {
-        // SAFETY: as in `hit`.
-        let hash = unsafe { mix(super::args::hash_str(key), salt) };
-        // SAFETY: as in `hit`.
-        let same = |held: &Object| unsafe { super::args::same_plain(held.as_ptr(), key) };
-        let now = self.tier.clock.now();
-        let mut memory = self.tier.memory.lock();
-        let found = memory.entries.find(hash, same);
-        let found = memory.look_only(self.space.group(), found, now).and_then(|id| memory.entries.peek(id));
-        let Some(found) = found else { return (null_mut(), 0) };
-        let (value, kind) = (found.value.as_ptr(), found.tag);
-        // SAFETY: the table holds the value, and the interpreter is held.
-        unsafe { ffi::Py_INCREF(value) };
-        (value, kind)
-    }
-
-    /// Hit or miss by name, counted and told; a value is the caller's own.
-    pub fn look<'py>(&self, key: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let py = key.py();
-        // SAFETY: exact str objects; comparing two of them runs no Python.
-        let (hash, same) = unsafe {
-            let hash = mix(super::args::hash_str(key.as_ptr()), self.space.salt());
-            (hash, |held: &Object| super::args::same_plain(held.as_ptr(), key.as_ptr()))
-        };
-        let mut memory = self.tier.memory.lock();
-        let on = !self.space.is_disabled();
-        let found = if on { memory.entries.hit_fresh(hash, same, |end| self.tier.clock.has_come(end)) } else { None };
-        let found = found.map(|found| (found.value.clone_ref(py), found.tag));
-        drop(memory);
-        let value = match found {
-            Some((value, kind)) => Some(copy::hand_out(value.bind(py), kind)?),
-            None => {
-                let salt = if on { self.space.salt() } else { self.space.read_salt() };
-                let (value, kind) = self.second_look(key.as_ptr(), salt);
-                // SAFETY: the look gave us a reference, or null.
-                unsafe { handed_out(py, value, kind)? }
-            }
-        };
-        let kind = if value.is_some() { Kind::Hit } else { Kind::Miss };
-        if self.tier.listeners.hear(kind) {
-            self.tier.tell(py, kind, &self.space, Some((hash, key.as_any().as_unbound())), Details::default());
-        }
-        Ok(value)
     }
 
     fn request(
@@ -327,12 +280,15 @@ impl CacheCore {
         };
         let coding = coding.or_else(|| parent.and_then(|parent| Some(parent.get().coding.as_ref()?.clone_ref(py))));
         let space = tier.names(path);
-        Ok(CacheCore { tier, owner, space, state: state.get().0, coding })
+        Ok(CacheCore { tier, owner, space, state: state.get().0, coding, home: OnceLock::new() })
     }
 
     /// The owner answers for the entries; every face of the cache leads to it.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.owner)?;
+        // What is under way has it too.
+        let home = self.home.get().filter(|home| Arc::strong_count(home) == 1);
+        home.map_or(Ok(()), |home| visit.call(&home.behind.coding))?;
         visit.call(&self.coding)
     }
 
@@ -340,6 +296,12 @@ impl CacheCore {
     #[getter]
     fn _policy(&self, py: Python<'_>) -> Object {
         self.tier.recipe().source.clone_ref(py)
+    }
+
+    /// True if it has a store behind its memory, which other processes may have behind theirs.
+    #[getter]
+    fn _is_shared(&self) -> bool {
+        self.tier.remote().is_some() && self.coding.is_some()
     }
 
     /// Another policy, checked in Python, here and in all namespaces.
@@ -373,14 +335,21 @@ impl CacheCore {
         views::entry(py, &self.tier, &self.space, &self.spot(key)?)
     }
 
+    #[pyo3(signature = (key, value, ttl, tags = None))]
     fn _set(
         &self,
         py: Python<'_>,
         key: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
         ttl: &Bound<'_, PyAny>,
+        tags: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        self.put(py, key, value, self.ttl_of(ttl, key)?)
+        self.put(py, key, value, (self.ttl_of(ttl, key)?, tags.map_or(Ok(None), labels)?))
+    }
+
+    /// What has one of these tags is gone, or stale.
+    fn _move(&self, tags: Vec<String>, stale: bool) {
+        self.move_here(&tags, if stale { How::Stale } else { How::Gone });
     }
 
     fn _add(
@@ -462,8 +431,8 @@ impl CacheCore {
             return Err(PyTypeError::new_err(text));
         }
         let spot = self.spot(key)?;
-        let Some(Current { value, kind, deadline, .. }) = self.served(py, &spot)? else {
-            self.put(py, key, by, self.ttl_of(ttl, key)?)?;
+        let Some(Current { value, kind, deadline, tags, .. }) = self.served(py, &spot)? else {
+            self.put(py, key, by, (self.ttl_of(ttl, key)?, None))?;
             return Ok(by.clone().unbind());
         };
         let value = copy::hand_out(value.bind(py), kind)?;
@@ -471,11 +440,12 @@ impl CacheCore {
             return Err(not_an_int(key, &value));
         }
         let sum = value.add(by)?;
+        let tags = tags.map(|tags| tags.names.clone());
         if ttl.is(PyEllipsis::get(py)) {
             // A counter ends when it would have ended, however often it is incremented.
-            spot.put_until(py, &self.tier, &self.space, self.kept(&sum, None)?, deadline)?;
+            spot.put_until(py, &self.tier, &self.space, Kept { tags, ..self.kept(&sum, None)? }, deadline)?;
         } else {
-            spot.put(py, &self.tier, &self.space, self.kept(&sum, self.ttl_of(ttl, key)?)?)?;
+            spot.put(py, &self.tier, &self.space, Kept { tags, ..self.kept(&sum, self.ttl_of(ttl, key)?)? })?;
         }
         Ok(sum.unbind())
     }

@@ -11,8 +11,9 @@ use super::anchor::Anchor;
 use super::cache::{CacheCore, SyncCore, key_name};
 use super::options::shown;
 use super::raw;
-use super::recipe::Kept;
+use super::recipe::{Kept, labels};
 use super::spot::Spot;
+use super::stamp::Stamp;
 use super::{args, copy, errors, reply, single_use, two_tiers};
 use crate::core::memory::mix;
 use pyo3::exceptions::PyTypeError;
@@ -155,7 +156,7 @@ unsafe fn get_missed(core: &CacheCore, call: &Spelling, face: Face) -> *mut ffi:
         }
         let default = if call.count == 2 { *call.row.add(1) } else { ffi::Py_None() };
         if core.tier.remote().is_some() && !core.space.is_disabled() {
-            return get_behind(core, *call.row, default, face);
+            return get_behind(core, *call.row, default, (None, face));
         }
         ffi::Py_INCREF(default);
         face.gives(core, default)
@@ -167,32 +168,48 @@ unsafe fn get_behind(
     core: &CacheCore,
     key: *mut ffi::PyObject,
     default: *mut ffi::PyObject,
-    face: Face,
+    (least, face): (Option<Stamp>, Face),
 ) -> *mut ffi::PyObject {
     Python::attach(|py| {
         // SAFETY: a method call's arguments.
         let (key, default) = unsafe { (Bound::from_borrowed_ptr(py, key), Bound::from_borrowed_ptr(py, default)) };
-        let asked = two_tiers::look(py, core, &key, default.unbind(), face == Face::Async);
+        let asked = two_tiers::look(py, core, &key, (default.unbind(), least), face == Face::Async);
         given_back(py, asked.map(|asked| asked.into_bound(py)))
     })
+}
+
+/// What a value is to be no older than.
+fn stamp(given: &Bound<'_, PyAny>) -> PyResult<Option<Stamp>> {
+    if given.is_none() {
+        return Ok(None);
+    }
+    let text = || format!("invalid at_least: {}; give what set() or invalidate() returned", shown(given));
+    given.extract::<Stamp>().map(Some).map_err(|_| errors::config(given.py(), text()))
 }
 
 #[inline(never)]
 unsafe fn get_spelled(core: &CacheCore, call: &Spelling, face: Face) -> *mut ffi::PyObject {
     Python::attach(|py| {
         // SAFETY: passed on.
-        let read = unsafe { call.read(py, "get", ["key", "default"], 1) };
-        let (key, default) = match read {
-            Ok([key, default]) => (key, default),
+        let read = unsafe { call.read(py, "get", ["key", "default", "at_least"], 1) };
+        let read =
+            read.and_then(|[key, default, least]| Ok((key, default, least.map_or(Ok(None), |least| stamp(&least))?)));
+        let (key, default, least) = match read {
+            Ok(read) => read,
             Err(error) => return given_back(py, Err(error)),
         };
         let none = || py.None().into_bound(py);
         let (key, default) = (key.unwrap_or_else(none), default.unwrap_or_else(none));
-        match key_name(&key).and_then(|name| core.look(&name)) {
+        let behind = core.tier.remote().is_some() && !core.space.is_disabled();
+        // What memory has may be older than that.
+        let newer = least.filter(|_| behind);
+        let found = key_name(&key).and_then(|name| match newer {
+            Some(least) if !core.has_at_least(&name, least)? => Ok(None),
+            _ => core.look(&name),
+        });
+        match found {
             // SAFETY: the key and the default outlive the call.
-            Ok(None) if core.tier.remote().is_some() && !core.space.is_disabled() => unsafe {
-                get_behind(core, key.as_ptr(), default.as_ptr(), face)
-            },
+            Ok(None) if behind => unsafe { get_behind(core, key.as_ptr(), default.as_ptr(), (newer, face)) },
             // SAFETY: the value is owned.
             found => unsafe { face.gives(core, given_back(py, found.map(|found| found.unwrap_or(default)))) },
         }
@@ -250,7 +267,7 @@ unsafe extern "C" fn set_sync(
             let lasting = single_use::refuse(core.tier.state, &value, || "the value".to_owned());
             let stored = lasting.and_then(|()| core.tier.isolate(&value, copies)).and_then(|(stored, kind)| {
                 let weight = core.tier.weigh(&value)?;
-                let kept = Kept { value: stored.unbind(), kind, ttl: Some(ttl), weight, since: 0 };
+                let kept = Kept { value: stored.unbind(), kind, ttl: Some(ttl), weight, since: 0, tags: None };
                 let hash = mix(args::hash_str(key.as_ptr()), core.space.salt());
                 Spot { hash, key: key.unbind(), asks: false }.put(py, &core.tier, &core.space, kept)
             });
@@ -286,14 +303,12 @@ unsafe fn set_spelled(core: &CacheCore, call: &Spelling) -> *mut ffi::PyObject {
         let read = unsafe { call.read(py, "set", ["key", "value", "ttl", "tags"], 2) };
         let done = read.and_then(|[key, value, ttl, tags]| {
             let none = py.None().into_bound(py);
-            if let Some(tags) = tags.filter(|tags| tags.is_truthy().unwrap_or(true)) {
-                let text = format!("invalid tags: {}; leave them out: this version has no tags yet", shown(&tags));
-                return Err(errors::config(py, text));
-            }
+            let tags = tags.map(|tags| py.import("samovar._tags")?.call_method1("check_tags", (tags,)));
+            let tags = tags.transpose()?.map_or(Ok(None), |tags| labels(&tags))?;
             let (key, value) = (key.as_ref().unwrap_or(&none), value.as_ref().unwrap_or(&none));
             let left_out = || PyEllipsis::get(py).to_owned().into_any();
             let ttl = core.ttl_of(&ttl.unwrap_or_else(left_out), key)?;
-            core.put(py, key, value, ttl)?;
+            core.put(py, key, value, (ttl, tags))?;
             Ok(none)
         });
         given_back(py, done)
@@ -302,7 +317,7 @@ unsafe fn set_spelled(core: &CacheCore, call: &Spelling) -> *mut ffi::PyObject {
 
 /// Puts the raw methods onto the classes.
 pub fn add_to_classes(py: Python<'_>) -> PyResult<()> {
-    let get = c"get($self, key, default=None)\n--\n\nReturn the value under key, or default. A hit in memory never touches the event loop.";
+    let get = c"get($self, key, default=None, *, at_least=None)\n--\n\nReturn the value under key, or default. A hit in memory never touches the event loop.";
     let set = c"set($self, key, value, ttl=..., tags=())\n--\n\nStore a value; see Cache.set.";
     let (cache, sync) = (py.get_type::<CacheCore>(), py.get_type::<SyncCore>());
     add(&cache, c"get", get_async, get)?;

@@ -42,13 +42,16 @@ pub struct RemoteOptions<'py> {
     raises: bool,
     keeps: bool,
     most: Option<f64>,
+    listens: bool,
+    external: bool,
 }
 
 impl RemoteOptions<'_> {
     /// That of a cache of this name.
     pub fn open(&self, cache: &str) -> Arc<Remote> {
         let most = self.most.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-        let terms = Terms { raises: self.raises, keeps: self.keeps, most };
+        let RemoteOptions { raises, keeps, listens, external, .. } = *self;
+        let terms = Terms { raises, keeps, most, listens, external };
         Remote::new(Arc::clone(self.store.store()), self.store.name().to_owned(), cache, &terms, clock::shared())
     }
 }

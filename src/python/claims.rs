@@ -3,7 +3,7 @@
 
 use super::guarded::Guarded;
 use crate::core::clock::{Clock, Millis, later};
-use crate::core::remote::{CLAIM_LIFE, RENEW_EVERY, Token};
+use crate::core::remote::{Sharing, Token};
 use crate::io::store::{Action, Answers, Reply, Request, Store};
 use crate::work::{Appointment, Sweep, register};
 use hashbrown::HashMap;
@@ -22,6 +22,7 @@ pub struct Claims {
 struct Held {
     token: Token,
     key: Vec<u8>,
+    sharing: Sharing,
     due: Millis,
     /// The store knows it no more.
     gone: Arc<AtomicBool>,
@@ -37,9 +38,9 @@ impl Claims {
     }
 
     /// A load begins under this claim.
-    pub fn hold(&self, token: Token, key: &[u8]) {
-        let due = later(self.clock.now(), RENEW_EVERY);
-        let held = Held { token, key: key.to_vec(), due, gone: Arc::default() };
+    pub fn hold(&self, token: Token, key: &[u8], sharing: Sharing) {
+        let due = later(self.clock.now(), sharing.renew_every());
+        let held = Held { token, key: key.to_vec(), sharing, due, gone: Arc::default() };
         let before = self.held.lock().insert(token.bits(), held);
         drop(before);
         self.appointment.by(due);
@@ -61,12 +62,13 @@ impl Claims {
         let (now, mut due) = (self.clock.now(), Vec::new());
         let mut held = self.held.lock();
         for claim in held.values_mut().filter(|claim| claim.due <= now) {
-            claim.due = later(now, RENEW_EVERY);
-            due.push((claim.token, claim.key.clone(), Arc::clone(&claim.gone)));
+            claim.due = later(now, claim.sharing.renew_every());
+            let action = Action::Renew { token: claim.token, life: claim.sharing.claim_life() };
+            due.push((Arc::clone(&claim.gone), Request { key: claim.key.clone(), action }));
         }
         let next = held.values().map(|claim| claim.due).min();
         drop(held);
-        let (gone, requests): (Vec<_>, Vec<_>) = due.into_iter().map(renewal).unzip();
+        let (gone, requests): (Vec<_>, Vec<_>) = due.into_iter().unzip();
         if !requests.is_empty() {
             let lost = move |(at, answer): (usize, _)| {
                 if answer == Ok(Reply::Done(false))
@@ -79,10 +81,6 @@ impl Claims {
         }
         next
     }
-}
-
-fn renewal((token, key, gone): (Token, Vec<u8>, Arc<AtomicBool>)) -> (Arc<AtomicBool>, Request) {
-    (gone, Request { key, action: Action::Renew { token, life: CLAIM_LIFE } })
 }
 
 impl Sweep for Claims {

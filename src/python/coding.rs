@@ -4,15 +4,19 @@
 
 use super::codec::MessagePack;
 use super::framing::{Framing, unlocked};
+use super::recipe::Labels;
 use super::tier::Object;
 use crate::codec::frame;
 use crate::codec::framing::{Content, Unpacked};
 use crate::codec::refusal::Refusal;
 use crate::codec::serializer::Serializer;
 use crate::core::clock::{Clock, Millis, NEVER, later};
+use crate::core::coherence::registers::Began;
+use crate::core::memory::Span;
 use crate::core::policy::{Lifetime, Policy};
 use crate::core::remote::Version;
 use crate::core::remote::cell::Framed;
+use crate::core::remote::ledger::Note;
 use crate::io::store::stored::Stored;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -60,16 +64,31 @@ pub struct Fetched {
     /// When it was written.
     pub created: Millis,
     /// How long it took to load, in milliseconds.
-    load: u32,
+    pub load: u32,
     /// When it was written, in the store's order.
     pub version: Version,
     /// That there is none was its source's answer, and not an error of it.
     pub returned: bool,
+    /// Its tags.
+    pub tags: Option<Labels>,
+    /// When its load began, in the store's order; 0: it was written by hand, at its version.
+    pub load_start: u64,
+    /// When its load began, of what memory has.
+    pub noted: Option<Began>,
     /// The same as it would be written now, where that is sealed in another way: with a newer key, mostly.
     pub resealed: Option<Packed>,
 }
 
 impl Fetched {
+    /// What memory has, as the store would give it.
+    pub fn kept(value: Object, span: &Span, note: &Note) -> Self {
+        let version = note.version.unwrap_or(Version(0));
+        let tags = note.tags.as_ref().map(|tags| tags.names.clone());
+        let noted = Some(note.began);
+        let Span { fresh_until, expires, load, .. } = *span;
+        Fetched { expires, load, version, tags, noted, ..Fetched::here(value, fresh_until) }
+    }
+
     /// What memory has: of no version that the store would know.
     pub fn here(value: Object, fresh_until: Millis) -> Self {
         Fetched {
@@ -80,8 +99,20 @@ impl Fetched {
             load: 0,
             version: Version(0),
             returned: false,
+            tags: None,
+            load_start: 0,
+            noted: None,
             resealed: None,
         }
+    }
+
+    /// When its load began, as far as that is known.
+    pub fn began(&self) -> Began {
+        if let Some(noted) = self.noted {
+            return noted;
+        }
+        let stamp = if self.load_start > 0 { self.load_start } else { self.version.0 };
+        Began { here: None, store: Some(stamp) }
     }
 
     /// Its life in a memory where nothing stays longer than `most`.
@@ -133,6 +164,7 @@ impl Coding {
         name: &[u8],
         what: What<'_, '_>,
         (lifetime, began): (&Lifetime, Millis),
+        (labels, load_start): (Option<&Labels>, u64),
         clock: &Clock,
     ) -> PyResult<Option<Packed>> {
         let written = match what {
@@ -148,13 +180,14 @@ impl Coding {
         let stamps = frame::Stamps {
             fresh_until: ends(span.fresh_until),
             expires: ends(span.expires),
-            load_start: 0,
+            load_start,
             created: wall(now),
             load_time: u32::try_from(now.saturating_sub(began).saturating_mul(1000)).unwrap_or(u32::MAX),
         };
         let value = written.as_ref().map(|(serializer, bytes)| (*serializer, &bytes[..]));
         let returned = matches!(what, What::Nothing { returned: true });
-        let content = Content { value, stamps, tags: &[], etag: None, returned };
+        let tags: Vec<&str> = labels.into_iter().flatten().map(|tag| &**tag).collect();
+        let content = Content { value, stamps, tags: &tags, etag: None, returned };
         let (length, framing) = (value.map_or(0, |(_, bytes)| bytes.len()), &self.framing.get().framing);
         let packed = unlocked(py, length, || framing.pack(name, &content))?;
         let left = Duration::from_millis(span.expires.saturating_sub(now).max(1));
@@ -185,8 +218,23 @@ impl Coding {
         let (created, load, version) = (moment(stamps.created), stamps.load_time / 1000, stored.version());
         let resealed =
             if unpacked.reseal { self.pack_again(name, &unpacked, expires.saturating_sub(now)) } else { None };
-        let returned = unpacked.header.returned;
-        Some(Fetched { value, fresh_until, expires, created, load, version, returned, resealed })
+        let (returned, load_start) = (unpacked.header.returned, stamps.load_start);
+        let tags: Labels = unpacked.header.tags.map(Into::into).collect();
+        let tags = (!tags.is_empty()).then_some(tags);
+        let noted = None;
+        Some(Fetched {
+            value,
+            fresh_until,
+            expires,
+            created,
+            load,
+            version,
+            returned,
+            tags,
+            load_start,
+            noted,
+            resealed,
+        })
     }
 
     /// What was unpacked, sealed as it would be now, to be kept for what is left of its life.

@@ -3,13 +3,13 @@
 //! An [`Errand`] says what it asks, is told the answers, and asks again or is done. It never waits itself.
 
 use super::anchor::Anchor;
-use super::bridge::{self, Caller};
+use super::bridge::{self, Few, Whom};
+use super::future::Future;
 use super::pending::{self, Holds, Pending, Step, Todo};
 use super::remote::Remote;
 use super::state::State;
 use super::tier::Object;
 use crate::io::store::{Answer, Cursor, Request};
-use parking_lot::Mutex;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// What an errand does next.
 pub enum Turn {
     /// It wants these answers, at least one.
-    Ask(Vec<Request>),
+    Ask(Few<Request>),
     /// It wants a page of the keys that begin so.
     Scan(Vec<u8>, Cursor),
     /// It is done, with this.
@@ -29,7 +29,7 @@ pub trait Errand: Holds + Send {
     /// Its first step: at the first await, not before.
     fn begin(&mut self, py: Python<'_>) -> PyResult<Turn>;
     /// The answers are there, in the order of the requests.
-    fn told(&mut self, py: Python<'_>, answers: Vec<Answer>) -> PyResult<Turn>;
+    fn told(&mut self, py: Python<'_>, answers: Few<Answer>) -> PyResult<Turn>;
     /// Its caller has left while the store was asked. Whether that has done it is not known here until the answers come, which it
     /// is told of then: meanwhile what it changes counts as invalidated.
     fn left(&mut self, _py: Python<'_>) {}
@@ -42,7 +42,7 @@ pub fn run(
     py: Python<'_>,
     state: &'static State,
     remote: &Arc<Remote>,
-    mut errand: Box<dyn Errand>,
+    mut errand: impl Errand + 'static,
     waits: bool,
 ) -> PyResult<Object> {
     if waits {
@@ -63,119 +63,96 @@ pub fn run(
 
 enum Stage {
     Fresh,
-    /// For this future, until there are answers.
-    Waiting(Object, Arc<Mutex<Answered>>),
+    /// For this, until there are answers.
+    Waiting(Future),
     Over,
 }
 
 /// Where an errand and the answers to it meet.
-enum Answered {
+pub enum Answered {
     NotYet,
-    With(Vec<Answer>),
+    With(Few<Answer>),
     /// Not yet, and nobody awaits them: they are told to the errand all the same.
     Left(Box<dyn Errand>),
 }
 
+impl Holds for Answered {
+    fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+        if let Answered::Left(errand) = self { errand.visit(visit) } else { true }
+    }
+}
+
 /// An errand that is awaited.
-struct Awaited {
+struct Awaited<E> {
     state: &'static State,
     remote: Arc<Remote>,
     /// Until its caller leaves.
-    errand: Option<Box<dyn Errand>>,
+    errand: Option<E>,
     stage: Stage,
 }
 
-/// Wakes whoever awaits.
-struct Woken {
-    state: &'static State,
-    future: Object,
-    answers: Arc<Mutex<Answered>>,
-}
-
-impl Holds for Woken {
-    fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
-        visit(&self.future)
-            && match &*self.answers.lock() {
-                Answered::Left(errand) => errand.visit(visit),
-                _ => true,
-            }
+/// Lays the answers down for who awaits them, or tells them to an errand that nobody awaits any more.
+pub fn lay_down(py: Python<'_>, future: &Future, answers: Few<Answer>) {
+    if let Answered::Left(mut errand) = future.replace(Answered::NotYet) {
+        // What it would do next, or raise, is nobody's.
+        return drop(errand.told(py, answers));
     }
+    drop(future.replace(Answered::With(answers)));
+    future.settle(py, Ok(py.None()));
 }
 
-impl Caller for Woken {
-    fn answered(self: Box<Self>, py: Python<'_>, answers: Vec<Answer>) {
-        let before = std::mem::replace(&mut *self.answers.lock(), Answered::NotYet);
-        if let Answered::Left(mut errand) = before {
-            // What it would do next, or raise, is nobody's.
-            return drop(errand.told(py, answers));
-        }
-        *self.answers.lock() = Answered::With(answers);
-        // A future that was cancelled, or whose loop is closed, wakes nobody.
-        drop(self.future.bind(py).call_method1(&self.state.names.set_result, (py.None(),)));
-    }
-}
-
-impl Awaited {
+impl<E: Errand + 'static> Awaited<E> {
     fn go(&mut self, py: Python<'_>, turn: Turn) -> PyResult<Step> {
         if let Turn::Done(value) = turn {
             return Ok(Step::Return(value));
         }
         let state = self.state;
         let here = bridge::here(py, state)?;
-        let future = state.new_future(&here)?;
-        let answers = Arc::new(Mutex::new(Answered::NotYet));
-        let woken = Woken { state, future: future.clone().unbind(), answers: Arc::clone(&answers) };
+        let future = Future::new(state, &here)?;
+        let whom = Whom::Errand(future.clone_ref(py));
         match turn {
-            Turn::Ask(requests) => bridge::ask(state, &here, &self.remote.store, requests, Box::new(woken)),
-            Turn::Scan(prefix, from) => {
-                bridge::scan(state, &here, &self.remote.store, (&prefix, from), Box::new(woken))?
-            }
+            Turn::Ask(requests) => bridge::ask(state, &here, &self.remote.store, requests, whom),
+            Turn::Scan(prefix, from) => bridge::scan(state, &here, &self.remote.store, (&prefix, from), whom)?,
             Turn::Done(_) => {}
         }
-        let future = future.unbind();
-        self.wait(py, future, answers)
+        Ok(self.wait(py, future))
     }
 
-    fn wait(&mut self, py: Python<'_>, future: Object, answers: Arc<Mutex<Answered>>) -> PyResult<Step> {
-        // What `await future` does first: the task checks this flag on whatever is yielded to it.
-        future.bind(py).setattr(&self.state.names._asyncio_future_blocking, true)?;
-        self.stage = Stage::Waiting(future.clone_ref(py), answers);
-        Ok(Step::Yield(future))
+    fn wait(&mut self, py: Python<'_>, future: Future) -> Step {
+        let yielded = future.to_be_awaited(py);
+        self.stage = Stage::Waiting(future);
+        Step::Yield(yielded)
     }
 
     /// The caller is gone. What the store was asked it may have done, so the errand hears of it.
     fn leave(&mut self, py: Python<'_>) {
         let stage = std::mem::replace(&mut self.stage, Stage::Over);
-        let (Stage::Waiting(_, answered), Some(mut errand)) = (stage, self.errand.take()) else { return };
-        let came = std::mem::replace(&mut *answered.lock(), Answered::NotYet);
-        if let Answered::With(answers) = came {
+        let (Stage::Waiting(future), Some(mut errand)) = (stage, self.errand.take()) else { return };
+        if let Answered::With(answers) = future.replace(Answered::NotYet) {
             return drop(errand.told(py, answers));
         }
         errand.left(py);
-        *answered.lock() = Answered::Left(errand);
+        drop(future.replace(Answered::Left(Box::new(errand))));
     }
 }
 
-impl Holds for Awaited {
+impl<E: Errand> Holds for Awaited<E> {
     fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
-        let future = if let Stage::Waiting(future, _) = &self.stage { Some(future) } else { None };
+        let future = if let Stage::Waiting(future) = &self.stage { Some(future.object()) } else { None };
         future.is_none_or(&mut *visit) && self.errand.as_ref().is_none_or(|errand| errand.visit(visit))
     }
 }
 
-impl Pending for Awaited {
+impl<E: Errand + 'static> Pending for Awaited<E> {
     fn resume(&mut self, py: Python<'_>) -> PyResult<Step> {
         let stage = std::mem::replace(&mut self.stage, Stage::Over);
         let Some(errand) = &mut self.errand else { return Err(PyRuntimeError::new_err("already awaited")) };
         let turn = match stage {
             Stage::Fresh => errand.begin(py)?,
-            Stage::Waiting(future, answered) => {
-                let came = std::mem::replace(&mut *answered.lock(), Answered::NotYet);
-                match came {
-                    Answered::With(answers) => errand.told(py, answers)?,
-                    _ => return self.wait(py, future, answered),
-                }
-            }
+            Stage::Waiting(future) => match future.replace(Answered::NotYet) {
+                Answered::With(answers) => errand.told(py, answers)?,
+                _ => return Ok(self.wait(py, future)),
+            },
             Stage::Over => return Err(PyRuntimeError::new_err("already awaited")),
         };
         self.go(py, turn)

@@ -2,26 +2,29 @@
 //!
 //! Memory answers what it can; what it cannot is asked of the store, all keys of a call in one round trip. Writes go to the store first.
 
+use super::bridge::Few;
 use super::coding::Fetched;
 use super::copy;
 use super::errand::{Errand, Turn};
 use super::options::shown;
 use super::pending::Holds;
 use super::place::{Came, Change, Over, Place};
-use super::recipe::Recipe;
+use super::recipe::{Kept, Recipe};
 use super::remote::Remote;
+use super::stamp::Stamp;
 use super::tier::Object;
 use super::two_tiers::TwoTiers;
 use crate::core::clock::{Millis, NEVER, deadline};
 use crate::core::policy::Glob;
 use crate::core::remote::cell::Framed;
 use crate::core::remote::ledger::Mark;
-use crate::core::remote::{Filled, TOMBSTONE_LIFE};
+use crate::core::remote::{Filled, TOMBSTONE_LIFE, Version};
 use crate::io::store::stored::Stored;
 use crate::io::store::{Action, Answer, Cursor, Page, Reply, Request};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyList, PyString};
+use smallvec::smallvec;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +35,8 @@ pub struct Look {
     /// What answers where nothing is.
     pub default: Object,
     pub mark: Mark,
+    /// Only the store's answer will do: what memory has is older than what somebody knows of.
+    pub is_bound: bool,
 }
 
 impl Holds for Look {
@@ -46,17 +51,19 @@ impl Errand for Look {
             return Ok(Turn::Done(self.default.clone_ref(py)));
         }
         self.mark = self.place.mark();
-        Ok(Turn::Ask(vec![self.place.request(Action::Read)]))
+        let requests = smallvec![self.place.request(Action::Read)];
+        Ok(Turn::Ask(if self.is_bound { self.place.and_clock(requests) } else { self.place.with_clock(requests) }))
     }
 
-    fn told(&mut self, py: Python<'_>, mut answers: Vec<Answer>) -> PyResult<Turn> {
+    fn told(&mut self, py: Python<'_>, mut answers: Few<Answer>) -> PyResult<Turn> {
         let present = self.place.tier.clock.both();
-        let fetched = match answers.pop() {
-            Some(answer) => self.place.fresh(py, answer, present)?,
-            None => None,
-        };
-        let value = match fetched {
-            Some(fetched) => self.place.promote(py, fetched, &self.recipe, (self.mark, present.0))?,
+        self.place.heard_clock(&mut answers, 1);
+        let value = match answers.pop() {
+            Some(Err(error)) if self.is_bound => {
+                self.place.behind.remote.failed(py, &error)?;
+                None
+            }
+            Some(answer) => self.place.found(py, answer, &self.recipe, (self.mark, present))?,
             None => None,
         };
         Ok(Turn::Done(value.unwrap_or_else(|| self.default.clone_ref(py))))
@@ -90,18 +97,22 @@ impl Errand for Looks {
         if self.wanted.is_empty() {
             return Ok(Turn::Done(self.found.clone_ref(py).into_any()));
         }
-        Ok(Turn::Ask(self.wanted.iter().map(|(_, place, _)| place.request(Action::Read)).collect()))
+        let requests = self.wanted.iter().map(|(_, place, _)| place.request(Action::Read)).collect();
+        Ok(Turn::Ask(self.wanted[0].1.with_clock(requests)))
     }
 
-    fn told(&mut self, py: Python<'_>, answers: Vec<Answer>) -> PyResult<Turn> {
+    fn told(&mut self, py: Python<'_>, mut answers: Few<Answer>) -> PyResult<Turn> {
         let found = self.found.bind(py);
         let Some(present) = self.wanted.first().map(|(_, place, _)| place.tier.clock.both()) else {
             return Ok(Turn::Done(found.clone().into_any().unbind()));
         };
+        if let Some((_, place, _)) = self.wanted.first() {
+            place.heard_clock(&mut answers, self.wanted.len());
+        }
         for ((key, place, mark), answer) in self.wanted.drain(..).zip(answers) {
-            let value = match place.fresh(py, answer, present)? {
-                Some(fetched) if self.keeps => place.promote(py, fetched, &self.recipe, (mark, present.0))?,
-                other => other.and_then(|fetched| fetched.value),
+            let value = match self.keeps {
+                true => place.found(py, answer, &self.recipe, (mark, present))?,
+                false => place.fresh(py, answer, present)?.and_then(|fetched| fetched.value),
             };
             if let Some(value) = value {
                 found.set_item(key, value)?;
@@ -120,8 +131,8 @@ impl Errand for Looks {
 pub enum Gives {
     /// Nothing.
     Nothing,
-    /// Whether it was made.
-    WhetherMade,
+    /// When the last of it was written.
+    Stamp,
     /// Whether something was there.
     WhetherThere,
     /// Of how many something was there.
@@ -134,13 +145,31 @@ pub struct Writes {
     requests: Vec<Request>,
     gives: Gives,
     name: &'static str,
+    /// Of what was written; None: the store may not have it.
+    versions: Vec<Option<Version>>,
+}
+
+/// The version that a write was given.
+fn version_of(answer: &Answer) -> Option<Version> {
+    match answer {
+        Ok(Reply::Written(version) | Reply::Buried(version, _) | Reply::Filled(Filled::Written(version))) => {
+            Some(*version)
+        }
+        _ => None,
+    }
 }
 
 impl Writes {
     /// These, each with what it asks of the store.
     pub fn new(changes: Vec<(Change, Request)>, gives: Gives, name: &'static str) -> Self {
         let (changes, requests) = changes.into_iter().unzip();
-        Writes { changes, requests, gives, name }
+        Writes { changes, requests, gives, name, versions: Vec::new() }
+    }
+
+    /// The newest, if the store has them all.
+    fn stamp(&self) -> Stamp {
+        let all: Option<Vec<Version>> = self.versions.iter().copied().collect();
+        Stamp::of(all.map(|all| all.into_iter().max().unwrap_or(Version(0))))
     }
 
     fn given(&self, py: Python<'_>, came: &[Came]) -> PyResult<Object> {
@@ -148,7 +177,7 @@ impl Writes {
         let yes = |answer: bool| Ok(answer.into_pyobject(py)?.to_owned().into_any().unbind());
         match self.gives {
             Gives::Nothing => Ok(py.None()),
-            Gives::WhetherMade => yes(came.iter().all(|came| *came != Came::Refused)),
+            Gives::Stamp => Ok(Bound::new(py, self.stamp())?.into_any().unbind()),
             Gives::WhetherThere => yes(there > 0),
             Gives::HowMany => Ok(there.into_pyobject(py)?.into_any().unbind()),
         }
@@ -166,13 +195,15 @@ impl Errand for Writes {
         if self.requests.is_empty() {
             return Ok(Turn::Done(self.given(py, &[])?));
         }
-        Ok(Turn::Ask(std::mem::take(&mut self.requests)))
+        Ok(Turn::Ask(std::mem::take(&mut self.requests).into()))
     }
 
-    fn told(&mut self, py: Python<'_>, answers: Vec<Answer>) -> PyResult<Turn> {
+    fn told(&mut self, py: Python<'_>, answers: Few<Answer>) -> PyResult<Turn> {
         let mut came = Vec::with_capacity(answers.len());
         let mut failed = None;
+        self.changes.iter_mut().for_each(Change::look_round);
         for (change, answer) in std::mem::take(&mut self.changes).into_iter().zip(answers) {
+            self.versions.push(version_of(&answer));
             match change.told(py, answer) {
                 Ok(one) => came.push(one),
                 Err(error) => failed = failed.or(Some(error)),
@@ -197,6 +228,8 @@ pub enum Becomes {
     Touched(Option<Duration>),
     /// So much more, for so long if that is said, and where nothing was.
     More { by: Object, given: Option<Option<Duration>>, own: Option<Duration> },
+    /// This value, fresh for so long: where nothing was (`adds`), or where something was.
+    Value { value: Object, ttl: Option<Duration>, adds: bool },
 }
 
 /// A change of what is there: it is read, and written if it is still the same.
@@ -224,7 +257,8 @@ impl Update {
     }
 
     fn ask(&self, py: Python<'_>) -> PyResult<Turn> {
-        Ok(Turn::Ask(vec![self.place(py)?.request(Action::Read)]))
+        let place = self.place(py)?;
+        Ok(Turn::Ask(place.with_clock(smallvec![place.request(Action::Read)])))
     }
 
     /// Somebody has come between; with this, if the store said so.
@@ -246,7 +280,7 @@ impl Update {
         let there = there.and_then(|fetched| Some((fetched.value?, fetched.fresh_until)));
         let yes = || true.into_pyobject(py).map(|yes| yes.to_owned().into_any().unbind());
         Ok(match (&self.becomes, there) {
-            (Becomes::Touched(_), None) => None,
+            (Becomes::Touched(_), None) | (Becomes::Value { .. }, _) => None,
             (Becomes::Touched(ttl), Some((value, _))) => Some((value, deadline(now, *ttl), yes()?)),
             (Becomes::More { by, given, own }, None) => {
                 Some((by.clone_ref(py), deadline(now, given.unwrap_or(*own)), by.clone_ref(py)))
@@ -262,7 +296,39 @@ impl Update {
         })
     }
 
+    /// Writes a value over that.
+    fn write(&mut self, py: Python<'_>, place: Place, over: Over) -> PyResult<Turn> {
+        let Becomes::Value { value, ttl, .. } = &self.becomes else { return self.ask(py) };
+        let (end, kept) = (deadline(place.tier.clock.now(), *ttl), self.core.get().kept(py, value.bind(py), *ttl)?);
+        let (change, request) = Change::put(py, place, kept, end, over)?;
+        self.writing = Some((change, true.into_pyobject(py)?.to_owned().into_any().unbind()));
+        Ok(Turn::Ask(smallvec![request]))
+    }
+
+    /// Whether a value is to be written depends on whether something is there, whatever that is.
+    fn read_for_value(&mut self, py: Python<'_>, answer: Answer, adds: bool) -> PyResult<Turn> {
+        let place = self.place(py)?;
+        let (there, over) = match answer {
+            Ok(Reply::Read(Some(stored))) if place.is_worth_asking() => {
+                (place.stands(py, &stored), Over::Version(stored.version()))
+            }
+            Ok(Reply::Read(Some(stored))) => (in_memory(py, &place)?.is_some(), Over::Version(stored.version())),
+            Ok(_) => (!place.is_worth_asking() && in_memory(py, &place)?.is_some(), Over::Nothing),
+            Err(error) => {
+                place.behind.remote.failed(py, &error)?;
+                (in_memory(py, &place)?.is_some(), Over::Anything)
+            }
+        };
+        if there == adds {
+            return Ok(Turn::Done(false.into_pyobject(py)?.to_owned().into_any().unbind()));
+        }
+        self.write(py, place, over)
+    }
+
     fn read(&mut self, py: Python<'_>, answer: Answer) -> PyResult<Turn> {
+        if let Becomes::Value { adds, .. } = self.becomes {
+            return self.read_for_value(py, answer, adds);
+        }
         let place = self.place(py)?;
         let present = place.tier.clock.both();
         let now = present.0;
@@ -275,23 +341,25 @@ impl Update {
             Err(_) => Over::Anything,
         };
         let fetched = place.fresh(py, answer, present)?;
-        let there = if unanswered { in_memory(py, &place)? } else { fetched };
+        let mut there = if unanswered { in_memory(py, &place)? } else { fetched };
+        let tags = there.as_mut().and_then(|there| there.tags.take());
         let Some((value, end, gives)) = self.next(py, there, now)? else {
             return Ok(Turn::Done(false.into_pyobject(py)?.to_owned().into_any().unbind()));
         };
         let left = (end < NEVER).then(|| Duration::from_millis(end.saturating_sub(now)));
-        let kept = self.core.get().kept(py, value.bind(py), left)?;
+        let kept = Kept { tags, ..self.core.get().kept(py, value.bind(py), left)? };
         let (change, request) = Change::put(py, place, kept, end, over)?;
         self.writing = Some((change, gives));
-        Ok(Turn::Ask(vec![request]))
+        Ok(Turn::Ask(smallvec![request]))
     }
 }
 
 /// What memory has, as if the store had given it.
 fn in_memory(py: Python<'_>, place: &Place) -> PyResult<Option<Fetched>> {
     let Some(there) = place.served(py)? else { return Ok(None) };
-    let value = copy::hand_out(there.value.bind(py), there.kind)?;
-    Ok(Some(Fetched::here(value.unbind(), there.deadline)))
+    let value = copy::hand_out(there.value.bind(py), there.kind)?.unbind();
+    let tags = there.tags.map(|tags| tags.names.clone());
+    Ok(Some(Fetched { tags, ..Fetched::here(value, there.deadline) }))
 }
 
 /// A counter that is none.
@@ -302,7 +370,9 @@ pub fn not_an_int(key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyErr {
 
 impl Holds for Update {
     fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
-        visit(self.core.as_any())
+        let value = if let Becomes::Value { value, .. } = &self.becomes { visit(value) } else { true };
+        value
+            && visit(self.core.as_any())
             && visit(&self.key)
             && self.writing.as_ref().is_none_or(|(change, gives)| change.visit(visit) && visit(gives))
     }
@@ -310,15 +380,30 @@ impl Holds for Update {
 
 impl Errand for Update {
     fn begin(&mut self, py: Python<'_>) -> PyResult<Turn> {
-        self.ask(py)
+        match self.becomes {
+            // Nearly always nothing is there: only if something is, it is looked at.
+            Becomes::Value { adds: true, .. } => {
+                let place = self.place(py)?;
+                self.write(py, place, Over::Nothing)
+            }
+            _ => self.ask(py),
+        }
     }
 
-    fn told(&mut self, py: Python<'_>, mut answers: Vec<Answer>) -> PyResult<Turn> {
+    fn told(&mut self, py: Python<'_>, mut answers: Few<Answer>) -> PyResult<Turn> {
+        if answers.len() > 1 {
+            self.place(py)?.heard_clock(&mut answers, 1);
+        }
         let Some(answer) = answers.pop() else { return self.ask(py) };
-        let Some((change, gives)) = self.writing.take() else { return self.read(py, answer) };
+        let Some((mut change, gives)) = self.writing.take() else { return self.read(py, answer) };
+        change.look_round();
         let winner = if let Ok(Reply::Filled(Filled::Lost(stored))) = &answer { Some(stored.clone()) } else { None };
         match change.told(py, answer)? {
             Came::Made(_) => Ok(Turn::Done(gives)),
+            // Whether what is there counts may be for the clock to say.
+            Came::Refused if matches!(self.becomes, Becomes::Value { .. }) && self.place(py)?.has_to_ask() => {
+                self.again(py, None)
+            }
             Came::Refused => self.again(py, winner),
         }
     }
@@ -330,7 +415,12 @@ impl Errand for Update {
     }
 
     fn name(&self) -> String {
-        if let Becomes::Touched(_) = self.becomes { "touch()".into() } else { "incr()".into() }
+        match self.becomes {
+            Becomes::Touched(_) => "touch()".into(),
+            Becomes::More { .. } => "incr()".into(),
+            Becomes::Value { adds: true, .. } => "add()".into(),
+            Becomes::Value { .. } => "replace()".into(),
+        }
     }
 }
 
@@ -356,12 +446,15 @@ impl Errand for Glance {
         }
         match (self.here)(py, &self.place)? {
             Some(here) => Ok(Turn::Done(here)),
-            None if self.place.is_worth_asking() => Ok(Turn::Ask(vec![self.place.request(Action::Read)])),
+            None if self.place.is_worth_asking() => {
+                Ok(Turn::Ask(self.place.with_clock(smallvec![self.place.request(Action::Read)])))
+            }
             None => (self.tells)(py, &self.place, None).map(Turn::Done),
         }
     }
 
-    fn told(&mut self, py: Python<'_>, mut answers: Vec<Answer>) -> PyResult<Turn> {
+    fn told(&mut self, py: Python<'_>, mut answers: Few<Answer>) -> PyResult<Turn> {
+        self.place.heard_clock(&mut answers, 1);
         let fetched = match answers.pop() {
             Some(answer) => self.place.fresh(py, answer, self.place.tier.clock.both())?,
             None => None,
@@ -387,7 +480,7 @@ impl Holds for Names {
     }
 }
 
-fn paged(py: Python<'_>, remote: &Remote, answers: Vec<Answer>) -> PyResult<Page> {
+fn paged(py: Python<'_>, remote: &Remote, answers: Few<Answer>) -> PyResult<Page> {
     match answers.into_iter().next() {
         Some(Ok(Reply::Scanned(page))) => Ok(page),
         Some(Err(error)) => remote.failed(py, &error).map(|()| (Vec::new(), None)),
@@ -400,7 +493,7 @@ impl Errand for Names {
         Ok(Turn::Scan(self.prefix.clone(), self.from))
     }
 
-    fn told(&mut self, py: Python<'_>, answers: Vec<Answer>) -> PyResult<Turn> {
+    fn told(&mut self, py: Python<'_>, answers: Few<Answer>) -> PyResult<Turn> {
         let (keys, next) = paged(py, &self.remote, answers)?;
         let names = keys.iter().filter_map(|key| std::str::from_utf8(key.strip_prefix(&self.prefix[..])?).ok());
         let names = PyList::new(py, names.map(|name| PyString::new(py, name)))?;
@@ -490,7 +583,10 @@ impl Clearing {
             return self.scan(py);
         }
         self.scans = false;
-        let bury = |key| Request { key, action: Action::Invalidate { keep: TOMBSTONE_LIFE } };
+        let bury = |key| {
+            let tell = self.remote.tell_others();
+            Request { key, action: Action::Invalidate { keep: TOMBSTONE_LIFE, by: None, tell } }
+        };
         Ok(Turn::Ask(keys.into_iter().map(bury).collect()))
     }
 }
@@ -500,7 +596,7 @@ impl Errand for Clearing {
         self.scan(py)
     }
 
-    fn told(&mut self, py: Python<'_>, answers: Vec<Answer>) -> PyResult<Turn> {
+    fn told(&mut self, py: Python<'_>, answers: Few<Answer>) -> PyResult<Turn> {
         if self.scans {
             self.failed |= answers.iter().any(Result::is_err);
             let page = paged(py, &self.remote, answers)?;

@@ -356,7 +356,7 @@ impl Tier {
         let value = value.map(|(value, kind)| copy::part_with(value.into_bound(py), kind)).transpose()?;
         let function = function.or_else(|| space.callee.as_ref().map(|callee| callee.id.as_str()));
         let class = &self.state.views(py)?.event;
-        class.call1(py, (kind.name(), &self.name, &space.path, function, key, value, reason, seconds, error))
+        class.call1(py, (kind.name(), &self.name, &*space.path, function, key, value, reason, seconds, error))
     }
 
     /// Drops what an operation has displaced. Where somebody listens, tells of that and of what was stored, in the order it

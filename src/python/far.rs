@@ -22,8 +22,8 @@ use std::sync::Arc;
 pub fn invalidate(py: Python<'_>, state: &'static State, call: &Request, waits: bool) -> PyResult<Option<Object>> {
     let Some(place) = Place::of(py, state, call)? else { return Ok(None) };
     let remote = Arc::clone(&place.behind.remote);
-    let writes = Writes::new(vec![Change::removal(place)], Gives::Nothing, "invalidate");
-    errand::run(py, state, &remote, Box::new(writes), waits).map(Some)
+    let writes = Writes::new(vec![Change::removal(place)], Gives::Stamp, "invalidate");
+    errand::run(py, state, &remote, writes, waits).map(Some)
 }
 
 /// `f.peek(...)`.
@@ -31,7 +31,7 @@ pub fn peek(py: Python<'_>, state: &'static State, call: &Request, waits: bool) 
     let Some(place) = Place::of(py, state, call)? else { return Ok(None) };
     let remote = Arc::clone(&place.behind.remote);
     let glance = Glance { place, here: views::here, tells: views::fetched };
-    errand::run(py, state, &remote, Box::new(glance), waits).map(Some)
+    errand::run(py, state, &remote, glance, waits).map(Some)
 }
 
 /// `f.set(value, ...)`.
@@ -48,7 +48,7 @@ pub fn set(
     kept.ttl = kept.ttl.filter(|_| !call.space.is_disabled());
     let (remote, end) = (Arc::clone(&place.behind.remote), deadline(call.tier.clock.now(), kept.ttl.flatten()));
     let change = Change::put(py, place, kept, end, Over::Anything)?;
-    errand::run(py, state, &remote, Box::new(Writes::new(vec![change], Gives::Nothing, "set")), waits).map(Some)
+    errand::run(py, state, &remote, Writes::new(vec![change], Gives::Stamp, "set"), waits).map(Some)
 }
 
 /// `f.invalidate_all()`. Not the names that a `key=` callable gives: nobody knows which those are.
@@ -70,7 +70,7 @@ pub fn invalidate_all(
         Ok(())
     };
     let clearing = Clearing::new(Arc::clone(&remote), vec![prefix], wanted, after);
-    errand::run(py, state, &remote, Box::new(clearing), waits).map(Some)
+    errand::run(py, state, &remote, clearing, waits).map(Some)
 }
 
 /// What the names of a function's entries begin with, and which of those that do are its.

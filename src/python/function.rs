@@ -226,7 +226,7 @@ impl Function {
             None => (&plan.loader, &plan.refresher),
         };
         let refresher = refresher.as_ref().map(|refresher| self.refresh(py, refresher, &values)).transpose()?;
-        let bound = if recipe.ttl.is_some() { self.told(py, &values, false)? } else { Default::default() };
+        let bound = if recipe.is_told() { self.told(py, &values, false)? } else { Default::default() };
         let loader = Loader { callable: callable.clone_ref(py), args, names, bound };
         Ok(Request {
             tier: self.tier.clone(),

@@ -47,10 +47,14 @@ impl CacheCore {
             self.tier.all_spaces().into_iter().filter(|s| s.path == self.space.path).collect();
         let (number, cursor) = from.unwrap_or((0, None));
         let Some(space) = spaces.get(number) else { return Ok((PyList::empty(py), None)) };
-        let memory = self.tier.memory.lock();
+        let (mut memory, now) = (self.tier.memory.lock(), self.tier.clock.now());
         let members = memory.entries.members(space.group(), cursor.map(|cursor| cursor.get().0), BATCH);
         let mut pairs = Vec::with_capacity(members.len());
-        for &id in members.iter().filter(|&&id| memory.entries.is_served(id, |end| self.tier.clock.has_come(end))) {
+        for &id in &members {
+            memory.settle(id, now);
+            if !memory.entries.is_served(id, |end| self.tier.clock.has_come(end)) {
+                continue;
+            }
             if let (Some(key), Some(found)) = (memory.entries.key(id), memory.entries.peek(id)) {
                 pairs.push((key.clone_ref(py), found.value.clone_ref(py), found.tag));
             }

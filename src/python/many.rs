@@ -177,25 +177,31 @@ fn load_all<'py>(
         behind.extend(begun);
         alone
     });
-    filling::advance(py, state, &mut behind);
-    own.extend(places.iter().zip(&behind).filter(|(_, filling)| filling.loads()).map(|(place, _)| *place));
-    own.sort_unstable_by_key(|(at, _)| *at);
     let mut stop = None;
-    for part in own.chunks(bulk.limit) {
-        let called = match &stop {
-            None => call(py, state, ids, requests, part, bulk),
-            Some(stop) => Err(PyErr::clone_ref(stop, py)),
-        };
-        for &(at, lease) in part {
-            let loaded = outcome(py, state, &ids[at], &called);
-            match places.binary_search_by_key(&at, |(place, _)| *place) {
-                Ok(filled) => behind[filled].loaded(py, state, loaded),
-                Err(_) => answers[at] = Some(conclude(py, state, &requests[at], lease, loaded)),
+    loop {
+        filling::advance(py, state, &mut behind);
+        own.extend(places.iter().zip(&behind).filter(|(_, filling)| filling.loads()).map(|(place, _)| *place));
+        own.sort_unstable_by_key(|(at, _)| *at);
+        for part in own.chunks(bulk.limit) {
+            let called = match &stop {
+                None => call(py, state, ids, requests, part, bulk),
+                Some(stop) => Err(PyErr::clone_ref(stop, py)),
+            };
+            for &(at, lease) in part {
+                let loaded = outcome(py, state, &ids[at], &called);
+                match places.binary_search_by_key(&at, |(place, _)| *place) {
+                    Ok(filled) => behind[filled].loaded(py, state, loaded),
+                    Err(_) => answers[at] = Some(conclude(py, state, &requests[at], lease, loaded)),
+                }
             }
+            stop = stop.or(called.err().filter(|error| !error.is_instance_of::<PyException>(py)));
         }
-        stop = stop.or(called.err().filter(|error| !error.is_instance_of::<PyException>(py)));
+        // Other processes' loads are waited for with none of one's own to do: those may be waited for there.
+        if own.is_empty() && !filling::rest(py, &mut behind) {
+            break;
+        }
+        own.clear();
     }
-    filling::advance(py, state, &mut behind);
     for ((at, _), filling) in places.into_iter().zip(behind) {
         answers[at] = Some(filling.conclude(py, state));
     }

@@ -41,8 +41,10 @@ mod filling;
 mod framing;
 mod function;
 mod function_methods;
+mod future;
 mod given;
 mod guarded;
+mod hearing;
 mod instances;
 mod keyring;
 mod keys;
@@ -52,6 +54,7 @@ mod lease;
 mod listing;
 mod many;
 mod method;
+mod moving;
 mod options;
 mod owner;
 mod pending;
@@ -71,6 +74,7 @@ mod seat;
 mod signature;
 mod single_use;
 mod spot;
+mod stamp;
 mod state;
 mod store;
 mod store_call;
@@ -80,6 +84,7 @@ mod tier;
 mod two_tiers;
 mod user_store;
 mod views;
+mod waiters;
 mod weigh;
 mod writing;
 
@@ -152,6 +157,8 @@ mod _core {
     };
     #[pymodule_export]
     use super::rulebook::_check_pattern;
+    #[pymodule_export]
+    use super::stamp::Stamp;
     #[pymodule_export]
     use super::store::StoreCore;
     #[pymodule_export]

@@ -4,6 +4,7 @@ use super::anchor::Anchor;
 use super::{adaptive, errors};
 use crate::core::clock::NEVER;
 use crate::core::policy::{OnRefreshError, Policy, parse_duration};
+use crate::core::remote::Sharing;
 use pyo3::prelude::*;
 use pyo3::types::{PyDelta, PyDeltaAccess, PyString};
 use std::time::Duration;
@@ -49,6 +50,11 @@ pub fn policy(given: &Bound<'_, PyAny>) -> PyResult<Policy> {
         jitter: given.getattr("jitter")?.extract()?,
         negative_ttl: Some(window(given, "negative_ttl")?).filter(|window| !window.is_zero()),
         min_refresh_interval: window(given, "min_refresh_interval")?,
+        single_flight: match given.getattr("single_flight")?.extract::<String>()?.as_str() {
+            "cluster" => Sharing::Cluster,
+            _ => Sharing::Process,
+        },
+        wait: limit(given, "wait")?,
     })
 }
 

@@ -157,7 +157,8 @@ pub fn make_type(py: Python<'_>) -> PyResult<*mut ffi::PyTypeObject> {
         ),
     ];
     let flags = ffi::Py_TPFLAGS_HAVE_GC;
-    reply::make_awaitable::<PendingReply>(py, c"samovar._core.PendingReply", size_of::<PendingReply>(), flags, &slots)
+    let (name, size) = (c"samovar._core.PendingReply", size_of::<PendingReply>());
+    reply::make_awaitable::<PendingReply>(py, name, size, flags, reply::coroutine_methods::<PendingReply>(), &slots)
 }
 
 /// A reply that will look for its answer when it is first awaited.

@@ -2,39 +2,59 @@
 //!
 //! The steps of explicit operations; `core::remote::write` says what a write's answer means. Waiting is `errand`'s.
 
+use super::bridge::Few;
 use super::coding::{Fetched, Present};
+use super::hearing;
+use super::keys;
 use super::pending::Holds;
-use super::recipe::{Kept, Recipe};
+use super::recipe::{Kept, Labels, Recipe};
 use super::remote::Behind;
 use super::request::Request as Call;
 use super::spot::{Current, Spot};
 use super::state::State;
 use super::tier::{Gone, Object, Space, Tier};
 use crate::core::clock::{Millis, NEVER, later};
+use crate::core::coherence::registers::{Began, Verdict};
 use crate::core::flight::Written;
 use crate::core::memory::{New, Placement, Worth};
 use crate::core::policy::Lifetime;
 use crate::core::remote::cell::Under;
-use crate::core::remote::ledger::Mark;
+use crate::core::remote::ledger::{Mark, Note};
 use crate::core::remote::write::{Effect, Input, NEWEST, What, Write};
 use crate::core::remote::{Filled, TOMBSTONE_LIFE, Version};
+use crate::io::store::stored::Stored;
 use crate::io::store::{Action, Answer, Reply, Request};
 use pyo3::prelude::*;
+use pyo3::types::PyString;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// See the module.
-pub struct Place {
+/// A namespace of a cache and the store behind it: what its places have in common.
+pub struct Home {
     /// The cache.
     pub tier: Arc<Tier>,
-    /// Whose entry it is.
+    /// Whose entries they are.
     pub space: Arc<Space>,
-    /// Where it is in memory.
-    pub spot: Spot,
     /// The store behind.
     pub behind: Behind,
-    /// What it is called there.
+}
+
+/// See the module.
+pub struct Place {
+    home: Arc<Home>,
+    /// Where it is in memory.
+    pub spot: Spot,
+    /// What it is called in the store.
     pub key: Vec<u8>,
+}
+
+impl Deref for Place {
+    type Target = Home;
+
+    fn deref(&self) -> &Home {
+        &self.home
+    }
 }
 
 impl Holds for Place {
@@ -44,22 +64,66 @@ impl Holds for Place {
 }
 
 impl Place {
+    /// Of a name in a namespace.
+    pub fn named(home: &Arc<Home>, name: &Bound<'_, PyString>) -> PyResult<Place> {
+        let key = home.behind.remote.key(&home.space, name.to_str()?);
+        Ok(Place { home: Arc::clone(home), spot: keys::named(name, &home.space)?, key })
+    }
+
     /// That of a call; None if its entry is of this process alone.
     pub fn of(py: Python<'_>, state: &State, call: &Call) -> PyResult<Option<Place>> {
         let Call { tier, space, spot, behind: Some(behind), .. } = call else { return Ok(None) };
+        hearing::heed(py, tier);
         let Some(key) = behind.remote.key_of(py, state, space, spot)? else { return Ok(None) };
         let spot = Spot { hash: spot.hash, key: spot.key.clone_ref(py), asks: false };
-        Ok(Some(Place { tier: Arc::clone(tier), space: Arc::clone(space), spot, behind: behind.clone_ref(py), key }))
+        let home = Home { tier: Arc::clone(tier), space: Arc::clone(space), behind: behind.clone_ref(py) };
+        Ok(Some(Place { home: Arc::new(home), spot, key }))
+    }
+
+    /// With what stamp a value is written by hand: 0 where its version is one. On a cluster another server's clock gives that, so it
+    /// counts as written just after the last thing that was heard.
+    fn start(&self) -> u64 {
+        if self.behind.remote.store.counts_messages() {
+            return 0;
+        }
+        let memory = self.tier.memory.lock();
+        let newest = memory.ledger.as_ref().map_or(0, |ledger| ledger.registers.newest());
+        if newest > 0 { newest + 1 } else { 0 }
     }
 
     /// How things stand in memory, for somebody who asks the store now.
     pub fn mark(&self) -> Mark {
-        self.tier.memory.lock().mark(self.spot.hash)
+        self.tier.memory.lock().mark(self.spot.hash, self.behind.remote.hash(&self.key))
     }
 
     /// Has this done in the store.
     pub fn request(&self, action: Action) -> Request {
         Request { key: self.key.clone(), action }
+    }
+
+    /// These, and the clock, where it is not known what has moved of late.
+    pub fn with_clock(&self, requests: Few<Request>) -> Few<Request> {
+        if self.has_to_ask() { self.and_clock(requests) } else { requests }
+    }
+
+    /// True if it is not known what has moved of late.
+    pub fn has_to_ask(&self) -> bool {
+        self.behind.remote.has_to_ask(self.tier.clock.now())
+    }
+
+    /// These, and the clock.
+    pub fn and_clock(&self, mut requests: Few<Request>) -> Few<Request> {
+        requests.push(self.behind.remote.ask_clock(&self.tier.memory.lock()));
+        requests
+    }
+
+    /// Takes the clock's answer from behind so many others, if it was asked.
+    pub fn heard_clock(&self, answers: &mut Few<Answer>, others: usize) {
+        if answers.len() > others
+            && let Some(Ok(Reply::Told(told))) = answers.pop()
+        {
+            self.behind.remote.learn(&self.tier, &told);
+        }
     }
 
     /// What a get would be given by memory.
@@ -87,13 +151,47 @@ impl Place {
             }
         };
         let fetched = stored.and_then(|stored| self.behind.coding.get().read(py, &self.key, &stored, present));
-        let mut fresh = fetched.filter(|fetched| present.0 < fetched.fresh_until);
+        let is_good = |fetched: &Fetched| self.behind.remote.judge(&self.tier, &self.space, fetched) == Verdict::Good;
+        let mut fresh = fetched.filter(|fetched| present.0 < fetched.fresh_until && is_good(fetched));
         if let Some(fetched) = &mut fresh
             && let Some(packed) = fetched.resealed.take()
         {
             self.behind.remote.rewrite(&self.key, fetched.version, packed);
         }
         Ok(fresh)
+    }
+
+    /// False for what the store has and counts as nothing: a note that there is nothing, what is no longer fresh, and what was
+    /// invalidated by a tag or with its namespace.
+    pub fn stands(&self, py: Python<'_>, stored: &Stored) -> bool {
+        let present = self.tier.clock.both();
+        let fetched = self.behind.coding.get().read(py, &self.key, stored, present);
+        let is_good = |fetched: &Fetched| self.behind.remote.judge(&self.tier, &self.space, fetched) == Verdict::Good;
+        fetched.is_none_or(|fetched| fetched.value.is_some() && present.0 < fetched.fresh_until && is_good(&fetched))
+    }
+
+    /// What a lookup that loads nothing is given: what the store has, kept in memory too, or what memory has, where the store could not
+    /// be asked whether that is still so.
+    ///
+    /// # Errors
+    ///
+    /// The store's, where it is to be raised.
+    pub fn found(
+        &self,
+        py: Python<'_>,
+        answer: Answer,
+        recipe: &Recipe,
+        (mark, present): (Mark, Present),
+    ) -> PyResult<Option<Object>> {
+        let unanswered = answer.is_err();
+        if let Some(fetched) = self.fresh(py, answer, present)? {
+            return self.promote(py, fetched, recipe, (mark, present.0));
+        }
+        if unanswered {
+            return Ok(self.spot.suspect(py, &self.tier, &self.space)?.and_then(|suspect| suspect.value));
+        }
+        self.spot.refute(py, &self.tier)?;
+        Ok(None)
     }
 
     /// Keeps in memory what the store had, if nothing has changed there since; gives the value as a reader gets it, or nothing for
@@ -123,10 +221,17 @@ impl Place {
         let written = Written { new: New { hash, key, value: stored.unbind(), placement }, lifetime };
         let located = self.spot.locate(py, &self.tier)?;
         let mut gone = Gone::default();
-        self.tier.memory.lock().promote(written, located, (mark, fetched.version), now, &mut gone);
+        let began = Began { here: Some(mark.sequence), ..fetched.began() };
+        let note = self.note(Some(fetched.version), began, fetched.tags.as_ref());
+        self.tier.memory.lock().promote(written, located, (mark, note), now, &mut gone);
         self.tier.appointment.by(lifetime.span.expires);
         self.tier.release(py, gone, || None);
         Ok(())
+    }
+
+    /// What memory is to note of what it keeps.
+    fn note(&self, version: Option<Version>, began: Began, labels: Option<&Labels>) -> Note {
+        Note { version, key: self.behind.remote.hash(&self.key), tags: self.space.tags(labels), began }
     }
 
     /// A lookup that memory had nothing for was answered.
@@ -142,6 +247,10 @@ pub struct Change {
     mark: Mark,
     /// What goes in; None: what is there goes.
     kept: Option<(Kept, Lifetime)>,
+    /// How much this process had invalidated when it began.
+    sequence: u64,
+    /// What it is compared with in the store's order; 0: its version.
+    start: u64,
 }
 
 impl Holds for Change {
@@ -157,8 +266,6 @@ pub enum Over {
     Anything,
     /// Nothing fresh.
     Nothing,
-    /// Something fresh.
-    Something,
     /// What was written last has this version.
     Version(Version),
 }
@@ -186,28 +293,41 @@ impl Change {
         let lifetime = if negative { Lifetime::negative(end) } else { Lifetime::plain(end) };
         let value = kept.plain(py)?;
         let coding = place.behind.coding.get();
-        let Some((frame, keep)) =
-            coding.pack(py, &place.key, kept.written(&value), (&lifetime, now), &place.tier.clock)?
-        else {
+        let start = place.start();
+        let (what, how) = (kept.written(&value), (kept.tags.as_ref(), start));
+        let packed = coding.pack(py, &place.key, what, (&lifetime, now), how, &place.tier.clock)?;
+        let Some((frame, keep)) = packed else {
             // Too large, and such values are skipped: then no older one must stay.
             return Ok(Change::removal(place));
         };
         let (write, _) = Write::begin(What::Value(()));
+        let tell = place.behind.remote.tell_others();
         let action = match over {
-            Over::Anything => Action::Put { frame, keep },
-            Over::Nothing => Action::Fill { under: Under::Nothing, newer_than: None, frame, keep },
-            Over::Something => Action::Fill { under: Under::Something, newer_than: None, frame, keep },
-            Over::Version(version) => Action::Fill { under: Under::Version(version), newer_than: None, frame, keep },
+            Over::Anything => Action::Put { frame, keep, tell },
+            Over::Nothing => Action::Fill { under: Under::Nothing, newer_than: None, frame, keep, tell },
+            Over::Version(version) => {
+                Action::Fill { under: Under::Version(version), newer_than: None, frame, keep, tell }
+            }
         };
         let (mark, request) = (place.mark(), place.request(action));
-        Ok((Change { place, write, mark, kept: Some((kept, lifetime)) }, request))
+        let sequence = place.tier.memory.lock().sequence();
+        Ok((Change { place, write, mark, kept: Some((kept, lifetime)), sequence, start }, request))
     }
 
     /// What is there goes.
     pub fn removal(place: Place) -> (Change, Request) {
         let (write, _) = Write::begin(What::Tombstone);
-        let (mark, request) = (place.mark(), place.request(Action::Invalidate { keep: TOMBSTONE_LIFE }));
-        (Change { place, write, mark, kept: None }, request)
+        let tell = place.behind.remote.tell_others();
+        let (mark, request) =
+            (place.mark(), place.request(Action::Invalidate { keep: TOMBSTONE_LIFE, by: None, tell }));
+        (Change { place, write, mark, kept: None, sequence: 0, start: 0 }, request)
+    }
+
+    /// Notes whether something has come between, before what else was written with it is followed.
+    pub fn look_round(&mut self) {
+        if !self.place.tier.memory.lock().is_unchanged(self.mark) {
+            self.write.step(Input::Overtaken(NEWEST));
+        }
     }
 
     /// The store has answered; the memory follows.
@@ -230,7 +350,8 @@ impl Change {
 
     /// Nobody waits for the answer any more: until it comes, if it does, memory has nothing there.
     pub fn left(&self, py: Python<'_>) {
-        let Place { tier, space, spot, .. } = &self.place;
+        let Place { home, spot, .. } = &self.place;
+        let Home { tier, space, .. } = &**home;
         if let Err(error) = spot.delete(py, tier, space) {
             error.write_unraisable(py, None);
         }
@@ -239,26 +360,27 @@ impl Change {
 
     /// Does in memory what the machine says; true if something was there.
     fn follow(self, py: Python<'_>, input: Input) -> PyResult<bool> {
-        let Change { place, mut write, mark, kept } = self;
-        if !place.tier.memory.lock().is_unchanged(mark) {
-            write.step(Input::Overtaken(NEWEST));
-        }
-        if let Input::Written(_) = input {
+        let Change { place, mut write, kept, sequence, start, .. } = self;
+        if let Input::Written(version) = input {
             place.behind.remote.heard(&place.key);
+            place.behind.remote.note_written(Some(version));
         }
         let (mut kept, mut there) = (kept, false);
         for effect in write.step(input) {
             match effect {
                 Effect::PutMemory((), version) => {
                     if let Some((kept, lifetime)) = kept.take() {
-                        put(py, &place, kept, &lifetime, version)?;
+                        let stamp = version.map(|version| if start > 0 { start } else { version.0 });
+                        let began = Began { here: Some(sequence), store: stamp };
+                        put(py, &place, kept, &lifetime, (version, began))?;
                     }
                 }
                 Effect::DropMemory(_) => {
                     there = place.spot.delete(py, &place.tier, &place.space)?;
                     place.tier.memory.lock().note_change(place.spot.hash);
                 }
-                Effect::Recover => place.behind.remote.recover(&place.key),
+                // What the store may do late, once it goes on, is not older than that.
+                Effect::Recover => place.behind.remote.recover(&place.key, input == Input::Unreachable),
                 // Others are told when there is a bus; the caller, when this returns.
                 Effect::Publish(_) | Effect::Done(_) | Effect::WriteTier(_) => {}
             }
@@ -268,9 +390,17 @@ impl Change {
 }
 
 /// Into memory, whatever is there.
-fn put(py: Python<'_>, place: &Place, kept: Kept, lifetime: &Lifetime, version: Option<Version>) -> PyResult<()> {
-    let Place { tier, space, spot, behind, .. } = place;
+fn put(
+    py: Python<'_>,
+    place: &Place,
+    kept: Kept,
+    lifetime: &Lifetime,
+    (version, began): (Option<Version>, Began),
+) -> PyResult<()> {
+    let Place { home, spot, .. } = place;
+    let Home { tier, space, behind } = &**home;
     let same = Spot { hash: spot.hash, key: spot.key.clone_ref(py), asks: spot.asks };
+    let note = place.note(version, began, kept.tags.as_ref());
     if behind.remote.keeps {
         let now = tier.clock.now();
         let most = behind.remote.most.map_or(NEVER, |most| later(now, most));
@@ -281,7 +411,8 @@ fn put(py: Python<'_>, place: &Place, kept: Kept, lifetime: &Lifetime, version: 
     let located = spot.locate(py, tier)?;
     let mut memory = tier.memory.lock();
     if let Some(id) = located.0.and_then(|entry| memory.entries.resolve(entry)) {
-        memory.note_version(id, version);
+        let turn = memory.entries.turn();
+        memory.note(id, note, turn);
     }
     memory.note_change(spot.hash);
     Ok(())

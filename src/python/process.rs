@@ -36,6 +36,8 @@ pub fn _after_fork_child(py: Python<'_>) {
     if let Ok(state) = state {
         *state.get().0.waits.lock() = Default::default();
         drop(state.get().0.bridge.lock().take());
+        let waking = state.get().0.waking.lock().take();
+        drop(waking);
         budget::forget_motion(state.get().0);
     }
     resilience::forget_motion();

@@ -85,6 +85,8 @@ pub struct Recipe {
     pub adaptive: Option<policy::Adaptive>,
     /// A predicate on the value; `None` = keep everything.
     pub cache_if: Option<Object>,
+    /// Gives the tags of a value, given it and the call's arguments.
+    pub tags: Option<Object>,
     /// Classes of exceptions that are kept, and for how long.
     pub errors: Vec<(Object, Duration)>,
     /// Answers when a load has failed and nothing else can: a value, or a function of the call's arguments.
@@ -125,12 +127,23 @@ pub struct Kept {
     pub weight: u64,
     /// Since when loads bring it, in seconds; 0 where nobody asks.
     pub since: u32,
+    /// The tags it has, if any.
+    pub tags: Option<Labels>,
+}
+
+/// The tags of a value.
+pub type Labels = Box<[Box<str>]>;
+
+/// Tags that Python has checked: a tuple of names.
+pub fn labels(given: &Bound<'_, PyAny>) -> PyResult<Option<Labels>> {
+    let names: Vec<String> = given.extract()?;
+    Ok((!names.is_empty()).then(|| names.into_iter().map(String::into_boxed_str).collect()))
 }
 
 impl Kept {
     /// "Not found", to be raised for whoever would load it.
     pub fn nothing(error: Object, ttl: Duration) -> Kept {
-        Kept { value: error, kind: copy::RAISE, ttl: Some(Some(ttl)), weight: 1, since: 0 }
+        Kept { value: error, kind: copy::RAISE, ttl: Some(Some(ttl)), weight: 1, since: 0, tags: None }
     }
 
     /// The value itself, where memory is to hold it sealed.
@@ -164,6 +177,7 @@ impl Recipe {
             ttl: ttl.is_callable().then(|| ttl.clone().unbind()),
             adaptive: adaptive::of(&ttl),
             cache_if: None,
+            tags: policy.getattr("_tags")?.extract()?,
             errors: options::kept_errors(&policy.getattr("cache_errors")?)?,
             fallback: fallback.into_iter().next(),
             copy: Mode::parse(&copy).ok_or_else(|| bad_copy(&copy))?,
@@ -183,6 +197,7 @@ impl Recipe {
             ttl: same(&self.ttl),
             adaptive: self.adaptive,
             cache_if: same(&self.cache_if),
+            tags: same(&self.tags),
             errors: self.errors.iter().map(|(class, ttl)| (class.clone_ref(py), *ttl)).collect(),
             fallback: same(&self.fallback),
             copy: self.copy,
@@ -192,6 +207,11 @@ impl Recipe {
             ruled: Default::default(),
             name,
         }
+    }
+
+    /// True if a callable of the user's is told of the call's arguments.
+    pub fn is_told(&self) -> bool {
+        self.ttl.is_some() || self.tags.is_some()
     }
 
     /// What loads under another policy, where that protects it in another way.
@@ -211,7 +231,7 @@ impl Recipe {
 
     /// All objects it holds itself.
     pub fn objects(&self) -> impl Iterator<Item = &Object> {
-        let optional = [&self.ttl, &self.cache_if, &self.fallback, &self.protects];
+        let optional = [&self.ttl, &self.cache_if, &self.tags, &self.fallback, &self.protects];
         let loaders = self.loaders.iter().flat_map(|(loader, refresher)| [loader].into_iter().chain(refresher));
         optional
             .into_iter()
@@ -235,13 +255,22 @@ impl Recipe {
         found.map(|(_, ttl)| *ttl)
     }
 
+    /// The tags of a value that a call has given, or of the class that says that there is none. Runs Python.
+    pub fn tags_of(&self, value: &Bound<'_, PyAny>, loader: &Loader) -> PyResult<Option<Labels>> {
+        let Some(tags) = &self.tags else { return Ok(None) };
+        let (args, names) = &loader.bound;
+        labels(&call_with(value.py(), tags.bind(value.py()), Some(value), args, names.as_ref())?)
+    }
+
     /// Asks the user's callables and makes the store's own copy. Runs Python.
     pub fn keep<'py>(&self, value: &Bound<'py, PyAny>, loader: &Loader, tier: &Tier, state: &State) -> PyResult<Kept> {
         let py = value.py();
         let not_found = state.not_found(py)?;
         if value.is(not_found) || value.get_type().is(not_found) {
             let ttl = self.policy.negative_ttl.map(Some);
-            return Ok(Kept { value: value.clone().unbind(), kind: copy::NOTHING, ttl, weight: 1, since: 0 });
+            let tags = if ttl.is_some() { self.tags_of(not_found, loader)? } else { None };
+            let value = value.clone().unbind();
+            return Ok(Kept { value, kind: copy::NOTHING, ttl, weight: 1, since: 0, tags });
         }
         let sealed = tier.isolate(value, self.copy);
         let (stored, kind, storable) = match sealed {
@@ -270,6 +299,7 @@ impl Recipe {
             single_use::refuse(state, value, || format!("the result of {}", self.name))?;
         }
         let weight = if stores { tier.weigh(value)? } else { 1 };
-        Ok(Kept { value: stored.unbind(), kind, ttl: stores.then_some(ttl), weight, since: 0 })
+        let tags = if stores { self.tags_of(value, loader)? } else { None };
+        Ok(Kept { value: stored.unbind(), kind, ttl: stores.then_some(ttl), weight, since: 0, tags })
     }
 }

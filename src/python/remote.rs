@@ -1,21 +1,32 @@
 //! The store behind a cache's memory, and what an entry is called there.
 
 use super::claims::Claims;
-use super::coding::{Coding, Packed};
+use super::coding::{Coding, Fetched, Packed};
+use super::filling::random;
+use super::hearing::{Inbox, Shared};
 use super::keys;
 use super::recovery::Recovery;
 use super::spot::Spot;
 use super::state::State;
-use super::tier::Space;
-use crate::core::clock::{Clock, later};
+use super::tier::{PyMemory, Space, Tier};
+use super::waiters::Waiters;
+use crate::core::clock::{Clock, Millis, later};
+use crate::core::coherence::registers::Verdict;
+use crate::core::coherence::{Move, Origin, Told};
 use crate::core::key::{escape, shared_name};
+use crate::core::memory::Alert;
 use crate::core::remote::Version;
 use crate::core::remote::cell::Under;
 use crate::error::{Error, StoreError};
-use crate::io::store::{Action, Answers, Request, Store};
+use crate::io::process::PerProcess;
+use crate::io::store::{Action, Answers, Request, Store, Tell};
+use hashbrown::DefaultHashBuilder;
 use pyo3::prelude::*;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::convert::Infallible;
+use std::hash::BuildHasher;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// See the module.
@@ -34,10 +45,25 @@ pub struct Remote {
     pub most: Option<Duration>,
     /// The claims under which is being loaded.
     pub claims: Arc<Claims>,
+    /// Who waits here for what other processes load.
+    pub waiters: Arc<Waiters>,
     /// What it is to be told once it can be reached.
     recovery: Arc<Recovery>,
     /// How often it could not be asked, and its part was left out.
     pub errors: AtomicU64,
+    hasher: DefaultHashBuilder,
+    /// What its clock, and those who listen, know it by.
+    escaped: Vec<u8>,
+    /// Whether others are heard.
+    listens: bool,
+    /// Whether those are who tell nobody.
+    pub external: bool,
+    alert: OnceLock<Arc<Alert>>,
+    inbox: PerProcess<Arc<Inbox>>,
+    /// What is known of tags and namespaces is known until then; here, so that no look asks which process this is.
+    known_until: Arc<AtomicU64>,
+    /// The version of what this process wrote last.
+    newest: AtomicU64,
     clock: Clock,
     /// Before this moment no more is said of that.
     quiet_until: AtomicU64,
@@ -55,16 +81,51 @@ pub struct Terms {
     pub keeps: bool,
     /// But not for longer.
     pub most: Option<Duration>,
+    /// Hear of others.
+    pub listens: bool,
+    /// Of those too who tell nobody.
+    pub external: bool,
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        if let Some(inbox) = self.inbox.get() {
+            inbox.stop();
+        }
+    }
 }
 
 impl Remote {
     /// That of a cache.
     pub fn new(store: Arc<dyn Store>, name: String, cache: &str, terms: &Terms, clock: &Clock) -> Arc<Self> {
         let claims = Claims::new(Arc::clone(&store), clock.clone());
-        let recovery = Recovery::new(Arc::clone(&store), clock.clone());
-        let (Terms { raises, keeps, most }, cache, errors) = (*terms, cache.to_owned(), AtomicU64::new(0));
-        let (clock, quiet_until) = (clock.clone(), AtomicU64::new(0));
-        Arc::new(Remote { store, name, cache, raises, keeps, most, claims, recovery, errors, clock, quiet_until })
+        let recovery = Recovery::new(Arc::clone(&store), clock.clone(), escape(cache).into_bytes());
+        let Terms { raises, keeps, most, listens, external } = *terms;
+        let (escaped, cache, errors) = (escape(cache).into_bytes(), cache.to_owned(), AtomicU64::new(0));
+        let (hasher, clock, quiet_until) = (DefaultHashBuilder::default(), clock.clone(), AtomicU64::new(0));
+        let (alert, inbox, waiters) = (OnceLock::new(), PerProcess::new(), Arc::default());
+        Arc::new(Remote {
+            store,
+            name,
+            cache,
+            raises,
+            keeps,
+            most,
+            claims,
+            waiters,
+            recovery,
+            errors,
+            hasher,
+            escaped,
+            listens,
+            external,
+            alert,
+            inbox,
+            known_until: Arc::default(),
+            newest: AtomicU64::new(0),
+            clock,
+            quiet_until,
+        })
     }
 
     /// What an entry is called there; `None` for one that is of this process alone: a call on an instance, and one with
@@ -85,6 +146,89 @@ impl Remote {
         [space.begins(|path| shared_name(&self.cache, path, "")), name].concat().into_bytes()
     }
 
+    /// What its clock is called there.
+    pub fn clock_key(&self) -> &[u8] {
+        &self.escaped
+    }
+
+    /// That this is the alert of its memory, in which nothing is yet. False if nobody is heard.
+    pub fn rings(&self, alert: &Arc<Alert>) -> bool {
+        drop(self.alert.set(Arc::clone(alert)));
+        if self.listens {
+            alert.ring();
+        }
+        self.listens
+    }
+
+    /// The alert of its memory.
+    #[inline]
+    pub fn alert(&self) -> &Arc<Alert> {
+        self.alert.get_or_init(Arc::default)
+    }
+
+    /// True if the clock is to be asked what has moved before something is judged by that.
+    #[inline]
+    pub fn has_to_ask(&self, now: Millis) -> bool {
+        now >= self.known_until.load(Acquire)
+    }
+
+    /// In a forked child: nothing is known there, and nobody heard.
+    pub fn forget(&self) {
+        self.claims.forget();
+        self.known_until.store(0, Release);
+        self.alert().ring();
+    }
+
+    /// What this process hears.
+    pub fn inbox(&self) -> &Arc<Inbox> {
+        let make = || {
+            let bits = random().unwrap_or_else(|_| u128::from(self.hasher.hash_one(std::process::id())));
+            let (alert, waiters) = (Arc::clone(self.alert()), Arc::clone(&self.waiters));
+            let shared = Shared { alert, waiters, known_until: Arc::clone(&self.known_until) };
+            Ok::<_, Infallible>(Arc::new(Inbox::new(Origin(bits), shared, self.clock.clone(), !self.listens)))
+        };
+        match self.inbox.get_or_make(make) {
+            Ok(inbox) => inbox,
+            Err(never) => match never {},
+        }
+    }
+
+    /// Who is told of a write: all others who use this cache.
+    pub fn tell_others(&self) -> Option<Tell> {
+        Some(Tell { cache: self.escaped.clone(), origin: self.inbox().origin })
+    }
+
+    /// Asks what has moved, and for a stamp of now.
+    pub fn ask_clock(&self, memory: &PyMemory) -> Request {
+        self.inbox().asks();
+        let known = memory.ledger.as_ref().map(|ledger| ledger.registers.known()).unwrap_or_default();
+        Request { key: self.escaped.clone(), action: Action::Registers { known } }
+    }
+
+    /// What has become of something that the store has, by what was invalidated since its load began.
+    pub fn judge(&self, tier: &Tier, space: &Space, fetched: &Fetched) -> Verdict {
+        let tags = fetched.tags.iter().flatten().map(|tag| &**tag);
+        // What the store has yet to hear of it cannot have compared with.
+        let unheard = self.recovery.judge(&space.path, tags.clone());
+        let memory = tier.memory.lock();
+        let Some(ledger) = &memory.ledger else { return unheard };
+        unheard.max(ledger.registers.judge(&space.path, tags, fetched.began()))
+    }
+
+    /// The clock has told what it was asked just now: memory learns it, and lets go what can no longer be compared with it.
+    pub fn learn(&self, tier: &Tier, told: &Told) {
+        self.inbox().told(told);
+        let knows = tier.memory.lock().learn(told);
+        if !knows {
+            tier.forget_behind("");
+        }
+    }
+
+    /// The hash by which memory knows what is called so there.
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        self.hasher.hash_one(key).max(1)
+    }
+
     /// What all its names begin with.
     pub fn begins(&self) -> String {
         escape(&self.cache) + ":"
@@ -98,12 +242,13 @@ impl Remote {
     /// Has what is there of this version kept as it would be written now.
     pub fn rewrite(&self, key: &[u8], version: Version, (frame, keep): Packed) {
         let under = Under::Version(version);
-        self.tell(key.to_vec(), Action::Fill { under, newer_than: None, frame, keep });
+        self.tell(key.to_vec(), Action::Fill { under, newer_than: None, frame, keep, tell: None });
     }
 
     /// The store is to hear as soon as it can that what it has under a key is no more.
-    pub fn recover(&self, key: &[u8]) {
-        self.recovery.put(key);
+    /// `undone`: it has certainly not been asked.
+    pub fn recover(&self, key: &[u8], undone: bool) {
+        self.recovery.put(key, undone, self.inbox());
     }
 
     /// True if what it has under a key is no more, and it has yet to hear so.
@@ -111,9 +256,25 @@ impl Remote {
         self.recovery.has(key)
     }
 
-    /// It has heard of a key.
+    /// It has heard of a key, which somebody here may be waiting for.
     pub fn heard(&self, key: &[u8]) {
         self.recovery.forget(key);
+        self.waiters.changed(key);
+    }
+
+    /// The store is to hear as soon as it can that these tags or namespaces were invalidated.
+    pub fn recover_move(&self, moved: &Move, undone: bool) {
+        self.recovery.put_move(moved, undone, self.inbox());
+    }
+
+    /// This process has written or invalidated something, of this version.
+    pub fn note_written(&self, version: Option<Version>) {
+        self.newest.fetch_max(version.map_or(0, |version| version.0), Relaxed);
+    }
+
+    /// The newest of what this process has written or invalidated; None if it has done nothing of the kind.
+    pub fn newest(&self) -> Option<Version> {
+        Some(Version(self.newest.load(Relaxed))).filter(|version| version.0 > 0)
     }
 
     /// How many keys it has yet to hear of.

@@ -61,15 +61,33 @@ pub fn make_type(py: Python<'_>) -> PyResult<*mut ffi::PyTypeObject> {
         raw::slot(ffi::Py_tp_dealloc, dealloc as *mut c_void),
         raw::slot(ffi::Py_tp_doc, c"An awaitable answer of a cache. Await it once.".as_ptr() as *mut c_void),
     ];
-    make_awaitable::<Reply>(py, c"samovar._core.Reply", size_of::<Reply>(), 0, &slots)
+    make_awaitable::<Reply>(py, c"samovar._core.Reply", size_of::<Reply>(), 0, coroutine_methods::<Reply>(), &slots)
 }
 
-/// Makes an awaitable type with slots of its own.
+/// The methods by which an awaitable passes for a coroutine.
+pub fn coroutine_methods<T: Awaitable>() -> Vec<ffi::PyMethodDef> {
+    vec![
+        raw::method(
+            c"send",
+            raw::Function::One(send::<T>),
+            c"send($self, value, /)\n--\n\nRun until the next suspension, as a coroutine does.",
+        ),
+        raw::method(
+            c"throw",
+            raw::Function::Fast(throw::<T>),
+            c"throw($self, kind, value=None, traceback=None, /)\n--\n\nRaise inside the waiting call.",
+        ),
+        raw::method(c"close", raw::Function::None(close::<T>), c"close($self, /)\n--\n\nGive up waiting."),
+    ]
+}
+
+/// Makes an awaitable type with methods and slots of its own.
 pub fn make_awaitable<T: Awaitable>(
     py: Python<'_>,
     name: &'static std::ffi::CStr,
     size: usize,
     flags: c_ulong,
+    methods: Vec<ffi::PyMethodDef>,
     own: &[ffi::PyType_Slot],
 ) -> PyResult<*mut ffi::PyTypeObject> {
     let mut slots = vec![
@@ -77,22 +95,7 @@ pub fn make_awaitable<T: Awaitable>(
         raw::slot(ffi::Py_tp_iternext, next::<T> as *mut c_void),
         raw::slot(ffi::Py_am_await, itself as *mut c_void),
         raw::slot(ffi::Py_am_send, am_send::<T> as *mut c_void),
-        raw::slot(
-            ffi::Py_tp_methods,
-            raw::methods(vec![
-                raw::method(
-                    c"send",
-                    raw::Function::One(send::<T>),
-                    c"send($self, value, /)\n--\n\nRun until the next suspension, as a coroutine does.",
-                ),
-                raw::method(
-                    c"throw",
-                    raw::Function::Fast(throw::<T>),
-                    c"throw($self, kind, value=None, traceback=None, /)\n--\n\nRaise inside the waiting call.",
-                ),
-                raw::method(c"close", raw::Function::None(close::<T>), c"close($self, /)\n--\n\nGive up waiting."),
-            ]),
-        ),
+        raw::slot(ffi::Py_tp_methods, raw::methods(methods)),
     ];
     slots.extend(own.iter().map(|slot| ffi::PyType_Slot { ..*slot }));
     let common = ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION | ffi::Py_TPFLAGS_IMMUTABLETYPE;

@@ -3,6 +3,7 @@
 //! The asyncio and the blocking driver share all of this; they differ only in how they wait. Nothing here decides who
 //! loads: that is `core::flight`.
 
+use super::coding::Fetched;
 use super::copy::{self, Mode};
 use super::effects::{self, Old};
 use super::errors;
@@ -14,12 +15,12 @@ use super::seat::{Outcome, Waiter};
 use super::spot::{Alias, Spot};
 use super::state::State;
 use super::tier::{Gone, Object, PyMemory, Space, Tier, let_go};
-use super::{adaptive, args, lease, refresher};
+use super::{adaptive, args, hearing, lease, refresher};
 use crate::core::clock::NEVER;
 use crate::core::flight::{self, FlightId, Home, Input, Keep, Lasting, Lease, Life, Newer, Place, Since, Ticket, Wish};
 use crate::core::memory::{Discard, New, Placement, Target};
 use crate::core::policy::Lifetime;
-use crate::core::remote::Version;
+use crate::core::remote::ledger::Note;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use std::sync::Arc;
@@ -82,6 +83,7 @@ impl Request {
     /// Looks the key up and counts: what is there answers, what is not decides who loads. Who listens is told when that is
     /// decided: whatever a listener does, nobody else leads.
     pub fn lookup(&self, py: Python<'_>, place: Place) -> PyResult<Lookup> {
+        hearing::heed(py, &self.tier);
         let located = self.spot.locate(py, &self.tier)?;
         let now = self.tier.clock.now();
         let key = || self.spot.key.clone_ref(py);
@@ -124,6 +126,11 @@ impl Request {
         Ok(lookup)
     }
 
+    /// What memory has, where only the store could vouch for it and cannot be asked.
+    pub fn suspect(&self, py: Python<'_>) -> PyResult<Option<Fetched>> {
+        if self.refresh { Ok(None) } else { self.spot.suspect(py, &self.tier, &self.space) }
+    }
+
     /// What a caller here wants, as the core knows it. Under the lock: a clear changes the group.
     pub fn wish(&self, place: Place) -> Wish<'_> {
         Wish {
@@ -136,7 +143,7 @@ impl Request {
 
     /// Whether the call may be made again later. What was injected is its caller's; a ttl callable is told of it.
     fn is_repeatable(&self) -> bool {
-        let alone = self.life == Life::Shared || (self.refresher.is_some() && self.recipe.ttl.is_none());
+        let alone = self.life == Life::Shared || (self.refresher.is_some() && !self.recipe.is_told());
         self.repeatable && alone
     }
 
@@ -231,7 +238,8 @@ impl Request {
             Some(Some(ttl))
         };
         let bare = errors::bare_copy(error)?.unbind();
-        Ok(Some(Kept { value: bare, kind: copy::RAISE, ttl, weight: 1, since: 0 }))
+        let tags = self.recipe.tags_of(state.not_found(py)?, &self.loader)?;
+        Ok(Some(Kept { value: bare, kind: copy::RAISE, ttl, weight: 1, since: 0, tags }))
     }
 
     fn has_old(&self, lease: Lease) -> bool {
@@ -249,7 +257,7 @@ impl Request {
         ending: Ending,
     ) -> Finished {
         let Judged { value, failed, kept } = judged;
-        let was_there = matches!(ending, Ending::Found(..));
+        let was_there = matches!(ending, Ending::Found(..) | Ending::Suspect(..));
         let input = match kept {
             Ok(_) if was_there => Input::Found,
             Ok(_) => Input::Loaded,
@@ -339,13 +347,21 @@ impl Request {
         let ttl = kept.ttl.filter(|_| keeps && !self.space.is_disabled())?;
         let lasting = match ending {
             Ending::Loaded => Lasting::For(ttl),
-            Ending::Written(lifetime, version) => Lasting::As(*lifetime, *version),
-            Ending::Found(lifetime, version) => Lasting::As(*lifetime, Some(*version)),
+            Ending::Written(lifetime, note) | Ending::Found(lifetime, note) => Lasting::As(*lifetime, note.version),
+            Ending::Suspect(lifetime, note) => Lasting::Suspect(*lifetime, note.version),
+            Ending::Unasked(_) if !kept.is_negative() => Lasting::Unasked(ttl),
+            Ending::Alone(_) | Ending::Unasked(_) => Lasting::For(ttl),
             Ending::Forgone | Ending::Old(_) => return None,
         };
         let value = move || kept.value.clone_ref(py);
-        let (tag, negative, weight) = (kept.kind, kept.is_negative(), kept.weight);
-        Some(Keep { value, tag, negative, lasting, weight, adapted: self.adapted(kept) })
+        let (tag, negative, weight, adapted) = (kept.kind, kept.is_negative(), kept.weight, self.adapted(kept));
+        let known = match ending {
+            Ending::Written(_, note) | Ending::Found(_, note) | Ending::Suspect(_, note) => note.clone(),
+            Ending::Alone(note) | Ending::Unasked(note) => note.clone(),
+            _ => Note::default(),
+        };
+        let note = Note { tags: self.space.tags(kept.tags.as_ref()), ..known };
+        Some(Keep { value, tag, negative, lasting, weight, adapted, note })
     }
 
     /// What the next value is compared with, where the ttl follows the data.
@@ -390,9 +406,15 @@ pub enum Ending {
     /// Nothing.
     Loaded,
     /// It was to have it, and does under this version, or could not be asked.
-    Written(Lifetime, Option<Version>),
-    /// It had it, and nothing was loaded.
-    Found(Lifetime, Version),
+    Written(Lifetime, Note),
+    /// Nothing was loaded: it had it, or what is old answers while another process loads.
+    Found(Lifetime, Note),
+    /// The same, of what memory has and nobody could vouch for.
+    Suspect(Lifetime, Note),
+    /// It does not have it.
+    Alone(Note),
+    /// The same, since it could not be reached: it may know something newer.
+    Unasked(Note),
     /// Something happened to the key meanwhile, or may have: nobody keeps it.
     Forgone,
     /// The load failed, and what it still has answers.

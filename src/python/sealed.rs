@@ -33,7 +33,7 @@ impl Sealed {
     pub fn seal<'py>(value: &Bound<'py, PyAny>, coding: &Py<Coding>, clock: &Clock) -> PyResult<Bound<'py, PyAny>> {
         let py = value.py();
         let life = (&Lifetime::plain(NEVER), clock.now());
-        let packed = coding.get().pack(py, NAME, What::Value(value), life, clock)?;
+        let packed = coding.get().pack(py, NAME, What::Value(value), life, (None, 0), clock)?;
         let frame = packed.and_then(|(frame, _)| Stored::new(Version(0), frame));
         let frame = frame.ok_or_else(|| super::errors::codec(py, "the value is too large to be kept".into()))?;
         Ok(Bound::new(py, Sealed { frame, coding: coding.clone_ref(py) })?.into_any())

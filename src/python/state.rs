@@ -28,6 +28,8 @@ pub struct State {
     pub reply_type: *mut ffi::PyTypeObject,
     /// The type of answers that are yet to be found.
     pub pending_type: *mut ffi::PyTypeObject,
+    /// The type of what those wait for who ask a store.
+    pub future_type: *mut ffi::PyTypeObject,
     /// The type of decorated functions.
     pub function_type: *mut ffi::PyTypeObject,
     /// The type of their methods.
@@ -51,6 +53,8 @@ pub struct State {
     bridges: PyOnceLock<Py<PyAny>>,
     /// The one that was used last. A forked child has none.
     pub bridge: Guarded<Option<Py<Bridge>>>,
+    /// The loop whose waiters are being woken, and what says to its thread that it runs there. A forked child has none.
+    pub waking: Guarded<Option<(Py<PyAny>, Py<PyAny>)>>,
     /// The functions that know instances; `None` until there is one.
     functions: Guarded<Option<Vec<Weak<Function>>>>,
     /// How many of their instances `knots` has looked at.
@@ -87,6 +91,7 @@ names!(
     create_task,
     done,
     exception,
+    get_debug,
     get_loop,
     is_closed,
     is_running,
@@ -94,6 +99,7 @@ names!(
     room_for,
     set_exception,
     set_result,
+    __asyncio_running_event_loop__,
     __cache_key__,
     __doc__,
     __module__,
@@ -165,6 +171,7 @@ impl State {
         let state = Box::leak(Box::new(State {
             reply_type: null_mut(),
             pending_type: null_mut(),
+            future_type: null_mut(),
             function_type: null_mut(),
             method_type: null_mut(),
             stop: Cell::new(null_mut()),
@@ -180,11 +187,13 @@ impl State {
             views: PyOnceLock::new(),
             bridges: PyOnceLock::new(),
             bridge: Guarded::new(None),
+            waking: Guarded::new(None),
             functions: Guarded::new(None),
             knots_from: Cell::new(0),
         }));
         state.reply_type = reply::make_type(py)?;
         state.pending_type = super::pending::make_type(py)?;
+        state.future_type = super::future::make_type(py)?;
         state.function_type = super::function::make_type(py)?;
         state.method_type = super::method::make_type(py)?;
         Ok(state)
@@ -313,8 +322,25 @@ impl State {
         self.asyncio.get(py)
     }
 
+    /// What says to this thread which loop runs there: asyncio makes another with each that begins or ends. `None` where it keeps
+    /// that elsewhere.
+    pub fn mark_of_loop(&self, _py: Python<'_>) -> *mut ffi::PyObject {
+        // SAFETY: the interpreter is held. The dict and what it has are borrowed, and only compared or held at once.
+        unsafe {
+            let dict = ffi::PyThreadState_GetDict();
+            let key = self.names.__asyncio_running_event_loop__.as_ptr();
+            if dict.is_null() { null_mut() } else { ffi::PyDict_GetItemWithError(dict, key) }
+        }
+    }
+
     /// The loop that runs on this thread, if a miss has ever had to do with loops.
     pub fn running_loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        if let Some((mark, here)) = &*self.waking.lock()
+            && mark.as_ptr() == self.mark_of_loop(py)
+        {
+            // asyncio asks the system for the process's number each time.
+            return Some(here.bind(py).clone());
+        }
         let running = self.asyncio.get(py)?.running_loop.bind(py).call0().ok()?;
         (!running.is_none()).then_some(running)
     }

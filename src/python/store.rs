@@ -2,7 +2,8 @@
 //! the same bridge, with what they ask being decided by `core::remote`.
 
 use super::StateHandle;
-use super::bridge::{self, Caller};
+use super::bridge::{self, Few, Whom};
+use super::future::Future;
 use super::pending::Holds;
 use super::state::State;
 use super::tier::Object;
@@ -16,6 +17,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
+use smallvec::smallvec;
 use std::sync::Arc;
 
 /// See the module.
@@ -102,7 +104,7 @@ impl StoreCore {
 
     /// A future of the frame under a key, or None.
     fn get<'py>(&self, key: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
-        self.ask(key.py(), vec![read(key)?], Vec::new(), one_frame)
+        self.ask(key.py(), smallvec![read(key)?], Vec::new(), one_frame)
     }
 
     /// A future of the frames that are there, by key.
@@ -138,9 +140,10 @@ impl StoreCore {
     fn _page<'py>(&self, py: Python<'py>, prefix: &str, from_: Option<(usize, u64)>) -> PyResult<Bound<'py, PyAny>> {
         let from = from_.map_or_else(Cursor::default, |(server, at)| Cursor { server, at });
         let here = bridge::here(py, self.state)?;
-        let (future, caller) = self.caller(&here, Vec::new(), page)?;
-        bridge::scan(self.state, &here, &self.store, (prefix.as_bytes(), from), caller)?;
-        Ok(future)
+        let (given, convert, future) = (Vec::new(), page as Convert, Future::new(self.state, &here)?);
+        let whom = Whom::Reader(Reader { future: future.clone_ref(py), given, convert });
+        bridge::scan(self.state, &here, &self.store, (prefix.as_bytes(), from), whom)?;
+        Ok(future.into_object().into_bound(py))
     }
 
     /// What it has been asked and has answered, by name.
@@ -156,8 +159,22 @@ impl StoreCore {
 
 /// What a store has been asked and has answered, by name.
 pub fn tally<'py>(py: Python<'py>, store: &dyn Store) -> PyResult<Bound<'py, PyDict>> {
-    let Tally { reads, claims, writes, others, found, retries, timeouts, unreachable, refused, connects, outages } =
-        store.tally();
+    let Tally {
+        reads,
+        claims,
+        writes,
+        others,
+        found,
+        retries,
+        timeouts,
+        unreachable,
+        refused,
+        connects,
+        outages,
+        untold,
+        unheard,
+        lost: _, // How often each cache may have missed something, it counts itself.
+    } = store.tally();
     let dict = PyDict::new(py);
     for (name, count) in [
         ("reads", reads),
@@ -171,6 +188,8 @@ pub fn tally<'py>(py: Python<'py>, store: &dyn Store) -> PyResult<Bound<'py, PyD
         ("refused", refused),
         ("connects", connects),
         ("outages", outages),
+        ("untold", untold),
+        ("unheard", unheard),
     ] {
         dict.set_item(name, count)?;
     }
@@ -191,68 +210,53 @@ impl StoreCore {
     fn ask<'py>(
         &self,
         py: Python<'py>,
-        requests: Vec<Request>,
+        requests: Few<Request>,
         given: Vec<Object>,
         convert: Convert,
     ) -> PyResult<Bound<'py, PyAny>> {
         let here = bridge::here(py, self.state)?;
-        let (future, caller) = self.caller(&here, given, convert)?;
+        let future = Future::new(self.state, &here)?;
+        let reader = Reader { future: future.clone_ref(py), given, convert };
         if requests.is_empty() {
-            caller.answered(py, Vec::new());
+            reader.told(py, Few::new());
         } else {
-            bridge::ask(self.state, &here, &self.store, requests, caller);
+            bridge::ask(self.state, &here, &self.store, requests, Whom::Reader(reader));
         }
-        Ok(future)
-    }
-
-    fn caller<'py>(
-        &self,
-        here: &Bound<'py, PyAny>,
-        given: Vec<Object>,
-        convert: Convert,
-    ) -> PyResult<(Bound<'py, PyAny>, Box<Converted>)> {
-        let future = self.state.new_future(here)?;
-        let caller = Converted { state: self.state, future: future.clone().unbind(), given, convert };
-        Ok((future, Box::new(caller)))
+        Ok(future.into_object().into_bound(py))
     }
 }
 
 /// Makes of all replies to one call what its caller gets.
-type Convert = fn(Python<'_>, &[Object], Vec<Reply>) -> PyResult<Object>;
+type Convert = fn(Python<'_>, &[Object], Few<Reply>) -> PyResult<Object>;
 
-/// A future of what is made of the replies.
-struct Converted {
-    state: &'static State,
-    future: Object,
+/// Who waits for what is made of the replies.
+pub struct Reader {
+    /// For this.
+    pub future: Future,
     /// What `convert` needs of the call.
     given: Vec<Object>,
     convert: Convert,
 }
 
-impl Holds for Converted {
+impl Holds for Reader {
     fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
-        visit(&self.future) && self.given.iter().all(visit)
+        visit(self.future.object()) && self.given.iter().all(visit)
     }
 }
 
-impl Caller for Converted {
-    fn answered(self: Box<Self>, py: Python<'_>, answers: Vec<Answer>) {
-        let future = self.future.bind(py);
-        let set = match replies(answers).and_then(|replies| (self.convert)(py, &self.given, replies)) {
-            Ok(value) => future.call_method1(&self.state.names.set_result, (value,)),
-            Err(error) => future.call_method1(&self.state.names.set_exception, (error,)),
-        };
-        // Whoever waited was cancelled, or the loop is closed.
-        drop(set);
+impl Reader {
+    /// Makes it of the answers.
+    pub fn told(&self, py: Python<'_>, answers: Few<Answer>) {
+        self.future.settle(py, replies(answers).and_then(|replies| (self.convert)(py, &self.given, replies)));
     }
 }
 
 /// What was answered, or the first error.
-pub fn replies(answers: Vec<Answer>) -> PyResult<Vec<Reply>> {
+pub fn replies(answers: Few<Answer>) -> PyResult<Few<Reply>> {
     answers.into_iter().collect::<Result<_, _>>().map_err(|error| PyErr::from(Error::Store(error)))
 }
 
-fn reads(keys: Vec<Bound<'_, PyString>>) -> PyResult<(Vec<Request>, Vec<Object>)> {
+fn reads(keys: Vec<Bound<'_, PyString>>) -> PyResult<(Few<Request>, Vec<Object>)> {
     let requests = keys.iter().map(read).collect::<PyResult<_>>()?;
     Ok((requests, keys.into_iter().map(|key| key.into_any().unbind()).collect()))
 }
@@ -265,11 +269,11 @@ fn read(key: &Bound<'_, PyString>) -> PyResult<Request> {
     Ok(Request { key: bytes_of(key)?, action: Action::Read })
 }
 
-fn writes(items: &Bound<'_, PyDict>) -> PyResult<Vec<Request>> {
+fn writes(items: &Bound<'_, PyDict>) -> PyResult<Few<Request>> {
     let write = |(key, item): (Bound<'_, PyAny>, Bound<'_, PyAny>)| {
         let (frame, ttl) = item.extract::<(Bound<'_, PyBytes>, Bound<'_, PyAny>)>()?;
         let keep = options::ttl(&ttl, "ttl", false)?;
-        let action = Action::Put { frame: frame.as_bytes().to_vec(), keep };
+        let action = Action::Put { frame: frame.as_bytes().to_vec(), keep, tell: None };
         Ok(Request { key: bytes_of(key.cast::<PyString>()?)?, action })
     };
     items.iter().map(write).collect()
@@ -282,11 +286,11 @@ fn frame(py: Python<'_>, reply: &Reply) -> Option<Object> {
     }
 }
 
-fn one_frame(py: Python<'_>, _: &[Object], replies: Vec<Reply>) -> PyResult<Object> {
+fn one_frame(py: Python<'_>, _: &[Object], replies: Few<Reply>) -> PyResult<Object> {
     Ok(replies.first().and_then(|reply| frame(py, reply)).unwrap_or_else(|| py.None()))
 }
 
-fn frames(py: Python<'_>, keys: &[Object], replies: Vec<Reply>) -> PyResult<Object> {
+fn frames(py: Python<'_>, keys: &[Object], replies: Few<Reply>) -> PyResult<Object> {
     let found = PyDict::new(py);
     for (key, reply) in keys.iter().zip(&replies) {
         if let Some(frame) = frame(py, reply) {
@@ -296,11 +300,11 @@ fn frames(py: Python<'_>, keys: &[Object], replies: Vec<Reply>) -> PyResult<Obje
     Ok(found.into_any().unbind())
 }
 
-fn nothing(py: Python<'_>, _: &[Object], _: Vec<Reply>) -> PyResult<Object> {
+fn nothing(py: Python<'_>, _: &[Object], _: Few<Reply>) -> PyResult<Object> {
     Ok(py.None())
 }
 
-fn page(py: Python<'_>, _: &[Object], replies: Vec<Reply>) -> PyResult<Object> {
+fn page(py: Python<'_>, _: &[Object], replies: Few<Reply>) -> PyResult<Object> {
     let Some(Reply::Scanned((keys, next))) = replies.into_iter().next() else {
         return Err(PyRuntimeError::new_err("a scan was answered with something else"));
     };

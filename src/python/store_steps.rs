@@ -21,7 +21,7 @@ pub fn _ask_store<'py>(
     requests: Vec<Bound<'py, PyDict>>,
 ) -> PyResult<Vec<Bound<'py, PyAny>>> {
     let py = core.py();
-    let requests = requests.iter().map(request).collect::<PyResult<_>>()?;
+    let requests = requests.iter().map(request).collect::<PyResult<Vec<_>>>()?;
     let answers = bridge::ask_blocking(py, core.get().store(), requests)?;
     replies(answers)?.into_iter().map(|reply| shown(py, reply)).collect()
 }
@@ -49,10 +49,10 @@ fn request(given: &Bound<'_, PyDict>) -> PyResult<Request> {
                 _ if get("replace")?.is_some() => Under::Something,
                 _ => Under::Nothing,
             };
-            Action::Fill { under, newer_than: version("newer_than")?, frame: frame()?, keep: span("keep")? }
+            Action::Fill { under, newer_than: version("newer_than")?, frame: frame()?, keep: span("keep")?, tell: None }
         }
-        "put" => Action::Put { frame: frame()?, keep: span("keep")? },
-        "invalidate" => Action::Invalidate { keep: life()? },
+        "put" => Action::Put { frame: frame()?, keep: span("keep")?, tell: None },
+        "invalidate" => Action::Invalidate { keep: life()?, by: None, tell: None },
         "delete" => Action::Delete,
         "renew" => Action::Renew { token: token()?, life: life()? },
         "release" => Action::Release { token: token()? },
@@ -76,6 +76,8 @@ fn shown(py: Python<'_>, reply: Reply) -> Made<'_> {
         Reply::Filled(Filled::Gone) => return Ok(("gone",).into_pyobject(py)?.into_any()),
         Reply::Buried(version, _) => return Ok(("written", version.0).into_pyobject(py)?.into_any()),
         Reply::Done(done) => return Ok(("done", done).into_pyobject(py)?.into_any()),
+        Reply::Moved(stamp) => return Ok(("moved", stamp).into_pyobject(py)?.into_any()),
+        Reply::Told(told) => return Ok(("told", told.stamp).into_pyobject(py)?.into_any()),
         Reply::Scanned((keys, _)) => return Ok(("scanned", keys).into_pyobject(py)?.into_any()),
     }
     .into_any())

@@ -3,13 +3,15 @@
 //! The lock is held only while the interpreter is, never across anything that runs Python: what leaves the table is
 //! dropped after unlocking. A [`Space`] is a key space of its own in the shared table, told apart by its salt.
 
+mod sweep;
+
 use super::anchor::Anchor;
 use super::budget::Budget;
 use super::coding::Coding;
 use super::copy::{self, Mode};
 use super::events::Listeners;
 use super::guarded::Guarded;
-use super::recipe::Recipe;
+use super::recipe::{Labels, Recipe};
 use super::refresher::Running as Refreshing;
 use super::remote::Remote;
 use super::rulebook::Rulebook;
@@ -21,6 +23,7 @@ use crate::core::clock::{Clock, Millis};
 use crate::core::draw::Draws;
 use crate::core::flight::Due;
 use crate::core::memory::{Capacity, Discard, Eviction, GroupId, Left, Memory, RegionId, Target, mix};
+use crate::core::remote::ledger::Tags;
 use crate::core::stats::Stats;
 use crate::work::{Appointment, Sweep};
 use hashbrown::HashMap;
@@ -78,7 +81,7 @@ pub struct Space {
     group: AtomicU64,
     alias_group: AtomicU64,
     /// The namespace it belongs to, for clearing.
-    pub path: String,
+    pub path: Arc<str>,
     /// Whose bound its entries are under.
     pub region: RegionId,
     /// Whose calls it holds, `None` for names alone.
@@ -95,6 +98,11 @@ impl Space {
     /// What the names of its namespace begin with behind memory, told once.
     pub fn begins(&self, told: impl FnOnce(&str) -> String) -> &str {
         self.begins.get_or_init(|| told(&self.path))
+    }
+
+    /// Tags of one of its entries.
+    pub fn tags(&self, labels: Option<&Labels>) -> Option<Arc<Tags>> {
+        labels.map(|labels| Arc::new(Tags { path: Arc::clone(&self.path), names: labels.clone() }))
     }
 
     /// Says that its entries have names.
@@ -272,7 +280,10 @@ impl Tier {
 
     /// Puts a store behind the memory, before anything else is done with it.
     pub fn set_remote(&self, remote: Arc<Remote>) {
-        self.memory.lock().ledger = Some(Box::default());
+        let mut memory = self.memory.lock();
+        let hears = remote.rings(memory.entries.alert());
+        memory.ledger.get_or_insert_default().hears = hears;
+        drop(memory);
         drop(self.remote.set(remote));
     }
 
@@ -287,6 +298,12 @@ impl Tier {
         if let Some(ledger) = &mut self.memory.lock().ledger {
             ledger.note_all();
         }
+    }
+
+    /// What is in memory of a namespace and those below it is no more, behind.
+    pub fn forget_behind(&self, path: &str) {
+        self.note_all_changed();
+        self.clear(path);
     }
 
     /// A random draw in `[0, 1)`. Not for secrets.
@@ -463,7 +480,7 @@ impl Tier {
             disabled: AtomicBool::new(self.disables(path)),
             group: AtomicU64::new(memory.entries.add_group(region).to_bits()),
             alias_group: AtomicU64::new(memory.aliases.add_group(region).to_bits()),
-            path: path.to_owned(),
+            path: path.into(),
             region,
             callee,
             of_instance,
@@ -696,59 +713,6 @@ pub fn is_below(path: &str, namespace: &str) -> bool {
     namespace.is_empty() || path.strip_prefix(namespace).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
 }
 
-/// The interpreter is held for this long at a stretch; longer while the sweep is behind, since getting it back from a busy
-/// thread costs 5 ms each time.
-const SLICE: Duration = Duration::from_micros(1000);
-const SLICE_WHEN_BEHIND: Duration = Duration::from_micros(3000);
-
-impl Sweep for Tier {
-    fn sweep(&self) -> Option<Millis> {
-        // Decided without the table's lock: it is only ever taken by threads that hold the interpreter.
-        let now = self.clock.now();
-        let due = self.appointment.due();
-        if due.is_none_or(|due| due > now) {
-            return due;
-        }
-        // What is inserted from now on makes an appointment of its own.
-        self.appointment.set(None);
-        // At the end of the interpreter there is nothing left to free.
-        let due = Python::try_attach(|py| self.sweep_slice(py, now)).flatten();
-        if let Some(due) = due {
-            self.appointment.note(due);
-        }
-        self.appointment.due()
-    }
-
-    fn clock(&self) -> &Clock {
-        &self.clock
-    }
-}
-
-impl Tier {
-    fn sweep_slice(&self, py: Python<'_>, now: Millis) -> Option<Millis> {
-        let slice = if self.behind.load(Relaxed) { SLICE_WHEN_BEHIND } else { SLICE };
-        let until = Instant::now() + slice;
-        loop {
-            let (mut gone, mut gone_aliases) = (Gone::default(), Discard::default());
-            let mut memory = self.memory.lock();
-            let more = memory.entries.tidy(now, 64, &mut gone) | memory.aliases.tidy(now, 64, &mut gone_aliases);
-            let due = memory.next_due();
-            drop(memory);
-            drop(gone_aliases);
-            self.release(py, gone, || None);
-            if !more {
-                self.shrinking.store(false, Relaxed);
-                self.behind.store(false, Relaxed);
-                return due;
-            }
-            if Instant::now() >= until {
-                self.behind.store(true, Relaxed);
-                return Some(0);
-            }
-        }
-    }
-}
-
 /// All tiers of the process.
 pub fn all() -> Vec<Arc<Tier>> {
     TIERS.lock().iter().filter_map(Weak::upgrade).collect()
@@ -780,6 +744,11 @@ pub fn forget_motion() {
         std::mem::forget(tier.refresher.lock().take());
         std::mem::forget(std::mem::take(&mut *tier.tasks.lock()));
         tier.writings.forget();
-        tier.remote().iter().for_each(|remote| remote.claims.forget());
+        if let Some(remote) = tier.remote() {
+            remote.forget();
+        }
+        if let Some(ledger) = &mut tier.memory.lock().ledger {
+            ledger.forget_loads();
+        }
     }
 }

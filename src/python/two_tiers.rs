@@ -8,20 +8,22 @@ use super::coding::Fetched;
 use super::copy;
 use super::errand::{self, Errand};
 use super::errands::{Becomes, Cleared, Clearing, Gives, Glance, Look, Looks, Names, Update, Writes, not_an_int};
+use super::moving::Moving;
 use super::options::shown;
-use super::place::{Change, Over, Place};
-use super::recipe::Kept;
+use super::place::{Change, Home, Over, Place};
+use super::recipe::{Kept, Labels, labels};
 use super::remote::Behind;
+use super::stamp::Stamp;
 use super::tier::Object;
-use super::{reply, views};
+use super::{hearing, reply, views};
 use crate::core::clock::{NEVER, deadline};
-use crate::core::key::escape;
+use crate::core::coherence::{How, Name};
 use crate::core::policy::Glob;
 use crate::io::store::{Cursor, Request};
 use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyEllipsis, PyInt, PyTuple};
+use pyo3::types::{PyDict, PyEllipsis, PyInt, PyList};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,17 +39,17 @@ impl TwoTiers {
     }
 
     fn behind(&self, py: Python<'_>) -> PyResult<Behind> {
-        self.core().behind(py).ok_or_else(|| PyTypeError::new_err("this cache has no store behind its memory"))
+        self.core().behind(py).ok_or_else(no_store)
+    }
+
+    fn home(&self, py: Python<'_>) -> PyResult<&Arc<Home>> {
+        self.core().home(py).ok_or_else(no_store)
     }
 
     /// Where a name is.
     pub fn place(&self, key: &Bound<'_, PyAny>) -> PyResult<Place> {
-        let (py, core) = (key.py(), self.core());
-        let name = key_name(key)?;
-        let behind = self.behind(py)?;
-        let stored = behind.remote.key(&core.space, name.to_str()?);
-        let (tier, space) = (Arc::clone(&core.tier), Arc::clone(&core.space));
-        Ok(Place { tier, space, spot: core.spot(name.as_any())?, behind, key: stored })
+        hearing::heed(key.py(), &self.core().tier);
+        Place::named(self.home(key.py())?, &key_name(key)?)
     }
 
     /// A value on its way in.
@@ -56,7 +58,7 @@ impl TwoTiers {
     }
 
     fn run(&self, py: Python<'_>, errand: impl Errand + 'static, waits: bool) -> PyResult<Object> {
-        errand::run(py, self.core().state, &self.behind(py)?.remote, Box::new(errand), waits)
+        errand::run(py, self.core().state, &self.home(py)?.behind.remote, errand, waits)
     }
 
     /// What is known already, as it would be given by an errand.
@@ -75,10 +77,30 @@ impl TwoTiers {
         ttl: &Bound<'_, PyAny>,
         over: Over,
     ) -> PyResult<(Change, Request)> {
+        self.change_tagged(key, value, (ttl, None), over)
+    }
+
+    fn change_tagged(
+        &self,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+        (ttl, tags): (&Bound<'_, PyAny>, Option<Labels>),
+        over: Over,
+    ) -> PyResult<(Change, Request)> {
         let (core, place) = (self.core(), self.place(key)?);
         let ttl = core.ttl_of(ttl, key)?;
         let end = deadline(core.tier.clock.now(), ttl);
-        Change::put(key.py(), place, core.kept(value, ttl)?, end, over)
+        Change::put(key.py(), place, Kept { tags, ..core.kept(value, ttl)? }, end, over)
+    }
+
+    fn becomes(
+        &self,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+        ttl: &Bound<'_, PyAny>,
+        adds: bool,
+    ) -> PyResult<Becomes> {
+        Ok(Becomes::Value { value: value.clone().unbind(), ttl: self.core().ttl_of(ttl, key)?, adds })
     }
 
     fn glance(
@@ -90,17 +112,10 @@ impl TwoTiers {
     ) -> PyResult<Object> {
         self.run(key.py(), Glance { place: self.place(key)?, here, tells }, waits)
     }
+}
 
-    /// What the names of this namespace, and of those below it, begin with.
-    fn prefixes(&self, py: Python<'_>) -> PyResult<Vec<Vec<u8>>> {
-        let (core, remote) = (self.core(), self.behind(py)?.remote);
-        let whole = remote.begins();
-        if core.space.path.is_empty() {
-            return Ok(vec![whole.into_bytes()]);
-        }
-        let path = escape(&core.space.path);
-        Ok([":", "%3A"].map(|end| format!("{whole}{path}{end}").into_bytes()).to_vec())
-    }
+fn no_store() -> PyErr {
+    PyTypeError::new_err("this cache has no store behind its memory")
 }
 
 fn truth(py: Python<'_>, yes: bool) -> PyResult<Object> {
@@ -147,10 +162,11 @@ impl TwoTiers {
         key: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
         ttl: &Bound<'_, PyAny>,
+        tags: &Bound<'_, PyAny>,
         waits: bool,
     ) -> PyResult<Object> {
-        let change = self.change(key, value, ttl, Over::Anything)?;
-        self.run(py, Writes::new(vec![change], Gives::Nothing, "set"), waits)
+        let change = self.change_tagged(key, value, (ttl, labels(tags)?), Over::Anything)?;
+        self.run(py, Writes::new(vec![change], Gives::Stamp, "set"), waits)
     }
 
     fn add(
@@ -164,8 +180,7 @@ impl TwoTiers {
         if self.core().space.is_disabled() || self.core().ttl_of(ttl, key)? == Some(Duration::ZERO) {
             return self.ready(py, truth(py, false)?, waits);
         }
-        let change = self.change(key, value, ttl, Over::Nothing)?;
-        self.run(py, Writes::new(vec![change], Gives::WhetherMade, "add"), waits)
+        self.update(py, key, self.becomes(key, value, ttl, true)?, waits)
     }
 
     fn replace(
@@ -176,15 +191,21 @@ impl TwoTiers {
         ttl: &Bound<'_, PyAny>,
         waits: bool,
     ) -> PyResult<Object> {
-        let removes = self.core().space.is_disabled() || self.core().ttl_of(ttl, key)? == Some(Duration::ZERO);
-        let gives = if removes { Gives::WhetherThere } else { Gives::WhetherMade };
-        let change = self.change(key, value, ttl, Over::Something)?;
-        self.run(py, Writes::new(vec![change], gives, "replace"), waits)
+        if self.core().space.is_disabled() || self.core().ttl_of(ttl, key)? == Some(Duration::ZERO) {
+            return self.delete(py, key, waits);
+        }
+        self.update(py, key, self.becomes(key, value, ttl, false)?, waits)
     }
 
     fn delete(&self, py: Python<'_>, key: &Bound<'_, PyAny>, waits: bool) -> PyResult<Object> {
         let change = Change::removal(self.place(key)?);
         self.run(py, Writes::new(vec![change], Gives::WhetherThere, "delete"), waits)
+    }
+
+    /// What is there goes; gives a stamp.
+    fn invalidate(&self, py: Python<'_>, key: &Bound<'_, PyAny>, waits: bool) -> PyResult<Object> {
+        let change = Change::removal(self.place(key)?);
+        self.run(py, Writes::new(vec![change], Gives::Stamp, "invalidate"), waits)
     }
 
     fn delete_many(&self, py: Python<'_>, keys: &Bound<'_, PyAny>, waits: bool) -> PyResult<Object> {
@@ -205,7 +226,7 @@ impl TwoTiers {
             self.change(&key, &items.get_item(&key)?, ttl, Over::Anything)
         };
         let changes = items.try_iter()?.map(change).collect::<PyResult<_>>()?;
-        self.run(py, Writes::new(changes, Gives::Nothing, "set_many"), waits)
+        self.run(py, Writes::new(changes, Gives::Stamp, "set_many"), waits)
     }
 
     fn set_missing(
@@ -263,7 +284,7 @@ impl TwoTiers {
     fn get_many(&self, py: Python<'_>, keys: &Bound<'_, PyAny>, keeps: bool, waits: bool) -> PyResult<Object> {
         let core = self.core();
         let found = PyDict::new(py);
-        let mut wanted = Vec::new();
+        let mut wanted = Vec::with_capacity(keys.cast::<PyList>().map_or(0, |keys| keys.len()));
         for given in several(keys, "get_many")? {
             let given = given?;
             let name = key_name(&given)?;
@@ -271,7 +292,7 @@ impl TwoTiers {
                 Some(value) => found.set_item(&given, value)?,
                 None if core.space.is_disabled() => {}
                 None => {
-                    let place = self.place(&given)?;
+                    let place = Place::named(self.home(py)?, &name)?;
                     let mark = place.mark();
                     wanted.push((given.unbind(), place, mark));
                 }
@@ -290,15 +311,23 @@ impl TwoTiers {
 
     /// Everything of this namespace and those below it goes.
     fn clear(&self, py: Python<'_>, waits: bool) -> PyResult<Object> {
-        let (core, remote) = (self.core.clone_ref(py), self.behind(py)?.remote);
-        let after = move |py: Python<'_>, cleared: Cleared<'_>| {
-            if let Cleared::End { .. } = cleared {
-                core.get().tier.note_all_changed();
-                core.get().clear_memory(py);
-            }
-            Ok(())
-        };
-        self.run(py, Clearing::new(remote, self.prefixes(py)?, None, after), waits)
+        let core = self.core();
+        core.tell_cleared(py);
+        let names = vec![Name::new(&core.space.path, "")];
+        self.run(py, Moving::new(&core.tier, &self.behind(py)?.remote, names, How::Gone, "clear"), waits)
+    }
+
+    /// What has one of these tags is gone, or stale.
+    fn move_tags(&self, py: Python<'_>, tags: Vec<String>, stale: bool, waits: bool) -> PyResult<Object> {
+        let core = self.core();
+        let names = tags.iter().map(|tag| Name::new(&core.space.path, tag)).collect();
+        let (how, name) = if stale { (How::Stale, "expire_tags") } else { (How::Gone, "invalidate_tags") };
+        self.run(py, Moving::new(&core.tier, &self.behind(py)?.remote, names, how, name), waits)
+    }
+
+    /// The newest of what this process has written or invalidated.
+    fn stamp(&self, py: Python<'_>) -> PyResult<Option<Stamp>> {
+        Ok(self.behind(py)?.remote.newest().map(|version| Stamp::of(Some(version))))
     }
 
     /// What has a name that fits the pattern goes, in this namespace.
@@ -317,7 +346,7 @@ impl TwoTiers {
             for name in &core.names(py, &fits) {
                 core.forget(py, name)?;
                 if !all {
-                    told.recover(&told.key(&core.space, name));
+                    told.recover(&told.key(&core.space, name), false);
                 }
             }
             Ok(())
@@ -325,11 +354,17 @@ impl TwoTiers {
         self.run(py, Clearing::new(remote, vec![prefix], Some(glob), after), waits)
     }
 
-    /// What the store has been asked and has answered; how many keys it has yet to hear of; how often it was left out.
-    fn report<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+    /// What the store has been asked and has answered, what was heard of others, how many keys the store has yet to hear of, and how
+    /// often it was left out: by name, as in `RemoteStats`.
+    fn report<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let remote = self.behind(py)?.remote;
-        let errors = remote.errors.load(std::sync::atomic::Ordering::Relaxed);
-        (super::store::tally(py, &*remote.store)?, remote.to_recover(), errors).into_pyobject(py)
+        let report = super::store::tally(py, &*remote.store)?;
+        for (name, count) in ["heard", "lost", "strange", "unasked"].into_iter().zip(remote.inbox().counts()) {
+            report.set_item(name, count)?;
+        }
+        report.set_item("errors", remote.errors.load(std::sync::atomic::Ordering::Relaxed))?;
+        report.set_item("to_recover", remote.to_recover())?;
+        Ok(report)
     }
 }
 
@@ -353,14 +388,11 @@ pub fn look(
     py: Python<'_>,
     core: &CacheCore,
     key: &Bound<'_, PyAny>,
-    default: Object,
+    (default, least): (Object, Option<Stamp>),
     waits: bool,
 ) -> PyResult<Object> {
-    let Some(behind) = core.behind(py) else { return Ok(default) };
-    let name = key_name(key)?;
-    let (tier, space) = (Arc::clone(&core.tier), Arc::clone(&core.space));
-    let (remote, stored) = (Arc::clone(&behind.remote), behind.remote.key(&space, name.to_str()?));
-    let place = Place { spot: core.spot(name.as_any())?, tier, space, behind, key: stored };
-    let look = Look { place, recipe: core.tier.recipe(), default, mark: Default::default() };
-    errand::run(py, core.state, &remote, Box::new(look), waits)
+    let Some(home) = core.home(py) else { return Ok(default) };
+    let place = Place::named(home, &key_name(key)?)?;
+    let look = Look { place, recipe: core.tier.recipe(), default, mark: Default::default(), is_bound: least.is_some() };
+    errand::run(py, core.state, &home.behind.remote, look, waits)
 }

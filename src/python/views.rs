@@ -3,37 +3,44 @@
 use super::anchor::Anchor;
 use super::coding::Fetched;
 use super::copy;
+use super::hearing;
 use super::keys;
 use super::place::Place;
 use super::recipe::Recipe;
 use super::spot::Spot;
 use super::state::State;
-use super::tier::{Object, Space, Tier};
+use super::tier::{Object, PyMemory, Space, Tier};
 use crate::core::budget::Need;
 use crate::core::clock::{Millis, NEVER};
-use crate::core::flight::{Refresh, Sight, Standing, Would};
+use crate::core::flight::{Refresh, Settled, Sight, Standing, Would};
 use crate::core::memory::{RegionId, Span};
+use crate::core::remote::Version;
+use crate::core::remote::ledger::Note;
 use crate::core::stats::Stats;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyTuple};
 
 /// The Entry at a spot, or None if there is none that could be of use.
 pub fn entry(py: Python<'_>, tier: &Tier, space: &Space, spot: &Spot) -> PyResult<Object> {
+    hearing::heed(py, tier);
     let (found, _) = spot.locate(py, tier)?;
     let now = tier.clock.now();
-    let memory = tier.memory.lock();
+    let mut memory = tier.memory.lock();
     let id = found.filter(|_| !space.is_disabled()).and_then(|found| memory.entries.resolve(found));
+    let id = id.filter(|&id| memory.settle(id, now) == Settled::Plain);
     let Some((id, (state, sight))) = id.and_then(|id| Some((id, memory.inspect(id, now)?))) else {
         return Ok(py.None());
     };
     let Sight { span, created, negative, .. } = sight;
     let Some(found) = memory.entries.peek(id).filter(|_| !negative) else {
+        let note = note_of(&memory, id);
         drop(memory);
-        return make_entry(py, tier, (py.None(), state), created, &span);
+        return make_entry(py, tier, (py.None(), state), (created, &span), (note.tags(), note.version));
     };
-    let (value, kind) = (found.value.clone_ref(py), found.tag);
+    let (value, kind, note) = (found.value.clone_ref(py), found.tag, note_of(&memory, id));
     drop(memory);
-    make_entry(py, tier, (copy::hand_out(value.bind(py), kind)?.unbind(), state), created, &span)
+    let value = copy::hand_out(value.bind(py), kind)?.unbind();
+    make_entry(py, tier, (value, state), (created, &span), (note.tags(), note.version))
 }
 
 /// The Entry of what memory has, if it has anything.
@@ -44,24 +51,33 @@ pub fn here(py: Python<'_>, place: &Place) -> PyResult<Option<Object>> {
 
 /// The Entry of what a store has; None if it has nothing.
 pub fn fetched(py: Python<'_>, place: &Place, there: Option<Fetched>) -> PyResult<Object> {
-    let Some(Fetched { value, fresh_until, expires, created, .. }) = there else { return Ok(py.None()) };
+    let Some(Fetched { value, fresh_until, expires, created, tags, version, .. }) = there else { return Ok(py.None()) };
     let state = if value.is_some() { Standing::Fresh } else { Standing::Missing };
     let span = Span { fresh_until, expires, ..Span::until(expires) };
-    make_entry(py, &place.tier, (value.unwrap_or_else(|| py.None()), state), created, &span)
+    let value = value.unwrap_or_else(|| py.None());
+    make_entry(py, &place.tier, (value, state), (created, &span), (tags.as_deref().unwrap_or_default(), Some(version)))
+}
+
+/// What is noted of an entry, if anything is.
+fn note_of(memory: &PyMemory, id: u32) -> Note {
+    let noted = memory.ledger.as_ref().and_then(|ledger| ledger.of(memory.entries.target(id)));
+    noted.cloned().unwrap_or_default()
 }
 
 fn make_entry(
     py: Python<'_>,
     tier: &Tier,
     (value, state): (Object, Standing),
-    created: Millis,
-    span: &Span,
+    (created, span): (Millis, &Span),
+    (tags, version): (&[Box<str>], Option<Version>),
 ) -> PyResult<Object> {
     let _anchor = Anchor::hold();
     let seconds = |moment| tier.clock.wall(moment) as f64 / 1000.0;
     let ends = |moment| (moment < NEVER).then(|| seconds(moment));
+    let (fresh_until, expires) = (ends(span.fresh_until), ends(span.expires));
+    let (tags, version) = (PyTuple::new(py, tags.iter().map(|tag| &**tag))?, version.map_or(0, |version| version.0));
     let class = &tier.state.views(py)?.entry;
-    class.call1(py, (value, state.to_string(), seconds(created), ends(span.fresh_until), ends(span.expires)))
+    class.call1(py, (value, state.to_string(), seconds(created), fresh_until, expires, tags, version))
 }
 
 /// The counters, and the insight into a region.
@@ -126,10 +142,18 @@ pub fn explain(
     (loader, refresh): (Option<&Object>, Refresh),
 ) -> PyResult<Object> {
     let _anchor = Anchor::hold();
+    hearing::heed(py, tier);
     let located = spot.locate(py, tier)?;
     let is_full = refresh == Refresh::Behind && !tier.budget().has_room(Need::Met);
     let refresh = if is_full { Refresh::Later } else { refresh };
-    let explained = tier.memory.lock().explain(&recipe.policy, located, refresh, tier.clock.now());
+    let explained = {
+        let (mut memory, now) = (tier.memory.lock(), tier.clock.now());
+        // What was invalidated is explained as what it is.
+        if let Some(id) = located.0.and_then(|entry| memory.entries.resolve(entry)) {
+            memory.settle(id, now);
+        }
+        memory.explain(&recipe.policy, located, refresh, now)
+    };
     let would = match explained.would {
         // A write that is pending answers in the place of a load.
         Would::Load => tier.writings.would(py, spot)?.map(str::to_owned),

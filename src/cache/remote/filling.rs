@@ -10,7 +10,8 @@ use crate::core::clock::Millis;
 use crate::core::flight::lifetime;
 use crate::core::policy::{Lifetime, Policy};
 use crate::core::remote::fill::{End, Fill};
-use crate::core::remote::{Frame, Token, Version, Wanted};
+use crate::core::remote::wait::{Patience, look_again};
+use crate::core::remote::{Frame, Others, Sharing, Token, Version, Wanted};
 use crate::io::store::Store;
 use crate::io::store::drive::Place;
 use parking_lot::Mutex;
@@ -87,9 +88,17 @@ where
         Ok(value.map(|value| Arc::new(Parcel { value, load })))
     };
     let place = Place { store, key: &errand.name, clock, frames: &packing };
-    let (end, failed) = place.fill(Fill::begin(token, errand.wanted, tier.terms().sharing), timed).await;
+    let others = others(&behalf.context.policy(), tier.terms().sharing);
+    let (end, failed) = place.fill(Fill::begin(token, errand.wanted, others), timed).await;
     let given = packing.given.lock().take();
-    end_of((end, failed), given, &Ends { behalf, draw: errand.draw, most: tier.terms().memory_ttl })
+    end_of((end, failed), given, &Ends { behalf, token, draw: errand.draw, most: tier.terms().memory_ttl })
+}
+
+/// Whether other processes' loads are waited for, by what the cache says of all keys and the policy of this one.
+fn others(policy: &Policy, all: Sharing) -> Others {
+    let sharing = if all == Sharing::Cluster { all } else { policy.single_flight };
+    let (wait, stale) = (policy.wait, policy.stale_while_revalidate);
+    Others { sharing, patience: Patience { wait, stale, ..Patience::default() } }
 }
 
 /// A name that nobody else gives a claim; `None` if the operating system has no random bits.
@@ -102,6 +111,7 @@ fn token() -> Option<Token> {
 /// By what the end of a fill becomes an entry of the memory.
 struct Ends<'a> {
     behalf: &'a Behalf,
+    token: Token,
     draw: f64,
     most: Option<Duration>,
 }
@@ -147,6 +157,12 @@ fn end_of<V: Clone>(
             let (life, version) = (ends.of_frame(&frame), frame.version);
             Brought { held: held(frame.value), ending: Ending::Found(life, version) }
         }
+        (End::Meanwhile(Some(frame)), _) => {
+            let (span, load, now) =
+                ((frame.fresh_until, frame.expires), frame.value.as_ref().map_or(0, |parcel| parcel.load), ends.now());
+            let life = ends.policy().lifetime_meanwhile(span, load, (now, look_again(ends.token, now)));
+            Brought { held: held(frame.value), ending: Ending::Found(life, frame.version) }
+        }
         (End::Lost(frame), _) => {
             let (life, version) = (ends.of_frame(&frame), frame.version);
             Brought { held: held(frame.value), ending: Ending::Stored(life, version) }
@@ -169,7 +185,9 @@ fn end_of<V: Clone>(
         }
         // What says that there is nothing is no last resort.
         (End::Old(_) | End::Failed, Some(failed)) => Brought::loaded(Held::Failed(failed)),
-        (End::Old(_) | End::Failed | End::Absent, _) => Brought::loaded(Held::Nothing),
+        (End::Old(_) | End::Failed | End::Absent | End::Meanwhile(None) | End::TooLate, _) => {
+            Brought::loaded(Held::Nothing)
+        }
     }
 }
 

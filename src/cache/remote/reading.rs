@@ -8,9 +8,9 @@ use super::packing::in_memory;
 use super::writing::Entry;
 use crate::core::clock::Millis;
 use crate::core::policy::Policy;
-use crate::core::remote::Version;
+
 use crate::core::remote::cell::Framed;
-use crate::core::remote::ledger::Mark;
+use crate::core::remote::ledger::{Mark, Note};
 use crate::error::{Error, StoreError};
 use crate::io::store::drive::moment;
 use crate::io::store::stored::Stored;
@@ -81,11 +81,11 @@ where
         let life = policy.lifetime_left(negative, (fresh_until, expires), load);
         let life = in_memory(&policy, negative, life, back.tier.terms().memory_ttl, now);
         let held = Arc::new(Held::found(value.clone()));
-        self.promote(Entry { hash, key, held, life }, (mark, stored.version()), now);
+        self.promote(Entry { hash, key, held, life }, (mark, Note::of(Some(stored.version()))), now);
         value
     }
 
-    fn promote(&self, entry: Entry<K, V>, since: (Mark, Version), now: Millis) {
+    fn promote(&self, entry: Entry<K, V>, since: (Mark, Note), now: Millis) {
         let (mut out, mut weight) = (self.gone(), None);
         let (hash, expires) = (entry.hash, entry.life.span.expires);
         let mut state = self.lock_for(hash, &entry.held, &mut weight);

@@ -12,10 +12,10 @@ use super::packing::{in_memory, kept, stamps};
 use crate::core::clock::Millis;
 use crate::core::flight::Written as New;
 use crate::core::memory;
-use crate::core::memory::{Placement, Reason, Worth};
+use crate::core::memory::{NO_TURN, Placement, Reason, Worth};
 use crate::core::policy::{Lifetime, Policy};
 use crate::core::remote::cell::Under;
-use crate::core::remote::ledger::Mark;
+use crate::core::remote::ledger::{Mark, Note};
 use crate::core::remote::write::{Effect, Input, NEWEST, Outcome, What, Write};
 use crate::core::remote::{Filled, TOMBSTONE_LIFE, Version};
 use crate::error::{Error, StoreError};
@@ -106,7 +106,8 @@ where
     pub fn bury_again(self: &Arc<Self>, back: &Back<K, V>, keys: Vec<(Vec<u8>, K)>) {
         let (mut requests, mut pending) = (Vec::new(), Vec::new());
         for (name, key) in keys {
-            requests.push(Request { key: name, action: Action::Invalidate { keep: TOMBSTONE_LIFE } });
+            requests
+                .push(Request { key: name, action: Action::Invalidate { keep: TOMBSTONE_LIFE, by: None, tell: None } });
             pending.push(Some(self.pending(Rest { key, put: None, tell: None }, None)));
         }
         submit(back, requests, pending);
@@ -115,7 +116,7 @@ where
     fn pending(self: &Arc<Self>, rest: Rest<K, V>, under: Option<Under>) -> Pending<K, V> {
         let what = if rest.put.is_some() { What::Value(()) } else { What::Tombstone };
         let (hash, (write, _)) = (self.hash(&rest.key), Write::begin(what));
-        let mark = self.lock(hash).memory.mark(hash);
+        let mark = self.lock(hash).memory.mark(hash, 0);
         Pending { shared: Arc::clone(self), hash, mark, write, under, rest: Some(rest) }
     }
 
@@ -129,12 +130,14 @@ where
     ) -> Result<Framed<K, V>, Error> {
         let (held, policy) = match writing {
             Writing::Put(held, policy) => (held, policy),
-            Writing::Forget => return Ok((key, Action::Invalidate { keep: TOMBSTONE_LIFE }, None)),
+            Writing::Forget => {
+                return Ok((key, Action::Invalidate { keep: TOMBSTONE_LIFE, by: None, tell: None }, None));
+            }
         };
         let negative = held.value().is_none();
         let ttl = if negative { policy.negative_ttl } else { policy.ttl };
         if ttl == Some(Duration::ZERO) {
-            return Ok((key, Action::Invalidate { keep: TOMBSTONE_LIFE }, None));
+            return Ok((key, Action::Invalidate { keep: TOMBSTONE_LIFE, by: None, tell: None }, None));
         }
         let now = self.clock().now();
         let life = policy.lifetime(ttl, negative, (now, now), 0.0);
@@ -142,8 +145,8 @@ where
         let frame = back.tier.pack(&name, held.value(), stamps(self.clock(), &life, 0))?;
         let keep = kept(&life, now);
         let action = match under {
-            None => Action::Put { frame, keep },
-            Some(under) => Action::Fill { under, newer_than: None, frame, keep },
+            None => Action::Put { frame, keep, tell: None },
+            Some(under) => Action::Fill { under, newer_than: None, frame, keep, tell: None },
         };
         let here = in_memory(&policy, negative, life, back.tier.terms().memory_ttl, now);
         Ok((key, action, Some((Arc::new(held), here))))
@@ -337,7 +340,7 @@ impl<K: Eq, V> State<K, V> {
         }
         let written = entry.into_new(self.group, weight);
         if let Some(id) = self.memory.write(written, located, now, out) {
-            self.memory.note_version(id, version);
+            self.memory.note(id, Note::of(version), NO_TURN);
         }
     }
 
