@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from samovar._cache import Cache
 from samovar._cached import AsyncCached, NoCacheKey, SyncCached, cached
-from samovar._core import Adaptive, KeyRing
+from samovar._core import Adaptive, KeyRing, Stamp
 from samovar._events import Subscription
 from samovar._exceptions import (
     AccessDenied,
@@ -117,6 +117,7 @@ __all__ = [
     "RefresherStats",
     "RemoteStats",
     "Rule",
+    "Stamp",
     "Stats",
     "Store",
     "StoreError",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from samovar import _core
 from samovar._cache_options import check_namespace, check_option, check_tiers
 from samovar._cached import Decorator, decorate
-from samovar._calls import SLOT, loading_many, no_tags, policy_of
+from samovar._calls import SLOT, loading_many, policy_of
 from samovar._events import subscribe
 from samovar._loaders import several
 from samovar._many import decorate_many
@@ -22,6 +22,7 @@ from samovar._policy import Policy, Rule, check_policy, check_rules, pause
 from samovar._sources import below, check_limit, scan
 from samovar._supervisor import Supervisor, Work
 from samovar._sync_cache import SyncCache
+from samovar._tags import check_named, check_tags
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Mapping
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from samovar._cache_options import TierOptions
     from samovar._cached import AllOptions, AsyncCached, Options, SyncCached
-    from samovar._core import Adaptive
+    from samovar._core import Adaptive, Stamp
     from samovar._events import EventName, Subscription
     from samovar._many import AllManyOptions, ManyDecorator, ManyOptions, ManyPolicyOptions
     from samovar._policy import PolicyOptions
@@ -119,7 +120,8 @@ class Cache(_core.CacheCore):
             behind, sealing = open_behind(url, options, memory)
         if memory is None and behind is None:
             raise refuse("memory", None, "leave it out, or give the cache a store: 'redis://...'")
-        compiled, given, tiers = check_rules(rules), (loader, writer, deleter), (behind, sealing)
+        compiled = check_rules(rules, behind is not None)
+        given, tiers = (loader, writer, deleter), (behind, sealing)
         cache = cls._make(name, memory, check_policy(policy), check_namespace(namespace), None, given, tiers)
         cache._set_rules(compiled)
         return cache
@@ -135,7 +137,7 @@ class Cache(_core.CacheCore):
         given: tuple[Any, Any, Any],
         tiers: tuple[Behind | None, Any] = (None, None),
     ) -> Self:
-        policy.consistent()
+        policy.consistent().within(tiers[0] is not None)
         sources = {} if parent is None else parent._sources
         has_source = path in sources or any(option is not None for option in given)
         kind: type[Any] = cls
@@ -176,7 +178,7 @@ class Cache(_core.CacheCore):
         #: What works behind, here and in all namespaces.
         _supervisor: Supervisor
 
-        def get(self, key: str, default: Any = None) -> Awaitable[Any]:
+        def get(self, key: str, default: Any = None, *, at_least: Stamp | None = None) -> Awaitable[Any]:
             """Return the value under key, or default. A hit in memory never touches the event loop."""
             raise AssertionError
 
@@ -184,17 +186,17 @@ class Cache(_core.CacheCore):
         """Return the entry under key, or None; counts as no use and no lookup."""
         return self._peek(key)
 
-    async def set(self, key: str, value: object, ttl: GivenTtl = ..., tags: Iterable[str] = ()) -> None:
+    async def set(self, key: str, value: object, ttl: GivenTtl = ..., tags: Iterable[str] = ()) -> Stamp | None:
         """Store a value. A load of this key that is under way answers its callers and stores nothing.
 
         Args:
             key: The name.
             value: Anything; None is a value.
             ttl: Fresh for: seconds, timedelta, ``"5m"``. Left out: the policy's; None: no expiry; 0: removed.
-            tags: Not yet supported.
+            tags: Names under which it can be invalidated together with others, at most 16.
         """
-        no_tags(tags)
-        self._set(key, value, ttl)
+        self._set(key, value, ttl, check_tags(tags))
+        return None
 
     async def add(self, key: str, value: object, ttl: GivenTtl = ...) -> bool:
         """Store a value if there is none; True if it was stored."""
@@ -208,9 +210,10 @@ class Cache(_core.CacheCore):
         """Remove a key; True if a value was there. A load of it that is under way stores nothing."""
         return self._delete(key)
 
-    async def invalidate(self, key: str) -> None:
+    async def invalidate(self, key: str) -> Stamp | None:
         """Forget the copy of a key. Unlike :meth:`delete` it tells no source, and what is pending stays pending."""
         self._delete(key)
+        return None
 
     async def touch(self, key: str, ttl: GivenTtl = ...) -> bool:
         """Give an entry a new life, counted from now; True if it was there."""
@@ -268,7 +271,7 @@ class Cache(_core.CacheCore):
         there: Awaitable[Any] | None = self._there(key, True)
         if there is not None:
             return there
-        policy = policy_of(self._policy_of(key), ttl, options)
+        policy = policy_of(self, self._policy_of(key), ttl, options)
         load = policy.protects(factory, self._tell_breaker, awaits=True)
         reply: Awaitable[Any] = self._get_or_set(key, load, policy, True)
         return reply
@@ -333,9 +336,10 @@ class Cache(_core.CacheCore):
             )
         return found
 
-    async def set_many(self, items: Mapping[str, object], ttl: GivenTtl = ...) -> None:
+    async def set_many(self, items: Mapping[str, object], ttl: GivenTtl = ...) -> Stamp | None:
         """Store several values; all keys are checked before the first is stored."""
         self._set_many(items, ttl)
+        return None
 
     async def delete_many(self, keys: Iterable[str]) -> int:
         """Remove several keys; the number of those that were there."""
@@ -365,9 +369,38 @@ class Cache(_core.CacheCore):
         """As :meth:`set_missing` for several names; all are checked before the first is noted."""
         self._set_missing(keys, ttl)
 
-    async def clear(self) -> None:
+    async def invalidate_tags(self, *tags: str) -> Stamp | None:
+        """Forget everything that has one of these tags, in this namespace and those below it, in O(tags).
+
+        A value whose load began before is never served after, whoever loads it.
+
+        Raises:
+            ConfigError: No tag was named, or it is no text.
+        """
+        self._move(check_named(tags, "invalidate_tags"), False)
+        return None
+
+    async def expire_tags(self, *tags: str) -> Stamp | None:
+        """End the freshness of everything that has one of these tags: it is of use only where something stale is.
+
+        With ``stale_while_revalidate`` the next caller gets the old value and has it loaded anew behind; with
+        ``stale_if_error`` it answers should that load fail. Elsewhere it is gone, as with :meth:`invalidate_tags`.
+        """
+        self._move(check_named(tags, "expire_tags"), True)
+        return None
+
+    async def refresh_tags(self, *tags: str) -> Stamp | None:
+        """Have all that has one of these tags loaded anew, each when it is next asked for: :meth:`expire_tags`."""
+        return await self.expire_tags(*tags)
+
+    def stamp(self) -> Stamp | None:
+        """The newest of what this process has written or invalidated in the store; None: nothing, or no store."""
+        return None
+
+    async def clear(self) -> Stamp | None:
         """Forget everything in this namespace and those below it, cached functions included, in O(1) per function."""
         self._clear()
+        return None
 
     async def keys(self) -> AsyncIterator[str]:
         """The names in this namespace, oldest first; entries that come or go meanwhile may be missed."""

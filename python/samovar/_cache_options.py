@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from samovar._core import KeyRing
 
 #: Options of later versions, and what each of them says when it asks for nothing.
-LATER: dict[str, tuple[object, ...]] = {"bus": ("auto",), "external_writers": (False,)}
+LATER: dict[str, tuple[object, ...]] = {}
 #: Those about a store behind the memory, and what they are if left out.
 TIERS: dict[str, object] = {
     "remote": None,
@@ -25,6 +25,8 @@ TIERS: dict[str, object] = {
     "on_too_large": "raise",
     "dictionaries": (),
     "on_error": "degrade",
+    "bus": "auto",
+    "external_writers": False,
 }
 OPTIONS = ("url", "name", "memory", "policy", "namespace", "rules", *TIERS, *LATER)
 
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
         on_too_large: Literal["raise", "skip"]
         dictionaries: Sequence[bytes]
         on_error: Literal["degrade", "raise"]
-        bus: Literal["auto"]
+        bus: Literal["auto"] | None
         external_writers: bool
 
 
@@ -72,6 +74,10 @@ def check_option(option: str, value: object) -> None:
         raise refuse(option, value, "give a text that is not empty")
     if option == "namespace":
         check_namespace(value)
+    if option == "bus" and value not in ("auto", None):
+        raise refuse(option, value, "give 'auto', or None: others are not heard")
+    if option == "external_writers" and not isinstance(value, bool):
+        raise refuse(option, value, "give True or False")
     if not is_neutral(value, LATER.get(option, (value,))):
         raise refuse(option, value, "leave it out: this version does not have it yet")
 

@@ -25,6 +25,7 @@ from samovar._cache_options import check_namespace
 from samovar._options import is_name, is_neutral, positive, refuse, unknown
 from samovar._policy import OPTIONS as POLICY_OPTIONS
 from samovar._policy import Policy
+from samovar._tags import tag_rule
 
 if TYPE_CHECKING:
     import inspect
@@ -92,10 +93,7 @@ OPTIONS = (
     "type",
 )
 #: Options of later versions, and what each of them says when it asks for nothing.
-LATER: dict[str, tuple[object, ...]] = {
-    "tags": (None, (), []),
-    "single_flight": ("process",),
-}
+LATER: dict[str, tuple[object, ...]] = {}
 
 
 class NoCacheKey:
@@ -378,7 +376,7 @@ def build(
     own = own_policy(function, options, signature)
     check_fallback(function, own.fallback, signature, canonical=as_loader is not None)
     below = cache.policy
-    policy = own.over(below)
+    policy = own.over(below).within(cache._is_shared)  # pyright: ignore[reportPrivateUsage]
     refresh = check_refresh(function, options.get("refresh"), in_key, signature)
     injected = [name for name in signature.parameters if name not in in_key and name != "self"]
     if own.early and injected and refresh is None and not options.get("self_contained", False):
@@ -700,6 +698,8 @@ def own_policy(function: Any, options: dict[str, Any], signature: inspect.Signat
     """What a function says of its policy itself."""
     said = {name: value for name, value in options.items() if name != "copy" or value is not None}
     check_ttl_callable(said.get("ttl", ...), signature)
+    if "tags" in said:
+        said["tags"] = tag_rule(check_plain("tags", said["tags"]), list(signature.parameters))
     own = Policy.of(said)
     if own.early and not is_async(function):
         raise refuse(

@@ -11,8 +11,6 @@ from samovar._options import is_neutral, refuse, unknown
 from samovar._policy import OPTIONS, Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from samovar._cache import PolicyTtl
     from samovar._loaders import Loaders
     from samovar._many import ManyPolicyOptions
@@ -33,12 +31,13 @@ def loading_many(
     if not callable(factory):
         raise TypeError(f"factory must be a function that takes a list of keys and returns a mapping, not {factory!r}")
     others: Any = {name: value for name, value in options.items() if name not in CHAIN}
-    policy = policy_of(core._policy, ttl, others, (*OPTIONS, *CHAIN), "get_or_set_many")
+    policy = policy_of(core, core._policy, ttl, others, (*OPTIONS, *CHAIN), "get_or_set_many")
     loaders, limit = chain_of(factory, options, awaits, core._count_unasked)
     return loaders, limit, policy
 
 
 def policy_of(
+    core: _core.CacheCore,
     below: Policy,
     ttl: PolicyTtl,
     options: PolicyOptions,
@@ -55,7 +54,7 @@ def policy_of(
             cure = f"make a {KINDS[name]} once and give it to each call: one of a call's own limits nothing"
             raise refuse(name, value, cure)
     given: dict[str, Any] = {"ttl": ttl if keeps(ttl) else not_kept, **options}
-    return Policy(**given).over(below).shared()
+    return Policy(**given).over(below).within(core._is_shared).shared()
 
 
 def keeps(ttl: PolicyTtl) -> bool:
@@ -69,9 +68,3 @@ def keeps(ttl: PolicyTtl) -> bool:
 def not_kept(*_: object) -> int:
     """A policy has no ttl of 0, but what its ttl function returns may be 0."""
     return 0
-
-
-def no_tags(tags: Iterable[str]) -> None:
-    """Tags are a promise that this version cannot keep."""
-    if tuple(tags):
-        raise refuse("tags", tuple(tags), "leave them out: this version has no tags yet")

@@ -30,9 +30,10 @@ def changes(
     found: list[Callable[[], None]] = []
     known = [reference() for reference in cache._functions.valuerefs()]  # pyright: ignore[reportPrivateUsage]
     functions = [function for function in known if function is not None]
-    below = cache.policy if policy is ... else check_policy(policy).consistent()
+    shared = cache._is_shared  # pyright: ignore[reportPrivateUsage]
+    below = cache.policy if policy is ... else check_policy(policy).consistent().within(shared)
     if rules is not ...:
-        compiled = check_rules(rules)
+        compiled = check_rules(rules, shared)
         found.append(functools.partial(cache._set_rules, compiled))  # pyright: ignore[reportPrivateUsage]
         found.append(functools.partial(warn_of_rules, compiled, functions, below))
     if policy is not ...:

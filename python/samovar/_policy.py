@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 from samovar import _core
 from samovar._exceptions import ConfigError, LoadTimeout
 from samovar._options import is_name, is_neutral, refuse, unknown
+from samovar._tags import tag_rule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import timedelta
     from types import EllipsisType
     from typing import Literal, TypedDict
 
     from samovar._core import Adaptive
     from samovar._protect import Tell
+    from samovar._tags import TagRule
     from samovar.resilience import Breaker, Concurrency, Rate, Retry
 
     Span = float | timedelta | str | None
@@ -43,6 +45,9 @@ if TYPE_CHECKING:
         breaker: Breaker | bool | None
         rate: Rate | str | None
         concurrency: Concurrency | int | None
+        tags: Iterable[str] | Callable[..., Iterable[str]] | None
+        single_flight: Literal["process", "cluster"]
+        wait: Span
 
 
 #: What is in force where nobody says anything.
@@ -65,12 +70,15 @@ DEFAULTS: dict[str, Any] = {
     "breaker": None,
     "rate": None,
     "concurrency": None,
+    "tags": (),
+    "single_flight": "process",
+    "wait": 10,
 }
 OPTIONS = tuple(DEFAULTS)
 SPANS = ("stale_while_revalidate", "stale_if_error", "retry_after", "min_refresh_interval")
 #: How a loader is protected: see `samovar.resilience.protect`.
 GUARDS = ("retry", "breaker", "rate", "concurrency")
-LIMITS = ("soft_timeout", "timeout", "negative_ttl")
+LIMITS = ("soft_timeout", "timeout", "negative_ttl", "wait")
 
 
 class Policy:
@@ -101,6 +109,14 @@ class Policy:
         breaker: `samovar.resilience.Breaker`, or True for one of the function's own: what is down is not called.
         rate: `samovar.resilience.Rate`, or a text such as ``"100/s"``: no more loads than that.
         concurrency: `samovar.resilience.Concurrency`, or a number: no more loads at once than that.
+        tags: Tags of its values, at most 16: texts, templates of the result such as ``"owner:{result.owner}"`` (and of
+            the arguments, where a function is decorated), or a callable ``(value, *args)``.
+        single_flight: One load at a time for each ``"process"``, or one for the ``"cluster"``: all processes with the
+            same store behind their memory. The others answer with an old value while `stale_while_revalidate` lets
+            them, and else wait for what is loaded. A process that dies or stands still keeps them for 3 s at most.
+            Without the store each process loads.
+        wait: So long the load of another process is waited for; then it is loaded here too, and the first to end is
+            what all get (10 s). ``None``: as long as it runs.
 
     Raises:
         ConfigError: Naming the option, its value and the cure.
@@ -129,6 +145,9 @@ class Policy:
         breaker: Breaker | bool | EllipsisType | None = ...,
         rate: Rate | str | EllipsisType | None = ...,
         concurrency: Concurrency | int | EllipsisType | None = ...,
+        tags: Iterable[str] | Callable[..., Iterable[str]] | EllipsisType | None = ...,
+        single_flight: str | EllipsisType = ...,
+        wait: Span | EllipsisType = ...,
         **others: object,
     ) -> None:
         if others:
@@ -179,6 +198,17 @@ class Policy:
             raise refuse(
                 "soft_timeout", self.soft_timeout, f"give less than timeout={self.timeout!r}, which ends the load"
             )
+        return self
+
+    def within(self, shared: bool) -> Policy:
+        """Itself, if it can be kept by a cache, with a store behind its memory that processes share or without one.
+
+        Raises:
+            ConfigError: One load for all processes, where they share nothing.
+        """
+        if self.single_flight == "cluster" and not shared:
+            cure = "give the cache a store that processes share, such as Cache('redis://...'), or leave it out"
+            raise refuse("single_flight", self.single_flight, cure)
         return self
 
     def __getattr__(self, name: str) -> Any:
@@ -233,6 +263,11 @@ class Policy:
         return same
 
     @property
+    def _tags(self) -> TagRule | None:
+        """What gives a value its tags, if it has any."""
+        return self._given.get("tags") or None
+
+    @property
     def _fallback(self) -> tuple[Any, ...]:
         """None or one: None is a value."""
         return (self._given["fallback"],) if "fallback" in self._given else ()
@@ -277,13 +312,13 @@ class Rule:
         return f"Rule({self.match!r}, {self.policy!r})"
 
 
-def check_rules(rules: Any) -> list[tuple[str, Policy]]:
-    """Rules as native code takes them."""
+def check_rules(rules: Any, shared: bool) -> list[tuple[str, Policy]]:
+    """Rules as native code takes them, for a cache whose store processes share, or that has none."""
     given: list[Any] = list(rules) if hasattr(rules, "__iter__") and not isinstance(rules, str) else [rules]
     for rule in given:
         if not isinstance(rule, Rule):
             raise refuse("rules", rule, "give a list of rules: [Rule('product:*', ttl=30)]")
-    return [(rule.match, rule.policy) for rule in given]
+    return [(rule.match, rule.policy.within(shared)) for rule in given]
 
 
 def checked(name: str, value: Any) -> Any:
@@ -297,6 +332,9 @@ def checked(name: str, value: Any) -> Any:
     elif name == "on_refresh_error":
         if value not in ("keep", "drop"):
             raise refuse(name, value, "give 'keep' or 'drop'")
+    elif name == "single_flight":
+        if value not in ("process", "cluster"):
+            raise refuse(name, value, "give 'process' or 'cluster'")
     elif name == "early":
         return beta(value)
     elif name == "jitter":
@@ -306,6 +344,8 @@ def checked(name: str, value: Any) -> Any:
             raise refuse(name, value, "give the share of the ttl that may be taken away, from 0 to 1")
     elif name == "cache_errors":
         return kept_errors(value)
+    elif name == "tags":
+        return tag_rule(value, None)
     elif name in GUARDS:
         from samovar.resilience import protect
 

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from samovar import _core
 from samovar._cache import Cache
-from samovar._calls import no_tags
 from samovar._exceptions import ConfigError, NotFound, WouldDeadlock, WritesLost
 from samovar._loaders import several
 from samovar._options import refuse
 from samovar._protect import running_loop
 from samovar._sync_cache import SyncCache
+from samovar._tags import check_tags
 from samovar._views import Entry
 from samovar._ways import AWAITING, BLOCKING, blocking, rung
 from samovar._writing import WriteBehind, check_function, no_deleter, writes_lost
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from samovar._cache import GivenTtl
+    from samovar._core import Stamp
     from samovar._policy import Policy
     from samovar._ways import Way
     from samovar._write_behind import Behind
@@ -217,17 +218,18 @@ class Source:
         for key in keys:
             self.core._contains(key)
 
-    async def set(self, way: Way, key: str, value: object, ttl: GivenTtl) -> None:
+    async def set(self, way: Way, key: str, value: object, ttl: GivenTtl, tags: Iterable[str] = ()) -> None:
         """Write to the source, then to the cache."""
         self.check((key,), ttl)
+        checked = check_tags(tags)
         async with self.turn(way, key):
-            await self.store(way, key, value, ttl)
+            await self.store(way, key, value, ttl, checked)
 
-    async def store(self, way: Way, key: str, value: object, ttl: GivenTtl) -> None:
+    async def store(self, way: Way, key: str, value: object, ttl: GivenTtl, tags: tuple[str, ...] = ()) -> None:
         """As `set`, by whoever has the turn."""
         await self.writes.write(way, key, value)
         try:
-            self.core._set(key, value, ttl)
+            self.core._set(key, value, ttl, tags)
         except BaseException:
             # The source has it and the cache cannot: then not the old one either.
             self.core._delete(key)
@@ -314,7 +316,7 @@ class Source:
             return True
         value = self.pending(key)
         if value is not ABSENT:
-            self.core._set(key, value, ttl)
+            self.core._set(key, value, ttl, ())
         return value is not ABSENT
 
     def set_missing(self, keys: Iterable[str], ttl: GivenTtl) -> None:
@@ -478,8 +480,11 @@ class SourceCache(Cache):
     def _without_source(cls) -> type[Any]:
         return Cache
 
-    async def get(self, key: str, default: Any = None) -> Any:
-        """Return the value under key, loaded if it is not there, or default if the source has none."""
+    async def get(self, key: str, default: Any = None, *, at_least: Stamp | None = None) -> Any:
+        """Return the value under key, loaded if it is not there, or default if the source has none.
+
+        There is no store that could have given a stamp: `at_least` changes nothing.
+        """
         return await self._source.get(AWAITING, key, default)
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
@@ -505,8 +510,7 @@ class SourceCache(Cache):
             Exception: What the writer raised; the cache is as it was.
             WriteQueueFull: Behind, and there was no room in time; nothing was written or stored.
         """
-        no_tags(tags)
-        await self._source.set(AWAITING, key, value, ttl)
+        await self._source.set(AWAITING, key, value, ttl, tags)
 
     async def add(self, key: str, value: object, ttl: GivenTtl = ...) -> bool:
         """Write and store a value if neither the cache nor the loader knows one; True if it did."""
@@ -563,7 +567,7 @@ class SyncSourceCache(SyncCache):
 
     _source: Source
 
-    def get(self, key: str, default: Any = None) -> Any:
+    def get(self, key: str, default: Any = None, *, at_least: Stamp | None = None) -> Any:
         """As :meth:`SourceCache.get`."""
         return blocking(self._source.get(BLOCKING, key, default))
 
@@ -585,8 +589,7 @@ class SyncSourceCache(SyncCache):
 
     def set(self, key: str, value: object, ttl: GivenTtl = ..., tags: Iterable[str] = ()) -> None:
         """As :meth:`SourceCache.set`, with a writer that is not async or an event loop that is known."""
-        no_tags(tags)
-        blocking(self._source.set(BLOCKING, key, value, ttl))
+        blocking(self._source.set(BLOCKING, key, value, ttl, tags))
 
     def add(self, key: str, value: object, ttl: GivenTtl = ...) -> bool:
         """As :meth:`SourceCache.add`."""

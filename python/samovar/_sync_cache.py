@@ -12,6 +12,7 @@ from samovar._loaders import several
 from samovar._many import OneById
 from samovar._sources import below, check_limit, scan
 from samovar._supervisor import Supervisor, Work
+from samovar._tags import check_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from types import EllipsisType
     from typing import Unpack
 
-    from samovar._core import Adaptive
+    from samovar._core import Adaptive, Stamp
     from samovar._many import ManyPolicyOptions
     from samovar._policy import PolicyOptions
     from samovar._source import Source
@@ -45,7 +46,7 @@ class SyncCache(_core.SyncCore):
 
     if TYPE_CHECKING:
 
-        def get(self, key: str, default: Any = None) -> Any:
+        def get(self, key: str, default: Any = None, *, at_least: Stamp | None = None) -> Any:
             """As :meth:`Cache.get`."""
             raise AssertionError
 
@@ -55,7 +56,7 @@ class SyncCache(_core.SyncCore):
 
     if TYPE_CHECKING:
 
-        def set(self, key: str, value: object, ttl: GivenTtl = ..., tags: Iterable[str] = ()) -> None:
+        def set(self, key: str, value: object, ttl: GivenTtl = ..., tags: Iterable[str] = ()) -> Stamp | None:
             """As :meth:`Cache.set`."""
 
     def add(self, key: str, value: object, ttl: GivenTtl = ...) -> bool:
@@ -70,9 +71,10 @@ class SyncCache(_core.SyncCore):
         """As :meth:`Cache.delete`."""
         return self._delete(key)
 
-    def invalidate(self, key: str) -> None:
+    def invalidate(self, key: str) -> Stamp | None:
         """As :meth:`Cache.invalidate`."""
         self._delete(key)
+        return None
 
     def touch(self, key: str, ttl: GivenTtl = ...) -> bool:
         """As :meth:`Cache.touch`."""
@@ -102,7 +104,7 @@ class SyncCache(_core.SyncCore):
         if there is not None:
             known: T = there[0]
             return known
-        policy = policy_of(self._policy_of(key), ttl, options)
+        policy = policy_of(self, self._policy_of(key), ttl, options)
         value: T = self._get_or_set(key, policy.protects(factory, self._tell_breaker), policy, False)
         return value
 
@@ -124,9 +126,10 @@ class SyncCache(_core.SyncCore):
         names = several(keys, "keys", "get_or_set_many")
         return self._answer_all(names, load, limit or sys.maxsize, OneById(loaders, SLOT), policy)
 
-    def set_many(self, items: Mapping[str, object], ttl: GivenTtl = ...) -> None:
+    def set_many(self, items: Mapping[str, object], ttl: GivenTtl = ...) -> Stamp | None:
         """As :meth:`Cache.set_many`."""
         self._set_many(items, ttl)
+        return None
 
     def delete_many(self, keys: Iterable[str]) -> int:
         """As :meth:`Cache.delete_many`."""
@@ -144,9 +147,28 @@ class SyncCache(_core.SyncCore):
         """As :meth:`Cache.set_missing_many`."""
         self._set_missing(keys, ttl)
 
-    def clear(self) -> None:
+    def invalidate_tags(self, *tags: str) -> Stamp | None:
+        """As :meth:`Cache.invalidate_tags`."""
+        self._move(check_named(tags, "invalidate_tags"), False)
+        return None
+
+    def expire_tags(self, *tags: str) -> Stamp | None:
+        """As :meth:`Cache.expire_tags`."""
+        self._move(check_named(tags, "expire_tags"), True)
+        return None
+
+    def refresh_tags(self, *tags: str) -> Stamp | None:
+        """As :meth:`Cache.refresh_tags`."""
+        return self.expire_tags(*tags)
+
+    def stamp(self) -> Stamp | None:
+        """As :meth:`Cache.stamp`."""
+        return None
+
+    def clear(self) -> Stamp | None:
         """As :meth:`Cache.clear`."""
         self._clear()
+        return None
 
     def keys(self) -> Iterator[str]:
         """As :meth:`Cache.keys`."""

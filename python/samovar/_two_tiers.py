@@ -11,6 +11,7 @@ from samovar._cache import Cache
 from samovar._exceptions import ConfigError
 from samovar._options import MAX_ENTRIES, Memory, refuse
 from samovar._sync_cache import SyncCache
+from samovar._tags import check_named, check_tags
 from samovar._wire import Wire
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from types import EllipsisType
 
+    from samovar._core import Stamp
     from samovar._views import Entry
 
     GivenTtl = float | timedelta | str | EllipsisType | None
@@ -52,8 +54,20 @@ class RemoteStats(NamedTuple):
     outages: int = 0
     #: Operations that went on without it.
     errors: int = 0
-    #: Keys of which it has yet to hear that they were invalidated.
+    #: Keys, tags and namespaces of which it has yet to hear that they were invalidated.
     to_recover: int = 0
+    #: What this process was told that others have done.
+    heard: int = 0
+    #: How often something may have been missed: what was in memory is compared with the store before it is served.
+    lost: int = 0
+    #: Messages on the cache's channel that nobody could read, or that were somebody else's.
+    strange: int = 0
+    #: Lookups answered from memory by what may have been changed elsewhere, since the store could not be asked.
+    unasked: int = 0
+    #: Writes of which the store would tell nobody: its ACL forbids to publish.
+    untold: int = 0
+    #: How often it refused to be listened to.
+    unheard: int = 0
     #: Entries that were as good as none, by reason.
     unreadable: Mapping[str, int] = {}
 
@@ -61,10 +75,12 @@ class RemoteStats(NamedTuple):
 class Behind:
     """The store behind a cache, and how values are written there."""
 
-    __slots__ = ("coding", "functions", "owned", "raises", "store", "wire")
+    __slots__ = ("coding", "functions", "hears", "owned", "raises", "store", "wire")
 
-    def __init__(self, store: Any, owned: bool, wire: Wire, raises: bool) -> None:
+    def __init__(self, store: Any, owned: bool, wire: Wire, raises: bool, hears: tuple[bool, bool]) -> None:
         self.store, self.owned, self.wire, self.raises = store, owned, wire, raises
+        #: Whether others are heard, and those who tell nobody.
+        self.hears = hears
         self.coding = wire.coding("")
         #: By namespace and id: the cached function, weakly, and where its code is.
         self.functions: dict[tuple[str, str], tuple[weakref.ref[Any], object]] = {}
@@ -95,7 +111,8 @@ class Behind:
         from samovar._core import _seconds
 
         given = None if memory is None else memory.ttl
-        return _Options(self.store._core, self.raises, memory is not None, None if given is None else _seconds(given))
+        most = None if given is None else _seconds(given)
+        return _Options(self.store._core, self.raises, memory is not None, most, *self.hears)
 
     def close(self) -> None:
         """Give back what was opened for the cache alone."""
@@ -120,6 +137,8 @@ class _Options(NamedTuple):
     raises: bool
     keeps: bool
     most: float | None
+    listens: bool
+    external: bool
 
 
 def open_behind(url: str, given: dict[str, Any], memory: Memory | None) -> tuple[Behind | None, Any]:
@@ -132,6 +151,7 @@ def open_behind(url: str, given: dict[str, Any], memory: Memory | None) -> tuple
     on_error = given.pop("on_error", "degrade")
     if on_error not in ON_ERROR:
         raise refuse("on_error", on_error, "give 'degrade' or 'raise'")
+    hears = check_hears(given.pop("bus", "auto"), given.pop("external_writers", False))
     wire = Wire(**given)
     sealing = None
     if memory is not None and memory.sealed:
@@ -143,13 +163,20 @@ def open_behind(url: str, given: dict[str, Any], memory: Memory | None) -> tuple
             raise refuse("remote", remote, "give it once: the url names a store already")
         from samovar._redis import Redis
 
-        return Behind(Redis(url), True, wire, on_error == "raise"), sealing
+        return Behind(Redis(url), True, wire, on_error == "raise", hears), sealing
     if remote is None:
         wire.coding("")
         return None, sealing
     if not hasattr(remote, "_core"):
         remote = OwnStore(remote)
-    return Behind(remote, False, wire, on_error == "raise"), sealing
+    return Behind(remote, False, wire, on_error == "raise", hears), sealing
+
+
+def check_hears(bus: object, external: object) -> tuple[bool, bool]:
+    """Whether a cache hears of others who use its store, and of those who tell nobody."""
+    if external and bus is None:
+        raise refuse("external_writers", external, "leave bus= out: it hears of them")
+    return bus == "auto", bool(external)
 
 
 CLASSES: dict[type[Any], type[Any]] = {}
@@ -185,9 +212,8 @@ class TwoTierSync(SyncCache):
     def peek(self, key: str) -> Entry | None:
         return self._far.peek(key, False)
 
-    def set(self, key: str, value: object, ttl: GivenTtl = ..., tags: Iterable[str] = ()) -> None:
-        no_tags(tags)
-        self._far.set(key, value, ttl, False)
+    def set(self, key: str, value: object, ttl: GivenTtl = ..., tags: Iterable[str] = ()) -> Stamp:
+        return self._far.set(key, value, ttl, check_tags(tags), False)
 
     def add(self, key: str, value: object, ttl: GivenTtl = ...) -> bool:
         return self._far.add(key, value, ttl, False)
@@ -198,8 +224,8 @@ class TwoTierSync(SyncCache):
     def delete(self, key: str) -> bool:
         return self._far.delete(key, False)
 
-    def invalidate(self, key: str) -> None:
-        self._far.delete(key, False)
+    def invalidate(self, key: str) -> Stamp:
+        return self._far.invalidate(key, False)
 
     def touch(self, key: str, ttl: GivenTtl = ...) -> bool:
         return self._far.touch(key, ttl, False)
@@ -219,8 +245,8 @@ class TwoTierSync(SyncCache):
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         return self._far.get_many(keys, True, False)
 
-    def set_many(self, items: Mapping[str, object], ttl: GivenTtl = ...) -> None:
-        self._far.set_many(items, ttl, False)
+    def set_many(self, items: Mapping[str, object], ttl: GivenTtl = ...) -> Stamp:
+        return self._far.set_many(items, ttl, False)
 
     def delete_many(self, keys: Iterable[str]) -> int:
         return self._far.delete_many(keys, False)
@@ -234,8 +260,17 @@ class TwoTierSync(SyncCache):
     def set_missing_many(self, keys: Iterable[str], ttl: GivenTtl = ...) -> None:
         self._far.set_missing(keys, ttl, False)
 
-    def clear(self) -> None:
-        self._far.clear(False)
+    def clear(self) -> Stamp:
+        return self._far.clear(False)
+
+    def invalidate_tags(self, *tags: str) -> Stamp:
+        return self._far.move_tags(check_named(tags, "invalidate_tags"), False, False)
+
+    def expire_tags(self, *tags: str) -> Stamp:
+        return self._far.move_tags(check_named(tags, "expire_tags"), True, False)
+
+    def stamp(self) -> Stamp | None:
+        return self._far.stamp()
 
     def keys(self) -> Iterator[str]:
         return (key for key, _ in self.items())
@@ -265,9 +300,8 @@ class TwoTierCache(Cache):
     async def peek(self, key: str) -> Entry | None:
         return await self._far.peek(key, True)
 
-    async def set(self, key: str, value: object, ttl: GivenTtl = ..., tags: Iterable[str] = ()) -> None:
-        no_tags(tags)
-        await self._far.set(key, value, ttl, True)
+    async def set(self, key: str, value: object, ttl: GivenTtl = ..., tags: Iterable[str] = ()) -> Stamp:
+        return await self._far.set(key, value, ttl, check_tags(tags), True)
 
     async def add(self, key: str, value: object, ttl: GivenTtl = ...) -> bool:
         return await self._far.add(key, value, ttl, True)
@@ -278,8 +312,8 @@ class TwoTierCache(Cache):
     async def delete(self, key: str) -> bool:
         return await self._far.delete(key, True)
 
-    async def invalidate(self, key: str) -> None:
-        await self._far.delete(key, True)
+    async def invalidate(self, key: str) -> Stamp:
+        return await self._far.invalidate(key, True)
 
     async def touch(self, key: str, ttl: GivenTtl = ...) -> bool:
         return await self._far.touch(key, ttl, True)
@@ -299,8 +333,8 @@ class TwoTierCache(Cache):
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         return await self._far.get_many(keys, True, True)
 
-    async def set_many(self, items: Mapping[str, object], ttl: GivenTtl = ...) -> None:
-        await self._far.set_many(items, ttl, True)
+    async def set_many(self, items: Mapping[str, object], ttl: GivenTtl = ...) -> Stamp:
+        return await self._far.set_many(items, ttl, True)
 
     async def delete_many(self, keys: Iterable[str]) -> int:
         return await self._far.delete_many(keys, True)
@@ -314,8 +348,17 @@ class TwoTierCache(Cache):
     async def set_missing_many(self, keys: Iterable[str], ttl: GivenTtl = ...) -> None:
         await self._far.set_missing(keys, ttl, True)
 
-    async def clear(self) -> None:
-        await self._far.clear(True)
+    async def clear(self) -> Stamp:
+        return await self._far.clear(True)
+
+    async def invalidate_tags(self, *tags: str) -> Stamp:
+        return await self._far.move_tags(check_named(tags, "invalidate_tags"), False, True)
+
+    async def expire_tags(self, *tags: str) -> Stamp:
+        return await self._far.move_tags(check_named(tags, "expire_tags"), True, True)
+
+    def stamp(self) -> Stamp | None:
+        return self._far.stamp()
 
     async def keys(self) -> AsyncIterator[str]:
         async for pair in self.items():
@@ -331,17 +374,9 @@ class TwoTierCache(Cache):
                 return
 
     def remote_stats(self) -> RemoteStats:
-        tally, to_recover, errors = self._far.report()
         refusals = {} if self._behind is None else self._behind.coding.framing.refusals
         unreadable = {reason: count for reason, count in refusals.items() if count}
-        return RemoteStats(**tally, errors=errors, to_recover=to_recover, unreadable=unreadable)
-
-
-def no_tags(tags: Iterable[str]) -> None:
-    """Tags come later."""
-    from samovar._calls import no_tags
-
-    no_tags(tags)
+        return RemoteStats(**self._far.report(), unreadable=unreadable)
 
 
 def negative(key: str, by: int) -> Any:

@@ -20,7 +20,9 @@ class Entry(NamedTuple):
     created: float
     fresh_until: float | None
     expires: float | None
+    #: The names under which it is invalidated together with others.
     tags: tuple[str, ...] = ()
+    #: When it was written, in the order of the store behind the memory; 0 without one, and where that has not got it.
     version: int = 0
 
 

@@ -21,7 +21,9 @@ from samovar import (
     RateLimited,
     Refresher,
     RefresherStats,
+    RemoteStats,
     Rule,
+    Stamp,
     Stats,
     Store,
     Subscription,
@@ -186,6 +188,28 @@ async def use_functions_of_many() -> None:
 
 async def use_cache() -> None:
     await cache.set("a", 1, ttl="5m")
+    stamp = await cache.set("a", 1, ttl="5m", tags=["users", "user:7"])
+    assert_type(stamp, Stamp | None)
+    assert_type(await cache.invalidate("a"), Stamp | None)
+    assert_type(await cache.invalidate_tags("users", "user:7"), Stamp | None)
+    assert_type(await cache.expire_tags("users"), Stamp | None)
+    assert_type(await cache.refresh_tags("users"), Stamp | None)
+    assert_type(await cache.clear(), Stamp | None)
+    assert_type(cache.stamp(), Stamp | None)
+    assert_type(cache.sync.set("a", 1, tags=("users",)), Stamp | None)
+    assert_type(cache.sync.invalidate_tags("users"), Stamp | None)
+    assert_type(await cache.get("a", at_least=stamp), Any)
+    assert_type(cache.sync.get("a", None, at_least=Stamp(1)), Any)
+    assert_type(Stamp(2).version, int)
+    assert_type(Stamp(2, applied=False).applied, bool)
+    assert_type(max(Stamp(2), Stamp(1)), Stamp)
+    if entry := await cache.peek("a"):
+        assert_type((entry.tags, entry.version), tuple[tuple[str, ...], int])
+    if (figures := cache.remote_stats()) is not None:
+        assert_type(figures, RemoteStats)
+        assert_type((figures.heard, figures.lost, figures.strange, figures.unasked), tuple[int, int, int, int])
+    await cache.get("a", at_least=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await cache.invalidate_tags(["users"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     assert_type(await cache.add("a", 1), bool)
     assert_type(await cache.incr("n"), int)
     assert_type(await cache.ttl("n"), float | None)
