@@ -53,6 +53,14 @@ lint: ## formatting, lints, layer rules, types
 quick: ## the edit-test loop: rebuild what changed, run quick tests, last failures first (T=FILE, T="-k word")
 	@PYTEST_ADDOPTS="-q -x -m 'not slow' --failed-first $(T)" tools/check.sh python
 
+# SOAK_SECONDS=60: how long; SEED=1: which faults, and when.
+SOAK_SECONDS ?= 600
+.PHONY: soak
+soak: ## processes over one Redis, cut, frozen, killed and flushed for ten minutes: nobody reads what is too old (SOAK_SECONDS=60)
+	@tools/redis.sh >/dev/null
+	@tools/env.sh bench "$(PYTHON)" release tools/requirements/bench.txt
+	@build/venv-bench/bin/python -P tests/soak/soak.py --seconds "$(SOAK_SECONDS)" $(if $(SEED),--seed "$(SEED)")
+
 .PHONY: docs-test
 docs-test: ## the examples in README and docs
 	@PYTEST_ADDOPTS="-k docs" tools/check.sh python
@@ -73,6 +81,18 @@ bench-redis: ## a call to Redis beside other clients and a floor, on asyncio and
 	@tools/redis.sh >/dev/null
 	@tools/env.sh bench "$(PYTHON)" release tools/requirements/bench.txt
 	@build/venv-bench/bin/python -m benches.redis --docs
+
+.PHONY: bench-cluster
+bench-cluster: ## how many loads one hot key costs eight processes in a minute, beside peers; writes the table into docs/redis.md
+	@tools/redis.sh >/dev/null
+	@tools/env.sh bench "$(PYTHON)" release tools/requirements/bench.txt
+	@build/venv-bench/bin/python -P benches/cluster.py --docs
+
+.PHONY: bench-coherence
+bench-coherence: ## how long until what one process invalidates is gone from another, beside bare pub/sub
+	@tools/redis.sh >/dev/null
+	@tools/env.sh bench "$(PYTHON)" release tools/requirements/bench.txt
+	@build/venv-bench/bin/python -P benches/coherence.py
 
 .PHONY: features
 features: ## what each feature costs a hit while it has nothing to do, in instructions; needs valgrind

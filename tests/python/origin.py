@@ -1,13 +1,22 @@
 """What tests load from, and the time they give to what runs behind."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 
 async def turns(count: int = 10) -> None:
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+async def until(done: Callable[[], bool]) -> bool:
+    """Lets all else run until that is so; False if it has not come to be in some seconds."""
+    for _ in range(5000):
+        if done():
+            return True
+        await asyncio.sleep(0.001)
+    return False
 
 
 class Origin:

@@ -54,4 +54,5 @@ def test_a_rust_program_and_a_python_program_share_the_entries_of_one_redis(redi
     assert loaders(second) == ["Python", "Rust", "Python", "Rust"]
     assert second[0::2] == first
     assert in_python(1, 2, 3, 4) == second
-    assert sorted(redis.ask("KEYS", "*").split()[2::2]) == [b"shop::product:%d" % number for number in (1, 2, 3, 4)]
+    entries = [key for key in redis.ask("KEYS", "*").split()[2::2] if b":" in key]
+    assert sorted(entries) == [b"shop::product:%d" % number for number in (1, 2, 3, 4)]

@@ -165,7 +165,7 @@ WRONG_FILES: dict[str, tuple[str, str, str]] = {
     "namespace": ("[caches.a]\nnamespace = 'a::b'", ": caches.a.namespace: invalid namespace: 'a::b'", "give"),
     "url": ("[caches.a]\nurl = 'redis'", ": caches.a.url: invalid url: 'redis'", "give 'memory://'"),
     "redis": ("[caches.a]\nurl = 'redis://a:x'", ": caches.a.url: invalid redis url: redis://a:x", "give each host"),
-    "later": ("[caches.a]\nbus = 'redis'", ": caches.a.bus: invalid bus: 'redis'", "leave it out"),
+    "bus": ("[caches.a]\nbus = 'redis'", ": caches.a.bus: invalid bus: 'redis'", "give 'auto'"),
     "guard's key": ("[policy]\nretry = {attemps = 1}", ": policy.retry: invalid retry: {'attemps': 1}", "attempts"),
     "guard's value": ("[policy]\nretry = {attempts = 0}", ": policy.retry: invalid attempts: 0", "give"),
     "adaptive": ("[policy]\nttl = {min = 5}", ": policy.ttl: invalid ttl: {'min': 5}", "its keys are min, max"),

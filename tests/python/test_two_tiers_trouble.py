@@ -19,7 +19,7 @@ from origin import Origin
 from samovar import Cache, Memory, StoreError, StoreTimeout, StoreUnavailable
 from samovar._redis import Redis
 from servers import RedisServer, free_port
-from tiers import a_face  # noqa: F401 - a fixture
+from tiers import a_face, is_trusted  # noqa: F401 - a fixture
 from watching import settled, whole
 
 #: What no call of a cache may come near, with the store's budget of 250 ms and a machine that others use too.
@@ -121,6 +121,39 @@ def test_killed_in_the_middle_the_memory_serves_and_loads_run(face: Face, make: 
     assert settled(lambda: face.do(cache, "get", "new") == 1)
 
 
+@pytest.mark.parametrize("way", ["get", "get_or_set"])
+def test_a_tag_invalidated_without_the_server_ends_what_memory_had_from_there(
+    face: Face, make: Make, own: RedisServer, way: str
+) -> None:
+    cache, origin = make(), Origin()
+    face.do(make(), "set", "a", "theirs", 60, ["t"])
+    loader = () if way == "get" else (face.function(origin.load_now), 60)
+    assert face.do(cache, way, "a", *loader) == "theirs"
+    own.kill()
+    assert not face.do(cache, "invalidate_tags", "t").applied
+    assert face.do(cache, "get", "a") is None
+
+
+def test_what_answered_without_the_server_is_not_taken_for_looked_at_once_it_is_back(
+    face: Face, make: Make, own: RedisServer
+) -> None:
+    cache, other, origin = make(), make(), Origin()
+    load = face.function(origin.load_now)
+    for key in ("a", "b"):
+        face.do(other, "set", key, "theirs", 60)
+        assert face.do(cache, "get_or_set", key, load, 60) == "theirs"
+    own.kill()
+    for _ in range(3):
+        assert face.do(cache, "get_or_set", "a", load, 60) == "theirs"
+        # Loaded without it, and known by its name all the same.
+        assert face.do(cache, "get_or_set", "new", load, 60) == 1
+    own.start()
+    assert settled(lambda: face.do(other, "set", "b", "again", 60).applied)
+    for key in ("a", "new"):
+        face.do(other, "set", key, "changed", 60)
+    assert settled(lambda: [face.do(cache, "get_or_set", key, load, 60) for key in ("a", "new")] == ["changed"] * 2)
+
+
 def test_a_frozen_server_costs_one_time_out_and_then_nothing(face: Face, make: Make, own: RedisServer) -> None:
     cache = make()
     face.do(cache, "set", "a", 1)
@@ -138,7 +171,7 @@ def test_a_frozen_server_costs_one_time_out_and_then_nothing(face: Face, make: M
     story(face, cache)
     own.thaw()
     other = make(memory=None)
-    assert settled(lambda: face.do(cache, "set", "back", 1) is None and face.do(other, "get", "back") == 1)
+    assert settled(lambda: face.do(cache, "set", "back", 1).applied and face.do(other, "get", "back") == 1)
 
 
 def test_many_callers_of_a_frozen_server_wait_once_together(make: Make, own: RedisServer) -> None:
@@ -263,6 +296,7 @@ def test_who_wants_errors_gets_them(face: Face, make: Make, own: RedisServer) ->
     cache = make(on_error="raise")
     face.do(cache, "set", "a", 1)
     f = cache.cached("5m", key="f:{a}")(face.function(lambda a: a))
+    assert settled(lambda: is_trusted(face, cache, "a"))
     own.freeze()
     with pytest.raises(StoreTimeout) as told:
         face.do(cache, "get", "b")
@@ -447,11 +481,12 @@ def test_counters_and_claims_on_an_entry_that_cannot_be_read(face: Face, make: M
         ("incr", ("a",), 1),
         ("touch", ("a", 60), False),
         ("get_or_set", ("a", face.function(Origin().load_now)), 1),
-        ("set", ("a", 1), None),
+        ("set", ("a", 1), ...),
     ):
         face.do(sealed, "set", "a", "secret", ttl=60)
         cache = make()
-        assert face.do(cache, method, *args) == expected
+        given = face.do(cache, method, *args)
+        assert given.applied if expected is ... else given == expected
         if method != "touch":
             assert face.do(make(), "get", "a") == 1, method
 
@@ -491,7 +526,7 @@ def test_a_server_that_is_full_or_read_only_is_as_good_as_none(face: Face, make:
     story(face, make(), lists=False)
     own.ask("REPLICAOF", "NO", "ONE")
     other = make(memory=None)
-    assert settled(lambda: face.do(other, "set", "b", 1) is None and face.do(other, "get", "b") == 1)
+    assert settled(lambda: face.do(other, "set", "b", 1).applied and face.do(other, "get", "b") == 1)
 
 
 def test_a_wrong_password_is_said_and_the_memory_serves(face: Face, make: Make, own: RedisServer) -> None:

@@ -16,7 +16,7 @@ from samovar import Cache, CodecError, ConfigError, KeyRing, Memory, NoCacheKey
 from samovar.codecs import encode
 from servers import RedisServer
 from test_codecs import vectors
-from tiers import Make, a_face, a_make, a_server, keys_of  # noqa: F401 - fixtures
+from tiers import Make, a_face, a_make, a_server, is_trusted, keys_of  # noqa: F401 - fixtures
 from travellers import Colour, Node, Pair, Point, Rights, Size, traits
 from watching import settled
 
@@ -480,6 +480,10 @@ def test_a_value_is_encoded_once_for_all_tiers(face: Face, make: Make) -> None:
             return super().decode(data)
 
     here, there = make(codec=Counting()), make(codec=Counting())
+    face.do(here, "set", "first", "x")
+    for cache in (here, there):
+        assert settled(lambda cache=cache: is_trusted(face, cache, "first"))
+    Counting.written = Counting.read = 0
     face.do(here, "set", "a", "x")
     f = here.cached("5m", key="f")(face.function(lambda: "y"))
     for _ in range(3):
