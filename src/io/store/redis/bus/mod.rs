@@ -1,7 +1,7 @@
 //! The bus over Redis: who listens to a cache is told what others do to it. `docs/bus.md` says what goes over the wire.
 //!
 //! A connection to each server that writes, for all caches of a store handle together, and only while somebody listens; no value
-//! passes it, and nobody who asks for one waits for it. [`session`] decides, [`line`] is a connection; here they are opened, timed and lost.
+//! passes it, and nobody who asks for one waits for it. [`session`] decides, [`line`](mod@line) is a connection; here they are opened, timed and lost.
 
 mod line;
 mod session;
