@@ -133,8 +133,6 @@ pub enum Rule {
     PermitsAreSeen,
     /// What was not heard of makes an entry suspect.
     UnheardIsSuspect,
-    /// What others have changed leaves memory.
-    EventsAreHeeded,
     /// The tags of an entry are compared with what was invalidated.
     TagsAreCompared,
     /// Who comes after an invalidation takes no older load's word for it.

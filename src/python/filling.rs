@@ -42,7 +42,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// Somebody loads what has a name behind: known to whoever hears that it was changed there.
+/// Somebody loads what has a name behind: known to whoever hears of it, until what was loaded is in memory or is not to be.
 struct Underway {
     tier: Arc<Tier>,
     key: u64,
@@ -50,11 +50,11 @@ struct Underway {
 }
 
 impl Underway {
-    fn begin(tier: &Arc<Tier>, key: u64, flight: FlightId) -> Self {
+    fn begin(tier: &Arc<Tier>, key: u64, flight: FlightId) -> Arc<Self> {
         if let Some(ledger) = &mut tier.memory.lock().ledger {
             ledger.begin_load(key, flight);
         }
-        Underway { tier: Arc::clone(tier), key, flight }
+        Arc::new(Underway { tier: Arc::clone(tier), key, flight })
     }
 }
 
@@ -69,7 +69,7 @@ impl Drop for Underway {
 /// A lease that is being filled.
 pub struct Filling {
     machine: Fill<()>,
-    underway: Underway,
+    underway: Arc<Underway>,
     lease: Lease,
     /// What the entry is called in the store.
     key: Vec<u8>,
@@ -634,6 +634,7 @@ impl Driven {
                 },
                 Ok(Do::End(end)) => {
                     let Driven { state, filling, load, .. } = *self;
+                    let _until_settled = Arc::clone(&filling.underway);
                     let ended = filling.end(py, state, &request, behind, end);
                     let (judged, ending) = ended.unwrap_or_else(|error| (failed(py, error), Ending::Loaded));
                     return load.settle(py, state, &judged, ending);

@@ -63,8 +63,7 @@ impl Errand for Moving {
             answer => {
                 let undone = matches!(&answer, Some(Err(error)) if error.undone);
                 self.remote.recover_move(&self.moved(0), undone);
-                // What the store gave meanwhile it gave without knowing.
-                self.tier.memory.lock().move_here(&self.names, self.how);
+                self.tier.memory.lock().move_again(&self.names, self.how);
                 if let Some(Err(error)) = answer {
                     self.clear();
                     self.remote.failed(py, &error)?;

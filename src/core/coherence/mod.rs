@@ -19,7 +19,7 @@ mod sim;
 pub struct Origin(pub u128);
 
 /// What becomes of what bears a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum How {
     /// It is no more.
     Gone,

@@ -170,6 +170,13 @@ impl Registers {
         self.tidy();
     }
 
+    /// The same once more, where the store may not have heard: what was found there meanwhile was good by all that it knew.
+    pub fn move_again(&mut self, names: &[Name], how: How) {
+        if !broken(Rule::QueuedMovesAgain) {
+            self.move_here(names, how);
+        }
+    }
+
     /// What is to be said of something of this path that has these tags and whose load began then. What nobody knows the beginning
     /// of is gone.
     pub fn judge<'a>(&self, path: &str, tags: impl Iterator<Item = &'a str> + Clone, began: Began) -> Verdict {

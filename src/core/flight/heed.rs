@@ -5,6 +5,7 @@
 
 use crate::core::broken::{Rule, broken};
 use crate::core::clock::Millis;
+use crate::core::coherence::heed::is_over;
 use crate::core::coherence::registers::Verdict;
 use crate::core::coherence::{How, Move, Name, Told};
 use crate::core::memory::{Discard, Memory, NO_TURN, Reason, Served, Span, Turn};
@@ -105,13 +106,9 @@ impl<K, V, W> Memory<K, V, W> {
         if let Some(flight) = ledger.load(key) {
             self.flights.detach(flight);
         }
-        // Whatever its number: a store that has lost everything, and whose time was set back, gives lower ones again.
-        let other = |there: Option<Version>| there != Some(version);
-        let named: Vec<_> = ledger.named(key).filter(|&entry| other(ledger.version(entry))).collect();
+        let named: Vec<_> = ledger.named(key).filter(|&entry| is_over(ledger.version(entry), version)).collect();
         for id in named.into_iter().filter_map(|entry| self.entries.resolve(entry)).collect::<Vec<_>>() {
-            if !broken(Rule::EventsAreHeeded) {
-                self.entries.remove(id, Reason::Removed, out);
-            }
+            self.entries.remove(id, Reason::Removed, out);
         }
     }
 
@@ -120,6 +117,9 @@ impl<K, V, W> Memory<K, V, W> {
         let Some(ledger) = &mut self.ledger else { return };
         ledger.note_behind(key);
         ledger.set_unheard(NO_TURN + 1);
+        if let Some(flight) = ledger.load(key) {
+            self.flights.doubt(flight);
+        }
         for entry in ledger.named(key).collect::<Vec<_>>() {
             if let Some(id) = self.entries.resolve(entry) {
                 self.entries.watch(id, NO_TURN);
@@ -147,6 +147,13 @@ impl<K, V, W> Memory<K, V, W> {
     pub fn move_here(&mut self, names: &[Name], how: How) {
         let ledger = self.ledger.get_or_insert_default();
         ledger.registers.move_here(names, how);
+        self.note_moved();
+    }
+
+    /// The same once more, where the tier behind may not have heard.
+    pub fn move_again(&mut self, names: &[Name], how: How) {
+        let ledger = self.ledger.get_or_insert_default();
+        ledger.registers.move_again(names, how);
         self.note_moved();
     }
 

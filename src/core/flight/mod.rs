@@ -29,7 +29,7 @@ pub use waits::{Asker, Awaited, Hold, Load, Waits, Who};
 
 use super::broken::{Rule, broken};
 use super::clock::{Millis, NEVER, later};
-use super::memory::{GroupId, Target, Turn};
+use super::memory::{GroupId, NO_TURN, Target, Turn};
 use hashbrown::HashTable;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -724,6 +724,13 @@ impl<K, W> Flights<K, W> {
     pub fn detach(&mut self, id: FlightId) {
         if !broken(Rule::WritesDetach) {
             self.unlink(id);
+        }
+    }
+
+    /// What it brings is in doubt: something has happened under its key, and nobody knows whether before what it read.
+    pub fn doubt(&mut self, id: FlightId) {
+        if let Some(flight) = self.get_mut(id) {
+            flight.turn = NO_TURN;
         }
     }
 

@@ -4,10 +4,9 @@ use crate::core::coherence::{Move, Told};
 use crate::core::remote::Version;
 use std::any::Any;
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// What was proven counts for so long from when it was asked: half of it is the time between two questions, half that to an answer.
-pub const PATIENCE: Duration = Duration::from_secs(2);
+pub use crate::core::coherence::heed::PATIENCE;
 
 /// Who hears of it. What is said comes in order, from a thread of the store's or of whoever writes; it must not be kept waiting.
 pub trait Ear: Send + Sync {

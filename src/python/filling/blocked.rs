@@ -10,6 +10,7 @@ pub struct Blocked<'a> {
     /// Until it has ended.
     filling: Option<Filling>,
     stands: Stands,
+    _until_settled: Option<Arc<Underway>>,
 }
 
 /// How far it has come.
@@ -33,7 +34,8 @@ impl<'a> Blocked<'a> {
             }
             Err(error) => (None, Stands::Ended(failed(py, error), Ending::Loaded)),
         };
-        Some(Blocked { request, behind, lease, filling, stands })
+        let _until_settled = filling.as_ref().map(|filling| Arc::clone(&filling.underway));
+        Some(Blocked { request, behind, lease, filling, stands, _until_settled })
     }
 
     /// True if its loader is to be called.

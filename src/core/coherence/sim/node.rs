@@ -224,7 +224,7 @@ impl Node {
     /// True unless the store has yet to hear of something under this key.
     pub fn believes(&self, key: u8) -> bool {
         let at = usize::from(key);
-        self.owed.judge(&key, PATHS[at], TAGS[at].iter().copied()) == Verdict::Good
+        !self.owed.has(&key) && self.owed.judge(PATHS[at], TAGS[at].iter().copied()) == Verdict::Good
     }
 
     /// What is in memory under a key is something else now.

@@ -74,7 +74,7 @@ impl World {
                 Effect::Recover => {
                     let mut ranks = [None; KEYS];
                     ranks[usize::from(key)] = Some(rank);
-                    node.owed.key(key);
+                    node.owed.key(key, ());
                     node.promises.push(Promise { what: owed::What::Key(key), ranks });
                 }
                 Effect::Done(_) => {
@@ -92,7 +92,8 @@ impl World {
         match stamp {
             Some(stamp) => node.registers.apply(&Move { names: vec![name], how, at: stamp }),
             None => {
-                node.owed.moved(std::slice::from_ref(&name), how, &mut node.registers);
+                node.owed.moved(&name, how, ());
+                node.registers.move_again(std::slice::from_ref(&name), how);
                 node.promises.push(Promise { what: owed::What::Move(name, how), ranks });
             }
         }

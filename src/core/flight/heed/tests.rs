@@ -6,7 +6,8 @@ use crate::core::coherence::registers::Began;
 use crate::core::coherence::registers::Verdict;
 use crate::core::coherence::{Moved, Snapshot};
 use crate::core::flight::by_hand::Written;
-use crate::core::flight::{Home, Life, Lookup, Place, Refresh, Wish};
+use crate::core::flight::drive::{Ended, Keep, Lasting};
+use crate::core::flight::{Home, Input, Life, Lookup, Place, Refresh, Wish};
 use crate::core::memory::{Capacity, Eviction, GroupId, New, Placement, RegionId};
 use crate::core::policy::{Lifetime, Policy};
 use std::time::Duration;
@@ -145,7 +146,7 @@ fn what_others_have_changed_leaves_memory() {
         is_there(&memory)
     };
     assert!(!outcome());
-    assert!(while_broken(&[Rule::EventsAreHeeded], outcome));
+    assert!(while_broken(&[Rule::ChangesDrop], outcome));
 }
 
 #[test]
@@ -192,6 +193,25 @@ fn what_was_touched_by_somebody_who_tells_no_version_is_suspect_and_nothing_else
     assert!(!is_served(&memory, id));
     assert!(is_served(&memory, other));
     assert_eq!((memory.settle(id, 0), memory.settle(other, 0)), (Settled::Suspect, Settled::Plain));
+}
+
+#[test]
+fn what_loads_while_its_key_is_touched_is_kept_and_suspect() {
+    let suspects = |touched: u64| {
+        let (mut memory, group) = machine();
+        let policy = Policy::ttl(Duration::from_secs(60));
+        let lease = load(&mut memory, group, &policy);
+        memory.ledger.as_mut().unwrap().begin_load(BEHIND, lease.flight);
+        memory.hear_touched(touched);
+        let (lasting, note) = (Lasting::For(policy.ttl), behind(5));
+        let keep = Keep { value: || 1, tag: 0, negative: false, lasting, weight: 1, adapted: None, note };
+        let ended = Ended { lease, input: Input::Loaded, keep: Some(keep), policy: &policy, group };
+        memory.finish(ended, 1, || 0.5, &mut Discard::default());
+        let id = memory.entries.find(K, |key| *key == "k").expect("it is kept");
+        memory.settle(id, 1)
+    };
+    assert_eq!(suspects(BEHIND), Settled::Suspect);
+    assert_eq!(suspects(BEHIND + 1), Settled::Plain, "another key");
 }
 
 // --- tags and namespaces -----------------------------------------------------------------------------------------------

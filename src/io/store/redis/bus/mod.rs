@@ -262,7 +262,7 @@ async fn attend(inner: &Arc<Inner>, nodes: &[Arc<Node>]) -> Option<(StoreError, 
                 return (None, None);
             }
             if state.failed.is_none() && state.session.is_late(now) {
-                state.fail(trouble::no_answer(&nodes[0].name, session::LATE), now, out);
+                state.fail(trouble::no_answer(&nodes[0].name, session::TIME_OUT), now, out);
             }
             if state.failed.is_none() && !is_as_it_was(inner, nodes) {
                 state.fail(trouble::has_changed(), now, out);
@@ -274,7 +274,7 @@ async fn attend(inner: &Arc<Inner>, nodes: &[Arc<Node>]) -> Option<(StoreError, 
             (state.failed.clone(), state.session.due())
         });
         if let Some(failed) = failed {
-            return Some((failed, begin.elapsed() > session::BEAT));
+            return Some((failed, begin.elapsed() > session::HEARTBEAT));
         }
         let due = due?;
         tokio::select! {

@@ -2,8 +2,8 @@
 //!
 //! A session has a line to each server that writes: to all masters of a cluster, else to one. Each cache that listens joins it: it is
 //! subscribed on every line, and when all servers have confirmed that, its clock is asked, on the line of the clock's server. From then on
-//! messages are counted, and once a [`BEAT`] the clock is asked what it has counted. The answer stands behind all messages that were sent before it, so
-//! that if both agree, none was missed until the question; this holds for [`PATIENCE`]. A line without an answer for [`LATE`] is lost,
+//! messages are counted, and once a [`HEARTBEAT`] the clock is asked what it has counted. The answer stands behind all messages that were sent before it, so
+//! that if both agree, none was missed until the question; this holds for [`PATIENCE`]. A line without an answer for [`TIME_OUT`] is lost,
 //! and the session with it.
 
 use super::super::resp::Said;
@@ -23,12 +23,9 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How often the clocks are asked.
-pub const BEAT: Duration = Duration::from_secs(1);
-/// No answer comes as late as this.
-pub const LATE: Duration = Duration::from_secs(1);
-/// For so long it holds that nothing was missed, from the question on: then the next answer is there, or known to be late.
-pub use crate::io::store::ear::PATIENCE;
+/// How often the clocks are asked; no answer comes as late as that; and for so long it holds, from a question on, that nothing was
+/// missed: then the next answer is there, or known to be late.
+pub use crate::core::coherence::heed::{HEARTBEAT, PATIENCE, TIME_OUT};
 /// A cache joins no sooner than this after it has joined last.
 const AGAIN: Duration = Duration::from_millis(200);
 /// The same where the server refuses it.
@@ -183,7 +180,7 @@ impl Session {
     /// There are so many lines from now on, each greeted with these commands, of which there are so many.
     pub fn begin(&mut self, lines: usize, (greeting, count): (&[u8], usize), now: Instant, out: &mut Out) {
         self.tracks = (0..lines).map(|_| Track::default()).collect();
-        (self.cluster, self.next_beat) = (None, Some(now + BEAT));
+        (self.cluster, self.next_beat) = (None, Some(now + HEARTBEAT));
         for line in 0..lines {
             self.ask(line, Question::Greeting, greeting.to_vec(), now, out);
             let track = &mut self.tracks[line];
@@ -247,7 +244,7 @@ impl Session {
         if self.next_beat.is_none_or(|at| at > now) {
             return;
         }
-        self.next_beat = Some(now + BEAT);
+        self.next_beat = Some(now + HEARTBEAT);
         for line in 0..self.tracks.len() {
             let mut asked = self.ask_who(line, now, out);
             let here = |seat: &Seat| seat.line == line && matches!(seat.stage, Stage::In(_));
@@ -266,12 +263,12 @@ impl Session {
 
     /// True if an answer is late.
     pub fn is_late(&self, now: Instant) -> bool {
-        self.tracks.iter().filter_map(|track| track.asked.front()).any(|(_, asked)| *asked + LATE <= now)
+        self.tracks.iter().filter_map(|track| track.asked.front()).any(|(_, asked)| *asked + TIME_OUT <= now)
     }
 
     /// When there is something to do without anything being said.
     pub fn due(&self) -> Option<Instant> {
-        let late = self.tracks.iter().filter_map(|track| track.asked.front()).map(|(_, asked)| *asked + LATE);
+        let late = self.tracks.iter().filter_map(|track| track.asked.front()).map(|(_, asked)| *asked + TIME_OUT);
         let out = self.seats.values().filter_map(|seat| if let Stage::Out(at) = seat.stage { Some(at) } else { None });
         late.chain(out).chain(self.next_beat).min()
     }
