@@ -87,3 +87,9 @@ def test_who_hears_nobody_reads_what_is_too_old_and_it_is_found(tmp_path: Path) 
     done = soak(tmp_path, "--seconds", "3", "--seed", "1", "--faults", "", "--deaf")
     assert done.returncode == 1, said(done, tmp_path)
     assert "too late" in (tmp_path / "history.txt").read_text()
+
+
+@pytest.mark.slow
+def test_in_a_minute_of_faults_nobody_reads_what_is_too_old_and_nothing_is_lost(tmp_path: Path) -> None:
+    done = soak(tmp_path, "--seconds", "60")
+    assert done.returncode == 0, said(done, tmp_path)

@@ -12,7 +12,7 @@ use super::tls::Opener;
 use super::trouble;
 use super::url::Address;
 use super::wire::Lost;
-use crate::core::clock::{Clock, Millis};
+use crate::core::clock::{Clock, Millis, later};
 use crate::core::resilience::{Breaker, BreakerConfig, BreakerState, Outcome, Permit};
 use crate::error::{StoreError, StoreFailure};
 use futures_util::StreamExt;
@@ -51,6 +51,18 @@ const KNOCK_AT_LEAST_EVERY: Duration = Duration::from_millis(400);
 const MISCONFIGURED_EVERY: Duration = Duration::from_secs(5);
 /// A knock without an answer by then does not keep another from being tried.
 const KNOCK_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// Between two knocks, at most.
+fn knock_at_least_every(last: Option<&StoreError>) -> Duration {
+    let misconfigured = last.is_some_and(|last| last.kind == StoreFailure::Misconfigured);
+    if misconfigured { MISCONFIGURED_EVERY } else { KNOCK_AT_LEAST_EVERY }
+}
+
+/// How long it is known that a server is away, from when that was tried last: until somebody must have knocked again, and not in vain. Shorter
+/// than the bound of coherence, which begins when it is back.
+fn known_for(last: &StoreError) -> Duration {
+    2 * knock_at_least_every(Some(last)) + 3 * KNOCK_TIMEOUT
+}
 
 /// Any failure opens it: what is reported as one says that nothing at all is heard.
 fn breaker() -> Breaker {
@@ -106,6 +118,10 @@ struct Health {
     breaker: Breaker,
     /// Why it was given up.
     last: Option<StoreError>,
+    /// When that was begun of which nothing came last: then it was away.
+    tried: Millis,
+    /// When somebody began to knock last.
+    knocked: Millis,
     /// Who knocks.
     knocking: Option<AbortHandle>,
     closed: bool,
@@ -135,7 +151,7 @@ impl Drop for Node {
 
 impl Node {
     pub fn new(address: Address, settings: &Arc<Settings>, alarm: Alarm) -> Arc<Self> {
-        let health = Health { breaker: breaker(), last: None, knocking: None, closed: false };
+        let health = Health { breaker: breaker(), last: None, tried: 0, knocked: 0, knocking: None, closed: false };
         Arc::new_cyclic(|me| Node {
             me: me.clone(),
             name: address.to_string(),
@@ -211,9 +227,12 @@ impl Node {
         if health.closed {
             return Err(trouble::closed(&self.name));
         }
-        // Who asks does not pay for finding out whether it is back.
+        let tried = health.tried;
+        // Who asks does not pay for finding out whether it is back, unless nobody has tried for long: this process may have stood still.
         match (health.breaker.state(now), &health.last) {
-            (BreakerState::Open | BreakerState::HalfOpen, Some(last)) => Err(trouble::known(last)),
+            (BreakerState::Open | BreakerState::HalfOpen, Some(last)) if now < later(tried, known_for(last)) => {
+                Err(trouble::known(last))
+            }
             _ => Ok(()),
         }
     }
@@ -263,6 +282,7 @@ impl Node {
 
     /// Opens the connection at this place, for whoever needs it.
     async fn open(&self, at: usize) -> Result<Arc<Link>, StoreError> {
+        let began = self.settings.clock.now();
         let opened = self.connect().await;
         match &opened {
             Ok(link) => {
@@ -276,7 +296,7 @@ impl Node {
             Err(error) => {
                 *self.connections[at].lock() = Connection::Down;
                 if self.any().is_none() {
-                    self.give_up(error.clone());
+                    self.give_up(began, error.clone());
                 }
             }
         }
@@ -307,12 +327,12 @@ impl Node {
     /// A call had no answer in time. If nobody else has heard anything either, it is given up.
     fn silent(&self, since: Millis, error: StoreError) -> StoreError {
         if !self.heard.since(since) {
-            self.give_up(error.clone());
+            self.give_up(since, error.clone());
         }
         error
     }
 
-    fn give_up(&self, error: StoreError) {
+    fn give_up(&self, tried: Millis, error: StoreError) {
         let now = self.settings.clock.now();
         {
             let mut health = self.health.lock();
@@ -326,6 +346,7 @@ impl Node {
                 self.settings.outages.fetch_add(1, Relaxed);
             }
             health.last = Some(error);
+            health.tried = health.tried.max(tried);
             if health.knocking.is_none() {
                 health.knocking = Some(tokio::spawn(knock(self.me.clone())).abort_handle());
             }
@@ -348,10 +369,17 @@ impl Node {
 
     /// The right to knock, if it is time to.
     fn may_knock(&self) -> Option<Permit> {
-        self.health.lock().breaker.ask(self.settings.clock.now()).ok()
+        let (mut health, now) = (self.health.lock(), self.settings.clock.now());
+        if now >= later(health.knocked, KNOCK_TIMEOUT) {
+            health.tried = health.tried.max(health.knocked);
+        }
+        let permit = health.breaker.ask(now).ok()?;
+        health.knocked = now;
+        Some(permit)
     }
 
     async fn try_knock(self: Arc<Self>, permit: Permit) -> Result<(), StoreError> {
+        let began = self.settings.clock.now();
         let opened = self.connect().await;
         let now = self.settings.clock.now();
         match opened {
@@ -372,6 +400,7 @@ impl Node {
             Err(error) => {
                 let mut health = self.health.lock();
                 health.breaker.report(permit, now, Outcome::Failed, Duration::ZERO);
+                health.tried = health.tried.max(began);
                 if health.last.is_some() {
                     health.last = Some(error.clone());
                 }
@@ -404,9 +433,7 @@ impl Node {
     }
 
     fn pause(&self, failed: u32) -> Duration {
-        let misconfigured =
-            self.health.lock().last.as_ref().is_some_and(|last| last.kind == StoreFailure::Misconfigured);
-        let most = if misconfigured { MISCONFIGURED_EVERY } else { KNOCK_AT_LEAST_EVERY };
+        let most = knock_at_least_every(self.health.lock().last.as_ref());
         let pause = KNOCK_EVERY.saturating_mul(1 << failed.min(8)).min(most);
         // Not all processes at once.
         pause.mul_f64(0.75 + super::draw() / 4.0)
@@ -430,5 +457,76 @@ async fn knock(node: Weak<Node>) {
             }
             Some(tried) = tries.next(), if !tries.is_empty() => failed += u32::from(tried.is_err()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    fn settings(clock: &Clock) -> Arc<Settings> {
+        Arc::new(Settings {
+            clock: clock.clone(),
+            timeout: Duration::from_millis(250),
+            connect_timeout: Duration::from_secs(1),
+            username: None,
+            password: None,
+            client_name: None,
+            database: 0,
+            resp3: false,
+            tls: None,
+            connections: 2,
+            connects: AtomicU64::new(0),
+            outages: AtomicU64::new(0),
+        })
+    }
+
+    /// A server at which nobody listens, found out just now.
+    async fn given_up(clock: &Clock) -> Arc<Node> {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let node = Node::new(Address::Tcp("127.0.0.1".into(), port), &settings(clock), Arc::new(|| {}));
+        let asked = node.ask(Lane::Small, redis::pipe().cmd("PING"), Instant::now() + Duration::from_secs(9)).await;
+        assert_eq!(asked.unwrap_err().kind, StoreFailure::Unreachable);
+        node
+    }
+
+    #[tokio::test]
+    async fn that_a_server_is_away_is_known_until_somebody_must_have_knocked_again() {
+        let clock = Clock::system();
+        clock.freeze();
+        let node = given_up(&clock).await;
+        assert!(!node.is_admitting());
+        clock.advance(Duration::from_millis(1699));
+        assert!(!node.is_admitting());
+        // Nobody has run meanwhile: that it is away still nobody knows.
+        clock.advance(Duration::from_millis(1));
+        assert!(node.is_admitting());
+    }
+
+    #[tokio::test]
+    async fn a_knock_that_is_not_answered_says_so_of_when_it_began() {
+        let clock = Clock::system();
+        clock.freeze();
+        let node = given_up(&clock).await;
+        clock.advance(Duration::from_secs(3));
+        assert!(node.may_knock().is_some());
+        assert!(node.is_admitting(), "nobody knows yet what comes of it");
+        clock.advance(KNOCK_TIMEOUT);
+        assert!(node.may_knock().is_none(), "not at once");
+        assert!(!node.is_admitting());
+        clock.advance(Duration::from_millis(1400));
+        assert!(node.is_admitting());
+    }
+
+    #[tokio::test]
+    async fn who_asks_when_nobody_knows_tries_and_then_it_is_known_again() {
+        let clock = Clock::system();
+        clock.freeze();
+        let node = given_up(&clock).await;
+        clock.advance(Duration::from_secs(3));
+        let asked = node.ask(Lane::Small, redis::pipe().cmd("PING"), Instant::now() + Duration::from_secs(9)).await;
+        assert_eq!(asked.unwrap_err().kind, StoreFailure::Unreachable);
+        assert!(!node.is_admitting());
     }
 }
