@@ -94,6 +94,12 @@ bench-coherence: ## how long until what one process invalidates is gone from ano
 	@tools/env.sh bench "$(PYTHON)" release tools/requirements/bench.txt
 	@build/venv-bench/bin/python -P benches/coherence.py
 
+.PHONY: bench-workers
+bench-workers: ## what the workers of a host cost the Redis that they share, by their number; writes the table into docs/bus.md
+	@tools/redis.sh >/dev/null
+	@tools/env.sh bench "$(PYTHON)" release tools/requirements/bench.txt
+	@build/venv-bench/bin/python -P benches/workers.py --docs
+
 .PHONY: features
 features: ## what each feature costs a hit while it has nothing to do, in instructions; needs valgrind
 	@tools/env.sh bench "$(PYTHON)" release tools/requirements/bench.txt

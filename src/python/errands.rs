@@ -13,7 +13,7 @@ use super::recipe::{Kept, Recipe};
 use super::remote::Remote;
 use super::stamp::Stamp;
 use super::tier::Object;
-use super::two_tiers::TwoTiers;
+use super::two_tiers::{TwoTiers, truth};
 use crate::core::clock::{Millis, NEVER, deadline};
 use crate::core::policy::Glob;
 use crate::core::remote::cell::Framed;
@@ -47,7 +47,7 @@ impl Holds for Look {
 
 impl Errand for Look {
     fn begin(&mut self, py: Python<'_>) -> PyResult<Turn> {
-        if !self.place.is_worth_asking() {
+        if !self.place.is_worth_asking(py)? {
             return Ok(Turn::Done(self.default.clone_ref(py)));
         }
         self.mark = self.place.mark();
@@ -93,7 +93,11 @@ impl Holds for Looks {
 
 impl Errand for Looks {
     fn begin(&mut self, py: Python<'_>) -> PyResult<Turn> {
-        self.wanted.retain(|(_, place, _)| place.is_worth_asking());
+        for wanted in std::mem::take(&mut self.wanted) {
+            if wanted.1.is_worth_asking(py)? {
+                self.wanted.push(wanted);
+            }
+        }
         if self.wanted.is_empty() {
             return Ok(Turn::Done(self.found.clone_ref(py).into_any()));
         }
@@ -309,18 +313,18 @@ impl Update {
     fn read_for_value(&mut self, py: Python<'_>, answer: Answer, adds: bool) -> PyResult<Turn> {
         let place = self.place(py)?;
         let (there, over) = match answer {
-            Ok(Reply::Read(Some(stored))) if place.is_worth_asking() => {
+            Ok(Reply::Read(Some(stored))) if place.is_believed() => {
                 (place.stands(py, &stored), Over::Version(stored.version()))
             }
             Ok(Reply::Read(Some(stored))) => (in_memory(py, &place)?.is_some(), Over::Version(stored.version())),
-            Ok(_) => (!place.is_worth_asking() && in_memory(py, &place)?.is_some(), Over::Nothing),
+            Ok(_) => (!place.is_believed() && in_memory(py, &place)?.is_some(), Over::Nothing),
             Err(error) => {
                 place.behind.remote.failed(py, &error)?;
                 (in_memory(py, &place)?.is_some(), Over::Anything)
             }
         };
         if there == adds {
-            return Ok(Turn::Done(false.into_pyobject(py)?.to_owned().into_any().unbind()));
+            return Ok(Turn::Done(truth(py, false)?));
         }
         self.write(py, place, over)
     }
@@ -333,7 +337,7 @@ impl Update {
         let present = place.tier.clock.both();
         let now = present.0;
         // Where the store cannot be asked, or has yet to hear of it, memory is all there is.
-        let unanswered = answer.is_err() || !place.is_worth_asking();
+        let unanswered = answer.is_err() || !place.is_believed();
         // Whatever is there, fresh and readable or not, is what it replaces.
         let over = match &answer {
             Ok(Reply::Read(Some(stored))) => Over::Version(stored.version()),
@@ -344,7 +348,7 @@ impl Update {
         let mut there = if unanswered { in_memory(py, &place)? } else { fetched };
         let tags = there.as_mut().and_then(|there| there.tags.take());
         let Some((value, end, gives)) = self.next(py, there, now)? else {
-            return Ok(Turn::Done(false.into_pyobject(py)?.to_owned().into_any().unbind()));
+            return Ok(Turn::Done(truth(py, false)?));
         };
         let left = (end < NEVER).then(|| Duration::from_millis(end.saturating_sub(now)));
         let kept = Kept { tags, ..self.core.get().kept(py, value.bind(py), left)? };
@@ -356,7 +360,7 @@ impl Update {
 
 /// What memory has, as if the store had given it.
 fn in_memory(py: Python<'_>, place: &Place) -> PyResult<Option<Fetched>> {
-    let Some(there) = place.served(py)? else { return Ok(None) };
+    let Some(there) = place.served(py)? else { return place.spot.suspect(py, &place.tier, &place.space) };
     let value = copy::hand_out(there.value.bind(py), there.kind)?.unbind();
     let tags = there.tags.map(|tags| tags.names.clone());
     Ok(Some(Fetched { tags, ..Fetched::here(value, there.deadline) }))
@@ -396,6 +400,13 @@ impl Errand for Update {
         }
         let Some(answer) = answers.pop() else { return self.ask(py) };
         let Some((mut change, gives)) = self.writing.take() else { return self.read(py, answer) };
+        if let (Err(error), Becomes::Value { adds: true, .. }) = (&answer, &self.becomes)
+            && error.undone
+            && in_memory(py, &self.place(py)?)?.is_some()
+        {
+            self.place(py)?.behind.remote.failed(py, error)?;
+            return Ok(Turn::Done(truth(py, false)?));
+        }
         change.look_round();
         let winner = if let Ok(Reply::Filled(Filled::Lost(stored))) = &answer { Some(stored.clone()) } else { None };
         match change.told(py, answer)? {
@@ -446,7 +457,7 @@ impl Errand for Glance {
         }
         match (self.here)(py, &self.place)? {
             Some(here) => Ok(Turn::Done(here)),
-            None if self.place.is_worth_asking() => {
+            None if self.place.is_worth_asking(py)? => {
                 Ok(Turn::Ask(self.place.with_clock(smallvec![self.place.request(Action::Read)])))
             }
             None => (self.tells)(py, &self.place, None).map(Turn::Done),
@@ -456,7 +467,7 @@ impl Errand for Glance {
     fn told(&mut self, py: Python<'_>, mut answers: Few<Answer>) -> PyResult<Turn> {
         self.place.heard_clock(&mut answers, 1);
         let fetched = match answers.pop() {
-            Some(answer) => self.place.fresh(py, answer, self.place.tier.clock.both())?,
+            Some(answer) => self.place.known(py, answer, self.place.tier.clock.both())?,
             None => None,
         };
         (self.tells)(py, &self.place, fetched).map(Turn::Done)

@@ -353,7 +353,7 @@ impl Filling {
                 self.away |= matches!(error.kind, StoreFailure::Timeout | StoreFailure::Unreachable);
                 behind.remote.failed(py, &error)?;
                 match (asked, request.suspect(py)?) {
-                    (Asked::Claim(Wanted::Newer(_)), Some(suspect)) => {
+                    (Asked::Claim(_), Some(suspect)) => {
                         let Fetched { fresh_until, expires, version, .. } = suspect;
                         (self.found, self.suspect) = (Some(suspect), true);
                         Input::Claimed(Found::Fresh(Frame { version, value: Some(()), fresh_until, expires }))

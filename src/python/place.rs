@@ -131,19 +131,25 @@ impl Place {
         self.spot.served(py, &self.tier, &self.space)
     }
 
-    /// False where the store has yet to hear that what it has is no more: then it is not asked what that is.
-    pub fn is_worth_asking(&self) -> bool {
+    /// False where the store has yet to hear that what it has is no more.
+    pub fn is_believed(&self) -> bool {
         !self.behind.remote.is_behind(&self.key)
     }
 
-    /// What the store answers to a read, if it is fresh, and can be read. Where the store could not be asked, nothing.
+    /// False where nothing is to be had by asking the store: what it has is not believed, and memory has nothing that answers where it
+    /// cannot be asked.
+    pub fn is_worth_asking(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.is_believed() || self.spot.is_doubted(py, &self.tier)?)
+    }
+
+    /// What the store answers to a read, if it is fresh, can be read and is believed. Where the store could not be asked, nothing.
     ///
     /// # Errors
     ///
     /// The store's, where it is to be raised.
     pub fn fresh(&self, py: Python<'_>, answer: Answer, present: Present) -> PyResult<Option<Fetched>> {
         let stored = match answer {
-            Ok(Reply::Read(stored)) => stored,
+            Ok(Reply::Read(stored)) => stored.filter(|_| self.is_believed()),
             Ok(_) => None,
             Err(error) => {
                 self.behind.remote.failed(py, &error)?;
@@ -168,6 +174,13 @@ impl Place {
         let fetched = self.behind.coding.get().read(py, &self.key, stored, present);
         let is_good = |fetched: &Fetched| self.behind.remote.judge(&self.tier, &self.space, fetched) == Verdict::Good;
         fetched.is_none_or(|fetched| fetched.value.is_some() && present.0 < fetched.fresh_until && is_good(&fetched))
+    }
+
+    /// The same; what memory has, where the store could not be asked whether that is still so.
+    pub fn known(&self, py: Python<'_>, answer: Answer, present: Present) -> PyResult<Option<Fetched>> {
+        let unanswered = answer.is_err();
+        let fresh = self.fresh(py, answer, present)?;
+        if unanswered { self.spot.suspect(py, &self.tier, &self.space) } else { Ok(fresh) }
     }
 
     /// What a lookup that loads nothing is given: what the store has, kept in memory too, or what memory has, where the store could not

@@ -102,6 +102,14 @@ impl Spot {
         Ok(Some(Fetched::kept(value, &span, &note)))
     }
 
+    /// True if only the store can vouch for what memory has.
+    pub fn is_doubted(&self, py: Python<'_>, tier: &Tier) -> PyResult<bool> {
+        let (found, _) = self.locate(py, tier)?;
+        let memory = tier.memory.lock();
+        let id = found.and_then(|found| memory.entries.resolve(found));
+        Ok(id.is_some_and(|id| memory.entries.doubted_since(id).is_some()))
+    }
+
     /// The store has nothing of the kind: what memory has, if that is in doubt, is no more.
     pub fn refute(&self, py: Python<'_>, tier: &Tier) -> PyResult<()> {
         let (found, _) = self.locate(py, tier)?;

@@ -118,7 +118,8 @@ fn no_store() -> PyErr {
     PyTypeError::new_err("this cache has no store behind its memory")
 }
 
-fn truth(py: Python<'_>, yes: bool) -> PyResult<Object> {
+/// True or False, as Python has it.
+pub fn truth(py: Python<'_>, yes: bool) -> PyResult<Object> {
     Ok(yes.into_pyobject(py)?.to_owned().into_any().unbind())
 }
 

@@ -368,6 +368,50 @@ def test_a_server_that_is_gone_leaves_what_is_suspect_and_it_is_counted(
     assert settled(lambda: is_there_no_more(face, strict, "k"))
 
 
+def test_what_is_written_while_the_store_is_away_answers_until_it_is_back(
+    face: Face, over_own: Make, own: RedisServer
+) -> None:
+    here = listening(face, over_own())
+    own.kill()
+    assert settled(lambda: remote(here).lost >= 1)
+    face.do(here, "set", "k", 1)
+    face.do(here, "set", "n", 5)
+
+    def is_suspect() -> bool:
+        before = remote(here).unasked
+        return bool(face.do(here, "get", "k") == 1 and remote(here).unasked > before)
+
+    assert settled(is_suspect)
+    assert face.do(here, "get_many", ["k", "n"]) == {"k": 1, "n": 5}
+    assert face.do(here, "get_or_set", "k", face.function(lambda: 7), 60) == 1
+    assert (face.do(here, "contains", "k"), face.do(here, "peek", "k").value) == (True, 1)
+    assert (face.do(here, "ttl", "k"), face.do(here, "add", "k", 9)) == (float("inf"), False)
+    assert (face.do(here, "incr", "n"), face.do(here, "get", "n")) == (6, 6)
+    own.start()
+    assert settled(lambda: face.do(here, "get", "k") is None), "the store never had it, and now knows that"
+    assert settled(lambda: remote(here).to_recover == 0)
+
+
+def test_what_is_loaded_after_an_invalidation_while_the_store_is_away_is_loaded_once(
+    face: Face, over_own: Make, own: RedisServer
+) -> None:
+    here, loads = listening(face, over_own()), iter(range(1, 1000))
+
+    def count() -> int:
+        return next(loads)
+
+    load = here.cached(600, key="k")(face.function(count))
+    assert face.call(load) == 1
+    own.kill()
+    assert settled(lambda: remote(here).lost >= 1)
+    face.do(here, "invalidate", "k")
+    assert [face.call(load) for _ in range(5)] == [2] * 5
+    unasked = remote(here).unasked
+    assert settled(lambda: face.call(load) == 2 and remote(here).unasked > unasked + 5)
+    own.start()
+    assert settled(lambda: face.call(load) > 2), "others may have changed it meanwhile"
+
+
 def is_there_no_more(face: Face, cache: Cache, key: str) -> bool:
     try:
         return face.do(cache, "get", key) is None
