@@ -7,12 +7,65 @@ use samovar::StoreFailure;
 use samovar::core::coherence::{How, Move, Name, Origin};
 use samovar::io::store::ear::{Ear, News};
 use samovar::io::store::local::LocalStore;
-use samovar::io::store::{Action, Reply, Store, Tell};
+use samovar::io::store::{Action, Answers, Cursor, Paging, Reply, Request, Store, Tally, Tell};
 use std::sync::{Arc, Mutex};
 
 #[tokio::test]
 async fn the_contract_holds() {
     contract::holds(&LocalStore::default()).await;
+}
+
+/// A store on the worst of days that its promises allow: each request goes by itself, in any order, and is answered late.
+struct Faulty {
+    store: Arc<LocalStore>,
+    random: Mutex<u64>,
+}
+
+impl Faulty {
+    fn draw(&self, below: u64) -> u64 {
+        let mut random = self.random.lock().unwrap();
+        *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*random >> 33) % below
+    }
+}
+
+impl Store for Faulty {
+    fn submit(&self, requests: Vec<Request>, answers: Answers) {
+        let mut left: Vec<_> = requests.into_iter().enumerate().collect();
+        while !left.is_empty() {
+            let (at, request) = left.swap_remove(self.draw(left.len() as u64) as usize);
+            let (store, answers, pause, late) = (Arc::clone(&self.store), answers.clone(), self.draw(6), self.draw(4));
+            tokio::spawn(async move {
+                for _ in 0..pause {
+                    tokio::task::yield_now().await;
+                }
+                let answer = (&*store as &dyn Store).ask_one(request.key, request.action).await;
+                for _ in 0..late {
+                    tokio::task::yield_now().await;
+                }
+                answers.give(vec![(at, answer)]);
+            });
+        }
+    }
+
+    fn scan(&self, prefix: &[u8], from: Cursor) -> Paging {
+        self.store.scan(prefix, from)
+    }
+
+    fn tally(&self) -> Tally {
+        self.store.tally()
+    }
+
+    fn close(&self) {
+        self.store.close();
+    }
+}
+
+#[tokio::test]
+async fn the_contract_holds_where_answers_come_late_one_by_one_and_in_any_order() {
+    for seed in 0..20 {
+        contract::holds(&Faulty { store: Arc::default(), random: Mutex::new(seed) }).await;
+    }
 }
 
 #[tokio::test]
