@@ -83,6 +83,8 @@ const STEP: Duration = Duration::from_secs(1);
 
 /// Of messages, before anybody was asked.
 const UNCOUNTED: u64 = u64::MAX;
+/// Of messages: since somebody listens, who counts.
+const LISTENED: u64 = u64::MAX - 1;
 
 impl Inbox {
     /// An empty one, of a process.
@@ -156,11 +158,13 @@ impl Inbox {
         Some(stamp.saturating_add(passed).saturating_add(1).min(NEWEST_STAMP))
     }
 
-    /// The clock has told. It was asked less than a time-out ago.
-    pub fn told(&self, told: &Told) {
+    /// The clock has told. It was asked less than a time-out ago. True if it is the first time since something may have been missed: what
+    /// was said before that nobody has counted.
+    pub fn told(&self, told: &Told) -> bool {
         self.saw(told.stamp);
-        let _ = self.counted.compare_exchange(UNCOUNTED, told.messages, AcqRel, Acquire);
+        let first = self.counted.compare_exchange(UNCOUNTED, told.messages, AcqRel, Acquire).is_ok();
         self.known_until.fetch_max(later(self.clock.now(), KNOWN), AcqRel);
+        first
     }
 
     /// What this process has moved itself, late.
@@ -211,8 +215,7 @@ impl Ear for Inbox {
             News::Proven { until, told: Some(told) } => {
                 self.proven(until);
                 self.stamped(told.stamp, until.checked_sub(PATIENCE));
-                let told = Some(told);
-                self.push(News::Proven { until, told });
+                self.push(News::Proven { until, told: Some(told) });
             }
             News::Lost => {
                 self.counts.lost.fetch_add(1, Relaxed);
@@ -280,7 +283,7 @@ fn heed_now(py: Python<'_>, tier: &Tier, remote: &Remote, now: Millis) {
             News::Proven { told: Some(told), .. } => {
                 let knows = memory.learn(&told);
                 cleared.extend((!knows).then(|| "".into()));
-                let counted = inbox.counted.load(Acquire);
+                let counted = inbox.counted.swap(LISTENED, AcqRel);
                 // Before the clock has been asked nothing has begun to be loaded.
                 let blank = counted == UNCOUNTED && memory.ledger.as_ref().is_none_or(|ledger| ledger.is_blank());
                 if !blank && (counted != told.messages || !remote.store.counts_messages()) {

@@ -217,8 +217,13 @@ impl Remote {
 
     /// The clock has told what it was asked just now: memory learns it, and lets go what can no longer be compared with it.
     pub fn learn(&self, tier: &Tier, told: &Told) {
-        self.inbox().told(told);
-        let knows = tier.memory.lock().learn(told);
+        let first = self.inbox().told(told);
+        let mut memory = tier.memory.lock();
+        if first && memory.ledger.as_ref().is_some_and(|ledger| !ledger.is_blank()) {
+            memory.hear_nothing();
+        }
+        let knows = memory.learn(told);
+        drop(memory);
         if !knows {
             tier.forget_behind("");
         }

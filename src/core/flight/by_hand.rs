@@ -4,6 +4,7 @@ use super::drive::Located;
 use super::heed::Settled;
 use crate::core::broken::{Rule, broken};
 use crate::core::clock::Millis;
+use crate::core::coherence::registers::Verdict;
 use crate::core::memory::{Discard, GroupId, Memory, New, Reason, Served};
 use crate::core::policy::Lifetime;
 use crate::core::remote::Version;
@@ -52,7 +53,7 @@ impl<K, V, W> Memory<K, V, W> {
         id
     }
 
-    /// Forgets a key; a load of it stores nothing. True if it had a value that could have been served. Counted.
+    /// Forgets a key; a load of it stores nothing. True if it had a value that could have been served, be it in doubt. Counted.
     pub fn forget(
         &mut self,
         group: GroupId,
@@ -62,7 +63,7 @@ impl<K, V, W> Memory<K, V, W> {
     ) -> bool {
         self.entries.stats_mut(group).invalidations += 1;
         let Some(id) = self.detach(located) else { return false };
-        let served = self.entries.is_served(id, is_over);
+        let served = self.entries.is_fresh(id, is_over) && self.verdict(id) != Verdict::Gone;
         self.entries.remove(id, Reason::Removed, out);
         served
     }

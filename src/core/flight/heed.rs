@@ -89,6 +89,12 @@ impl<K, V, W> Memory<K, V, W> {
         }
     }
 
+    /// What was said of what is in a slot.
+    pub fn verdict(&self, id: u32) -> Verdict {
+        let noted = self.ledger.as_ref().and_then(|ledger| Some((ledger, ledger.of(self.entries.target(id))?)));
+        noted.map_or(Verdict::Good, |(ledger, note)| ledger.verdict(note))
+    }
+
     /// The tags of what is in a slot.
     pub fn tags(&self, id: u32) -> Option<&Arc<Tags>> {
         self.ledger.as_ref()?.of(self.entries.target(id))?.tags.as_ref()

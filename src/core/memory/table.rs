@@ -380,12 +380,16 @@ impl<K, V> Table<K, V> {
         self.uses.clear();
     }
 
-    /// True if the slot's entry is a fresh value.
+    /// True if the slot's entry is a fresh value, and not in doubt.
     #[inline]
     pub fn is_served(&self, id: u32, is_over: impl FnOnce(Millis) -> bool) -> bool {
+        !self.doubts.concern(id) && self.is_fresh(id, is_over)
+    }
+
+    /// True if the slot's entry is a fresh value by its own time.
+    pub fn is_fresh(&self, id: u32, is_over: impl FnOnce(Millis) -> bool) -> bool {
         let end = self.span(id).fresh_until;
-        let plain = self.is_alive_slot(id) && !self.doubts.concern(id);
-        plain && !self.slots[id].terms.is_negative() && (end == NEVER || !is_over(end))
+        self.is_alive_slot(id) && !self.slots[id].terms.is_negative() && (end == NEVER || !is_over(end))
     }
 
     /// Counts a use of an entry that is served though it is no plain hit.
