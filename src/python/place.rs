@@ -40,6 +40,13 @@ pub struct Home {
     pub behind: Behind,
 }
 
+impl Home {
+    /// So many lookups that memory had nothing for were answered.
+    pub fn count(&self, hits: u64) {
+        self.tier.memory.lock().entries.stats_mut(self.space.group()).note_remote_hits(hits);
+    }
+}
+
 /// See the module.
 pub struct Place {
     home: Arc<Home>,
@@ -68,6 +75,11 @@ impl Place {
     pub fn named(home: &Arc<Home>, name: &Bound<'_, PyString>) -> PyResult<Place> {
         let key = home.behind.remote.key(&home.space, name.to_str()?);
         Ok(Place { home: Arc::clone(home), spot: keys::named(name, &home.space)?, key })
+    }
+
+    /// What it has in common with others.
+    pub fn home(&self) -> &Arc<Home> {
+        &self.home
     }
 
     /// That of a call; None if its entry is of this process alone.
@@ -170,8 +182,8 @@ impl Place {
         fetched.is_none_or(|fetched| fetched.value.is_some() && present.0 < fetched.fresh_until && is_good(&fetched))
     }
 
-    /// What a lookup that loads nothing is given: what the store has, kept in memory too, or what memory has, where the store could not
-    /// be asked whether that is still so.
+    /// What a lookup that loads nothing is given: what the store has, kept in memory too, and counted, or what memory has, where the store
+    /// could not be asked whether that is still so.
     ///
     /// # Errors
     ///
@@ -182,9 +194,11 @@ impl Place {
         answer: Answer,
         recipe: &Recipe,
         (mark, present): (Mark, Present),
+        hits: &mut u64,
     ) -> PyResult<Option<Object>> {
         let unanswered = answer.is_err();
         if let Some(fetched) = self.fresh(py, answer, present)? {
+            *hits += 1;
             return self.promote(py, fetched, recipe, (mark, present.0));
         }
         if unanswered {
@@ -196,7 +210,7 @@ impl Place {
 
     /// Keeps in memory what the store had, if nothing has changed there since; gives the value as a reader gets it, or nothing for
     /// a note that there is nothing.
-    pub fn promote(
+    fn promote(
         &self,
         py: Python<'_>,
         fetched: Fetched,
@@ -206,7 +220,6 @@ impl Place {
         if self.behind.remote.keeps && fetched.value.is_some() && !self.space.is_disabled() {
             self.keep(py, &fetched, recipe, (mark, now))?;
         }
-        self.count();
         // What was decoded is nobody else's: its reader gets it as it is.
         Ok(fetched.value)
     }
@@ -234,10 +247,6 @@ impl Place {
         Note { version, key: self.behind.remote.hash(&self.key), tags: self.space.tags(labels), began }
     }
 
-    /// A lookup that memory had nothing for was answered.
-    fn count(&self) {
-        self.tier.memory.lock().entries.stats_mut(self.space.group()).note_remote_hits(1);
-    }
 }
 
 /// A value on its way into store and memory, or the removal of one.

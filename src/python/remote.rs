@@ -143,7 +143,11 @@ impl Remote {
 
     /// What a name of a space's namespace is there.
     pub fn key(&self, space: &Space, name: &str) -> Vec<u8> {
-        [space.begins(|path| shared_name(&self.cache, path, "")), name].concat().into_bytes()
+        let begins = space.begins(|path| shared_name(&self.cache, path, ""));
+        let mut key = Vec::with_capacity(begins.len() + name.len());
+        key.extend_from_slice(begins.as_bytes());
+        key.extend_from_slice(name.as_bytes());
+        key
     }
 
     /// What its clock is called there.

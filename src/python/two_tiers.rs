@@ -19,6 +19,7 @@ use super::{hearing, reply, views};
 use crate::core::clock::{NEVER, deadline};
 use crate::core::coherence::{How, Name};
 use crate::core::policy::Glob;
+use crate::core::remote::ledger::Mark;
 use crate::io::store::{Cursor, Request};
 use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -282,22 +283,25 @@ impl TwoTiers {
 
     /// The values that are there. Where nothing is kept (`keeps`), it is no use of them: the store alone is asked.
     fn get_many(&self, py: Python<'_>, keys: &Bound<'_, PyAny>, keeps: bool, waits: bool) -> PyResult<Object> {
-        let core = self.core();
+        let (core, home) = (self.core(), self.home(py)?);
         let found = PyDict::new(py);
         let mut wanted = Vec::with_capacity(keys.cast::<PyList>().map_or(0, |keys| keys.len()));
+        let (misses_all, mut missed) = (keeps && core.misses_all(py), 0);
         for given in several(keys, "get_many")? {
             let given = given?;
             let name = key_name(&given)?;
-            match if keeps { core.look(&name)? } else { None } {
+            missed += usize::from(misses_all);
+            match if keeps && !misses_all { core.look(&name)? } else { None } {
                 Some(value) => found.set_item(&given, value)?,
                 None if core.space.is_disabled() => {}
                 None => {
-                    let place = Place::named(self.home(py)?, &name)?;
-                    let mark = place.mark();
+                    let place = Place::named(home, &name)?;
+                    let mark = if home.behind.remote.keeps { place.mark() } else { Mark::default() };
                     wanted.push((given.unbind(), place, mark));
                 }
             }
         }
+        core.count_misses(missed);
         self.run(py, Looks { found: found.unbind(), wanted, recipe: core.tier.recipe(), keeps }, waits)
     }
 
