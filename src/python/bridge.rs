@@ -104,7 +104,9 @@ impl Gathering {
     }
 
     fn whole(self) -> Few<Answer> {
-        self.answers.into_iter().flatten().collect()
+        let mut all = Few::with_capacity(self.answers.len());
+        all.extend(self.answers.into_iter().flatten());
+        all
     }
 }
 
@@ -140,7 +142,7 @@ pub struct Bridge {
     pid: u32,
     /// A weak reference.
     event_loop: Object,
-    inbox: Arc<Inbox<(Place, Answer)>>,
+    inbox: Arc<Inbox<(Arc<[Place]>, Vec<(usize, Answer)>)>>,
     inside: Guarded<Inside>,
 }
 
@@ -161,19 +163,21 @@ impl Bridge {
         let _anchor = Anchor::hold();
         let (py, bridge) = (this.py(), this.get());
         let mut whole = Vec::new();
-        let answers = bridge.inbox.take();
+        let come = bridge.inbox.take();
         {
             let mut inside = bridge.inside.lock();
-            let mut answers = answers.into_iter().peekable();
-            while let Some(&((call, _), _)) = answers.peek() {
-                // Those of one call mostly come one after the other.
-                let own = std::iter::from_fn(|| answers.next_if(|((of, _), _)| *of == call));
-                let Some(waiting) = inside.waiting.get_mut(&call) else {
-                    own.for_each(drop);
-                    continue;
-                };
-                if own.fold(false, |_, ((_, at), answer)| waiting.gathering.add(at, answer)) {
-                    whole.extend(inside.waiting.remove(&call));
+            for (places, answers) in come {
+                let mut answers = answers.into_iter().map(|(at, answer)| (places[at], answer)).peekable();
+                while let Some(&((call, _), _)) = answers.peek() {
+                    // Those of one call mostly come one after the other.
+                    let own = std::iter::from_fn(|| answers.next_if(|((of, _), _)| *of == call));
+                    let Some(waiting) = inside.waiting.get_mut(&call) else {
+                        own.for_each(drop);
+                        continue;
+                    };
+                    if own.fold(false, |_, ((_, at), answer)| waiting.gathering.add(at, answer)) {
+                        whole.extend(inside.waiting.remove(&call));
+                    }
                 }
             }
             inside.many = whole.len() > 1;
@@ -312,8 +316,8 @@ impl Bridge {
     }
 
     fn answers(&self, places: Vec<Place>) -> Answers {
-        let inbox = Arc::clone(&self.inbox);
-        Answers::new(move |answers| inbox.put(answers.into_iter().map(|(at, answer)| (places[at], answer))))
+        let (inbox, places) = (Arc::clone(&self.inbox), Arc::<[Place]>::from(places));
+        Answers::new(move |answers| inbox.put([(Arc::clone(&places), answers)]))
     }
 
     fn send(&self, Leaving { store, requests, places }: Leaving) {

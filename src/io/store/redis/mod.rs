@@ -113,6 +113,8 @@ pub(crate) struct Inner {
     settings: Arc<Settings>,
     prefix: Vec<u8>,
     sizes: Sizes,
+    /// True once a server has refused to read several keys together.
+    reads_apart: AtomicBool,
     tally: Mutex<Tally>,
     spent: Mutex<Vec<Vec<flow::Item>>>,
     closed: AtomicBool,
@@ -183,9 +185,9 @@ impl Redis {
             let prefix = opened.prefix.clone().into_bytes();
             drop(within);
             let bus = bus::Bus::new(&topology, &prefix, settings.database);
-            let (sizes, tally, closed) = (Sizes::default(), Mutex::default(), AtomicBool::new(false));
-            let spent = Mutex::default();
-            Ok(Arc::new(Inner { topology, bus, settings, prefix, sizes, tally, spent, closed, runtime }))
+            let (sizes, tally, spent) = (Sizes::default(), Mutex::default(), Mutex::default());
+            let (reads_apart, closed) = (AtomicBool::new(false), AtomicBool::new(false));
+            Ok(Arc::new(Inner { topology, bus, settings, prefix, sizes, reads_apart, tally, spent, closed, runtime }))
         })
     }
 

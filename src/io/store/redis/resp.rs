@@ -10,6 +10,8 @@ use std::ops::Range;
 pub enum Said {
     /// A string of bytes: what most replies are.
     Bytes(Bytes),
+    /// What the members of a list say.
+    Many(Vec<Said>),
     /// Anything else.
     Other(Value),
 }
@@ -19,6 +21,7 @@ impl Said {
     pub fn into_value(self) -> Value {
         match self {
             Said::Bytes(bytes) => Value::BulkString(bytes.into()),
+            Said::Many(all) => Value::Array(all.into_iter().map(Said::into_value).collect()),
             Said::Other(value) => value,
         }
     }
@@ -72,6 +75,16 @@ pub fn look(bytes: &[u8], at: usize) -> Result<Look, Garbage> {
         Ok(end) => Ok(Look::Whole(Reply::Other(at..end))),
         Err(needs) => Ok(Look::Needs(needs)),
     }
+}
+
+/// How many members the list has that begins here, and where the first of them does, or how many bytes there have to be for that;
+/// `None` if no list begins here, or it is one that is not there at all.
+pub fn list(bytes: &[u8], at: usize) -> Result<Option<Result<(usize, usize), usize>>, Garbage> {
+    if bytes.get(at) != Some(&b'*') {
+        return Ok(None);
+    }
+    let Some((line, next)) = line(bytes, at)? else { return Ok(Some(Err(bytes.len() + 1))) };
+    Ok(length(line)?.map(|count| Ok((count, next))))
 }
 
 fn bulk(bytes: &[u8], at: usize) -> Result<Look, Garbage> {
