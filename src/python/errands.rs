@@ -596,8 +596,8 @@ impl Clearing {
             return self.scan(py);
         }
         self.scans = false;
-        let bury = |key| {
-            let tell = self.remote.tell_others();
+        let bury = |key: Vec<u8>| {
+            let (key, tell) = (key.into(), self.remote.tell_others());
             Request { key, action: Action::Invalidate { keep: TOMBSTONE_LIFE, by: None, tell } }
         };
         Ok(Turn::Ask(keys.into_iter().map(bury).collect()))

@@ -24,6 +24,7 @@ use crate::core::remote::write::{Effect, Input, NEWEST, What, Write};
 use crate::core::remote::{Filled, TOMBSTONE_LIFE, Version};
 use crate::io::store::stored::Stored;
 use crate::io::store::{Action, Answer, Reply, Request};
+use bytes::Bytes;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use std::ops::Deref;
@@ -53,7 +54,7 @@ pub struct Place {
     /// Where it is in memory.
     pub spot: Spot,
     /// What it is called in the store.
-    pub key: Vec<u8>,
+    pub key: Bytes,
 }
 
 impl Deref for Place {
@@ -74,6 +75,11 @@ impl Place {
     /// Of a name in a namespace.
     pub fn named(home: &Arc<Home>, name: &Bound<'_, PyString>) -> PyResult<Place> {
         let key = home.behind.remote.key(&home.space, name.to_str()?);
+        Place::under(home, name, key.into())
+    }
+
+    /// The same, where it is known what that is called in the store.
+    pub fn under(home: &Arc<Home>, name: &Bound<'_, PyString>, key: Bytes) -> PyResult<Place> {
         Ok(Place { home: Arc::clone(home), spot: keys::named(name, &home.space)?, key })
     }
 
@@ -89,7 +95,7 @@ impl Place {
         let Some(key) = behind.remote.key_of(py, state, space, spot)? else { return Ok(None) };
         let spot = Spot { hash: spot.hash, key: spot.key.clone_ref(py), asks: false };
         let home = Home { tier: Arc::clone(tier), space: Arc::clone(space), behind: behind.clone_ref(py) };
-        Ok(Some(Place { home: Arc::new(home), spot, key }))
+        Ok(Some(Place { home: Arc::new(home), spot, key: key.into() }))
     }
 
     /// With what stamp a value is written by hand: 0 where its version is one. On a cluster another server's clock gives that, so it

@@ -160,11 +160,11 @@ impl Telling {
         let tell = Some(Tell { cache: cache.to_vec(), origin });
         let keys = self.keys.iter().map(|(key, put)| {
             let action = Action::Invalidate { keep: TOMBSTONE_LIFE, by: by(put), tell: tell.clone() };
-            Request { key: key.clone(), action }
+            Request { key: key.clone().into(), action }
         });
         let moves = self.moves.iter().map(|((name, how), put)| {
             let action = Action::Move { names: vec![name.clone()], how: *how, by: by(put), origin };
-            Request { key: cache.to_vec(), action }
+            Request { key: cache.to_vec().into(), action }
         });
         keys.chain(moves).collect()
     }
@@ -273,7 +273,7 @@ impl Recovery {
                 }
             }
         });
-        self.store.submit(vec![Request { key: self.cache.clone(), action: request }], answers);
+        self.store.submit(vec![Request { key: self.cache.clone().into(), action: request }], answers);
     }
 }
 

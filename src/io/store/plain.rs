@@ -63,7 +63,7 @@ impl Plain {
         let mut known: HashMap<&[u8], usize> = HashMap::new();
         for (place, request) in requests.iter().enumerate() {
             let key = *known.entry(&request.key).or_insert_with(|| {
-                keys.push((request.key.clone(), Vec::new()));
+                keys.push((request.key.to_vec(), Vec::new()));
                 keys.len() - 1
             });
             keys[key].1.push(place);

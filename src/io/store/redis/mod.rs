@@ -37,6 +37,7 @@ use crate::error::{Error, Result, StoreError, StoreFailure};
 use crate::io::process::PerProcess;
 use crate::io::runtime;
 use ::redis::{Value, pipe};
+use bytes::Bytes;
 use node::{Lane, Settings};
 use parking_lot::Mutex;
 use sizes::Sizes;
@@ -256,9 +257,9 @@ fn settings(url: &Url, options: &RedisOptions, tls: Option<&Opener>) -> [Arc<Set
 }
 
 impl Inner {
-    fn prefix_key(&self, key: &mut Vec<u8>) {
+    fn prefix_key(&self, key: &mut Bytes) {
         if !self.prefix.is_empty() {
-            key.splice(..0, self.prefix.iter().copied());
+            *key = [&self.prefix[..], key].concat().into();
         }
     }
 
