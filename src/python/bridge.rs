@@ -184,7 +184,7 @@ impl Bridge {
         }
         let done = whole.into_iter().filter_map(|Waiting { gathering, whom }| whom.answered(py, gathering.whole()));
         let done = done.filter(Future::is_awaited).collect::<Vec<_>>();
-        if !done.is_empty() { bridge.wake_soon(this, done) } else { Ok(()) }
+        if !done.is_empty() { bridge.wake_all(this, done) } else { Ok(()) }
     }
 
     /// What the loop calls to have those called who wait for what is done.
@@ -298,21 +298,17 @@ impl Bridge {
         here.call_method1(&self.state.names.call_soon, (this.getattr(what)?,)).map(drop)
     }
 
-    /// Has those called who wait for these, in the next pass. A loop that is to say who is slow calls each by itself.
-    fn wake_soon(&self, this: &Bound<'_, Self>, done: Vec<Future>) -> PyResult<()> {
+    /// Calls those who wait for these, in this pass: the loop has called us, as it would call them. One that is to say who is slow calls
+    /// each by itself.
+    fn wake_all(&self, this: &Bound<'_, Self>, done: Vec<Future>) -> PyResult<()> {
         let py = this.py();
         let debug = self.event_loop(py)?.call_method0(&self.state.names.get_debug);
         if debug.is_ok_and(|debug| debug.is_truthy().unwrap_or(false)) {
             done.iter().for_each(|future| future.wake_later(py));
             return Ok(());
         }
-        let was_empty = {
-            let waiting = &mut self.inside.lock().done;
-            let was_empty = waiting.is_empty();
-            waiting.extend(done);
-            was_empty
-        };
-        if was_empty { self.call_soon(this, "_wake") } else { Ok(()) }
+        self.inside.lock().done.extend(done);
+        Self::_wake(this)
     }
 
     fn answers(&self, places: Vec<Place>) -> Answers {

@@ -337,6 +337,7 @@ fn answer_reads(
 }
 
 /// The answer to a request; `None` if it is to be asked again.
+#[inline]
 fn answer(store: &Inner, node: &Arc<Node>, item: &mut Item, said: Said, deadline: Instant) -> Option<Answer> {
     item.again = false;
     let error = match said {

@@ -207,6 +207,7 @@ fn decimal(mut number: u64, text: &mut [u8; DIGITS]) -> &[u8] {
 }
 
 /// What a server's answer says; `None` if it is no answer to this.
+#[inline]
 pub fn reply(action: &Action, said: Said) -> Option<Reply> {
     let value = match said {
         Said::Bytes(bytes) => {
