@@ -168,15 +168,18 @@ impl Place {
                 None
             }
         };
-        let fetched = stored.and_then(|stored| self.behind.coding.get().read(py, &self.key, &stored, present));
-        let is_good = |fetched: &Fetched| self.behind.remote.judge(&self.tier, &self.space, fetched) == Verdict::Good;
-        let mut fresh = fetched.filter(|fetched| present.0 < fetched.fresh_until && is_good(fetched));
-        if let Some(fetched) = &mut fresh
-            && let Some(packed) = fetched.resealed.take()
-        {
-            self.behind.remote.rewrite(&self.key, fetched.version, packed);
+        let Some(stored) = stored else { return Ok(None) };
+        let mut fetched = self.behind.coding.get().read(py, &self.key, &stored, present);
+        if let Some(fresh) = &mut fetched {
+            let is_good = || self.behind.remote.judge(&self.tier, &self.space, fresh) == Verdict::Good;
+            if present.0 >= fresh.fresh_until || !is_good() {
+                return Ok(None);
+            }
+            if let Some(packed) = fresh.resealed.take() {
+                self.behind.remote.rewrite(&self.key, fresh.version, packed);
+            }
         }
-        Ok(fresh)
+        Ok(fetched)
     }
 
     /// False for what the store has and counts as nothing: a note that there is nothing, what is no longer fresh, and what was
