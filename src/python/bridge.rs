@@ -113,6 +113,9 @@ impl Gathering {
 /// Which answer of which call.
 type Place = (u64, usize);
 
+/// Answers that came together, and the places of all that were asked with them.
+type Come = (Arc<[Place]>, Vec<(usize, Answer)>);
+
 /// Requests of a pass to one store.
 struct Leaving {
     store: Arc<dyn Store>,
@@ -142,7 +145,7 @@ pub struct Bridge {
     pid: u32,
     /// A weak reference.
     event_loop: Object,
-    inbox: Arc<Inbox<(Arc<[Place]>, Vec<(usize, Answer)>)>>,
+    inbox: Arc<Inbox<Come>>,
     inside: Guarded<Inside>,
 }
 

@@ -255,7 +255,6 @@ impl Place {
     fn note(&self, version: Option<Version>, began: Began, labels: Option<&Labels>) -> Note {
         Note { version, key: self.behind.remote.hash(&self.key), tags: self.space.tags(labels), began }
     }
-
 }
 
 /// A value on its way into store and memory, or the removal of one.

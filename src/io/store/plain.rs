@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn requests_on_one_key_see_what_those_before_them_left() {
         let frame = [&[1, 0, 0, 0][..], &[255; 16], b"value"].concat();
-        let ask = |key: &str, action| Request { key: key.into(), action };
+        let ask = |key: &'static str, action| Request { key: key.into(), action };
         let put = Action::Put { frame: frame.clone(), keep: None, tell: None };
         let requests = vec![
             ask("a", put.clone()),

@@ -5,7 +5,7 @@
 //! commands, so what is written and who waits for it are noted under one lock. Who has waited for too long is told so, and what
 //! comes for them later is dropped.
 
-use super::resp::{self, Garbage, Look, Reply, Said};
+use super::resp::{self, Garbage, Head, Look, Reply, Said};
 use super::stream::{Reader, Writer};
 use bytes::{Buf, BytesMut};
 use futures_util::task::AtomicWaker;
@@ -311,14 +311,16 @@ impl Incoming {
 
     /// Finds what begins here: where it ends, or how many bytes that needs.
     fn look(&mut self, at: usize) -> Result<Result<usize, usize>, Garbage> {
-        if self.inside == 0
-            && let Some(list) = resp::list(&self.buffer, at)?
-        {
-            return Ok(list.map(|(count, members)| {
-                self.inside = count;
-                self.found.push(Part::List(count));
-                members
-            }));
+        if self.inside == 0 {
+            match resp::list(&self.buffer, at)? {
+                Head::Other => {}
+                Head::Needs(needs) => return Ok(Err(needs)),
+                Head::List(count, members) => {
+                    self.inside = count;
+                    self.found.push(Part::List(count));
+                    return Ok(Ok(members));
+                }
+            }
         }
         Ok(match resp::look(&self.buffer, at)? {
             Look::Needs(needs) => Err(needs),
@@ -399,6 +401,7 @@ mod tests {
     use super::super::stream::halves;
     use super::*;
     use crate::core::clock::Clock;
+    use redis::Value;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixStream;
     use tokio::sync::oneshot;
@@ -444,6 +447,31 @@ mod tests {
         }
         assert_eq!(words(first.await.unwrap()), [&b"a"[..], b"int(7)"]);
         assert_eq!(words(second.await.unwrap()), [b""]);
+    }
+
+    #[tokio::test]
+    async fn lists_are_put_together_however_they_are_cut() {
+        let (wire, _driver, mut server) = wire();
+        let asked = ask(&wire, b"one", 4, None);
+        let said = b"*4\r\n$1\r\na\r\n>1\r\n+news\r\n*2\r\n:1\r\n$-1\r\n$-1\r\n*0\r\n*0\r\n*-1\r\n:7\r\n";
+        for byte in said {
+            server.write_all(&[*byte]).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        let said: Vec<Value> = asked.await.unwrap().unwrap().into_iter().map(Said::into_value).collect();
+        let inner = Value::Array(vec![Value::Int(1), Value::Nil]);
+        let list = Value::Array(vec![Value::BulkString(b"a".into()), inner, Value::Nil, Value::Array(vec![])]);
+        assert_eq!(said, [list, Value::Array(vec![]), Value::Nil, Value::Int(7)]);
+    }
+
+    #[tokio::test]
+    async fn a_list_that_is_cut_off_is_no_answer() {
+        let (wire, driver, mut server) = wire();
+        let asked = ask(&wire, b"one", 1, None);
+        server.write_all(b"*2\r\n$1\r\na\r\n").await.unwrap();
+        drop(server);
+        driver.await.unwrap();
+        assert!(matches!(asked.await.unwrap(), Err(Lost::Closed | Lost::Broken(_))));
     }
 
     #[tokio::test]
