@@ -140,7 +140,7 @@ fn at_once<T: Send>(map: &Arc<Map>, what: impl Fn(&dyn Store, usize) -> T + Sync
 fn ask(store: &dyn Store, key: &str, action: Action) -> Reply {
     let (sent, answer) = std::sync::mpsc::channel();
     let give = Answers::new(move |answers| answers.into_iter().for_each(|(_, answer)| sent.send(answer).unwrap()));
-    store.submit(vec![Request { key: key.into(), action }], give);
+    store.submit(vec![Request { key: key.to_owned().into(), action }], give);
     answer.recv().unwrap().unwrap()
 }
 

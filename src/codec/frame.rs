@@ -78,6 +78,7 @@ pub struct Header<'a> {
 
 impl<'a> Header<'a> {
     /// The header of a frame, which says with [`len`](Self::len) where it ends.
+    #[inline]
     pub fn read(frame: &'a [u8]) -> Result<Self, Refusal> {
         let mut rest = Reader(frame);
         if rest.u8()? != FORMAT {
@@ -111,6 +112,7 @@ impl<'a> Header<'a> {
     }
 
     /// Whether the fields fit each other.
+    #[inline]
     fn agrees(&self) -> bool {
         (self.serializer != 0 || (self.raw_length == 0 && self.compressor == 0))
             && (self.key_id != 0) == (self.protection != Protection::None)
@@ -118,6 +120,7 @@ impl<'a> Header<'a> {
             && (self.serializer == 0 || !self.returned)
     }
 
+    #[inline]
     fn flags(&self) -> u8 {
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
         flag(self.serializer == 0, MISSING)

@@ -104,12 +104,17 @@ impl Gathering {
     }
 
     fn whole(self) -> Few<Answer> {
-        self.answers.into_iter().flatten().collect()
+        let mut all = Few::with_capacity(self.answers.len());
+        all.extend(self.answers.into_iter().flatten());
+        all
     }
 }
 
 /// Which answer of which call.
 type Place = (u64, usize);
+
+/// Answers that came together, and the places of all that were asked with them.
+type Come = (Arc<[Place]>, Vec<(usize, Answer)>);
 
 /// Requests of a pass to one store.
 struct Leaving {
@@ -140,7 +145,7 @@ pub struct Bridge {
     pid: u32,
     /// A weak reference.
     event_loop: Object,
-    inbox: Arc<Inbox<(Place, Answer)>>,
+    inbox: Arc<Inbox<Come>>,
     inside: Guarded<Inside>,
 }
 
@@ -161,26 +166,28 @@ impl Bridge {
         let _anchor = Anchor::hold();
         let (py, bridge) = (this.py(), this.get());
         let mut whole = Vec::new();
-        let answers = bridge.inbox.take();
+        let come = bridge.inbox.take();
         {
             let mut inside = bridge.inside.lock();
-            let mut answers = answers.into_iter().peekable();
-            while let Some(&((call, _), _)) = answers.peek() {
-                // Those of one call mostly come one after the other.
-                let own = std::iter::from_fn(|| answers.next_if(|((of, _), _)| *of == call));
-                let Some(waiting) = inside.waiting.get_mut(&call) else {
-                    own.for_each(drop);
-                    continue;
-                };
-                if own.fold(false, |_, ((_, at), answer)| waiting.gathering.add(at, answer)) {
-                    whole.extend(inside.waiting.remove(&call));
+            for (places, answers) in come {
+                let mut answers = answers.into_iter().map(|(at, answer)| (places[at], answer)).peekable();
+                while let Some(&((call, _), _)) = answers.peek() {
+                    // Those of one call mostly come one after the other.
+                    let own = std::iter::from_fn(|| answers.next_if(|((of, _), _)| *of == call));
+                    let Some(waiting) = inside.waiting.get_mut(&call) else {
+                        own.for_each(drop);
+                        continue;
+                    };
+                    if own.fold(false, |_, ((_, at), answer)| waiting.gathering.add(at, answer)) {
+                        whole.extend(inside.waiting.remove(&call));
+                    }
                 }
             }
             inside.many = whole.len() > 1;
         }
         let done = whole.into_iter().filter_map(|Waiting { gathering, whom }| whom.answered(py, gathering.whole()));
         let done = done.filter(Future::is_awaited).collect::<Vec<_>>();
-        if !done.is_empty() { bridge.wake_soon(this, done) } else { Ok(()) }
+        if !done.is_empty() { bridge.wake_all(this, done) } else { Ok(()) }
     }
 
     /// What the loop calls to have those called who wait for what is done.
@@ -294,26 +301,22 @@ impl Bridge {
         here.call_method1(&self.state.names.call_soon, (this.getattr(what)?,)).map(drop)
     }
 
-    /// Has those called who wait for these, in the next pass. A loop that is to say who is slow calls each by itself.
-    fn wake_soon(&self, this: &Bound<'_, Self>, done: Vec<Future>) -> PyResult<()> {
+    /// Calls those who wait for these, in this pass: the loop has called us, as it would call them. One that is to say who is slow calls
+    /// each by itself.
+    fn wake_all(&self, this: &Bound<'_, Self>, done: Vec<Future>) -> PyResult<()> {
         let py = this.py();
         let debug = self.event_loop(py)?.call_method0(&self.state.names.get_debug);
         if debug.is_ok_and(|debug| debug.is_truthy().unwrap_or(false)) {
             done.iter().for_each(|future| future.wake_later(py));
             return Ok(());
         }
-        let was_empty = {
-            let waiting = &mut self.inside.lock().done;
-            let was_empty = waiting.is_empty();
-            waiting.extend(done);
-            was_empty
-        };
-        if was_empty { self.call_soon(this, "_wake") } else { Ok(()) }
+        self.inside.lock().done.extend(done);
+        Self::_wake(this)
     }
 
     fn answers(&self, places: Vec<Place>) -> Answers {
-        let inbox = Arc::clone(&self.inbox);
-        Answers::new(move |answers| inbox.put(answers.into_iter().map(|(at, answer)| (places[at], answer))))
+        let (inbox, places) = (Arc::clone(&self.inbox), Arc::<[Place]>::from(places));
+        Answers::new(move |answers| inbox.put([(Arc::clone(&places), answers)]))
     }
 
     fn send(&self, Leaving { store, requests, places }: Leaving) {

@@ -64,7 +64,7 @@ impl Claims {
         for claim in held.values_mut().filter(|claim| claim.due <= now) {
             claim.due = later(now, claim.sharing.renew_every());
             let action = Action::Renew { token: claim.token, life: claim.sharing.claim_life() };
-            due.push((Arc::clone(&claim.gone), Request { key: claim.key.clone(), action }));
+            due.push((Arc::clone(&claim.gone), Request { key: claim.key.clone().into(), action }));
         }
         let next = held.values().map(|claim| claim.due).min();
         drop(held);

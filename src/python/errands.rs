@@ -3,7 +3,7 @@
 //! Memory answers what it can; what it cannot is asked of the store, all keys of a call in one round trip. Writes go to the store first.
 
 use super::bridge::Few;
-use super::coding::Fetched;
+use super::coding::{Fetched, Present};
 use super::copy;
 use super::errand::{Errand, Turn};
 use super::options::shown;
@@ -63,7 +63,12 @@ impl Errand for Look {
                 self.place.behind.remote.failed(py, &error)?;
                 None
             }
-            Some(answer) => self.place.found(py, answer, &self.recipe, (self.mark, present))?,
+            Some(answer) => {
+                let mut hits = 0;
+                let found = self.place.found(py, answer, &self.recipe, (self.mark, present), &mut hits);
+                self.place.count(hits);
+                found?
+            }
             None => None,
         };
         Ok(Turn::Done(value.unwrap_or_else(|| self.default.clone_ref(py))))
@@ -93,9 +98,11 @@ impl Holds for Looks {
 
 impl Errand for Looks {
     fn begin(&mut self, py: Python<'_>) -> PyResult<Turn> {
-        for wanted in std::mem::take(&mut self.wanted) {
-            if wanted.1.is_worth_asking(py)? {
-                self.wanted.push(wanted);
+        if !self.wanted.iter().all(|(_, place, _)| place.is_believed()) {
+            for wanted in std::mem::take(&mut self.wanted) {
+                if wanted.1.is_worth_asking(py)? {
+                    self.wanted.push(wanted);
+                }
             }
         }
         if self.wanted.is_empty() {
@@ -106,27 +113,35 @@ impl Errand for Looks {
     }
 
     fn told(&mut self, py: Python<'_>, mut answers: Few<Answer>) -> PyResult<Turn> {
-        let found = self.found.bind(py);
-        let Some(present) = self.wanted.first().map(|(_, place, _)| place.tier.clock.both()) else {
-            return Ok(Turn::Done(found.clone().into_any().unbind()));
-        };
         if let Some((_, place, _)) = self.wanted.first() {
             place.heard_clock(&mut answers, self.wanted.len());
+            let (home, mut hits) = (Arc::clone(place.home()), 0);
+            let taken = self.take(py, answers, home.tier.clock.both(), &mut hits);
+            home.count(hits);
+            taken?;
         }
+        Ok(Turn::Done(self.found.clone_ref(py).into_any()))
+    }
+
+    fn name(&self) -> String {
+        "get_many()".into()
+    }
+}
+
+impl Looks {
+    /// Takes in what was answered, and counts what memory had nothing for.
+    fn take(&mut self, py: Python<'_>, answers: Few<Answer>, present: Present, hits: &mut u64) -> PyResult<()> {
+        let found = self.found.bind(py);
         for ((key, place, mark), answer) in self.wanted.drain(..).zip(answers) {
             let value = match self.keeps {
-                true => place.found(py, answer, &self.recipe, (mark, present))?,
+                true => place.found(py, answer, &self.recipe, (mark, present), hits)?,
                 false => place.fresh(py, answer, present)?.and_then(|fetched| fetched.value),
             };
             if let Some(value) = value {
                 found.set_item(key, value)?;
             }
         }
-        Ok(Turn::Done(found.clone().into_any().unbind()))
-    }
-
-    fn name(&self) -> String {
-        "get_many()".into()
+        Ok(())
     }
 }
 
@@ -594,8 +609,8 @@ impl Clearing {
             return self.scan(py);
         }
         self.scans = false;
-        let bury = |key| {
-            let tell = self.remote.tell_others();
+        let bury = |key: Vec<u8>| {
+            let (key, tell) = (key.into(), self.remote.tell_others());
             Request { key, action: Action::Invalidate { keep: TOMBSTONE_LIFE, by: None, tell } }
         };
         Ok(Turn::Ask(keys.into_iter().map(bury).collect()))

@@ -374,7 +374,7 @@ impl Filling {
 
     /// What is sent for that: who asks for a claim asks the clock too, before the loader is called.
     fn requests(&self, request: &Request, behind: &Behind, asked: Asked, action: Action) -> Few<store::Request> {
-        let mut requests = smallvec![store::Request { key: self.key.clone(), action }];
+        let mut requests = smallvec![store::Request { key: self.key.clone().into(), action }];
         if self.asks_clock(asked) {
             requests.push(behind.remote.ask_clock(&request.tier.memory.lock()));
         }

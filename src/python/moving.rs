@@ -51,7 +51,7 @@ impl Errand for Moving {
         self.clear();
         let action =
             Action::Move { names: self.names.clone(), how: self.how, by: None, origin: self.remote.inbox().origin };
-        Ok(Turn::Ask(smallvec![Request { key: self.remote.clock_key().to_vec(), action }]))
+        Ok(Turn::Ask(smallvec![Request { key: self.remote.clock_key().to_vec().into(), action }]))
     }
 
     fn told(&mut self, py: Python<'_>, mut answers: Few<Answer>) -> PyResult<Turn> {

@@ -24,6 +24,7 @@ use crate::core::remote::write::{Effect, Input, NEWEST, What, Write};
 use crate::core::remote::{Filled, TOMBSTONE_LIFE, Version};
 use crate::io::store::stored::Stored;
 use crate::io::store::{Action, Answer, Reply, Request};
+use bytes::Bytes;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use std::ops::Deref;
@@ -40,13 +41,20 @@ pub struct Home {
     pub behind: Behind,
 }
 
+impl Home {
+    /// So many lookups that memory had nothing for were answered.
+    pub fn count(&self, hits: u64) {
+        self.tier.memory.lock().entries.stats_mut(self.space.group()).note_remote_hits(hits);
+    }
+}
+
 /// See the module.
 pub struct Place {
     home: Arc<Home>,
     /// Where it is in memory.
     pub spot: Spot,
     /// What it is called in the store.
-    pub key: Vec<u8>,
+    pub key: Bytes,
 }
 
 impl Deref for Place {
@@ -67,7 +75,17 @@ impl Place {
     /// Of a name in a namespace.
     pub fn named(home: &Arc<Home>, name: &Bound<'_, PyString>) -> PyResult<Place> {
         let key = home.behind.remote.key(&home.space, name.to_str()?);
+        Place::under(home, name, key.into())
+    }
+
+    /// The same, where it is known what that is called in the store.
+    pub fn under(home: &Arc<Home>, name: &Bound<'_, PyString>, key: Bytes) -> PyResult<Place> {
         Ok(Place { home: Arc::clone(home), spot: keys::named(name, &home.space)?, key })
+    }
+
+    /// What it has in common with others.
+    pub fn home(&self) -> &Arc<Home> {
+        &self.home
     }
 
     /// That of a call; None if its entry is of this process alone.
@@ -77,7 +95,7 @@ impl Place {
         let Some(key) = behind.remote.key_of(py, state, space, spot)? else { return Ok(None) };
         let spot = Spot { hash: spot.hash, key: spot.key.clone_ref(py), asks: false };
         let home = Home { tier: Arc::clone(tier), space: Arc::clone(space), behind: behind.clone_ref(py) };
-        Ok(Some(Place { home: Arc::new(home), spot, key }))
+        Ok(Some(Place { home: Arc::new(home), spot, key: key.into() }))
     }
 
     /// With what stamp a value is written by hand: 0 where its version is one. On a cluster another server's clock gives that, so it
@@ -156,15 +174,18 @@ impl Place {
                 None
             }
         };
-        let fetched = stored.and_then(|stored| self.behind.coding.get().read(py, &self.key, &stored, present));
-        let is_good = |fetched: &Fetched| self.behind.remote.judge(&self.tier, &self.space, fetched) == Verdict::Good;
-        let mut fresh = fetched.filter(|fetched| present.0 < fetched.fresh_until && is_good(fetched));
-        if let Some(fetched) = &mut fresh
-            && let Some(packed) = fetched.resealed.take()
-        {
-            self.behind.remote.rewrite(&self.key, fetched.version, packed);
+        let Some(stored) = stored else { return Ok(None) };
+        let mut fetched = self.behind.coding.get().read(py, &self.key, &stored, present);
+        if let Some(fresh) = &mut fetched {
+            let is_good = || self.behind.remote.judge(&self.tier, &self.space, fresh) == Verdict::Good;
+            if present.0 >= fresh.fresh_until || !is_good() {
+                return Ok(None);
+            }
+            if let Some(packed) = fresh.resealed.take() {
+                self.behind.remote.rewrite(&self.key, fresh.version, packed);
+            }
         }
-        Ok(fresh)
+        Ok(fetched)
     }
 
     /// False for what the store has and counts as nothing: a note that there is nothing, what is no longer fresh, and what was
@@ -183,8 +204,8 @@ impl Place {
         if unanswered { self.spot.suspect(py, &self.tier, &self.space) } else { Ok(fresh) }
     }
 
-    /// What a lookup that loads nothing is given: what the store has, kept in memory too, or what memory has, where the store could not
-    /// be asked whether that is still so.
+    /// What a lookup that loads nothing is given: what the store has, kept in memory too, and counted, or what memory has, where the store
+    /// could not be asked whether that is still so.
     ///
     /// # Errors
     ///
@@ -195,9 +216,11 @@ impl Place {
         answer: Answer,
         recipe: &Recipe,
         (mark, present): (Mark, Present),
+        hits: &mut u64,
     ) -> PyResult<Option<Object>> {
         let unanswered = answer.is_err();
         if let Some(fetched) = self.fresh(py, answer, present)? {
+            *hits += 1;
             return self.promote(py, fetched, recipe, (mark, present.0));
         }
         if unanswered {
@@ -209,7 +232,7 @@ impl Place {
 
     /// Keeps in memory what the store had, if nothing has changed there since; gives the value as a reader gets it, or nothing for
     /// a note that there is nothing.
-    pub fn promote(
+    fn promote(
         &self,
         py: Python<'_>,
         fetched: Fetched,
@@ -219,7 +242,6 @@ impl Place {
         if self.behind.remote.keeps && fetched.value.is_some() && !self.space.is_disabled() {
             self.keep(py, &fetched, recipe, (mark, now))?;
         }
-        self.count();
         // What was decoded is nobody else's: its reader gets it as it is.
         Ok(fetched.value)
     }
@@ -245,11 +267,6 @@ impl Place {
     /// What memory is to note of what it keeps.
     fn note(&self, version: Option<Version>, began: Began, labels: Option<&Labels>) -> Note {
         Note { version, key: self.behind.remote.hash(&self.key), tags: self.space.tags(labels), began }
-    }
-
-    /// A lookup that memory had nothing for was answered.
-    fn count(&self) {
-        self.tier.memory.lock().entries.stats_mut(self.space.group()).note_remote_hits(1);
     }
 }
 

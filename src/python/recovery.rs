@@ -97,11 +97,11 @@ fn request(one: &One, cache: &[u8], inbox: &Inbox) -> Request {
     match &one.what {
         What::Key(key) => {
             let tell = Some(Tell { cache: cache.to_vec(), origin });
-            Request { key: key.clone(), action: Action::Invalidate { keep: TOMBSTONE_LIFE, by, tell } }
+            Request { key: key.clone().into(), action: Action::Invalidate { keep: TOMBSTONE_LIFE, by, tell } }
         }
         What::Move(name, how) => {
             let action = Action::Move { names: vec![name.clone()], how: *how, by, origin };
-            Request { key: cache.to_vec(), action }
+            Request { key: cache.to_vec().into(), action }
         }
     }
 }
@@ -189,7 +189,7 @@ impl Recovery {
                 }
             }
         });
-        self.store.submit(vec![Request { key: self.cache.clone(), action: request }], answers);
+        self.store.submit(vec![Request { key: self.cache.clone().into(), action: request }], answers);
     }
 }
 

@@ -143,7 +143,17 @@ impl Remote {
 
     /// What a name of a space's namespace is there.
     pub fn key(&self, space: &Space, name: &str) -> Vec<u8> {
-        [space.begins(|path| shared_name(&self.cache, path, "")), name].concat().into_bytes()
+        let mut key = Vec::new();
+        self.write_key(space, name, &mut key);
+        key
+    }
+
+    /// Appends that.
+    pub fn write_key(&self, space: &Space, name: &str, out: &mut Vec<u8>) {
+        let begins = space.begins(|path| shared_name(&self.cache, path, ""));
+        out.reserve(begins.len() + name.len());
+        out.extend_from_slice(begins.as_bytes());
+        out.extend_from_slice(name.as_bytes());
     }
 
     /// What its clock is called there.
@@ -202,7 +212,7 @@ impl Remote {
     pub fn ask_clock(&self, memory: &PyMemory) -> Request {
         self.inbox().asks();
         let known = memory.ledger.as_ref().map(|ledger| ledger.registers.known()).unwrap_or_default();
-        Request { key: self.escaped.clone(), action: Action::Registers { known } }
+        Request { key: self.escaped.clone().into(), action: Action::Registers { known } }
     }
 
     /// What has become of something that the store has, by what was invalidated since its load began.
@@ -241,7 +251,7 @@ impl Remote {
 
     /// Sends something that nobody waits for.
     pub fn tell(&self, key: Vec<u8>, action: Action) {
-        self.store.submit(vec![Request { key, action }], Answers::new(drop));
+        self.store.submit(vec![Request { key: key.into(), action }], Answers::new(drop));
     }
 
     /// Has what is there of this version kept as it would be written now.

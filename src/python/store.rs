@@ -10,6 +10,7 @@ use super::tier::Object;
 use super::user_store::UserStore;
 use super::{clock, options};
 use crate::error::{Error, Result as StoreResult};
+use crate::io::store::keys::Keys;
 use crate::io::store::redis::tls::Tls;
 use crate::io::store::{Action, Answer, Cursor, Reply, Request, Store, Tally};
 use crate::{Redis, RedisOptions};
@@ -131,7 +132,7 @@ impl StoreCore {
 
     /// A future of nothing, when all of these are gone.
     fn delete_many<'py>(&self, py: Python<'py>, keys: Vec<Bound<'py, PyString>>) -> PyResult<Bound<'py, PyAny>> {
-        let delete = |key: &Bound<'py, PyString>| Ok(Request { key: bytes_of(key)?, action: Action::Delete });
+        let delete = |key: &Bound<'py, PyString>| Ok(Request { key: bytes_of(key)?.into(), action: Action::Delete });
         let requests = keys.iter().map(delete).collect::<PyResult<_>>()?;
         self.ask(py, requests, Vec::new(), nothing)
     }
@@ -257,7 +258,12 @@ pub fn replies(answers: Few<Answer>) -> PyResult<Few<Reply>> {
 }
 
 fn reads(keys: Vec<Bound<'_, PyString>>) -> PyResult<(Few<Request>, Vec<Object>)> {
-    let requests = keys.iter().map(read).collect::<PyResult<_>>()?;
+    let mut all = Keys::default();
+    for key in &keys {
+        let text = key.to_str()?;
+        all.add(|out| out.extend_from_slice(text.as_bytes()));
+    }
+    let requests = all.into_slices().map(|key| Request { key, action: Action::Read }).collect();
     Ok((requests, keys.into_iter().map(|key| key.into_any().unbind()).collect()))
 }
 
@@ -266,7 +272,7 @@ fn bytes_of(key: &Bound<'_, PyString>) -> PyResult<Vec<u8>> {
 }
 
 fn read(key: &Bound<'_, PyString>) -> PyResult<Request> {
-    Ok(Request { key: bytes_of(key)?, action: Action::Read })
+    Ok(Request { key: bytes_of(key)?.into(), action: Action::Read })
 }
 
 fn writes(items: &Bound<'_, PyDict>) -> PyResult<Few<Request>> {
@@ -274,7 +280,7 @@ fn writes(items: &Bound<'_, PyDict>) -> PyResult<Few<Request>> {
         let (frame, ttl) = item.extract::<(Bound<'_, PyBytes>, Bound<'_, PyAny>)>()?;
         let keep = options::ttl(&ttl, "ttl", false)?;
         let action = Action::Put { frame: frame.as_bytes().to_vec(), keep, tell: None };
-        Ok(Request { key: bytes_of(key.cast::<PyString>()?)?, action })
+        Ok(Request { key: bytes_of(key.cast::<PyString>()?)?.into(), action })
     };
     items.iter().map(write).collect()
 }

@@ -58,7 +58,7 @@ fn request(given: &Bound<'_, PyDict>) -> PyResult<Request> {
         "release" => Action::Release { token: token()? },
         other => return Err(PyValueError::new_err(format!("no action {other:?}"))),
     };
-    Ok(Request { key: must("key")?.extract::<String>()?.into_bytes(), action })
+    Ok(Request { key: must("key")?.extract::<String>()?.into_bytes().into(), action })
 }
 
 fn shown(py: Python<'_>, reply: Reply) -> Made<'_> {

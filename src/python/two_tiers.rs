@@ -19,7 +19,10 @@ use super::{hearing, reply, views};
 use crate::core::clock::{NEVER, deadline};
 use crate::core::coherence::{How, Name};
 use crate::core::policy::Glob;
+use crate::core::remote::ledger::Mark;
+use crate::io::store::keys::Keys;
 use crate::io::store::{Cursor, Request};
+use bytes::Bytes;
 use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -283,22 +286,31 @@ impl TwoTiers {
 
     /// The values that are there. Where nothing is kept (`keeps`), it is no use of them: the store alone is asked.
     fn get_many(&self, py: Python<'_>, keys: &Bound<'_, PyAny>, keeps: bool, waits: bool) -> PyResult<Object> {
-        let core = self.core();
+        let (core, home) = (self.core(), self.home(py)?);
         let found = PyDict::new(py);
         let mut wanted = Vec::with_capacity(keys.cast::<PyList>().map_or(0, |keys| keys.len()));
+        let (mut names, misses_all, mut missed) = (Keys::default(), keeps && core.misses_all(py), 0);
         for given in several(keys, "get_many")? {
             let given = given?;
             let name = key_name(&given)?;
-            match if keeps { core.look(&name)? } else { None } {
+            missed += usize::from(misses_all);
+            match if keeps && !misses_all { core.look(&name)? } else { None } {
                 Some(value) => found.set_item(&given, value)?,
                 None if core.space.is_disabled() => {}
                 None => {
-                    let place = Place::named(self.home(py)?, &name)?;
-                    let mark = place.mark();
-                    wanted.push((given.unbind(), place, mark));
+                    let text = name.to_str()?;
+                    names.add(|out| home.behind.remote.write_key(&home.space, text, out));
+                    wanted.push((given.unbind(), Place::under(home, &name, Bytes::new())?, Mark::default()));
                 }
             }
         }
+        for ((_, place, mark), key) in wanted.iter_mut().zip(names.into_slices()) {
+            place.key = key;
+            if home.behind.remote.keeps {
+                *mark = place.mark();
+            }
+        }
+        core.count_misses(missed);
         self.run(py, Looks { found: found.unbind(), wanted, recipe: core.tier.recipe(), keeps }, waits)
     }
 

@@ -344,10 +344,10 @@ async fn many_are_asked_at_once_and_answered_each(store: &dyn Store, name: &str)
         assert_eq!(found, (at % 3 > 0).then(|| at.to_string()));
     }
     let all = vec![
-        Request { key: keys[1].clone(), action: Action::Read },
-        Request { key: keys[3].clone(), action: Action::Claim { token: token(1), wanted: ANY, life: LIFE } },
-        Request { key: keys[4].clone(), action: Action::Invalidate { keep: MINUTE, by: None, tell: None } },
-        Request { key: keys[5].clone(), action: Action::Release { token: token(1) } },
+        Request { key: keys[1].clone().into(), action: Action::Read },
+        Request { key: keys[3].clone().into(), action: Action::Claim { token: token(1), wanted: ANY, life: LIFE } },
+        Request { key: keys[4].clone().into(), action: Action::Invalidate { keep: MINUTE, by: None, tell: None } },
+        Request { key: keys[5].clone().into(), action: Action::Release { token: token(1) } },
     ];
     let answers: Vec<_> = store.ask(all).await.into_iter().map(Result::unwrap).collect();
     assert!(matches!(

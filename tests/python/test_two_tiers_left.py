@@ -134,6 +134,32 @@ def test_simple_stories_are_counted_exactly(face: Face, make: Make) -> None:
     assert dict(remote.unreadable) == {}
 
 
+@pytest.mark.parametrize("options", [{}, {"memory": None}], ids=["memory", "no memory"])
+@pytest.mark.parametrize("told", [False, True], ids=["nobody", "somebody"])
+def test_many_at_once_are_counted_and_told_as_one_by_one(
+    face: Face, make: Make, options: dict[str, Any], told: bool
+) -> None:
+    face.do(make(), "set_many", {"a": 1, "b": 2})
+    face.do(make(), "set_missing", "gone", ttl="5m")
+    names = ["a", "none", "b", "gone", "a"]
+    seen: list[Any] = []
+    for many in (False, True):
+        cache, events = make(**options), []
+        if told:
+            cache.on("miss", events.append)
+        if many:
+            assert face.do(cache, "get_many", names) == {"a": 1, "b": 2}
+        else:
+            assert [face.do(cache, "get", name) for name in names] == [1, None, 2, None, 1]
+        stats, remote = cache.stats(), cache.remote_stats()
+        # What is asked for twice is in memory the second time, one by one.
+        hits = stats.hits + stats.remote_hits
+        seen.append((stats.misses, hits, {event.key for event in events}, remote.errors))
+        if options:
+            assert (stats.entries, stats.hits, len(events), remote.reads) == (0, 0, len(names) if told else 0, 5)
+    assert seen[0] == seen[1]
+
+
 def test_a_functions_statistics_say_what_the_store_answered(face: Face, make: Make) -> None:
     spy = Origin()
     first, second = (make().cached("5m", key="a")(face.function(lambda: spy.load_now())) for _ in range(2))

@@ -11,6 +11,7 @@ mod promises;
 mod proxy;
 mod rules;
 mod server;
+mod together;
 mod two_tiers;
 
 use samovar::io::store::Store;

@@ -293,7 +293,7 @@ async fn a_server_answers_as_the_machine_does() {
                 10 => Action::Delete,
                 _ => Action::Read,
             };
-            answers.push(store.ask(vec![Request { key: key.clone(), action }]).await.remove(0));
+            answers.push(store.ask(vec![Request { key: key.clone().into(), action }]).await.remove(0));
         }
         assert_eq!(plain(&answers[0]), plain(&answers[1]), "step {step}, kind {kind}");
         if let [Some(one), Some(other)] = [version(&answers[0]), version(&answers[1])] {

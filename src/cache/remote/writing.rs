@@ -95,7 +95,7 @@ where
         for (key, action, put) in framed {
             let (tell, hearing) = oneshot::channel();
             hearings.push(hearing);
-            requests.push(Request { key: back.tier.name(&key), action });
+            requests.push(Request { key: back.tier.name(&key).into(), action });
             pending.push(Some(self.pending(Rest { key, put, tell: Some(tell) }, under)));
         }
         submit(back, requests, pending);
@@ -106,8 +106,8 @@ where
     pub fn bury_again(self: &Arc<Self>, back: &Back<K, V>, keys: Vec<(Vec<u8>, K)>) {
         let (mut requests, mut pending) = (Vec::new(), Vec::new());
         for (name, key) in keys {
-            requests
-                .push(Request { key: name, action: Action::Invalidate { keep: TOMBSTONE_LIFE, by: None, tell: None } });
+            let action = Action::Invalidate { keep: TOMBSTONE_LIFE, by: None, tell: None };
+            requests.push(Request { key: name.into(), action });
             pending.push(Some(self.pending(Rest { key, put: None, tell: None }, None)));
         }
         submit(back, requests, pending);

@@ -184,6 +184,10 @@ impl Registers {
             return Verdict::Good;
         }
         let mut verdict = self.floor.judge(began);
+        // Mostly nothing was.
+        if self.paths.is_empty() {
+            return verdict;
+        }
         for path in with_ancestors(path) {
             let Some(registers) = self.paths.get(path) else { continue };
             for tag in [""].into_iter().chain(tags.clone()) {

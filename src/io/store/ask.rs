@@ -67,7 +67,7 @@ impl dyn Store + '_ {
 
     /// The answer to one request.
     pub async fn ask_one(&self, key: impl Into<Vec<u8>>, action: Action) -> Answer {
-        self.ask(vec![Request { key: key.into(), action }]).await.pop().unwrap_or_else(|| Err(unanswered()))
+        self.ask(vec![Request { key: key.into().into(), action }]).await.pop().unwrap_or_else(|| Err(unanswered()))
     }
 
     /// See [`Action::Read`].
@@ -151,7 +151,7 @@ impl dyn Store + '_ {
         &self,
         keys: impl IntoIterator<Item = K>,
     ) -> Vec<Result<Option<Stored>, StoreError>> {
-        let requests = keys.into_iter().map(|key| Request { key: key.into(), action: Action::Read }).collect();
+        let requests = keys.into_iter().map(|key| Request { key: key.into().into(), action: Action::Read }).collect();
         let answers = self.ask(requests).await;
         answers.into_iter().map(|answer| expect!(answer, Reply::Read(stored) => stored)).collect()
     }
@@ -162,7 +162,7 @@ impl dyn Store + '_ {
         values: impl IntoIterator<Item = (K, Vec<u8>, Option<Duration>)>,
     ) -> Vec<Result<Version, StoreError>> {
         let put = |(key, frame, keep): (K, _, _)| Request {
-            key: key.into(),
+            key: key.into().into(),
             action: Action::Put { frame, keep, tell: None },
         };
         let answers = self.ask(values.into_iter().map(put).collect()).await;
@@ -174,7 +174,7 @@ impl dyn Store + '_ {
         &self,
         keys: impl IntoIterator<Item = K>,
     ) -> Vec<Result<bool, StoreError>> {
-        let requests = keys.into_iter().map(|key| Request { key: key.into(), action: Action::Delete }).collect();
+        let requests = keys.into_iter().map(|key| Request { key: key.into().into(), action: Action::Delete }).collect();
         let answers = self.ask(requests).await;
         answers.into_iter().map(|answer| expect!(answer, Reply::Done(done) => done)).collect()
     }

@@ -213,7 +213,7 @@ struct Leaving<'a> {
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         if let Some(token) = self.claim {
-            let release = Request { key: self.key.to_vec(), action: Action::Release { token } };
+            let release = Request { key: self.key.to_vec().into(), action: Action::Release { token } };
             // If it fails, the claim ends by itself.
             self.store.submit(vec![release], Answers::new(drop));
         }

@@ -89,7 +89,7 @@ impl Contents {
         }
         let version = self.stamp(action, now);
         if matches!(action, Action::Move { .. } | Action::Registers { .. }) {
-            let stamps = self.stamps.entry(key.clone()).or_default();
+            let stamps = self.stamps.entry(key.to_vec()).or_default();
             let reply = tick(stamps, action, version.0).ok_or_else(|| no_frame(NAME))?;
             if let (Action::Move { names, how, origin, .. }, Reply::Moved(at)) = (action, &reply) {
                 stamps.number();
@@ -99,12 +99,12 @@ impl Contents {
             return Ok(reply);
         }
         if *action == Action::Delete {
-            self.stamps.remove(key);
+            self.stamps.remove(&key[..]);
         }
-        let mut cell = self.cells.remove(key).filter(|cell| !cell.is_over(now)).unwrap_or_default();
+        let mut cell = self.cells.remove(&key[..]).filter(|cell| !cell.is_over(now)).unwrap_or_default();
         let reply = act(&mut cell, action, version, now);
         if !cell.is_over(now) {
-            self.cells.insert(key.clone(), cell);
+            self.cells.insert(key.to_vec(), cell);
         }
         let reply = reply.ok_or_else(|| no_frame(NAME))?;
         self.tell_of(told, key, action, &reply);

@@ -19,6 +19,7 @@ pub mod ear;
 #[cfg(feature = "tokio")]
 pub(crate) mod gather;
 mod kept;
+pub mod keys;
 pub mod local;
 pub mod plain;
 #[cfg(feature = "redis")]
@@ -33,6 +34,7 @@ use crate::core::coherence::{How, Known, Name, Origin, Told};
 use crate::core::remote::cell::Under;
 use crate::core::remote::{Filled, Found, Token, Version, Wanted};
 use crate::error::StoreError;
+use ::bytes::Bytes;
 use ear::{Ear, Listening};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -42,8 +44,8 @@ use stored::Stored;
 /// One thing to do with one key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
-    /// The full key, without the store's own prefix.
-    pub key: Vec<u8>,
+    /// The full key, without the store's own prefix; perhaps a slice of a buffer with those that are asked with it.
+    pub key: Bytes,
     /// What to do.
     pub action: Action,
 }

@@ -63,7 +63,7 @@ impl Plain {
         let mut known: HashMap<&[u8], usize> = HashMap::new();
         for (place, request) in requests.iter().enumerate() {
             let key = *known.entry(&request.key).or_insert_with(|| {
-                keys.push((request.key.clone(), Vec::new()));
+                keys.push((request.key.to_vec(), Vec::new()));
                 keys.len() - 1
             });
             keys[key].1.push(place);
@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn requests_on_one_key_see_what_those_before_them_left() {
         let frame = [&[1, 0, 0, 0][..], &[255; 16], b"value"].concat();
-        let ask = |key: &str, action| Request { key: key.into(), action };
+        let ask = |key: &'static str, action| Request { key: key.into(), action };
         let put = Action::Put { frame: frame.clone(), keep: None, tell: None };
         let requests = vec![
             ask("a", put.clone()),

@@ -45,6 +45,7 @@ impl Stored {
     }
 
     /// The frame in what was found under a key, if there is one.
+    #[inline]
     pub fn unwrap(bytes: impl Into<Bytes>) -> Option<Self> {
         let mut bytes = bytes.into();
         let (envelope, frame) = Envelope::read(&bytes).ok()?;

@@ -61,6 +61,17 @@ impl CacheCore {
         Ok(version.is_some_and(|version| version >= least.version()))
     }
 
+    /// True if nothing is in memory and nobody hears of misses: then whoever looks several names up need only count them.
+    pub fn misses_all(&self, py: Python<'_>) -> bool {
+        hearing::heed(py, &self.tier);
+        !self.tier.listeners.hear(Kind::Miss) && self.tier.entries_in(&self.space) == 0
+    }
+
+    /// So many lookups found nothing.
+    pub fn count_misses(&self, count: usize) {
+        self.tier.memory.lock().entries.stats_mut(self.space.group()).misses += count as u64;
+    }
+
     /// Hit or miss by name, counted and told; a value is the caller's own.
     pub fn look<'py>(&self, key: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = key.py();

@@ -101,7 +101,7 @@ pub fn advance(py: Python<'_>, state: &State, all: &mut [Blocked<'_>]) {
             one.advance(py, state);
             if let (Stands::Asks(asked, action), Some(filling)) = (&one.stands, &one.filling) {
                 asking.push((at, *asked));
-                requests.push(store::Request { key: filling.key.clone(), action: action.clone() });
+                requests.push(store::Request { key: filling.key.clone().into(), action: action.clone() });
             }
         }
         let Some((request, behind)) = asking.first().map(|&(at, _)| (all[at].request, all[at].behind)) else { return };

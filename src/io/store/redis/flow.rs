@@ -18,6 +18,7 @@ use futures_util::stream::FuturesUnordered;
 use redis::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -27,6 +28,8 @@ pub struct Item {
     request: Request,
     /// The script's text goes along.
     whole: bool,
+    /// How many, this one and those behind it, are read together and answered by one list; else 0.
+    together: usize,
     /// Where a server has sent it, and whether it is to say so there.
     redirected: Option<(Arc<Node>, bool)>,
     tries: u32,
@@ -36,12 +39,21 @@ pub struct Item {
     again: bool,
 }
 
+impl Item {
+    /// True for a read that may be asked together with others.
+    fn is_simple_read(&self) -> bool {
+        matches!(self.request.action, Action::Read) && self.redirected.is_none()
+    }
+}
+
 type Group = (Arc<Node>, Lane, Vec<Item>);
 
 /// At most so many tries, with pauses of any length up to one that doubles from this to that.
 const TRIES: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(60);
+/// At most so many keys are read together: meanwhile a server does nothing else.
+const MOST_TOGETHER: usize = 256;
 /// How many answered batches wait to be freed.
 const MOST_SPENT: usize = 4;
 /// While slots are moved, a request may be sent to and fro.
@@ -51,8 +63,10 @@ const MOST_REDIRECTS: u32 = 8;
 pub fn submit(store: &Arc<Inner>, requests: Vec<Request>, answers: &Answers, deadline: Instant) {
     let spent = std::mem::take(&mut *store.spent.lock());
     drop(spent);
-    let item =
-        |(at, request)| Item { at, request, whole: false, redirected: None, tries: 0, failed: false, again: false };
+    let item = |(at, request)| {
+        let (whole, together, redirected, tries) = (false, 0, None, 0);
+        Item { at, request, whole, together, redirected, tries, failed: false, again: false }
+    };
     let mut waiting: Vec<Item> = requests.into_iter().enumerate().map(item).collect();
     let short: Vec<Item> = waiting.extract_if(.., |item| item.request.action.is_short()).collect();
     store.answered(answers, short.into_iter().map(|item| (item.at, Err(trouble::no_frame()))).collect());
@@ -75,6 +89,12 @@ pub fn submit(store: &Arc<Inner>, requests: Vec<Request>, answers: &Answers, dea
 /// Whom to ask about each, where that is known, and the others.
 fn known(store: &Inner, items: Vec<Item>) -> (Vec<Group>, Vec<Item>) {
     let (mut groups, mut unknown): (Vec<Group>, Vec<Item>) = Default::default();
+    let mut lanes = items.iter().map(|item| lane(store, &item.request));
+    if let (Some(node), Some(first)) = (store.topology.only(), lanes.next())
+        && lanes.all(|lane| lane == first)
+    {
+        return (vec![(node, first, items)], unknown);
+    }
     let count = items.len();
     for item in items {
         let Some(node) = store.topology.known(&item.request.key) else {
@@ -104,8 +124,8 @@ struct Flight {
 }
 
 impl Flight {
-    fn depart(self, sent: Sent) {
-        let (commands, count) = written(&self.store, &self.items);
+    fn depart(mut self, sent: Sent) {
+        let (commands, count) = written(&self.store, &mut self.items);
         let (store, link, deadline) = (Arc::clone(&self.store), Arc::clone(&sent.link), Some(self.deadline));
         let told = Box::new(move |said| self.arrive(&sent, said));
         if let Err(batch) = link.send(&commands, Batch { count, deadline, told }) {
@@ -178,24 +198,34 @@ fn lane(store: &Inner, request: &Request) -> Lane {
     if large { Lane::Large } else { Lane::Small }
 }
 
-/// The commands that do these, and how many there are.
-fn written(store: &Inner, items: &[Item]) -> (Vec<u8>, usize) {
+/// The commands that do these, and how many there are. Reads that follow each other go together.
+fn written(store: &Inner, items: &mut [Item]) -> (Vec<u8>, usize) {
     let mut commands = Vec::with_capacity(items.iter().map(|item| script::size(&item.request)).sum());
-    let mut count = 0;
-    for item in items {
-        if item.redirected.is_some() {
-            commands.extend_from_slice(script::ASKING);
-            count += 1;
-        }
-        script::write(&mut commands, &item.request.key, &item.request.action, item.whole, store.place());
+    let (place, mut count) = (store.place(), 0);
+    // On a cluster only keys of one slot can be read so.
+    let together = place.is_one && !store.reads_apart.load(Relaxed);
+    let same = |a: &Item, b: &Item| together && a.is_simple_read() && b.is_simple_read();
+    for run in items.chunk_by_mut(same).flat_map(|run| run.chunks_mut(MOST_TOGETHER)) {
+        let many = run.len();
         count += 1;
+        if let [item] = run {
+            if item.redirected.is_some() {
+                commands.extend_from_slice(script::ASKING);
+                count += 1;
+            }
+            item.together = 0;
+            script::write(&mut commands, &item.request.key, &item.request.action, item.whole, place);
+        } else {
+            run[0].together = many;
+            script::write_reads(&mut commands, run.iter().map(|item| &item.request.key[..]));
+        }
     }
     (commands, count)
 }
 
 /// Sends a group, and gives what answers there are. What has to be asked again comes back when it is time to.
 async fn send(store: &Inner, answers: &Answers, (node, lane, mut items): Group, deadline: Instant) -> Vec<Item> {
-    let (commands, count) = written(store, &items);
+    let (commands, count) = written(store, &mut items);
     let said = node.send(lane, &commands, count, deadline).await;
     let again = answered(store, answers, &node, &mut items, said, deadline);
     pause(&again).await;
@@ -214,13 +244,19 @@ fn answered(
     let mut given = Vec::with_capacity(items.len());
     match said {
         Ok(said) => {
-            let mut said = said.into_iter();
-            for item in items.iter_mut() {
-                if item.redirected.take().is_some() {
+            let (mut said, mut rest) = (said.into_iter(), &mut items[..]);
+            while let Some(first) = rest.first_mut() {
+                if first.redirected.take().is_some() {
                     said.next();
                 }
+                let together = first.together.max(1);
+                let (these, others) = rest.split_at_mut(together);
                 let said = said.next().unwrap_or(Said::Other(Value::Nil));
-                given.extend(answer(store, node, item, said, deadline).map(|answer| (item.at, answer)));
+                match these {
+                    [item] => given.extend(answer(store, node, item, said, deadline).map(|answer| (item.at, answer))),
+                    these => answer_reads(store, node, these, said, deadline, &mut given),
+                }
+                rest = others;
             }
         }
         Err(error) => {
@@ -265,7 +301,43 @@ fn try_again(store: &Inner, item: &mut Item, error: StoreError, deadline: Instan
     None
 }
 
+/// The answers to what was read together, as far as there are.
+fn answer_reads(
+    store: &Inner,
+    node: &Arc<Node>,
+    items: &mut [Item],
+    said: Said,
+    deadline: Instant,
+    given: &mut Vec<(usize, Answer)>,
+) {
+    match said {
+        Said::Many(all) if all.len() == items.len() => {
+            for (item, said) in items.iter_mut().zip(all) {
+                given.extend(answer(store, node, item, said, deadline).map(|answer| (item.at, answer)));
+            }
+        }
+        Said::Other(Value::ServerError(error)) if matches!(trouble::signal(&node.name, &error), Signal::Final(_)) => {
+            // Which key it is about it does not say, or it has no MGET for us: from now on each is read by itself.
+            store.reads_apart.store(true, Relaxed);
+            items.iter_mut().for_each(|item| item.again = true);
+        }
+        Said::Other(Value::ServerError(error)) => {
+            for item in items {
+                let said = Said::Other(Value::ServerError(error.clone()));
+                given.extend(answer(store, node, item, said, deadline).map(|answer| (item.at, answer)));
+            }
+        }
+        _ => {
+            for item in items {
+                item.again = false;
+                given.push((item.at, Err(trouble::nonsense(&node.name))));
+            }
+        }
+    }
+}
+
 /// The answer to a request; `None` if it is to be asked again.
+#[inline]
 fn answer(store: &Inner, node: &Arc<Node>, item: &mut Item, said: Said, deadline: Instant) -> Option<Answer> {
     item.again = false;
     let error = match said {

@@ -37,6 +37,7 @@ use crate::error::{Error, Result, StoreError, StoreFailure};
 use crate::io::process::PerProcess;
 use crate::io::runtime;
 use ::redis::{Value, pipe};
+use bytes::Bytes;
 use node::{Lane, Settings};
 use parking_lot::Mutex;
 use sizes::Sizes;
@@ -113,6 +114,8 @@ pub(crate) struct Inner {
     settings: Arc<Settings>,
     prefix: Vec<u8>,
     sizes: Sizes,
+    /// True once a server has refused to read several keys together.
+    reads_apart: AtomicBool,
     tally: Mutex<Tally>,
     spent: Mutex<Vec<Vec<flow::Item>>>,
     closed: AtomicBool,
@@ -183,9 +186,9 @@ impl Redis {
             let prefix = opened.prefix.clone().into_bytes();
             drop(within);
             let bus = bus::Bus::new(&topology, &prefix, settings.database);
-            let (sizes, tally, closed) = (Sizes::default(), Mutex::default(), AtomicBool::new(false));
-            let spent = Mutex::default();
-            Ok(Arc::new(Inner { topology, bus, settings, prefix, sizes, tally, spent, closed, runtime }))
+            let (sizes, tally, spent) = (Sizes::default(), Mutex::default(), Mutex::default());
+            let (reads_apart, closed) = (AtomicBool::new(false), AtomicBool::new(false));
+            Ok(Arc::new(Inner { topology, bus, settings, prefix, sizes, reads_apart, tally, spent, closed, runtime }))
         })
     }
 
@@ -254,9 +257,9 @@ fn settings(url: &Url, options: &RedisOptions, tls: Option<&Opener>) -> [Arc<Set
 }
 
 impl Inner {
-    fn prefix_key(&self, key: &mut Vec<u8>) {
+    fn prefix_key(&self, key: &mut Bytes) {
         if !self.prefix.is_empty() {
-            key.splice(..0, self.prefix.iter().copied());
+            *key = [&self.prefix[..], key].concat().into();
         }
     }
 

@@ -10,6 +10,8 @@ use std::ops::Range;
 pub enum Said {
     /// A string of bytes: what most replies are.
     Bytes(Bytes),
+    /// What the members of a list say.
+    Many(Vec<Said>),
     /// Anything else.
     Other(Value),
 }
@@ -19,6 +21,7 @@ impl Said {
     pub fn into_value(self) -> Value {
         match self {
             Said::Bytes(bytes) => Value::BulkString(bytes.into()),
+            Said::Many(all) => Value::Array(all.into_iter().map(Said::into_value).collect()),
             Said::Other(value) => value,
         }
     }
@@ -72,6 +75,26 @@ pub fn look(bytes: &[u8], at: usize) -> Result<Look, Garbage> {
         Ok(end) => Ok(Look::Whole(Reply::Other(at..end))),
         Err(needs) => Ok(Look::Needs(needs)),
     }
+}
+
+/// What may be the beginning of a list.
+#[derive(Debug, PartialEq)]
+pub enum Head {
+    /// It has so many members, the first of which begins there.
+    List(usize, usize),
+    /// So many bytes have to be there to tell.
+    Needs(usize),
+    /// It is none, or one that is not there at all.
+    Other,
+}
+
+/// The list that begins here, if one does.
+pub fn list(bytes: &[u8], at: usize) -> Result<Head, Garbage> {
+    if bytes.get(at) != Some(&b'*') {
+        return Ok(Head::Other);
+    }
+    let Some((line, next)) = line(bytes, at)? else { return Ok(Head::Needs(bytes.len() + 1)) };
+    Ok(length(line)?.map_or(Head::Other, |count| Head::List(count, next)))
 }
 
 fn bulk(bytes: &[u8], at: usize) -> Result<Look, Garbage> {
@@ -250,6 +273,22 @@ mod tests {
             let _ = said(&[kind.as_bytes(), &bytes].concat());
             let _ = said(&[kind.as_bytes(), b"3\r\n", &bytes].concat());
         }
+    }
+
+    #[test]
+    fn a_list_begins_with_how_many_follow() {
+        for (bytes, found) in [
+            (&b"*2\r\n:1\r\n"[..], Head::List(2, 4)),
+            (b"*0\r\n", Head::List(0, 4)),
+            (b"*-1\r\n", Head::Other),
+            (b"$1\r\na\r\n", Head::Other),
+            (b"*12\r", Head::Needs(5)),
+            (b"*", Head::Needs(2)),
+            (b"", Head::Other),
+        ] {
+            assert_eq!(list(bytes, 0), Ok(found));
+        }
+        assert!(list(b"*x\r\n", 0).is_err() && list(b"*-2\r\n", 0).is_err());
     }
 
     #[test]

@@ -131,6 +131,13 @@ pub fn write(out: &mut Vec<u8>, key: &[u8], action: &Action, whole: bool, place:
     }
 }
 
+/// Writes the command that reads these keys together, and is answered by a list.
+pub fn write_reads<'a>(out: &mut Vec<u8>, keys: impl ExactSizeIterator<Item = &'a [u8]>) {
+    array(out, 1 + keys.len());
+    word(out, b"MGET");
+    keys.for_each(|key| word(out, key));
+}
+
 /// How many words it takes to tell.
 const TELLING: usize = 3;
 
@@ -200,6 +207,7 @@ fn decimal(mut number: u64, text: &mut [u8; DIGITS]) -> &[u8] {
 }
 
 /// What a server's answer says; `None` if it is no answer to this.
+#[inline]
 pub fn reply(action: &Action, said: Said) -> Option<Reply> {
     let value = match said {
         Said::Bytes(bytes) => {
@@ -210,7 +218,7 @@ pub fn reply(action: &Action, said: Said) -> Option<Reply> {
                 _ => return None,
             });
         }
-        Said::Other(value) => value,
+        other => other.into_value(),
     };
     Some(match (action, value) {
         (Action::Read, Value::Nil) => Reply::Read(None),
@@ -228,9 +236,9 @@ pub fn reply(action: &Action, said: Said) -> Option<Reply> {
 
 /// True if the server did what it was asked, and would not tell others of it. Then this is said no more.
 pub fn is_untold(said: &mut Said) -> bool {
-    let Said::Other(Value::Array(parts)) = said else { return false };
-    let [Value::Int(done), Value::BulkString(why)] = &parts[..] else { return false };
-    let (done, untold) = (*done, why == b"untold");
+    let Said::Many(parts) = said else { return false };
+    let [Said::Other(Value::Int(done)), Said::Bytes(why)] = &parts[..] else { return false };
+    let (done, untold) = (*done, **why == *b"untold");
     if untold {
         *said = Said::Other(Value::Int(done));
     }

@@ -68,12 +68,20 @@ impl Topology {
         }
     }
 
-    /// Whom to ask about a key, if that is known. Nothing comes of it if not.
-    pub fn known(&self, key: &[u8]) -> Option<Arc<Node>> {
+    /// Whom to ask about any key, if there is but one and it is known.
+    pub fn only(&self) -> Option<Arc<Node>> {
         match self {
             Topology::Single(node) => Some(Arc::clone(node)),
             Topology::Sentinel(finder) => finder.found(),
+            Topology::Cluster(..) => None,
+        }
+    }
+
+    /// Whom to ask about a key, if that is known. Nothing comes of it if not.
+    pub fn known(&self, key: &[u8]) -> Option<Arc<Node>> {
+        match self {
             Topology::Cluster(_, finder) => finder.found()?.master(slot(key)).cloned(),
+            _ => self.only(),
         }
     }
 

@@ -5,7 +5,7 @@
 //! commands, so what is written and who waits for it are noted under one lock. Who has waited for too long is told so, and what
 //! comes for them later is dropped.
 
-use super::resp::{self, Garbage, Look, Reply, Said};
+use super::resp::{self, Garbage, Head, Look, Reply, Said};
 use super::stream::{Reader, Writer};
 use bytes::{Buf, BytesMut};
 use futures_util::task::AtomicWaker;
@@ -196,10 +196,21 @@ struct Incoming {
     room: usize,
     /// How many bytes have to be there for the next reply.
     needs: usize,
-    found: Vec<Reply>,
+    found: Vec<Part>,
+    /// How many members of the list that comes have yet to be found.
+    inside: usize,
+    /// What those say that were, if not all have been.
+    list: Option<(usize, Vec<Said>)>,
     /// Batches in the order of their replies; the first has had some of them. Nobody waits any more for one without `told`.
     waiting: VecDeque<Waiting>,
     said: Vec<Said>,
+}
+
+/// What was found: a list is taken apart, so that what a server says of many keys need not be there at once.
+enum Part {
+    Reply(Reply),
+    /// A list of so many, which come next.
+    List(usize),
 }
 
 struct Waiting {
@@ -208,6 +219,8 @@ struct Waiting {
     told: Option<Told>,
 }
 
+/// So many members of a list are taken to come before they do.
+const EXPECTED: usize = 1024;
 /// Room for what is read at once, at first and at most.
 const ROOM: usize = 16 * 1024;
 const MOST_ROOM: usize = 256 * 1024;
@@ -222,8 +235,8 @@ impl Drop for Incoming {
 
 impl Incoming {
     fn new() -> Self {
-        let (buffer, found, waiting, said) = Default::default();
-        Incoming { buffer, room: ROOM, needs: 1, found, waiting, said }
+        let (buffer, found, list, waiting, said) = Default::default();
+        Incoming { buffer, room: ROOM, needs: 1, found, inside: 0, list, waiting, said }
     }
 
     /// Takes in what there is.
@@ -256,13 +269,9 @@ impl Incoming {
     fn tell(&mut self, wire: &Wire) -> Result<(), Garbage> {
         let mut at = 0;
         while self.buffer.len() >= self.needs.max(at + 1) {
-            match resp::look(&self.buffer, at)? {
-                Look::Whole(reply) => {
-                    at = reply.end();
-                    self.needs = at + 1;
-                    self.found.push(reply);
-                }
-                Look::Needs(needs) => self.needs = needs,
+            match self.look(at)? {
+                Ok(end) => (at, self.needs) = (end, end + 1),
+                Err(needs) => self.needs = needs,
             }
         }
         if at == 0 {
@@ -274,15 +283,56 @@ impl Incoming {
             // What was made for a large value goes with it.
             self.buffer = BytesMut::from(&self.buffer[..]);
         }
-        for reply in std::mem::take(&mut self.found) {
-            let said = match reply {
-                Reply::Bytes(range) => Said::Bytes(whole.slice(range)),
-                Reply::Other(range) => Said::Other(resp::parse(&whole[range])?),
-                Reply::Push(_) => continue,
+        for part in std::mem::take(&mut self.found) {
+            let said = match part {
+                Part::Reply(Reply::Bytes(range)) => Said::Bytes(whole.slice(range)),
+                Part::Reply(Reply::Other(range)) => Said::Other(resp::parse(&whole[range])?),
+                Part::Reply(Reply::Push(_)) => continue,
+                Part::List(0) => Said::Many(Vec::new()),
+                Part::List(count) => {
+                    self.list = Some((count, Vec::with_capacity(count.min(EXPECTED))));
+                    continue;
+                }
             };
-            self.add(wire, said)?;
+            match &mut self.list {
+                None => self.add(wire, said)?,
+                Some((count, members)) => {
+                    members.push(said);
+                    if members.len() == *count {
+                        let members = std::mem::take(members);
+                        self.list = None;
+                        self.add(wire, Said::Many(members))?;
+                    }
+                }
+            }
         }
         Ok(())
+    }
+
+    /// Finds what begins here: where it ends, or how many bytes that needs.
+    fn look(&mut self, at: usize) -> Result<Result<usize, usize>, Garbage> {
+        if self.inside == 0 {
+            match resp::list(&self.buffer, at)? {
+                Head::Other => {}
+                Head::Needs(needs) => return Ok(Err(needs)),
+                Head::List(count, members) => {
+                    self.inside = count;
+                    self.found.push(Part::List(count));
+                    return Ok(Ok(members));
+                }
+            }
+        }
+        Ok(match resp::look(&self.buffer, at)? {
+            Look::Needs(needs) => Err(needs),
+            Look::Whole(reply) => {
+                let end = reply.end();
+                if !matches!(reply, Reply::Push(_)) {
+                    self.inside = self.inside.saturating_sub(1);
+                }
+                self.found.push(Part::Reply(reply));
+                Ok(end)
+            }
+        })
     }
 
     fn add(&mut self, wire: &Wire, said: Said) -> Result<(), Garbage> {
@@ -351,6 +401,7 @@ mod tests {
     use super::super::stream::halves;
     use super::*;
     use crate::core::clock::Clock;
+    use redis::Value;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixStream;
     use tokio::sync::oneshot;
@@ -377,7 +428,7 @@ mod tests {
     fn words(said: Result<Vec<Said>, Lost>) -> Vec<Vec<u8>> {
         let word = |said: Said| match said {
             Said::Bytes(bytes) => bytes.to_vec(),
-            Said::Other(value) => format!("{value:?}").into_bytes(),
+            other => format!("{:?}", other.into_value()).into_bytes(),
         };
         said.unwrap().into_iter().map(word).collect()
     }
@@ -396,6 +447,31 @@ mod tests {
         }
         assert_eq!(words(first.await.unwrap()), [&b"a"[..], b"int(7)"]);
         assert_eq!(words(second.await.unwrap()), [b""]);
+    }
+
+    #[tokio::test]
+    async fn lists_are_put_together_however_they_are_cut() {
+        let (wire, _driver, mut server) = wire();
+        let asked = ask(&wire, b"one", 4, None);
+        let said = b"*4\r\n$1\r\na\r\n>1\r\n+news\r\n*2\r\n:1\r\n$-1\r\n$-1\r\n*0\r\n*0\r\n*-1\r\n:7\r\n";
+        for byte in said {
+            server.write_all(&[*byte]).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        let said: Vec<Value> = asked.await.unwrap().unwrap().into_iter().map(Said::into_value).collect();
+        let inner = Value::Array(vec![Value::Int(1), Value::Nil]);
+        let list = Value::Array(vec![Value::BulkString(b"a".into()), inner, Value::Nil, Value::Array(vec![])]);
+        assert_eq!(said, [list, Value::Array(vec![]), Value::Nil, Value::Int(7)]);
+    }
+
+    #[tokio::test]
+    async fn a_list_that_is_cut_off_is_no_answer() {
+        let (wire, driver, mut server) = wire();
+        let asked = ask(&wire, b"one", 1, None);
+        server.write_all(b"*2\r\n$1\r\na\r\n").await.unwrap();
+        drop(server);
+        driver.await.unwrap();
+        assert!(matches!(asked.await.unwrap(), Err(Lost::Closed | Lost::Broken(_))));
     }
 
     #[tokio::test]
