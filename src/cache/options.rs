@@ -176,8 +176,8 @@ where
     /// - [`get`](Cache::get), [`peek`](Cache::peek), [`contains`](Cache::contains) and [`explain`](Cache::explain) look at memory alone. What writes
     ///   without an await (`insert`, `remove`, `clear` and their like) would leave the store as it was, and **panics**.
     /// - While the store is slow, wrong or gone, loads run all the same, and memory alone has what they bring.
-    /// - Other processes do not hear of what is written here: they go on with what they have in memory until it ends, or for
-    ///   [`Remote::memory_ttl`].
+    /// - Others who listen are told of what is written or deleted here. This cache hears nobody: what is in its memory stays until it
+    ///   ends, or for [`Remote::memory_ttl`].
     ///
     /// Misses need a runtime whose time is enabled.
     ///

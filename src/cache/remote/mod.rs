@@ -35,11 +35,16 @@ use crate::codec::refusal::Refusals;
 use crate::codec::serializer::Serializers;
 use crate::codec::values::{Codec, MsgPack};
 use crate::core::clock::Clock;
-use crate::core::key::{shared_name, stored_name};
+use crate::core::coherence::Origin;
+use crate::core::key::{escape, shared_name, stored_name};
 use crate::core::remote::Sharing;
 use crate::error::Error;
-use crate::io::store::Store;
+use crate::io::process::PerProcess;
+use crate::io::store::{Store, Tell};
+use std::collections::hash_map::RandomState;
+use std::convert::Infallible;
 use std::fmt;
+use std::hash::BuildHasher;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -173,8 +178,8 @@ impl<C> Remote<C> {
         Remote { terms: Terms { sharing, ..self.terms }, ..self }
     }
 
-    /// The longest that memory keeps a value before it asks the store again; its ttl if not given. Other processes do not hear
-    /// of what is written here, so this is how long they may go on with what was there before.
+    /// The longest that memory keeps a value before it asks the store again; its ttl if not given. It does not hear
+    /// of what others write, so this is how long it may go on with what was there before.
     pub fn memory_ttl(self, ttl: Duration) -> Self {
         Remote { terms: Terms { memory_ttl: Some(ttl), ..self.terms }, ..self }
     }
@@ -194,7 +199,7 @@ impl<C> Remote<C> {
         let framing = self.framing(Serializers::DATA.with(self.codec.id()));
         let Remote { store, codec, namespace, terms, .. } = self;
         let (prefix, refusals) = (shared_name(cache, &namespace, ""), Refusals::default());
-        Arc::new(Behind { store, codec, framing, prefix, terms, refusals })
+        Arc::new(Behind { store, codec, framing, escaped: escape(cache).into_bytes(), prefix, terms, refusals })
     }
 
     fn framing(&self, serializers: Serializers) -> Framing {
@@ -226,6 +231,8 @@ pub(super) trait Tier<K, V>: Send + Sync {
     fn terms(&self) -> &Terms;
     /// What an entry is called there.
     fn name(&self, key: &K) -> Vec<u8>;
+    /// What its clock is called there, and those who listen know it by.
+    fn clock_key(&self) -> &[u8];
     fn copy(&self, key: &K) -> K;
     /// The frame of a value, or of its absence.
     fn pack(&self, name: &[u8], value: Option<&V>, stamps: Stamps) -> Result<Vec<u8>, Error>;
@@ -245,6 +252,8 @@ struct Behind<C> {
     store: Arc<dyn Store>,
     codec: C,
     framing: Framing,
+    /// The name of the cache, as it stands in keys.
+    escaped: Vec<u8>,
     /// What all names begin with.
     prefix: String,
     terms: Terms,
@@ -267,6 +276,10 @@ where
 
     fn name(&self, key: &K) -> Vec<u8> {
         [self.prefix.as_str(), &stored_name(key.as_ref())].concat().into_bytes()
+    }
+
+    fn clock_key(&self) -> &[u8] {
+        &self.escaped
     }
 
     fn copy(&self, key: &K) -> K {
@@ -305,11 +318,35 @@ pub(super) struct Back<K, V> {
     pub tier: Arc<dyn Tier<K, V>>,
     /// What the store has not been told.
     pub recovery: Recovery<K>,
+    /// Who this process is among those who write.
+    origin: PerProcess<Origin>,
 }
 
 impl<K, V> Back<K, V> {
     pub fn new(tier: Arc<dyn Tier<K, V>>) -> Self {
-        Back { tier, recovery: Recovery::default() }
+        Back { tier, recovery: Recovery::default(), origin: PerProcess::new() }
+    }
+
+    /// Who this process is. A child that was forked is another: it has to hear what its parent does.
+    pub fn origin(&self) -> Origin {
+        match self.origin.get_or_make(|| Ok::<_, Infallible>(Origin(unique()))) {
+            Ok(origin) => *origin,
+            Err(never) => match never {},
+        }
+    }
+
+    /// Who is told of a write: all others who use this cache.
+    pub fn tell_others(&self) -> Option<Tell> {
+        Some(Tell { cache: self.tier.clock_key().to_vec(), origin: self.origin() })
+    }
+}
+
+/// Bits that nobody else has: the system's, or else such as a hash map's keys are made of.
+fn unique() -> u128 {
+    let mut bits = [0; 16];
+    match getrandom::fill(&mut bits) {
+        Ok(()) => u128::from_be_bytes(bits),
+        Err(_) => RandomState::new().hash_one(std::process::id()).into(),
     }
 }
 

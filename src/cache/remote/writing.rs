@@ -106,8 +106,7 @@ where
     pub fn bury_again(self: &Arc<Self>, back: &Back<K, V>, keys: Vec<(Vec<u8>, K)>) {
         let (mut requests, mut pending) = (Vec::new(), Vec::new());
         for (name, key) in keys {
-            requests
-                .push(Request { key: name, action: Action::Invalidate { keep: TOMBSTONE_LIFE, by: None, tell: None } });
+            requests.push(Request { key: name, action: bury(back) });
             pending.push(Some(self.pending(Rest { key, put: None, tell: None }, None)));
         }
         submit(back, requests, pending);
@@ -130,27 +129,30 @@ where
     ) -> Result<Framed<K, V>, Error> {
         let (held, policy) = match writing {
             Writing::Put(held, policy) => (held, policy),
-            Writing::Forget => {
-                return Ok((key, Action::Invalidate { keep: TOMBSTONE_LIFE, by: None, tell: None }, None));
-            }
+            Writing::Forget => return Ok((key, bury(back), None)),
         };
         let negative = held.value().is_none();
         let ttl = if negative { policy.negative_ttl } else { policy.ttl };
         if ttl == Some(Duration::ZERO) {
-            return Ok((key, Action::Invalidate { keep: TOMBSTONE_LIFE, by: None, tell: None }, None));
+            return Ok((key, bury(back), None));
         }
         let now = self.clock().now();
         let life = policy.lifetime(ttl, negative, (now, now), 0.0);
         let name = back.tier.name(&key);
         let frame = back.tier.pack(&name, held.value(), stamps(self.clock(), &life, 0))?;
-        let keep = kept(&life, now);
+        let (keep, tell) = (kept(&life, now), back.tell_others());
         let action = match under {
-            None => Action::Put { frame, keep, tell: None },
-            Some(under) => Action::Fill { under, newer_than: None, frame, keep, tell: None },
+            None => Action::Put { frame, keep, tell },
+            Some(under) => Action::Fill { under, newer_than: None, frame, keep, tell },
         };
         let here = in_memory(&policy, negative, life, back.tier.terms().memory_ttl, now);
         Ok((key, action, Some((Arc::new(held), here))))
     }
+}
+
+/// Whatever is there is no more.
+fn bury<K, V>(back: &Back<K, V>) -> Action {
+    Action::Invalidate { keep: TOMBSTONE_LIFE, by: None, tell: back.tell_others() }
 }
 
 /// What is asked of the store, and what comes of that.
@@ -226,7 +228,7 @@ where
             match effect {
                 Effect::Recover => recovers = true,
                 Effect::Done(outcome) => come = Come::To(outcome),
-                // Nobody listens so far. The others are done.
+                // The store has told the others when it wrote. The rest is done.
                 Effect::Publish(_) | Effect::WriteTier(_) | Effect::PutMemory(..) | Effect::DropMemory(_) => {}
             }
         }
