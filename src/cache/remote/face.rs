@@ -3,10 +3,9 @@
 use super::super::Cache;
 use super::super::held::Held;
 use super::super::shared::Over;
-use super::Back;
-use super::OnError;
 use super::reading::told;
 use super::writing::{Come, Hearing, Word, Writing};
+use super::{Back, BusStats, OnError};
 use crate::codec::refusal::Refusal;
 use crate::core::policy::Policy;
 use crate::core::remote::cell::Under;
@@ -221,6 +220,11 @@ where
     pub fn refusals(&self) -> Vec<(Refusal, u64)> {
         let counts = |back: &Back<K, V>| back.tier.refusals().counts().filter(|(_, count)| *count > 0).collect();
         self.0.back().map_or_else(Vec::new, counts)
+    }
+
+    /// What was heard of others who use the same store, and what could not be asked of it. Nothing without a store.
+    pub fn bus_stats(&self) -> BusStats {
+        self.0.back().map_or_else(BusStats::default, |back| BusStats::of(back.heard()))
     }
 
     /// Keys that were written or deleted while the store could not be reached, and of which it has yet to be told.

@@ -7,12 +7,14 @@
 use super::super::held::Held;
 use super::super::shard::State;
 use super::super::shared::Shared;
-use super::Back;
+use super::heeding::start;
 use super::packing::{in_memory, kept, stamps};
+use super::{Back, is_out_of_reach};
 use crate::core::clock::Millis;
+use crate::core::coherence::registers::Began;
 use crate::core::flight::Written as New;
 use crate::core::memory;
-use crate::core::memory::{NO_TURN, Placement, Reason, Worth};
+use crate::core::memory::{Placement, Reason, Turn, Worth};
 use crate::core::policy::{Lifetime, Policy};
 use crate::core::remote::cell::Under;
 use crate::core::remote::ledger::{Mark, Note};
@@ -54,6 +56,8 @@ where
 {
     shared: Arc<Shared<K, V>>,
     hash: u64,
+    /// The hash of what it is called in the store.
+    behind: u64,
     mark: Mark,
     write: Write<()>,
     under: Option<Under>,
@@ -62,7 +66,14 @@ where
 }
 
 /// What comes into memory when the store has it, if anything does.
-type Coming<V> = Option<(Arc<Held<V>>, Lifetime)>;
+type Coming<V> = Option<Arriving<V>>;
+
+struct Arriving<V> {
+    held: Arc<Held<V>>,
+    life: Lifetime,
+    /// What it is compared with in the store's order; 0: its version.
+    start: u64,
+}
 
 struct Rest<K, V> {
     key: K,
@@ -95,8 +106,9 @@ where
         for (key, action, put) in framed {
             let (tell, hearing) = oneshot::channel();
             hearings.push(hearing);
-            requests.push(Request { key: back.tier.name(&key), action });
-            pending.push(Some(self.pending(Rest { key, put, tell: Some(tell) }, under)));
+            let name = back.tier.name(&key);
+            pending.push(Some(self.pending(back, &name, Rest { key, put, tell: Some(tell) }, under)));
+            requests.push(Request { key: name, action });
         }
         submit(back, requests, pending);
         Ok(hearings)
@@ -106,17 +118,24 @@ where
     pub fn bury_again(self: &Arc<Self>, back: &Back<K, V>, keys: Vec<(Vec<u8>, K)>) {
         let (mut requests, mut pending) = (Vec::new(), Vec::new());
         for (name, key) in keys {
+            pending.push(Some(self.pending(back, &name, Rest { key, put: None, tell: None }, None)));
             requests.push(Request { key: name, action: bury(back) });
-            pending.push(Some(self.pending(Rest { key, put: None, tell: None }, None)));
         }
         submit(back, requests, pending);
     }
 
-    fn pending(self: &Arc<Self>, rest: Rest<K, V>, under: Option<Under>) -> Pending<K, V> {
+    fn pending(
+        self: &Arc<Self>,
+        back: &Back<K, V>,
+        name: &[u8],
+        rest: Rest<K, V>,
+        under: Option<Under>,
+    ) -> Pending<K, V> {
         let what = if rest.put.is_some() { What::Value(()) } else { What::Tombstone };
-        let (hash, (write, _)) = (self.hash(&rest.key), Write::begin(what));
-        let mark = self.lock(hash).memory.mark(hash, 0);
-        Pending { shared: Arc::clone(self), hash, mark, write, under, rest: Some(rest) }
+        let (hash, behind, (write, _)) = (self.hash(&rest.key), back.hash(name), Write::begin(what));
+        self.heed(hash);
+        let mark = self.lock(hash).memory.mark(hash, behind);
+        Pending { shared: Arc::clone(self), hash, behind, mark, write, under, rest: Some(rest) }
     }
 
     /// What to ask the store for, and what comes into memory then.
@@ -139,14 +158,15 @@ where
         let now = self.clock().now();
         let life = policy.lifetime(ttl, negative, (now, now), 0.0);
         let name = back.tier.name(&key);
-        let frame = back.tier.pack(&name, held.value(), stamps(self.clock(), &life, 0))?;
+        let start = start(self, back, self.hash(&key));
+        let frame = back.tier.pack(&name, held.value(), stamps(self.clock(), &life, 0, start))?;
         let (keep, tell) = (kept(&life, now), back.tell_others());
         let action = match under {
             None => Action::Put { frame, keep, tell },
             Some(under) => Action::Fill { under, newer_than: None, frame, keep, tell },
         };
-        let here = in_memory(&policy, negative, life, back.tier.terms().memory_ttl, now);
-        Ok((key, action, Some((Arc::new(held), here))))
+        let life = in_memory(&policy, negative, life, back.tier.terms().memory_ttl, now);
+        Ok((key, action, Some(Arriving { held: Arc::new(held), life, start })))
     }
 }
 
@@ -198,6 +218,9 @@ where
 {
     fn end(mut self, answer: Answer) {
         let (input, error) = input(answer);
+        if let Some(back) = self.shared.back() {
+            back.is_away(error.as_ref().is_some_and(is_out_of_reach));
+        }
         self.finish(input, error);
     }
 
@@ -224,7 +247,8 @@ where
     fn settle(&mut self, (key, put, first): (K, Coming<V>, bool), input: Input) -> Come {
         let Some(back) = self.shared.back() else { return Come::Nowhere };
         let (mut come, mut recovers, spare) = (Come::Nowhere, false, back.tier.copy(&key));
-        for effect in self.shared.step_write(self.hash, (key, put), (&mut self.write, self.mark), input) {
+        for effect in self.shared.step_write((self.hash, self.behind), (key, put), (&mut self.write, self.mark), input)
+        {
             match effect {
                 Effect::Recover => recovers = true,
                 Effect::Done(outcome) => come = Come::To(outcome),
@@ -265,7 +289,7 @@ where
     /// What a write has come to, decided and done to the memory in one step; gives what is left to do.
     fn step_write(
         &self,
-        hash: u64,
+        (hash, behind): (u64, u64),
         (key, put): (K, Coming<V>),
         (write, mark): (&mut Write<()>, Mark),
         input: Input,
@@ -274,7 +298,7 @@ where
         let mut weight = None;
         let mut key = Some(key);
         let mut state = match &put {
-            Some((held, _)) => self.lock_for(hash, held, &mut weight),
+            Some(Arriving { held, .. }) => self.lock_for(hash, held, &mut weight),
             None => self.lock(hash),
         };
         if !state.memory.is_unchanged(mark) {
@@ -285,9 +309,12 @@ where
         for effect in &effects {
             match effect {
                 Effect::PutMemory((), version) => {
-                    if let (Some(key), Some((held, life))) = (key.take(), &put) {
+                    if let (Some(key), Some(Arriving { held, life, start })) = (key.take(), &put) {
                         let entry = Entry { hash, key, held: Arc::clone(held), life: *life };
-                        state.put_version((entry, weight), *version, now, &mut out.left);
+                        let stamp = version.map(|version| if *start > 0 { *start } else { version.0 });
+                        let began = Began { here: Some(mark.sequence), store: stamp };
+                        let note = Note { version: *version, key: behind, tags: None, began };
+                        state.put_version((entry, weight), (note, mark.turn), now, &mut out.left);
                     }
                 }
                 Effect::DropMemory(version) => {
@@ -299,7 +326,7 @@ where
             }
         }
         drop(state);
-        self.expect(put.map(|(_, life)| life.span.expires));
+        self.expect(put.map(|put| put.life.span.expires));
         effects
     }
 }
@@ -328,21 +355,21 @@ impl<K: Eq, V> State<K, V> {
     fn put_version(
         &mut self,
         (entry, weight): (Entry<K, V>, Option<u64>),
-        version: Option<Version>,
+        (note, turn): (Note, Turn),
         now: Millis,
         out: &mut memory::Discard<K, Arc<Held<V>>>,
     ) {
         let hash = entry.hash;
         let located = self.locate(hash, &entry.key);
         self.memory.note_change(hash);
-        if !self.is_replaced(located.0, version) {
+        if !self.is_replaced(located.0, note.version) {
             located.1.into_iter().for_each(|flight| self.memory.flights.detach(flight));
             out.keep(Some(entry.key), Some(entry.held));
             return;
         }
         let written = entry.into_new(self.group, weight);
         if let Some(id) = self.memory.write(written, located, now, out) {
-            self.memory.note(id, Note::of(version), NO_TURN);
+            self.memory.note(id, note, turn);
         }
     }
 
