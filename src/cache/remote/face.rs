@@ -127,8 +127,8 @@ where
     }
 
     /// Forgets a key in both tiers. A load of it that is under way, in whatever process, will store nothing, and whoever asks from
-    /// now on does not join it. What other processes have in memory stays there until it ends, or for their
-    /// [`memory_ttl`](super::Remote::memory_ttl).
+    /// now on does not join it. Other processes that listen let go of what they have in memory; what those have that do not stays there
+    /// until it ends, or for their [`memory_ttl`](super::Remote::memory_ttl).
     ///
     /// # Errors
     ///
