@@ -9,6 +9,7 @@ use super::{Back, is_out_of_reach};
 use crate::core::clock::Millis;
 use crate::core::coherence::registers::Verdict;
 use crate::core::policy::Policy;
+use crate::core::remote::Version;
 use crate::core::remote::cell::Framed;
 use crate::core::remote::ledger::{Mark, Note};
 use crate::error::{Error, StoreError};
@@ -120,6 +121,39 @@ where
         value
     }
 
+    /// The version of what the store has under a key, if that is a value that counts.
+    ///
+    /// # Errors
+    ///
+    /// The store did not answer.
+    pub async fn standing(&self, back: &Back<K, V>, key: &K) -> Result<Option<Version>, StoreError> {
+        let (hash, name) = (self.hash(key), back.tier.name(key));
+        let (behind, key) = (back.hash(&name), back.tier.copy(key));
+        self.heed(hash);
+        let asked = Asked { at: 0, hash, key, name, behind, mark: Mark::default() };
+        match self.ask(back, vec![asked]).await.pop() {
+            Some((asked, Ok(Reply::Read(Some(stored))))) => {
+                let is_fresh = self.clock().now() < moment(self.clock(), stored.fresh_until()) && stored.has_value();
+                let counts = is_fresh && self.counts(back, (hash, behind), &asked.name, &stored);
+                Ok(counts.then(|| stored.version()))
+            }
+            Some((_, Ok(Reply::Read(None)))) => Ok(None),
+            Some((_, Err(error))) => Err(error),
+            _ => Err(unanswered()),
+        }
+    }
+
+    /// Asks what has moved, if that is not known, before what the store says is judged by it.
+    pub async fn know(&self, back: &Back<K, V>, key: &K) {
+        let hash = self.hash(key);
+        self.heed(hash);
+        if !self.clocks(back, [hash].into_iter()).is_empty()
+            && let Some(Ok(Reply::Told(told))) = back.tier.store().ask(vec![self.ask_clock(back, hash)]).await.pop()
+        {
+            self.learn(back, hash, &told);
+        }
+    }
+
     fn promote(&self, entry: Entry<K, V>, since: (Mark, Note), now: Millis) {
         let (mut out, mut weight) = (self.gone(), None);
         let (hash, expires) = (entry.hash, entry.life.span.expires);
@@ -130,6 +164,14 @@ where
         state.stats().note_remote_hits(1);
         drop(state);
         self.expect(Some(expires));
+    }
+}
+
+impl<K, V> Shared<K, V> {
+    /// True for what the store has and was not invalidated. What cannot be read may be another's.
+    pub fn counts(&self, back: &Back<K, V>, (hash, behind): (u64, u64), name: &[u8], stored: &Stored) -> bool {
+        let found = back.tier.unpack(name, stored.frame());
+        found.is_none_or(|found| self.judge(back, hash, &found.note(stored.version(), behind)) == Verdict::Good)
     }
 }
 

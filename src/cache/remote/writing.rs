@@ -16,7 +16,7 @@ use crate::core::flight::Written as New;
 use crate::core::memory;
 use crate::core::memory::{Placement, Reason, Turn, Worth};
 use crate::core::policy::{Lifetime, Policy};
-use crate::core::remote::cell::Under;
+use crate::core::remote::cell::{Framed as _, Under};
 use crate::core::remote::ledger::{Mark, Note};
 use crate::core::remote::write::{Effect, Input, NEWEST, Outcome, What, Write};
 use crate::core::remote::{Filled, TOMBSTONE_LIFE, Version};
@@ -35,6 +35,8 @@ pub(in crate::cache) enum Come {
     To(Outcome),
     /// What was to be so was not: nothing has changed.
     Nowhere,
+    /// The same, but what is there counts as nothing, since it was invalidated: it may be written over under this condition.
+    Again(Under),
 }
 
 /// What a caller is told: how far it came, and why no further.
@@ -61,6 +63,7 @@ where
     mark: Mark,
     write: Write<()>,
     under: Option<Under>,
+    again: Option<Under>,
     /// Until it has ended.
     rest: Option<Rest<K, V>>,
 }
@@ -135,7 +138,7 @@ where
         let (hash, behind, (write, _)) = (self.hash(&rest.key), back.hash(name), Write::begin(what));
         self.heed(hash);
         let mark = self.lock(hash).memory.mark(hash, behind);
-        Pending { shared: Arc::clone(self), hash, behind, mark, write, under, rest: Some(rest) }
+        Pending { shared: Arc::clone(self), hash, behind, mark, write, under, again: None, rest: Some(rest) }
     }
 
     /// What to ask the store for, and what comes into memory then.
@@ -217,6 +220,7 @@ where
     V: Send + Sync + 'static,
 {
     fn end(mut self, answer: Answer) {
+        self.again = self.looks_again(&answer);
         let (input, error) = input(answer);
         if let Some(back) = self.shared.back() {
             back.is_away(error.as_ref().is_some_and(is_out_of_reach));
@@ -224,10 +228,25 @@ where
         self.finish(input, error);
     }
 
+    /// Under what condition a value may be written that was refused, by what is there.
+    fn looks_again(&self, answer: &Answer) -> Option<Under> {
+        let (back, under) = (self.shared.back()?, self.under.filter(|under| *under != Under::Something)?);
+        match answer {
+            Ok(Reply::Filled(Filled::Lost(stored))) => {
+                let name = back.tier.name(&self.rest.as_ref()?.key);
+                let counts = self.shared.counts(back, (self.hash, self.behind), &name, stored);
+                (!counts).then_some(Under::Version(stored.version()))
+            }
+            // What was to be written over is not there any more.
+            Ok(Reply::Filled(Filled::Gone)) if under != Under::Nothing => Some(Under::Nothing),
+            _ => None,
+        }
+    }
+
     fn finish(&mut self, input: Option<Input>, error: Option<StoreError>) {
         let Some(Rest { key, put, tell }) = self.rest.take() else { return };
         let come = match input {
-            None => Come::Nowhere,
+            None => self.again.map_or(Come::Nowhere, Come::Again),
             // Who makes conditions is told that nobody knows whether they held. The store is told nothing more: what is there may be
             // somebody else's. What memory has may be older.
             Some(Input::Unknown | Input::Unreachable) if self.under.is_some() => {
