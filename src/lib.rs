@@ -55,7 +55,8 @@ pub mod work;
 
 #[cfg(feature = "tokio")]
 pub use cache::{
-    Background, Cache, CacheBuilder, Entry, Insight, LoadContext, LoadFailed, Memory, OnError, Remote, minutes,
+    Background, BusStats, Cache, CacheBuilder, Entry, Insight, LoadContext, LoadFailed, Memory, OnError, Remote,
+    minutes,
 };
 pub use core::clock::Clock;
 pub use core::flight::{Explanation, Standing, Would};

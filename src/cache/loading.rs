@@ -6,13 +6,13 @@
 use super::context::{Circle, Here, LOADING, LoadContext, Loading, load_of};
 use super::failed::LoadFailed;
 use super::held::Held;
-use super::remote::{Behalf, Brought, Ending, Errand};
+use super::remote::{Behalf, Brought, Ending, Errand, Spot};
 use super::shard::State;
 use super::shared::Shared;
 use super::waiting::{Cancel, Cancelled, Report, Seat, Signal};
 use crate::core::budget::Room;
 use crate::core::clock::Millis;
-use crate::core::flight::{FlightId, Lease, Load, Located, Lookup, Newer, Refresh, Since, Wish};
+use crate::core::flight::{FlightId, Lease, Load, Located, Lookup, Newer, Refresh, Settled, Since, Wish};
 use crate::core::memory::GroupId;
 use crate::core::policy::Policy;
 use crate::core::remote::{self, Version};
@@ -36,7 +36,7 @@ pub(super) struct Grant<K, V> {
     cancelled: Option<Cancelled>,
     ends: Millis,
     /// What the tier behind is asked before anything is loaded.
-    errand: Option<Box<Errand>>,
+    errand: Option<Box<Errand<V>>>,
     /// For one that runs behind, until it is over.
     _room: Option<Room<()>>,
 }
@@ -59,12 +59,15 @@ impl<K, V> Grant<K, V> {
     }
 
     /// Asks the tier behind first.
-    pub fn on(self, errand: Option<Errand>) -> Self {
+    pub fn on(mut self, errand: Option<Errand<V>>, state: &mut State<K, V>) -> Self {
+        if let Some(errand) = &errand {
+            self.report.is_of(state, errand.behind);
+        }
         Grant { errand: errand.map(Box::new), ..self }
     }
 
     /// What is to be asked, and whom, if there is anybody.
-    pub fn take_errand(&mut self) -> Option<Errand> {
+    pub fn take_errand(&mut self) -> Option<Errand<V>> {
         self.errand.take().map(|errand| *errand)
     }
 
@@ -276,10 +279,12 @@ where
     }
 
     /// What is to be asked of the tier behind for somebody who knows nothing of the key.
-    pub fn errand<Q: ?Sized>(&self, wanted: &Wanted<'_, Q>, key: &K) -> Option<Errand> {
+    pub fn errand<Q: ?Sized>(self: &Arc<Self>, wanted: &Wanted<'_, Q>, key: &K) -> Option<Errand<V>> {
         let back = self.back()?;
+        let (hash, name) = (wanted.hash, back.tier.name(key));
         let wanted = if wanted.anew.is_some() { remote::Wanted::Anew } else { remote::Wanted::Newer(None) };
-        Some(Errand { name: back.tier.name(key), wanted, draw: self.draws.draw() })
+        let front = Box::new(Spot { shared: Arc::clone(self), hash, key: back.tier.copy(key) });
+        Some(Errand { behind: back.hash(&name), name, front, wanted, draw: self.draws.draw() })
     }
 
     /// Refuses time limits where nothing can tell the time.
@@ -307,11 +312,12 @@ where
         let needs_room = policy.refreshes_behind() && !wanted.along;
         let room = if needs_room { self.background.room() } else { None };
         let refresh = if needs_room && room.is_none() { Refresh::Later } else { Refresh::Behind };
+        self.heed(hash);
         let mut errand = spare.as_ref().and_then(|key| self.errand(wanted, key));
         let mut state = self.lock(hash);
         let located = spare.as_ref().map_or((None, None), |key| state.locate(hash, key));
         if let Some(errand) = &mut errand {
-            errand.knows(self.known(&state, located));
+            errand.knows(self.known(&mut state, located));
         }
         let (wish, now) = (wanted.wish(state.group, here, refresh), self.clock().now());
         let key = || spare.take().expect("a lookup takes one lease at most");
@@ -320,7 +326,8 @@ where
                 let held = Arc::clone(state.memory.entries.peek(id).expect("it has just been served").value);
                 match newer {
                     Newer::Lead(lease) => {
-                        let grant = Grant::new(self, &mut state, (hash, lease), stop, policy).behind(room).on(errand);
+                        let grant = Grant::new(self, &mut state, (hash, lease), stop, policy).behind(room);
+                        let grant = grant.on(errand, &mut state);
                         Found::Refreshes(held, Box::new(grant))
                     }
                     Newer::Flying(_) | Newer::No => Found::Ready(held),
@@ -342,16 +349,20 @@ where
                 // Nobody waits for a load that has just begun, so this closes no circle.
                 let wait = here.wait_for::<L>(self.name_load(hash, lease.flight)).unwrap_or_default();
                 let seat = Seat::new(self, &mut state, (hash, led.map(|(ticket, _)| ticket)), news, wait);
-                let grant = Grant::new(self, &mut state, (hash, lease), stop, policy).on(errand);
+                let grant = Grant::new(self, &mut state, (hash, lease), stop, policy).on(errand, &mut state);
                 Found::Leads(seat, Box::new(grant))
             }
             Lookup::Nowhere => Found::Homeless,
         }
     }
 
-    /// The version of what memory has, where nothing but a newer one would do: the store's copy of it is no fresher.
-    fn known(&self, state: &State<K, V>, (entry, _): Located) -> Option<Version> {
+    /// The version of what memory has, where nothing but a newer one would do: the store's copy of it is no fresher. What is in doubt
+    /// is asked for, whether it is the newest or not.
+    fn known(&self, state: &mut State<K, V>, (entry, _): Located) -> Option<Version> {
         let id = state.memory.entries.resolve(entry?)?;
+        if state.memory.settle(id, self.clock().now()) != Settled::Plain {
+            return None;
+        }
         let capped = self.back().is_some_and(|back| back.tier.terms().memory_ttl.is_some());
         let fresh = state.serves(Some(id), self.clock());
         state.memory.version(id).filter(|_| fresh || !capped)

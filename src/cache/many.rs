@@ -137,7 +137,7 @@ where
     /// Starts one call for these keys, whose leases are taken.
     fn start(&self, here: &Here, keys: Vec<K>, mut grants: Vec<Grant<K, V>>) {
         let (shared, load) = (Arc::clone(self.shared), Arc::clone(&self.bulk.load));
-        let errands: Option<Vec<Errand>> = grants.iter_mut().map(Grant::take_errand).collect();
+        let errands: Option<Vec<Errand<V>>> = grants.iter_mut().map(Grant::take_errand).collect();
         let behind = shared.back().map(|back| Arc::clone(&back.tier)).zip(errands);
         Grants(grants).start(here, self.bulk.policy, move |context| async move {
             let Some((tier, errands)) = behind else {

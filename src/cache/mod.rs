@@ -39,7 +39,7 @@ pub use context::LoadContext;
 pub use failed::LoadFailed;
 pub use insight::Insight;
 pub use options::{CacheBuilder, Memory, minutes};
-pub use remote::{OnError, Remote};
+pub use remote::{BusStats, OnError, Remote};
 pub use views::Entry;
 
 use crate::core::flight::{Explanation, Since};

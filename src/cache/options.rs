@@ -176,7 +176,10 @@ where
     /// - [`get`](Cache::get), [`peek`](Cache::peek), [`contains`](Cache::contains) and [`explain`](Cache::explain) look at memory alone. What writes
     ///   without an await (`insert`, `remove`, `clear` and their like) would leave the store as it was, and **panics**.
     /// - While the store is slow, wrong or gone, loads run all the same, and memory alone has what they bring.
-    /// - Other processes do not hear of what is written here: they go on with what they have in memory until it ends, or for
+    /// - Over a store with a bus, as Redis is, others are told of what is written or deleted here, and this cache hears of them. What it has
+    ///   in memory is let go then, within two seconds at most. What may be out of date, since something may have been missed, is
+    ///   asked for before it is served, and served while the store cannot be asked: [`Cache::bus_stats`]. [`get`](Cache::get), which
+    ///   asks nobody, gives it only then. Over another store, or with [`Remote::bus`] off, it stays until it ends, or for
     ///   [`Remote::memory_ttl`].
     ///
     /// Misses need a runtime whose time is enabled.

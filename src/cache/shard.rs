@@ -6,8 +6,9 @@ use super::held::Held;
 use super::remote::Looked;
 use super::waiting::{Cancel, Waiter};
 use crate::core::clock::{Clock, Millis};
-use crate::core::flight::{FlightId, Flights, Located};
-use crate::core::memory::{self, Capacity, Eviction, GroupId, RegionId, Steering};
+use crate::core::flight::{FlightId, Flights, Located, Settled};
+use crate::core::memory::{self, Alert, Capacity, Eviction, GroupId, RegionId, Steering};
+use crate::core::remote::ledger::Ledger;
 use crate::core::stats::Stats;
 use parking_lot::{Mutex, MutexGuard};
 use std::borrow::Borrow;
@@ -59,6 +60,12 @@ impl<K, V> State<K, V> {
 
     pub fn flights(&mut self) -> &mut Flights<K, Waiter<V>> {
         &mut self.memory.flights
+    }
+
+    /// There is a store behind, whose news are heard or not; gives what is rung when there are some.
+    pub fn hears(&mut self, hears: bool) -> Arc<Alert> {
+        self.memory.ledger.get_or_insert_with(Box::<Ledger>::default).hears = hears;
+        Arc::clone(self.memory.entries.alert())
     }
 
     /// Forgets everything in one step, and every load under way.
@@ -113,43 +120,25 @@ impl<K: Eq, V> State<K, V> {
         Some(Arc::clone(self.memory.entries.read(id, |end| clock.has_come(end))?.value))
     }
 
-    /// What answers whoever has nothing loaded. Counted, whether there is something or not.
-    pub fn get<Q: Eq + ?Sized>(&mut self, hash: u64, key: &Q, clock: &Clock) -> Option<Arc<Held<V>>>
-    where
-        K: Borrow<Q>,
-    {
-        let Some(id) = self.find(hash, key) else {
-            self.stats().misses += 1;
-            return None;
-        };
-        if let Some(found) = self.memory.entries.read_fresh(id, |end| clock.has_come(end)) {
-            return Some(Arc::clone(found.value));
-        }
-        self.look_again(id, clock.now())
-    }
-
     /// What memory has to say to whoever has nothing loaded, and would ask the tier behind. Counted.
-    pub fn look<Q: Eq + ?Sized>(&mut self, hash: u64, key: &Q, clock: &Clock) -> Looked<V>
+    pub fn look<Q: Eq + ?Sized>(&mut self, hash: u64, key: &Q, (behind, clock): (u64, &Clock)) -> Looked<V>
     where
         K: Borrow<Q>,
     {
         let now = clock.now();
         let id = self.find(hash, key);
-        let negative = id.and_then(|id| self.memory.entries.sight(id));
+        let plain = id.filter(|&id| self.memory.settle(id, now) == Settled::Plain);
+        let negative = plain.and_then(|id| self.memory.entries.sight(id));
         let negative = negative.is_some_and(|sight| sight.negative && now < sight.span.fresh_until);
         match self.look_at(id, now) {
             Some(held) => Looked::Found(held),
             None if negative => Looked::Nothing,
-            None => Looked::Ask(self.memory.mark(hash, 0)),
+            None => Looked::Ask(self.memory.mark(hash, behind)),
         }
     }
 
-    #[cold]
-    fn look_again(&mut self, id: u32, now: Millis) -> Option<Arc<Held<V>>> {
-        self.look_at(Some(id), now)
-    }
-
-    fn look_at(&mut self, id: Option<u32>, now: Millis) -> Option<Arc<Held<V>>> {
+    /// What answers him after a second thought. Counted.
+    pub fn look_at(&mut self, id: Option<u32>, now: Millis) -> Option<Arc<Held<V>>> {
         let id = self.memory.look_only(self.group, id, now)?;
         self.memory.entries.peek(id).map(|found| Arc::clone(found.value))
     }

@@ -13,8 +13,8 @@ use super::shard::{REGION, Shard, State};
 use super::split;
 use crate::core::clock::{Clock, Millis};
 use crate::core::draw::Draws;
-use crate::core::flight::{Explanation, Sight, Standing, Written};
-use crate::core::memory::{New, Placement, Steering, Worth, mix};
+use crate::core::flight::{Explanation, Settled, Sight, Standing, Written};
+use crate::core::memory::{New, Placement, Served, Steering, Worth, mix};
 use crate::core::policy::Policy;
 use crate::core::stats::Stats;
 use crate::work::{self, Appointment, Sweep};
@@ -201,10 +201,10 @@ where
         let count = split::count(shards, memory.bound());
         let shares = split::shares(memory.bound(), count).zip(Steering::shared(count));
         let shards: Box<[_]> = shares.map(|(share, steering)| Shard::new(share, memory.order(), steering)).collect();
-        let back = tier.map(|tier| Box::new(Back::new(tier)));
-        if back.is_some() {
-            shards.iter().for_each(|shard| shard.lock().memory.ledger = Some(Box::default()));
-        }
+        let back = tier.map(|tier| {
+            let alerts = shards.iter().map(|shard| shard.lock().hears(!tier.terms().deaf)).collect();
+            Box::new(Back::new(tier, alerts, clock.clone()))
+        });
         let (hasher, appointment) = (RandomState::new(), Appointment::default());
         let (weighs, memory) = (AtomicBool::new(memory.weighs()), Mutex::new(memory));
         let draws = Draws::new(hasher.hash_one(&name));
@@ -234,7 +234,43 @@ where
         Q: Eq + Hash + ?Sized,
     {
         let hash = self.hash(key);
-        self.lock(hash).get(hash, key, &self.clock)
+        let mut state = self.lock(hash);
+        let Some(id) = state.find(hash, key) else {
+            state.stats().misses += 1;
+            return None;
+        };
+        if let Some(found) = state.memory.entries.read_fresh(id, |end| self.clock.has_come(end)) {
+            return Some(Arc::clone(found.value));
+        }
+        self.look_again(state, id, (hash, key))
+    }
+
+    /// What answers a [`get`](Self::get) that needs a second thought, in this slot as far as nobody is to be heard before.
+    #[cold]
+    fn look_again<Q>(
+        &self,
+        mut state: MutexGuard<'_, State<K, V>>,
+        id: u32,
+        (hash, key): (u64, &Q),
+    ) -> Option<Arc<Held<V>>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let Some(back) = self.back() else { return state.look_at(Some(id), self.clock.now()) };
+        drop(state);
+        self.heed(hash);
+        let (mut state, now) = (self.lock(hash), self.clock.now());
+        let found = state.find(hash, key);
+        if back.is_alone()
+            && let Some(id) = found
+            && let Some((held, ..)) = state.suspect(id, now)
+        {
+            back.heard().note_unasked();
+            state.memory.entries.serve(id, Served::Fresh);
+            return Some(held);
+        }
+        state.look_at(found, now)
     }
 
     pub fn contains<Q>(&self, key: &Q) -> bool
@@ -243,8 +279,14 @@ where
         Q: Eq + Hash + ?Sized,
     {
         let hash = self.hash(key);
-        let state = self.lock(hash);
+        self.heed(hash);
+        let mut state = self.lock(hash);
         let found = state.find(hash, key);
+        if let Some((back, id)) = self.back().zip(found)
+            && state.memory.settle(id, self.clock.now()) == Settled::Suspect
+        {
+            return back.is_alone() && state.suspect(id, self.clock.now()).is_some();
+        }
         state.serves(found, &self.clock)
     }
 
@@ -293,6 +335,7 @@ where
         Q: Eq + Hash + ?Sized,
     {
         let hash = self.hash(key);
+        self.heed(hash);
         let state = self.lock(hash);
         let id = state.find(hash, key)?;
         let (state_of_it, sight) = state.memory.inspect(id, self.clock.now())?;
@@ -305,6 +348,7 @@ where
         Q: Eq + Hash + ?Sized,
     {
         let hash = self.hash(key);
+        self.heed(hash);
         let state = self.lock(hash);
         state.memory.explain(policy, state.locate(hash, key), self.background.refresh(), self.clock.now())
     }

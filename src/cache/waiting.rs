@@ -65,6 +65,8 @@ impl<V> Clone for Signal<V> {
 pub(super) struct Report<K, V> {
     pub shared: Arc<Shared<K, V>>,
     hash: u64,
+    /// The hash of what its key is called in a store; 0 where there is none.
+    behind: u64,
     pub lease: Lease,
     ending: Signal<V>,
     kept: Ending,
@@ -74,7 +76,15 @@ pub(super) struct Report<K, V> {
 impl<K, V> Report<K, V> {
     pub fn new(shared: &Arc<Shared<K, V>>, hash: u64, lease: Lease, policy: Policy) -> Self {
         let said = Said { policy, error_ttl: None };
-        Report { shared: Arc::clone(shared), hash, lease, ending: Signal::Gone, kept: Ending::Loaded, said }
+        Report { shared: Arc::clone(shared), hash, behind: 0, lease, ending: Signal::Gone, kept: Ending::Loaded, said }
+    }
+
+    /// Its key is called so in a store: who hears that it was changed there knows of this load.
+    pub fn is_of(&mut self, state: &mut State<K, V>, behind: u64) {
+        self.behind = behind;
+        if let Some(ledger) = &mut state.memory.ledger {
+            ledger.begin_load(behind, self.lease.flight);
+        }
     }
 
     /// The shard of its key, by address.
@@ -95,7 +105,8 @@ impl<K, V> Report<K, V> {
 
 impl<K, V> Drop for Report<K, V> {
     fn drop(&mut self) {
-        self.shared.finish(self.hash, self.lease, (&self.ending, self.kept), self.said);
+        let kept = std::mem::replace(&mut self.kept, Ending::Loaded);
+        self.shared.finish((self.hash, self.behind), self.lease, (&self.ending, kept), self.said);
     }
 }
 
@@ -152,7 +163,7 @@ impl<'a, K, V> Seat<'a, K, V> {
         &mut self,
         wanted: &Wanted<'_, Q>,
         here: &Here,
-        errand: Option<Errand>,
+        errand: Option<Errand<V>>,
     ) -> Option<Grant<K, V>> {
         let (ticket, (wake, news), stop) = (self.ticket?, oneshot::channel(), oneshot::channel());
         let mut state = self.shared.lock(self.hash);
@@ -160,7 +171,7 @@ impl<'a, K, V> Seat<'a, K, V> {
         let lease = state.memory.take_over(&wish, ticket, here.home, wake, now)?;
         self.alarm = Alarm::at(self.shared.clock(), state.flights().patience(ticket));
         self.news = news;
-        Some(Grant::new(self.shared, &mut state, (self.hash, lease), stop, wanted.policy).on(errand))
+        Some(Grant::new(self.shared, &mut state, (self.hash, lease), stop, wanted.policy).on(errand, &mut state))
     }
 }
 
@@ -176,7 +187,7 @@ impl<K, V> Drop for Seat<'_, K, V> {
 
 impl<K, V> Shared<K, V> {
     /// A load has ended: stores what it brought if it still may, and tells everyone.
-    fn finish(&self, hash: u64, lease: Lease, (ending, kept): (&Signal<V>, Ending), said: Said) {
+    fn finish(&self, (hash, behind): (u64, u64), lease: Lease, (ending, kept): (&Signal<V>, Ending), said: Said) {
         let mut out = self.gone();
         let mut weight = None;
         let mut state = match ending {
@@ -184,9 +195,10 @@ impl<K, V> Shared<K, V> {
             _ => self.lock(hash),
         };
         let now = self.clock().now();
+        let old = matches!(kept, Ending::Old(..));
         let (input, keep) = match ending {
             Signal::Answer(held) => {
-                let (input, lasting) = how_kept(held, kept, &said, || state.memory.has_old(lease, now));
+                let (input, lasting, note) = how_kept(held, kept, &said, || state.memory.has_old(lease, now));
                 let (value, negative) = (|| Arc::clone(held), held.value().is_none());
                 let weight = weight.unwrap_or(1);
                 (
@@ -198,7 +210,7 @@ impl<K, V> Shared<K, V> {
                         lasting,
                         weight,
                         adapted: None,
-                        note: Note::default(),
+                        note: Note { key: behind, ..note },
                     }),
                 )
             }
@@ -208,9 +220,10 @@ impl<K, V> Shared<K, V> {
         let ended = Ended { lease, input, keep, policy: &said.policy, group: state.group };
         let done = state.memory.finish(ended, now, || self.draws.draw(), &mut out.left);
         // The store's old value answers as one that was loaded would, and its load has failed.
-        state.stats().load_errors += u64::from(done.counts && matches!(kept, Ending::Old(..)));
+        state.stats().load_errors += u64::from(done.counts && old);
         let stored = done.stored;
         let told = state.settle(lease.flight, done);
+        state.end_load(behind, lease.flight);
         drop(state);
         told.tell(ending);
         self.expect(stored);
@@ -275,21 +288,36 @@ impl<K, V: Clone> Shared<K, V> {
 }
 
 /// How a load ended, and how long what it brought is an answer to others; `None` = it is not kept.
-fn how_kept<V>(held: &Held<V>, kept: Ending, said: &Said, has_old: impl FnOnce() -> bool) -> (Input, Option<Lasting>) {
-    let life = match kept {
-        Ending::Loaded => match held {
-            Held::Failed(_) => said.error_ttl.filter(|_| !has_old()).map(Some),
-            held => kept_for(held.value(), &said.policy),
-        },
-        Ending::Stored(life, version) | Ending::Old(life, version) => {
-            return (Input::Loaded, Some(Lasting::As(life, Some(version))));
+fn how_kept<V>(
+    held: &Held<V>,
+    kept: Ending,
+    said: &Said,
+    has_old: impl FnOnce() -> bool,
+) -> (Input, Option<Lasting>, Note) {
+    let as_is = |life, note: &Note| Some(Lasting::As(life, note.version));
+    let (ttl, note, unasked) = match kept {
+        Ending::Loaded => (ttl_of(held, said, has_old), Note::default(), false),
+        Ending::Stored(life, note) | Ending::Old(life, note) => return (Input::Loaded, as_is(life, &note), note),
+        Ending::Found(life, note) => return (Input::Found, as_is(life, &note), note),
+        Ending::Suspect(life, note) => return (Input::Found, Some(Lasting::Suspect(life, note.version)), note),
+        Ending::Alone { life: Some(life), note, unasked } => {
+            let lasting = if unasked { Lasting::Suspect(life, None) } else { Lasting::As(life, None) };
+            return (Input::Loaded, Some(lasting), note);
         }
-        Ending::Alone(life) => return (Input::Loaded, Some(Lasting::As(life, None))),
-        Ending::Found(life, version) => return (Input::Found, Some(Lasting::As(life, Some(version)))),
-        Ending::Forgone => return (Input::Loaded, None),
+        Ending::Alone { life: None, note, unasked } => (ttl_of(held, said, has_old), note, unasked),
+        Ending::Forgone => return (Input::Loaded, None, Note::default()),
     };
-    let failed = life.is_none() && matches!(held, Held::Failed(_));
-    (if failed { Input::Failed } else { Input::Loaded }, life.map(Lasting::For))
+    let failed = ttl.is_none() && matches!(held, Held::Failed(_));
+    let lasting = ttl.map(if unasked { Lasting::Unasked } else { Lasting::For });
+    (if failed { Input::Failed } else { Input::Loaded }, lasting, note)
+}
+
+/// How long what a load brought is kept, as the policy says or the loader.
+fn ttl_of<V>(held: &Held<V>, said: &Said, has_old: impl FnOnce() -> bool) -> Option<Option<Duration>> {
+    match held {
+        Held::Failed(_) => said.error_ttl.filter(|_| !has_old()).map(Some),
+        held => kept_for(held.value(), &said.policy),
+    }
 }
 
 /// How long a value, or its absence, is kept under a policy: its ttl; `None` = it is not kept.
@@ -309,6 +337,16 @@ pub(super) struct Told<K, V> {
 }
 
 impl<K, V> State<K, V> {
+    /// The load of what has such a name behind is over, unless another attempt has begun.
+    fn end_load(&mut self, behind: u64, flight: FlightId) {
+        if behind != 0
+            && !self.flights().is_flying(flight)
+            && let Some(ledger) = &mut self.memory.ledger
+        {
+            ledger.end_load(behind, flight);
+        }
+    }
+
     /// Takes out what the step needs of what the lock guards.
     fn settle(&mut self, flight: FlightId, done: Done<K, Waiter<V>>) -> Told<K, V> {
         let Done { effects, old, .. } = done;

@@ -9,7 +9,7 @@
 pub(crate) mod alarm;
 #[cfg(unix)]
 pub mod inbox;
-#[cfg(feature = "redis")]
+#[cfg(feature = "tokio")]
 pub mod process;
 #[cfg(feature = "redis")]
 pub mod runtime;

@@ -286,19 +286,7 @@ async fn messages_that_are_not_what_they_seem_do_no_harm() {
     let server = Server::start(&[]);
     let (here, there) = (open_patient(&server.url()), open_patient(&server.url()));
     let mut listener = Listener::begin(&here, CACHE, HERE, false).await;
-    let publish = |bytes: &[u8]| {
-        let done = std::process::Command::new("redis-cli")
-            .args(["-p", &server.port.to_string(), "-x", "PUBLISH", "shop%bus0"])
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .and_then(|mut child| {
-                use std::io::Write;
-                child.stdin.take().unwrap().write_all(bytes)?;
-                child.wait_with_output()
-            });
-        assert_eq!(done.unwrap().stdout.trim_ascii(), b"1");
-    };
+    let publish = |bytes: &[u8]| assert_eq!(server.publish("shop%bus0", bytes), 1);
     let message = |number, stamp| {
         let what = What::Changed { key: b"shop::k".to_vec() };
         Message { origin: Origin(99), number, stamp, what }.to_bytes().unwrap()

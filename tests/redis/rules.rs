@@ -6,11 +6,13 @@ use crate::proxy::{Proxy, Weather};
 use crate::server::{Server, servers};
 use crate::{open, open_patient, store};
 use samovar::core::clock::Clock;
+use samovar::core::coherence::registers::Verdict;
 use samovar::core::remote::fill::{End, Fill};
 use samovar::core::remote::write::{Effect, Outcome, What, Write};
 use samovar::core::remote::{Sharing, Token, Version, Wanted};
 use samovar::io::store::Store;
 use samovar::io::store::drive::{Frames, Place};
+use samovar::io::store::stored::Stored;
 use samovar::{Redis, StoreFailure};
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -26,9 +28,10 @@ impl Frames<u64> for Numbers {
         Some((contract::fresh(&value.map_or("none".into(), u64::to_string)), Some(2 * MINUTE)))
     }
 
-    fn decode(&self, frame: &[u8]) -> Option<Option<u64>> {
-        let text = std::str::from_utf8(&frame[20..]).ok()?;
-        if text == "none" { Some(None) } else { text.parse().ok().map(Some) }
+    fn decode(&self, stored: &Stored) -> Option<(Option<u64>, Verdict)> {
+        let text = std::str::from_utf8(&stored.frame()[20..]).ok()?;
+        let value = if text == "none" { None } else { Some(text.parse().ok()?) };
+        Some((value, Verdict::Good))
     }
 }
 

@@ -197,6 +197,19 @@ impl Server {
         Some(String::from_utf8_lossy(&answer).into_owned())
     }
 
+    /// Publishes these bytes; gives how many have heard them.
+    pub fn publish(&self, channel: &str, bytes: &[u8]) -> u64 {
+        let mut publishing = Command::new("redis-cli")
+            .args(["-p", &self.port.to_string(), "-x", "PUBLISH", channel])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        publishing.stdin.take().unwrap().write_all(bytes).unwrap();
+        let answer = publishing.wait_with_output().unwrap().stdout;
+        str::from_utf8(&answer).unwrap().trim().parse().unwrap()
+    }
+
     /// Connections of clients, but for the one that asks.
     pub fn connections(&self) -> usize {
         let list = self.command(&["CLIENT", "LIST", "TYPE", "normal"]);

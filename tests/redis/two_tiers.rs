@@ -1,7 +1,10 @@
 //! Caches over a real server: what two processes see of each other, of frames that others wrote, and of a server that goes away.
 
 use super::open_patient;
+use super::proxy::{Proxy, Weather};
 use super::server::{Server, servers, wait_for};
+use samovar::core::coherence::Origin;
+use samovar::core::coherence::message::{Message, What};
 use samovar::io::store::Store;
 use samovar::{Cache, Outcome, Policy, Redis, Remote, Sharing, minutes};
 use serde::{Deserialize, Serialize};
@@ -136,5 +139,84 @@ async fn what_is_under_a_key_and_no_frame_is_loaded_anew() {
         let other = process(open_patient(&server.url()));
         assert_eq!(other.fetch("user:7").await, Ok(Some(user("Ada"))), "and replaced");
         cache.delete("user:7").await.unwrap();
+    }
+}
+
+/// A cache whose memory has "user:7" and answers alone, since it hears of others.
+async fn listener(server: &Server, url: &str) -> Users {
+    let cache = process(open_patient(url));
+    load(&cache, "user:7", "Ada").await;
+    wait_for("it listens", || server.command(&["PUBSUB", "NUMSUB", "app%bus0"]).contains(":1"));
+    // Before that something may have been missed.
+    for _ in 0..1_000 {
+        load(&cache, "user:7", "nobody").await;
+        let claims = server.command(&["INFO", "commandstats"]);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        load(&cache, "user:7", "nobody").await;
+        if cache.get("user:7").is_some() && asked(&server.command(&["INFO", "commandstats"])) == asked(&claims) {
+            return cache;
+        }
+    }
+    panic!("it never answers alone");
+}
+
+/// How many scripts the server has run.
+fn asked(stats: &str) -> Vec<&str> {
+    stats.lines().filter(|line| line.starts_with("cmdstat_eval")).collect()
+}
+
+#[tokio::test]
+async fn what_a_process_writes_or_deletes_leaves_the_memory_of_those_who_listen() {
+    servers!();
+    let server = Server::start(&[]);
+    let (here, there) = (listener(&server, &server.url()).await, process(open_patient(&server.url())));
+    there.set("user:7".into(), user("Bea"), TTL).await.unwrap();
+    wait_for("it is heard", || here.bus_stats().heard == 1);
+    assert_eq!(here.get("user:7"), None);
+    assert_eq!(load(&here, "user:7", "nobody").await, user("Bea"));
+    assert_eq!(here.get("user:7"), Some(user("Bea")));
+    there.delete("user:7").await.unwrap();
+    wait_for("it is heard", || here.bus_stats().heard == 2);
+    assert_eq!(here.get("user:7"), None);
+    assert_eq!((load(&here, "user:7", "Cy").await, here.stats().loads), (user("Cy"), 2));
+    assert_eq!((here.bus_stats().lost, there.bus_stats().heard), (0, 0));
+}
+
+#[tokio::test]
+async fn who_speaks_the_protocol_is_heard_whoever_that_is() {
+    servers!();
+    let server = Server::start(&[]);
+    let here = listener(&server, &server.url()).await;
+    let what = What::Changed { key: b"app::user:7".to_vec() };
+    let message = Message { origin: Origin(99), number: 0, stamp: 7, what }.to_bytes().unwrap();
+    assert_eq!(server.publish("app%bus0", &message), 1);
+    wait_for("it is heard", || here.bus_stats().heard == 1);
+    assert_eq!(here.get("user:7"), None, "whatever is there, it is asked for");
+    assert_eq!(load(&here, "user:7", "nobody").await, user("Ada"));
+    server.publish("app%bus0", b"hello");
+    wait_for("it is counted", || here.bus_stats().strange == 1);
+    assert_eq!(here.get("user:7"), Some(user("Ada")));
+}
+
+#[tokio::test]
+async fn a_process_that_is_cut_off_serves_nothing_that_was_changed_more_than_two_seconds_before() {
+    servers!();
+    let server = Server::start(&[]);
+    let proxy = Proxy::new(server.port).await;
+    let (here, there) = (listener(&server, &proxy.url()).await, process(open_patient(&server.url())));
+    proxy.turns(Weather::BlackHole);
+    there.set("user:7".into(), user("Bea"), TTL).await.unwrap();
+    let changed = Instant::now();
+    while here.get("user:7").is_some() {
+        assert!(changed.elapsed() < Duration::from_millis(2_100));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(here.bus_stats().heard, 0);
+    proxy.turns(Weather::Fine);
+    wait_for("that is noticed", || here.bus_stats().lost > 0);
+    let back = Instant::now();
+    while load(&here, "user:7", "nobody").await != user("Bea") {
+        assert!(back.elapsed() < Duration::from_secs(20), "what is in doubt answers while the store is out of reach");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -6,6 +6,7 @@ use samovar::codec::frame::Stamps;
 use samovar::codec::framing::{Content, Framing};
 use samovar::codec::msgpack::{BigInt, Complex, Decimal, FrozenSet, Set, Uuid};
 use samovar::codec::serializer::Serializer;
+use samovar::core::coherence::Known;
 use samovar::io::store::Store;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,11 @@ fn rows(name: &str) -> Vec<Vec<String>> {
 
 fn bytes(hex: &str) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+}
+
+/// Whoever writes has asked the cache's clock before: what is older than that is gone.
+async fn has_clock(store: &dyn Store) {
+    store.registers("app", Known::default()).await.unwrap();
 }
 
 /// Puts what Python writes for the value of this name into a store, and reads it as a `V`.
@@ -44,6 +50,7 @@ where
     };
     let frame = Framing::default().pack(b"app::a", &content).unwrap();
     let store: &dyn Store = &*wire;
+    has_clock(store).await;
     store.put("app::a", frame, None).await.unwrap();
     let cache: Cache<String, V> = Cache::builder().name("app").clock(clock).remote(Arc::clone(&wire)).build();
     cache.fetch("a").await.unwrap()
@@ -174,6 +181,7 @@ async fn whole_frames_of_another_writer_are_read_packed_and_sealed() {
         }
         let wire = Wire::new(clock.clone());
         let store: &dyn Store = &*wire;
+        has_clock(store).await;
         store.put(bytes(cell("entry")), frame.clone(), None).await.unwrap();
         let mut remote = Remote::over(Arc::clone(&wire)).namespace("users").codec(Anything);
         if sealed {

@@ -2,6 +2,7 @@
 //! test moves it.
 #![cfg(all(feature = "tokio", feature = "json"))]
 
+mod bus;
 mod frames;
 mod loads;
 mod outages;

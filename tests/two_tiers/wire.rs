@@ -1,10 +1,13 @@
 //! A store that can be out of reach, lose answers or hold them back: a real one behind it does what it is asked.
 
 use parking_lot::Mutex;
+use samovar::core::coherence::Origin;
+use samovar::io::store::ear::{Ear, Listening, News};
 use samovar::io::store::local::LocalStore;
 use samovar::io::store::{Answer, Answers, Cursor, Paging, Reply, Request, Store, Tally};
 use samovar::{Clock, StoreError, StoreFailure};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Weak};
 
 /// How it fares.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -29,12 +32,26 @@ pub struct Wire {
     held: Mutex<Vec<Held>>,
     /// How many requests each submission had.
     submitted: Mutex<Vec<usize>>,
+    /// False unless a test says so: who listens hears nothing then.
+    pub has_bus: AtomicBool,
+    ears: Mutex<Vec<Weak<dyn Ear>>>,
 }
 
 impl Wire {
+    /// Everybody hears this.
+    pub fn say(&self, news: &News) {
+        self.heard_by().iter().for_each(|ear| ear.hear(news.clone()));
+    }
+
+    /// Who listens.
+    pub fn heard_by(&self) -> Vec<Arc<dyn Ear>> {
+        self.ears.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+
     pub fn new(clock: Clock) -> Arc<Self> {
         let store = LocalStore::new(clock);
-        Arc::new(Wire { store, fare: Mutex::default(), held: Mutex::default(), submitted: Mutex::default() })
+        let (fare, held, submitted) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Arc::new(Wire { store, fare, held, submitted, has_bus: AtomicBool::new(false), ears: Mutex::default() })
     }
 
     pub fn fares(&self, fare: Fare) {
@@ -92,6 +109,18 @@ impl Store for Wire {
 
     fn tally(&self) -> Tally {
         self.store.tally()
+    }
+
+    fn listen(&self, cache: &[u8], origin: Origin, external: bool, ear: Arc<dyn Ear>) -> Option<Listening> {
+        if !self.has_bus.load(SeqCst) {
+            return None;
+        }
+        self.ears.lock().push(Arc::downgrade(&ear));
+        self.store.listen(cache, origin, external, ear)
+    }
+
+    fn counts_messages(&self) -> bool {
+        true
     }
 
     fn close(&self) {

@@ -46,19 +46,22 @@ fn load_of<V>(desk: &Desk<V>, at: usize) -> Poll<Held<V>> {
 /// The numbers of keys, and what loads them.
 type Call<V> = (Vec<usize>, Boxed<'static, Vec<Held<V>>>);
 
+/// A key that is being filled, and what came of that.
+type Filling<'a, V> = Result<Boxed<'a, Brought<V>>, Box<Brought<V>>>;
+
 /// What is under way.
 struct Work<'a, V> {
     store: &'a Gathered<'a>,
     desk: &'a Desk<V>,
     load: &'a LoadMany<V>,
-    fills: Vec<Result<Boxed<'a, Brought<V>>, Brought<V>>>,
+    fills: Vec<Filling<'a, V>>,
     calls: Vec<Call<V>>,
 }
 
 /// Fills many keys, in their order.
 pub(super) async fn fill_many<K, V>(
     tier: &dyn Tier<K, V>,
-    (errands, behalf): (&[Errand], &Behalf),
+    (errands, behalf): (&[Errand<V>], &Behalf),
     load: LoadMany<V>,
 ) -> Vec<Brought<V>>
 where
@@ -66,14 +69,14 @@ where
 {
     let store = &Gathered::over(tier.store());
     let desk = &Mutex::new(errands.iter().map(|_| Stand::Quiet).collect());
-    let fill = |(at, errand)| -> Result<Boxed<'_, Brought<V>>, _> {
+    let fill = |(at, errand)| -> Filling<'_, V> {
         let load = poll_fn(move |_| load_of(desk, at));
         Ok(Box::pin(fill(tier, store, (errand, behalf), load)))
     };
     let fills = errands.iter().enumerate().map(fill).collect();
     let mut work = Work { store, desk, load: &load, fills, calls: Vec::new() };
     poll_fn(|context| work.poll(context)).await;
-    work.fills.into_iter().filter_map(Result::err).collect()
+    work.fills.into_iter().filter_map(Result::err).map(|brought| *brought).collect()
 }
 
 impl<V: Send> Work<'_, V> {
@@ -99,7 +102,7 @@ impl<V: Send> Work<'_, V> {
             if let Ok(fill) = slot
                 && let Poll::Ready(brought) = pin!(unconstrained(fill.as_mut())).poll(context)
             {
-                *slot = Err(brought);
+                *slot = Err(Box::new(brought));
             }
         }
     }

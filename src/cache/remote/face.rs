@@ -3,10 +3,9 @@
 use super::super::Cache;
 use super::super::held::Held;
 use super::super::shared::Over;
-use super::Back;
-use super::OnError;
 use super::reading::told;
 use super::writing::{Come, Hearing, Word, Writing};
+use super::{Back, BusStats, OnError};
 use crate::codec::refusal::Refusal;
 use crate::core::policy::Policy;
 use crate::core::remote::cell::Under;
@@ -114,22 +113,43 @@ where
         self.write_if(key, value, policy, Under::Something).await
     }
 
-    async fn write_if(&self, key: K, value: V, policy: Policy, under: Under) -> Result<bool> {
+    async fn write_if(&self, key: K, value: V, policy: Policy, wanted: Under) -> Result<bool> {
         if !policy.stores() {
             return Err(Error::config("ttl", "0 s", "give more than zero: nothing would be stored"));
         }
         let Some(back) = self.0.back() else {
-            let absent = under == Under::Nothing;
+            let absent = wanted == Under::Nothing;
             return Ok(if absent { self.add(key, value, policy) } else { self.replace(key, value, policy) });
         };
-        let hearings = self.0.write_through(back, [(key, Writing::Put(Held::Value(value), policy))], Some(under))?;
-        let (come, error) = hear(hearings).await;
-        error.map_or(Ok(come == Come::To(Outcome::Applied)), |error| Err(Error::Store(error)))
+        let mut under = Some(wanted);
+        while let Some(condition) = under {
+            let condition = match condition {
+                Under::Something => match self.0.standing(back, &key).await.map_err(Error::Store)? {
+                    Some(version) => Under::Version(version),
+                    None => return Ok(false),
+                },
+                condition => condition,
+            };
+            self.0.know(back, &key).await;
+            let write = (back.tier.copy(&key), Writing::Put(Held::Value(value.clone()), policy));
+            let (come, error) = hear(self.0.write_through(back, [write], Some(condition))?).await;
+            if let Some(error) = error {
+                return Err(Error::Store(error));
+            }
+            under = match come {
+                Come::To(Outcome::Applied) => return Ok(true),
+                // Somebody has come between: whether there is a value is looked at anew.
+                _ if wanted == Under::Something => Some(wanted),
+                Come::Again(under) => Some(under),
+                _ => None,
+            };
+        }
+        Ok(false)
     }
 
     /// Forgets a key in both tiers. A load of it that is under way, in whatever process, will store nothing, and whoever asks from
-    /// now on does not join it. What other processes have in memory stays there until it ends, or for their
-    /// [`memory_ttl`](super::Remote::memory_ttl).
+    /// now on does not join it. Other processes that listen let go of what they have in memory; what those have that do not stays there
+    /// until it ends, or for their [`memory_ttl`](super::Remote::memory_ttl).
     ///
     /// # Errors
     ///
@@ -223,6 +243,11 @@ where
         self.0.back().map_or_else(Vec::new, counts)
     }
 
+    /// What was heard of others who use the same store, and what could not be asked of it. Nothing without a store.
+    pub fn bus_stats(&self) -> BusStats {
+        self.0.back().map_or_else(BusStats::default, |back| BusStats::of(back.heard()))
+    }
+
     /// Keys that were written or deleted while the store could not be reached, and of which it has yet to be told.
     pub fn queued(&self) -> usize {
         self.0.back().map_or(0, |back| back.recovery.len())
@@ -249,6 +274,6 @@ async fn hear(hearings: Vec<Hearing>) -> Word {
 async fn outcome<K, V>(back: &Back<K, V>, hearings: Vec<Hearing>) -> Result<Outcome> {
     match hear(hearings).await {
         (Come::To(outcome), error) => told(error, raises(back)).map(|()| outcome),
-        (Come::Nowhere, error) => Err(Error::Store(error.unwrap_or_else(unanswered))),
+        (Come::Nowhere | Come::Again(_), error) => Err(Error::Store(error.unwrap_or_else(unanswered))),
     }
 }

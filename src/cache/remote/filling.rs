@@ -4,12 +4,14 @@
 
 use super::super::held::{Failure, Held};
 use super::super::waiting::kept_for;
-use super::packing::{Packing, Parcel, in_memory};
-use super::{Behalf, Boxed, Tier};
+use super::packing::{Packing, Parcel, Seen, in_memory};
+use super::{Behalf, Boxed, Front, Tier};
 use crate::core::clock::Millis;
+use crate::core::coherence::registers::Began;
 use crate::core::flight::lifetime;
 use crate::core::policy::{Lifetime, Policy};
 use crate::core::remote::fill::{End, Fill};
+use crate::core::remote::ledger::Note;
 use crate::core::remote::wait::{Patience, look_again};
 use crate::core::remote::{Frame, Others, Sharing, Token, Version, Wanted};
 use crate::io::store::Store;
@@ -22,15 +24,19 @@ use std::time::Duration;
 pub(in crate::cache) type Loading<V> = Boxed<'static, Held<V>>;
 
 /// A key that is to be filled from the store if it has it.
-pub(in crate::cache) struct Errand {
+pub(in crate::cache) struct Errand<V> {
     /// What it is called there.
     pub name: Vec<u8>,
+    /// The hash by which memory knows that.
+    pub behind: u64,
+    /// The memory in front.
+    pub front: Box<dyn Front<V>>,
     pub wanted: Wanted,
     /// For jitter, in `[0, 1)`.
     pub draw: f64,
 }
 
-impl Errand {
+impl<V> Errand<V> {
     /// What this version has is there already, for who does not want it anew.
     pub fn knows(&mut self, version: Option<Version>) {
         if let Wanted::Newer(known) = &mut self.wanted {
@@ -45,21 +51,24 @@ pub(in crate::cache) struct Brought<V> {
     pub ending: Ending,
 }
 
-/// How a load ended, and so how what it brought is kept.
-#[derive(Clone, Copy)]
+/// How a load ended, and so how what it brought is kept, and what is noted of it.
+#[derive(Clone)]
 pub(in crate::cache) enum Ending {
-    /// As the policy says, in memory alone.
+    /// As the policy says, and no store was asked.
     Loaded,
-    /// In memory alone, and not to the end that the policy says: the store is asked again before.
-    Alone(Lifetime),
+    /// In memory alone, and where there is a life not to the end that the policy says: the store is asked again before. `unasked`: it
+    /// could not be asked what it knows.
+    Alone { life: Option<Lifetime>, note: Note, unasked: bool },
     /// As the store has it, which took it, or something newer.
-    Stored(Lifetime, Version),
+    Stored(Lifetime, Note),
     /// As the store has it, and nothing was loaded: the store had it before.
-    Found(Lifetime, Version),
+    Found(Lifetime, Note),
+    /// As memory has it, in doubt: the store could not be asked.
+    Suspect(Lifetime, Note),
     /// Nowhere: something has happened to the key meanwhile, or may have.
     Forgone,
     /// The load has failed, and an old value of the store's answers.
-    Old(Lifetime, Version),
+    Old(Lifetime, Note),
 }
 
 impl<V> Brought<V> {
@@ -72,7 +81,7 @@ impl<V> Brought<V> {
 pub(super) async fn fill<K, V>(
     tier: &dyn Tier<K, V>,
     store: &dyn Store,
-    (errand, behalf): (&Errand, &Behalf),
+    (errand, behalf): (&Errand<V>, &Behalf),
     load: impl Future<Output = Held<V>> + Send,
 ) -> Brought<V>
 where
@@ -80,7 +89,7 @@ where
 {
     let Some(token) = token() else { return Brought::loaded(load.await) };
     let clock = &behalf.clock;
-    let packing = Packing { tier, name: &errand.name, behalf, draw: errand.draw, given: Mutex::new(None) };
+    let packing = Packing { tier, errand, behalf, seen: Mutex::default() };
     let timed = async {
         let began = clock.now();
         let value = load.await.into_result()?;
@@ -90,8 +99,9 @@ where
     let place = Place { store, key: &errand.name, clock, frames: &packing };
     let others = others(&behalf.context.policy(), tier.terms().sharing);
     let (end, failed) = place.fill(Fill::begin(token, errand.wanted, others), timed).await;
-    let given = packing.given.lock().take();
-    end_of((end, failed), given, &Ends { behalf, token, draw: errand.draw, most: tier.terms().memory_ttl })
+    let Packing { seen, .. } = packing;
+    let (seen, most) = (seen.into_inner(), tier.terms().memory_ttl);
+    end_of((end, failed), &Ends { behalf, token, draw: errand.draw, behind: errand.behind, seen, most })
 }
 
 /// Whether other processes' loads are waited for, by what the cache says of all keys and the policy of this one.
@@ -113,6 +123,8 @@ struct Ends<'a> {
     behalf: &'a Behalf,
     token: Token,
     draw: f64,
+    behind: u64,
+    seen: Seen,
     most: Option<Duration>,
 }
 
@@ -130,14 +142,29 @@ impl Ends<'_> {
         in_memory(&self.policy(), negative, life, self.most, self.now())
     }
 
+    /// What is to be noted of what was loaded.
+    fn note(&self, version: Option<Version>) -> Note {
+        let began = Began { here: None, store: self.seen.stamp };
+        Note { version, key: self.behind, tags: None, began }
+    }
+
+    /// And of what was read.
+    fn note_read(&self, version: Version) -> Note {
+        let read = self.seen.notes.iter().rev().find(|note| note.version.unwrap_or(Version(0)) == version);
+        read.cloned().unwrap_or_else(|| self.note(Some(version)))
+    }
+
     /// How a value is kept that the store does not have.
     fn alone<V>(&self, value: Option<&Parcel<V>>) -> Ending {
         let (policy, now, load) = (self.policy(), self.now(), value.map_or(0, |parcel| parcel.load));
         let ttl = kept_for(value.map(|parcel| &parcel.value), &policy);
-        let (Some(ttl), Some(_)) = (ttl, self.most) else { return Ending::Loaded };
-        let began = now.saturating_sub(load.into());
-        let life = lifetime(&policy, (ttl, value.is_none(), None), (began, now), || self.draw);
-        Ending::Alone(self.here(value.is_none(), life))
+        let life = ttl.filter(|_| self.most.is_some()).map(|ttl| {
+            let began = now.saturating_sub(load.into());
+            let life = lifetime(&policy, (ttl, value.is_none(), None), (began, now), || self.draw);
+            self.here(value.is_none(), life)
+        });
+        let unasked = self.seen.away && self.seen.stamp.is_none() && value.is_some();
+        Ending::Alone { life, note: self.note(None), unasked }
     }
 
     fn of_frame<V>(&self, frame: &Frame<Arc<Parcel<V>>>) -> Lifetime {
@@ -147,29 +174,26 @@ impl Ends<'_> {
     }
 }
 
-fn end_of<V: Clone>(
-    (end, failed): (End<Arc<Parcel<V>>>, Option<Box<Failure>>),
-    given: Option<Lifetime>,
-    ends: &Ends<'_>,
-) -> Brought<V> {
+fn end_of<V: Clone>((end, failed): (End<Arc<Parcel<V>>>, Option<Box<Failure>>), ends: &Ends<'_>) -> Brought<V> {
     match (end, failed) {
         (End::Found(frame), _) => {
-            let (life, version) = (ends.of_frame(&frame), frame.version);
-            Brought { held: held(frame.value), ending: Ending::Found(life, version) }
+            let (life, note) = (ends.of_frame(&frame), ends.note_read(frame.version));
+            let ending = if ends.seen.suspect { Ending::Suspect(life, note) } else { Ending::Found(life, note) };
+            Brought { held: held(frame.value), ending }
         }
         (End::Meanwhile(Some(frame)), _) => {
             let (span, load, now) =
                 ((frame.fresh_until, frame.expires), frame.value.as_ref().map_or(0, |parcel| parcel.load), ends.now());
             let life = ends.policy().lifetime_meanwhile(span, load, (now, look_again(ends.token, now)));
-            Brought { held: held(frame.value), ending: Ending::Found(life, frame.version) }
+            Brought { held: held(frame.value), ending: Ending::Found(life, ends.note_read(frame.version)) }
         }
         (End::Lost(frame), _) => {
-            let (life, version) = (ends.of_frame(&frame), frame.version);
-            Brought { held: held(frame.value), ending: Ending::Stored(life, version) }
+            let (life, note) = (ends.of_frame(&frame), ends.note_read(frame.version));
+            Brought { held: held(frame.value), ending: Ending::Stored(life, note) }
         }
         (End::Loaded(value, version), _) => {
-            let ending = match given.zip(version) {
-                Some((life, version)) => Ending::Stored(ends.here(value.is_none(), life), version),
+            let ending = match ends.seen.given.filter(|_| version.is_some()) {
+                Some(life) => Ending::Stored(ends.here(value.is_none(), life), ends.note(version)),
                 None => ends.alone(value.as_deref()),
             };
             Brought { held: held(value), ending }
@@ -180,7 +204,9 @@ fn end_of<V: Clone>(
             match (old, failed) {
                 (None, Some(failed)) => Brought::loaded(Held::Failed(failed)),
                 (None, None) => Brought::loaded(Held::Nothing),
-                (Some(life), _) => Brought { held: held(Some(parcel)), ending: Ending::Old(life, version) },
+                (Some(life), _) => {
+                    Brought { held: held(Some(parcel)), ending: Ending::Old(life, ends.note_read(version)) }
+                }
             }
         }
         // What says that there is nothing is no last resort.

@@ -7,11 +7,13 @@
 //! - `packing` turns values into frames and back, with the life they have there.
 //! - `filling` is the way of a miss, the store around a load; `bulk` that for many keys; `reading` that of a lookup that loads nothing.
 //! - `writing` is what is written by hand; `recovery` tells the store later what it could not be told.
+//! - `heeding` tells memory what others do.
 //! - `face` is the operations on both tiers, as users call them.
 
 mod bulk;
 mod face;
 mod filling;
+mod heeding;
 mod packing;
 mod reading;
 mod recovery;
@@ -19,10 +21,13 @@ mod writing;
 
 pub(super) use bulk::LoadMany;
 pub(super) use filling::{Brought, Ending, Errand};
+pub use heeding::BusStats;
+pub(super) use heeding::Spot;
 pub(super) use reading::Looked;
 pub(super) use recovery::Recovery;
 
 use filling::Loading;
+use packing::{Parcel, Unpacked};
 
 use super::context::LoadContext;
 use crate::codec::compress::Compression;
@@ -35,13 +40,23 @@ use crate::codec::refusal::Refusals;
 use crate::codec::serializer::Serializers;
 use crate::codec::values::{Codec, MsgPack};
 use crate::core::clock::Clock;
-use crate::core::key::{shared_name, stored_name};
-use crate::core::remote::Sharing;
-use crate::error::Error;
-use crate::io::store::Store;
+use crate::core::coherence::registers::Verdict;
+use crate::core::coherence::{Origin, Told};
+use crate::core::key::{escape, shared_name, stored_name};
+use crate::core::memory::Alert;
+use crate::core::remote::ledger::Note;
+use crate::core::remote::{Frame, Sharing};
+use crate::error::{Error, StoreError, StoreFailure};
+use crate::io::process::PerProcess;
+use crate::io::store::heard::Heard;
+use crate::io::store::{Request, Store, Tell};
+use std::collections::hash_map::RandomState;
+use std::convert::Infallible;
 use std::fmt;
+use std::hash::BuildHasher;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 /// What operations do that tell of the store's failures, when it fails.
@@ -88,6 +103,10 @@ pub(super) struct Terms {
     pub on_error: OnError,
     /// The longest that memory keeps a value fresh.
     pub memory_ttl: Option<Duration>,
+    /// Others are not heard.
+    pub deaf: bool,
+    /// Those are heard too who tell nobody.
+    pub external: bool,
 }
 
 impl<S: Store + 'static> From<S> for Remote {
@@ -173,10 +192,23 @@ impl<C> Remote<C> {
         Remote { terms: Terms { sharing, ..self.terms }, ..self }
     }
 
-    /// The longest that memory keeps a value before it asks the store again; its ttl if not given. Other processes do not hear
-    /// of what is written here, so this is how long they may go on with what was there before.
+    /// The longest that memory keeps a value before it asks the store again; its ttl if not given. Over a store with a bus what others
+    /// write or delete is let go within two seconds without it; over one that has none, or that is [not listened to](Self::bus), this is
+    /// how long memory may go on with what was there before.
     pub fn memory_ttl(self, ttl: Duration) -> Self {
         Remote { terms: Terms { memory_ttl: Some(ttl), ..self.terms }, ..self }
+    }
+
+    /// Whether it hears of what others write and invalidate, where the store has a bus. It does if not given. Others are told of what is
+    /// written here all the same; what is in memory stays there to the end of its ttl, or for [`memory_ttl`](Self::memory_ttl).
+    pub fn bus(self, hears: bool) -> Self {
+        Remote { terms: Terms { deaf: !hears, ..self.terms }, ..self }
+    }
+
+    /// Whether it hears too of what is written by programs that know nothing of caches, which costs the store a message for each key
+    /// that is written, its own ones included. It does not if not given.
+    pub fn external_writers(self, hears: bool) -> Self {
+        Remote { terms: Terms { external: hears, ..self.terms }, ..self }
     }
 
     /// What operations do that tell of the store's failures. [`OnError::Degrade`] if not given. Loads never fail for it.
@@ -194,7 +226,8 @@ impl<C> Remote<C> {
         let framing = self.framing(Serializers::DATA.with(self.codec.id()));
         let Remote { store, codec, namespace, terms, .. } = self;
         let (prefix, refusals) = (shared_name(cache, &namespace, ""), Refusals::default());
-        Arc::new(Behind { store, codec, framing, prefix, terms, refusals })
+        let (escaped, path) = (escape(cache).into_bytes(), namespace.into());
+        Arc::new(Behind { store, codec, framing, escaped, path, prefix, terms, refusals })
     }
 
     fn framing(&self, serializers: Serializers) -> Framing {
@@ -226,18 +259,25 @@ pub(super) trait Tier<K, V>: Send + Sync {
     fn terms(&self) -> &Terms;
     /// What an entry is called there.
     fn name(&self, key: &K) -> Vec<u8>;
+    /// What its clock is called there, and those who listen know it by.
+    fn clock_key(&self) -> &[u8];
+    /// The namespace of its entries.
+    fn path(&self) -> &Arc<str>;
     fn copy(&self, key: &K) -> K;
     /// The frame of a value, or of its absence.
     fn pack(&self, name: &[u8], value: Option<&V>, stamps: Stamps) -> Result<Vec<u8>, Error>;
-    /// What a frame holds, and how long that took to load in milliseconds; `None` if it cannot be read.
-    fn unpack(&self, name: &[u8], frame: &[u8]) -> Option<Option<(V, u32)>>;
+    /// What a frame holds; `None` if it cannot be read.
+    fn unpack(&self, name: &[u8], frame: &[u8]) -> Option<Unpacked<V>>;
     /// Why frames could not be read.
     fn refusals(&self) -> &Refusals;
     /// Fills a key: with what the store has, or with what the load brings.
-    fn fill(self: Arc<Self>, errand: (Errand, Behalf), load: Loading<V>) -> Boxed<'static, Brought<V>>;
+    fn fill(self: Arc<Self>, errand: (Errand<V>, Behalf), load: Loading<V>) -> Boxed<'static, Brought<V>>;
     /// The same for many keys, in their order.
-    fn fill_many(self: Arc<Self>, errands: (Vec<Errand>, Behalf), load: LoadMany<V>)
-    -> Boxed<'static, Vec<Brought<V>>>;
+    fn fill_many(
+        self: Arc<Self>,
+        errands: (Vec<Errand<V>>, Behalf),
+        load: LoadMany<V>,
+    ) -> Boxed<'static, Vec<Brought<V>>>;
 }
 
 /// See [`Tier`].
@@ -245,6 +285,9 @@ struct Behind<C> {
     store: Arc<dyn Store>,
     codec: C,
     framing: Framing,
+    /// The name of the cache, as it stands in keys.
+    escaped: Vec<u8>,
+    path: Arc<str>,
     /// What all names begin with.
     prefix: String,
     terms: Terms,
@@ -269,6 +312,14 @@ where
         [self.prefix.as_str(), &stored_name(key.as_ref())].concat().into_bytes()
     }
 
+    fn clock_key(&self) -> &[u8] {
+        &self.escaped
+    }
+
+    fn path(&self) -> &Arc<str> {
+        &self.path
+    }
+
     fn copy(&self, key: &K) -> K {
         key.clone()
     }
@@ -277,8 +328,8 @@ where
         packing::pack(&self.framing, &self.codec, name, value, stamps)
     }
 
-    fn unpack(&self, name: &[u8], frame: &[u8]) -> Option<Option<(V, u32)>> {
-        packing::unpack(&self.framing, &self.codec, name, frame)
+    fn unpack(&self, name: &[u8], frame: &[u8]) -> Option<Unpacked<V>> {
+        packing::unpack(&self.framing, &self.codec, name, frame, &self.path)
             .inspect_err(|&refusal| self.refusals.count(refusal))
             .ok()
     }
@@ -287,17 +338,33 @@ where
         &self.refusals
     }
 
-    fn fill(self: Arc<Self>, (errand, behalf): (Errand, Behalf), load: Loading<V>) -> Boxed<'static, Brought<V>> {
+    fn fill(self: Arc<Self>, (errand, behalf): (Errand<V>, Behalf), load: Loading<V>) -> Boxed<'static, Brought<V>> {
         Box::pin(async move { filling::fill::<K, V>(&*self, &*self.store, (&errand, &behalf), load).await })
     }
 
     fn fill_many(
         self: Arc<Self>,
-        (errands, behalf): (Vec<Errand>, Behalf),
+        (errands, behalf): (Vec<Errand<V>>, Behalf),
         load: LoadMany<V>,
     ) -> Boxed<'static, Vec<Brought<V>>> {
         Box::pin(async move { bulk::fill_many::<K, V>(&*self, (&errands, &behalf), load).await })
     }
+}
+
+/// The memory in front of a key that is being filled.
+pub(super) trait Front<V>: Send + Sync {
+    /// What to ask the cache's clock.
+    fn ask_clock(&self) -> Option<Request>;
+    /// What that was answered.
+    fn learn(&self, told: &Told);
+    /// What has become of something that the store has.
+    fn judge(&self, note: &Note) -> Verdict;
+    /// What answers where the store cannot be asked: what memory has and is in doubt of.
+    fn suspect(&self) -> Option<(Frame<Arc<Parcel<V>>>, Note)>;
+    /// The store has nothing fresh: what memory is in doubt of is no more.
+    fn refute(&self);
+    /// The store was asked, and whether it is out of reach.
+    fn answered(&self, away: bool);
 }
 
 /// What a cache of two tiers has more than one with memory alone.
@@ -305,11 +372,75 @@ pub(super) struct Back<K, V> {
     pub tier: Arc<dyn Tier<K, V>>,
     /// What the store has not been told.
     pub recovery: Recovery<K>,
+    clock: Clock,
+    /// Those of the shards.
+    alerts: Box<[Arc<Alert>]>,
+    hasher: RandomState,
+    /// What this process hears. A child that was forked is another: it has to hear what its parent does, too.
+    heard: PerProcess<Arc<Heard>>,
+    /// The store was out of reach when it was asked last.
+    away: AtomicBool,
 }
 
 impl<K, V> Back<K, V> {
-    pub fn new(tier: Arc<dyn Tier<K, V>>) -> Self {
-        Back { tier, recovery: Recovery::default() }
+    pub fn new(tier: Arc<dyn Tier<K, V>>, alerts: Box<[Arc<Alert>]>, clock: Clock) -> Self {
+        let (recovery, hasher, heard) = (Recovery::default(), RandomState::new(), PerProcess::new());
+        Back { tier, recovery, clock, alerts, hasher, heard, away: AtomicBool::new(false) }
+    }
+
+    /// What this process hears.
+    pub fn heard(&self) -> &Arc<Heard> {
+        let make = || {
+            let (origin, hears) = (Origin(unique()), !self.tier.terms().deaf);
+            let heard = Heard::new(origin, &self.alerts, (&self.clock, &self.hasher), hears);
+            Ok::<_, Infallible>(Arc::new(heard))
+        };
+        match self.heard.get_or_make(make) {
+            Ok(heard) => heard,
+            Err(never) => match never {},
+        }
+    }
+
+    /// The hash by which memory knows what is called so in the store.
+    pub fn hash(&self, name: &[u8]) -> u64 {
+        self.heard().hash(name)
+    }
+
+    /// Who is told of a write: all others who use this cache.
+    pub fn tell_others(&self) -> Option<Tell> {
+        Some(Tell { cache: self.tier.clock_key().to_vec(), origin: self.heard().origin })
+    }
+
+    /// The store was asked, and whether it is out of reach.
+    pub fn is_away(&self, away: bool) {
+        self.away.store(away, Relaxed);
+    }
+
+    /// True if nobody can be asked: the store was out of reach, and nothing was heard of it since.
+    pub fn is_alone(&self) -> bool {
+        self.away.load(Relaxed) && !self.heard().trusts(self.clock.now())
+    }
+}
+
+impl<K, V> Drop for Back<K, V> {
+    fn drop(&mut self) {
+        if let Some(heard) = self.heard.get() {
+            heard.stop();
+        }
+    }
+}
+
+/// True if a store is out of reach that fails so: one that refuses can still be listened to.
+pub(super) fn is_out_of_reach(error: &StoreError) -> bool {
+    matches!(error.kind, StoreFailure::Timeout | StoreFailure::Unreachable)
+}
+
+/// Bits that nobody else has: the system's, or else such as a hash map's keys are made of.
+fn unique() -> u128 {
+    let mut bits = [0; 16];
+    match getrandom::fill(&mut bits) {
+        Ok(()) => u128::from_be_bytes(bits),
+        Err(_) => RandomState::new().hash_one(std::process::id()).into(),
     }
 }
 

@@ -3,17 +3,19 @@
 
 use super::super::held::Held;
 use super::super::shared::Shared;
-use super::Back;
 use super::packing::in_memory;
 use super::writing::Entry;
+use super::{Back, is_out_of_reach};
 use crate::core::clock::Millis;
+use crate::core::coherence::registers::Verdict;
 use crate::core::policy::Policy;
-
+use crate::core::remote::Version;
 use crate::core::remote::cell::Framed;
 use crate::core::remote::ledger::{Mark, Note};
 use crate::error::{Error, StoreError};
 use crate::io::store::drive::moment;
 use crate::io::store::stored::Stored;
+use crate::io::store::{Action, Answer, Reply, Request, unanswered};
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -24,6 +26,17 @@ pub(in crate::cache) enum Looked<V> {
     Nothing,
     /// It knows nothing, and how things stand.
     Ask(Mark),
+}
+
+/// A key that memory knows nothing of.
+struct Asked<K> {
+    /// Its place among those of the call.
+    at: usize,
+    hash: u64,
+    key: K,
+    name: Vec<u8>,
+    behind: u64,
+    mark: Mark,
 }
 
 impl<K, V> Shared<K, V>
@@ -38,51 +51,107 @@ where
     /// What the store said, by its place, where it could not be asked.
     pub async fn fetch(self: &Arc<Self>, back: &Back<K, V>, keys: Vec<K>) -> (Vec<Option<V>>, Option<StoreError>) {
         let mut values: Vec<Option<V>> = keys.iter().map(|_| None).collect();
-        let (mut asked, mut names) = (Vec::new(), Vec::new());
+        let mut asked = Vec::new();
         for (at, key) in keys.into_iter().enumerate() {
             let hash = self.hash(&key);
-            match self.look(hash, &key) {
+            self.heed(hash);
+            let name = back.tier.name(&key);
+            let behind = back.hash(&name);
+            match self.lock(hash).look(hash, &key, (behind, self.clock())) {
                 Looked::Found(held) => values[at] = held.value().cloned(),
                 Looked::Nothing => {}
-                Looked::Ask(mark) => {
-                    names.push(back.tier.name(&key));
-                    asked.push((at, hash, key, mark));
-                }
+                Looked::Ask(mark) => asked.push(Asked { at, hash, key, name, behind, mark }),
             }
         }
-        let found = back.tier.store().get_many(names.iter().cloned()).await;
         let mut failed = None;
-        for (((at, hash, key, mark), name), found) in asked.into_iter().zip(names).zip(found) {
-            match found {
-                Ok(Some(stored)) => values[at] = self.found(back, (hash, key, mark), &name, &stored),
-                Ok(None) => {}
-                Err(error) => failed = Some(error),
+        for (asked, answer) in self.ask(back, asked).await {
+            let at = asked.at;
+            match answer {
+                Ok(Reply::Read(stored)) => values[at] = self.found(back, asked, stored.as_ref()),
+                Ok(_) => failed = Some(unanswered()),
+                Err(error) => {
+                    back.is_away(is_out_of_reach(&error));
+                    let suspect = self.suspect(back, asked.hash, &asked.key);
+                    values[at] = suspect.and_then(|(held, ..)| held.value().cloned());
+                    failed = Some(error);
+                }
             }
         }
         (values, failed)
     }
 
-    fn look(&self, hash: u64, key: &K) -> Looked<V> {
-        self.lock(hash).look(hash, key, self.clock())
+    /// Asks for all of these at once, and the clock with them where it is not known what has moved of late.
+    async fn ask(&self, back: &Back<K, V>, asked: Vec<Asked<K>>) -> Vec<(Asked<K>, Answer)> {
+        let read = |asked: &Asked<K>| Request { key: asked.name.clone().into(), action: Action::Read };
+        let mut requests: Vec<Request> = asked.iter().map(read).collect();
+        let clocks = self.clocks(back, asked.iter().map(|asked| asked.hash));
+        requests.extend(clocks.iter().map(|&hash| self.ask_clock(back, hash)));
+        let mut answers = back.tier.store().ask(requests).await;
+        // What was read is judged by it.
+        for (hash, told) in clocks.into_iter().zip(answers.split_off(asked.len())) {
+            if let Ok(Reply::Told(told)) = told {
+                self.learn(back, hash, &told);
+            }
+        }
+        asked.into_iter().zip(answers).collect()
     }
 
-    /// A frame that the store gave.
-    fn found(&self, back: &Back<K, V>, (hash, key, mark): (u64, K, Mark), name: &[u8], stored: &Stored) -> Option<V> {
-        let now = self.clock().now();
-        let (fresh_until, expires) =
-            (moment(self.clock(), stored.fresh_until()), moment(self.clock(), stored.expires()));
-        if fresh_until <= now {
+    /// What the store gave.
+    fn found(&self, back: &Back<K, V>, asked: Asked<K>, stored: Option<&Stored>) -> Option<V> {
+        back.is_away(false);
+        let (hash, now) = (asked.hash, self.clock().now());
+        let fresh = stored.and_then(|stored| {
+            let ends = (moment(self.clock(), stored.fresh_until()), moment(self.clock(), stored.expires()));
+            let found = back.tier.unpack(&asked.name, stored.frame()).filter(|_| now < ends.0)?;
+            let note = found.note(stored.version(), asked.behind);
+            (self.judge(back, hash, &note) == Verdict::Good).then_some((found, note, ends))
+        });
+        let Some((found, mut note, ends)) = fresh else {
+            self.refute(hash, &asked.key);
             return None;
-        }
-        let found = back.tier.unpack(name, stored.frame())?;
-        let load = found.as_ref().map_or(0, |(_, load)| *load);
-        let value = found.map(|(value, _)| value);
+        };
+        note.began.here = Some(asked.mark.sequence);
+        let load = found.value.as_ref().map_or(0, |(_, load)| *load);
+        let value = found.value.map(|(value, _)| value);
         let (negative, policy) = (value.is_none(), Policy::forever());
-        let life = policy.lifetime_left(negative, (fresh_until, expires), load);
+        let life = policy.lifetime_left(negative, ends, load);
         let life = in_memory(&policy, negative, life, back.tier.terms().memory_ttl, now);
         let held = Arc::new(Held::found(value.clone()));
-        self.promote(Entry { hash, key, held, life }, (mark, Note::of(Some(stored.version()))), now);
+        self.promote(Entry { hash, key: asked.key, held, life }, (asked.mark, note), now);
         value
+    }
+
+    /// The version of what the store has under a key, if that is a value that counts.
+    ///
+    /// # Errors
+    ///
+    /// The store did not answer.
+    pub async fn standing(&self, back: &Back<K, V>, key: &K) -> Result<Option<Version>, StoreError> {
+        let (hash, name) = (self.hash(key), back.tier.name(key));
+        let (behind, key) = (back.hash(&name), back.tier.copy(key));
+        self.heed(hash);
+        let asked = Asked { at: 0, hash, key, name, behind, mark: Mark::default() };
+        match self.ask(back, vec![asked]).await.pop() {
+            Some((asked, Ok(Reply::Read(Some(stored))))) => {
+                let is_fresh = self.clock().now() < moment(self.clock(), stored.fresh_until()) && stored.has_value();
+                let counts = is_fresh && self.counts(back, (hash, behind), &asked.name, &stored);
+                Ok(counts.then(|| stored.version()))
+            }
+            Some((_, Ok(Reply::Read(None)))) => Ok(None),
+            Some((_, Err(error))) => Err(error),
+            _ => Err(unanswered()),
+        }
+    }
+
+    /// Asks what has moved, if that is not known, before what the store says is judged by it.
+    pub async fn know(&self, back: &Back<K, V>, key: &K) {
+        let hash = self.hash(key);
+        self.heed(hash);
+        if !self.clocks(back, [hash].into_iter()).is_empty()
+            && let Some(Ok(Reply::Told(told))) = back.tier.store().ask(vec![self.ask_clock(back, hash)]).await.pop()
+        {
+            self.learn(back, hash, &told);
+        }
     }
 
     fn promote(&self, entry: Entry<K, V>, since: (Mark, Note), now: Millis) {
@@ -95,6 +164,14 @@ where
         state.stats().note_remote_hits(1);
         drop(state);
         self.expect(Some(expires));
+    }
+}
+
+impl<K, V> Shared<K, V> {
+    /// True for what the store has and was not invalidated. What cannot be read may be another's.
+    pub fn counts(&self, back: &Back<K, V>, (hash, behind): (u64, u64), name: &[u8], stored: &Stored) -> bool {
+        let found = back.tier.unpack(name, stored.frame());
+        found.is_none_or(|found| self.judge(back, hash, &found.note(stored.version(), behind)) == Verdict::Good)
     }
 }
 

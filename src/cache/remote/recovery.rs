@@ -27,12 +27,14 @@ pub(in crate::cache) struct Recovery<K> {
 struct Queue<K> {
     /// By the name that the store knows.
     keys: HashMap<Vec<u8>, K>,
+    /// How many were taken from here, and the store has not answered yet.
+    telling: usize,
     due: Millis,
 }
 
 impl<K> Default for Recovery<K> {
     fn default() -> Self {
-        Recovery { queue: Mutex::new(Queue { keys: HashMap::new(), due: 0 }), tell: OnceLock::new() }
+        Recovery { queue: Mutex::new(Queue { keys: HashMap::new(), telling: 0, due: 0 }), tell: OnceLock::new() }
     }
 }
 
@@ -52,7 +54,8 @@ impl<K> Recovery<K> {
 
     /// How many the store has yet to be told.
     pub fn len(&self) -> usize {
-        self.queue.lock().keys.len()
+        let queue = self.queue.lock();
+        queue.keys.len() + queue.telling
     }
 
     /// Some that are due.
@@ -62,7 +65,14 @@ impl<K> Recovery<K> {
             return Vec::new();
         }
         let names: Vec<_> = queue.keys.keys().take(SLICE).cloned().collect();
-        names.into_iter().filter_map(|name| queue.keys.remove_entry(&name)).collect()
+        let taken: Vec<_> = names.into_iter().filter_map(|name| queue.keys.remove_entry(&name)).collect();
+        queue.telling += taken.len();
+        taken
+    }
+
+    /// The store has answered for one of those, or will not.
+    pub fn answered(&self) {
+        self.queue.lock().telling -= 1;
     }
 
     /// The sweeper comes by; gives when it is to come again.

@@ -7,14 +7,16 @@
 use super::super::held::Held;
 use super::super::shard::State;
 use super::super::shared::Shared;
-use super::Back;
+use super::heeding::start;
 use super::packing::{in_memory, kept, stamps};
+use super::{Back, is_out_of_reach};
 use crate::core::clock::Millis;
+use crate::core::coherence::registers::Began;
 use crate::core::flight::Written as New;
 use crate::core::memory;
-use crate::core::memory::{NO_TURN, Placement, Reason, Worth};
+use crate::core::memory::{Placement, Reason, Turn, Worth};
 use crate::core::policy::{Lifetime, Policy};
-use crate::core::remote::cell::Under;
+use crate::core::remote::cell::{Framed as _, Under};
 use crate::core::remote::ledger::{Mark, Note};
 use crate::core::remote::write::{Effect, Input, NEWEST, Outcome, What, Write};
 use crate::core::remote::{Filled, TOMBSTONE_LIFE, Version};
@@ -33,6 +35,8 @@ pub(in crate::cache) enum Come {
     To(Outcome),
     /// What was to be so was not: nothing has changed.
     Nowhere,
+    /// The same, but what is there counts as nothing, since it was invalidated: it may be written over under this condition.
+    Again(Under),
 }
 
 /// What a caller is told: how far it came, and why no further.
@@ -54,15 +58,25 @@ where
 {
     shared: Arc<Shared<K, V>>,
     hash: u64,
+    /// The hash of what it is called in the store.
+    behind: u64,
     mark: Mark,
     write: Write<()>,
     under: Option<Under>,
+    again: Option<Under>,
     /// Until it has ended.
     rest: Option<Rest<K, V>>,
 }
 
 /// What comes into memory when the store has it, if anything does.
-type Coming<V> = Option<(Arc<Held<V>>, Lifetime)>;
+type Coming<V> = Option<Arriving<V>>;
+
+struct Arriving<V> {
+    held: Arc<Held<V>>,
+    life: Lifetime,
+    /// What it is compared with in the store's order; 0: its version.
+    start: u64,
+}
 
 struct Rest<K, V> {
     key: K,
@@ -95,8 +109,9 @@ where
         for (key, action, put) in framed {
             let (tell, hearing) = oneshot::channel();
             hearings.push(hearing);
-            requests.push(Request { key: back.tier.name(&key).into(), action });
-            pending.push(Some(self.pending(Rest { key, put, tell: Some(tell) }, under)));
+            let name = back.tier.name(&key);
+            pending.push(Some(self.pending(back, &name, Rest { key, put, tell: Some(tell) }, under)));
+            requests.push(Request { key: name.into(), action });
         }
         submit(back, requests, pending);
         Ok(hearings)
@@ -106,18 +121,24 @@ where
     pub fn bury_again(self: &Arc<Self>, back: &Back<K, V>, keys: Vec<(Vec<u8>, K)>) {
         let (mut requests, mut pending) = (Vec::new(), Vec::new());
         for (name, key) in keys {
-            let action = Action::Invalidate { keep: TOMBSTONE_LIFE, by: None, tell: None };
-            requests.push(Request { key: name.into(), action });
-            pending.push(Some(self.pending(Rest { key, put: None, tell: None }, None)));
+            pending.push(Some(self.pending(back, &name, Rest { key, put: None, tell: None }, None)));
+            requests.push(Request { key: name.into(), action: bury(back) });
         }
         submit(back, requests, pending);
     }
 
-    fn pending(self: &Arc<Self>, rest: Rest<K, V>, under: Option<Under>) -> Pending<K, V> {
+    fn pending(
+        self: &Arc<Self>,
+        back: &Back<K, V>,
+        name: &[u8],
+        rest: Rest<K, V>,
+        under: Option<Under>,
+    ) -> Pending<K, V> {
         let what = if rest.put.is_some() { What::Value(()) } else { What::Tombstone };
-        let (hash, (write, _)) = (self.hash(&rest.key), Write::begin(what));
-        let mark = self.lock(hash).memory.mark(hash, 0);
-        Pending { shared: Arc::clone(self), hash, mark, write, under, rest: Some(rest) }
+        let (hash, behind, (write, _)) = (self.hash(&rest.key), back.hash(name), Write::begin(what));
+        self.heed(hash);
+        let mark = self.lock(hash).memory.mark(hash, behind);
+        Pending { shared: Arc::clone(self), hash, behind, mark, write, under, again: None, rest: Some(rest) }
     }
 
     /// What to ask the store for, and what comes into memory then.
@@ -130,27 +151,31 @@ where
     ) -> Result<Framed<K, V>, Error> {
         let (held, policy) = match writing {
             Writing::Put(held, policy) => (held, policy),
-            Writing::Forget => {
-                return Ok((key, Action::Invalidate { keep: TOMBSTONE_LIFE, by: None, tell: None }, None));
-            }
+            Writing::Forget => return Ok((key, bury(back), None)),
         };
         let negative = held.value().is_none();
         let ttl = if negative { policy.negative_ttl } else { policy.ttl };
         if ttl == Some(Duration::ZERO) {
-            return Ok((key, Action::Invalidate { keep: TOMBSTONE_LIFE, by: None, tell: None }, None));
+            return Ok((key, bury(back), None));
         }
         let now = self.clock().now();
         let life = policy.lifetime(ttl, negative, (now, now), 0.0);
         let name = back.tier.name(&key);
-        let frame = back.tier.pack(&name, held.value(), stamps(self.clock(), &life, 0))?;
-        let keep = kept(&life, now);
+        let start = start(self, back, self.hash(&key));
+        let frame = back.tier.pack(&name, held.value(), stamps(self.clock(), &life, 0, start))?;
+        let (keep, tell) = (kept(&life, now), back.tell_others());
         let action = match under {
-            None => Action::Put { frame, keep, tell: None },
-            Some(under) => Action::Fill { under, newer_than: None, frame, keep, tell: None },
+            None => Action::Put { frame, keep, tell },
+            Some(under) => Action::Fill { under, newer_than: None, frame, keep, tell },
         };
-        let here = in_memory(&policy, negative, life, back.tier.terms().memory_ttl, now);
-        Ok((key, action, Some((Arc::new(held), here))))
+        let life = in_memory(&policy, negative, life, back.tier.terms().memory_ttl, now);
+        Ok((key, action, Some(Arriving { held: Arc::new(held), life, start })))
     }
+}
+
+/// Whatever is there is no more.
+fn bury<K, V>(back: &Back<K, V>) -> Action {
+    Action::Invalidate { keep: TOMBSTONE_LIFE, by: None, tell: back.tell_others() }
 }
 
 /// What is asked of the store, and what comes of that.
@@ -195,14 +220,33 @@ where
     V: Send + Sync + 'static,
 {
     fn end(mut self, answer: Answer) {
+        self.again = self.looks_again(&answer);
         let (input, error) = input(answer);
+        if let Some(back) = self.shared.back() {
+            back.is_away(error.as_ref().is_some_and(is_out_of_reach));
+        }
         self.finish(input, error);
+    }
+
+    /// Under what condition a value may be written that was refused, by what is there.
+    fn looks_again(&self, answer: &Answer) -> Option<Under> {
+        let (back, under) = (self.shared.back()?, self.under.filter(|under| *under != Under::Something)?);
+        match answer {
+            Ok(Reply::Filled(Filled::Lost(stored))) => {
+                let name = back.tier.name(&self.rest.as_ref()?.key);
+                let counts = self.shared.counts(back, (self.hash, self.behind), &name, stored);
+                (!counts).then_some(Under::Version(stored.version()))
+            }
+            // What was to be written over is not there any more.
+            Ok(Reply::Filled(Filled::Gone)) if under != Under::Nothing => Some(Under::Nothing),
+            _ => None,
+        }
     }
 
     fn finish(&mut self, input: Option<Input>, error: Option<StoreError>) {
         let Some(Rest { key, put, tell }) = self.rest.take() else { return };
         let come = match input {
-            None => Come::Nowhere,
+            None => self.again.map_or(Come::Nowhere, Come::Again),
             // Who makes conditions is told that nobody knows whether they held. The store is told nothing more: what is there may be
             // somebody else's. What memory has may be older.
             Some(Input::Unknown | Input::Unreachable) if self.under.is_some() => {
@@ -212,9 +256,11 @@ where
             }
             Some(input) => self.settle((key, put, tell.is_some()), input),
         };
-        if let Some(tell) = tell {
+        match (tell, self.shared.back()) {
             // Who does not wait need not be told.
-            let _ = tell.send((come, error));
+            (Some(tell), _) => _ = tell.send((come, error)),
+            (None, Some(back)) => back.recovery.answered(),
+            (None, None) => {}
         }
     }
 
@@ -222,11 +268,12 @@ where
     fn settle(&mut self, (key, put, first): (K, Coming<V>, bool), input: Input) -> Come {
         let Some(back) = self.shared.back() else { return Come::Nowhere };
         let (mut come, mut recovers, spare) = (Come::Nowhere, false, back.tier.copy(&key));
-        for effect in self.shared.step_write(self.hash, (key, put), (&mut self.write, self.mark), input) {
+        for effect in self.shared.step_write((self.hash, self.behind), (key, put), (&mut self.write, self.mark), input)
+        {
             match effect {
                 Effect::Recover => recovers = true,
                 Effect::Done(outcome) => come = Come::To(outcome),
-                // Nobody listens so far. The others are done.
+                // The store has told the others when it wrote. The rest is done.
                 Effect::Publish(_) | Effect::WriteTier(_) | Effect::PutMemory(..) | Effect::DropMemory(_) => {}
             }
         }
@@ -263,7 +310,7 @@ where
     /// What a write has come to, decided and done to the memory in one step; gives what is left to do.
     fn step_write(
         &self,
-        hash: u64,
+        (hash, behind): (u64, u64),
         (key, put): (K, Coming<V>),
         (write, mark): (&mut Write<()>, Mark),
         input: Input,
@@ -272,7 +319,7 @@ where
         let mut weight = None;
         let mut key = Some(key);
         let mut state = match &put {
-            Some((held, _)) => self.lock_for(hash, held, &mut weight),
+            Some(Arriving { held, .. }) => self.lock_for(hash, held, &mut weight),
             None => self.lock(hash),
         };
         if !state.memory.is_unchanged(mark) {
@@ -283,9 +330,12 @@ where
         for effect in &effects {
             match effect {
                 Effect::PutMemory((), version) => {
-                    if let (Some(key), Some((held, life))) = (key.take(), &put) {
+                    if let (Some(key), Some(Arriving { held, life, start })) = (key.take(), &put) {
                         let entry = Entry { hash, key, held: Arc::clone(held), life: *life };
-                        state.put_version((entry, weight), *version, now, &mut out.left);
+                        let stamp = version.map(|version| if *start > 0 { *start } else { version.0 });
+                        let began = Began { here: Some(mark.sequence), store: stamp };
+                        let note = Note { version: *version, key: behind, tags: None, began };
+                        state.put_version((entry, weight), (note, mark.turn), now, &mut out.left);
                     }
                 }
                 Effect::DropMemory(version) => {
@@ -297,7 +347,7 @@ where
             }
         }
         drop(state);
-        self.expect(put.map(|(_, life)| life.span.expires));
+        self.expect(put.map(|put| put.life.span.expires));
         effects
     }
 }
@@ -326,21 +376,21 @@ impl<K: Eq, V> State<K, V> {
     fn put_version(
         &mut self,
         (entry, weight): (Entry<K, V>, Option<u64>),
-        version: Option<Version>,
+        (note, turn): (Note, Turn),
         now: Millis,
         out: &mut memory::Discard<K, Arc<Held<V>>>,
     ) {
         let hash = entry.hash;
         let located = self.locate(hash, &entry.key);
         self.memory.note_change(hash);
-        if !self.is_replaced(located.0, version) {
+        if !self.is_replaced(located.0, note.version) {
             located.1.into_iter().for_each(|flight| self.memory.flights.detach(flight));
             out.keep(Some(entry.key), Some(entry.held));
             return;
         }
         let written = entry.into_new(self.group, weight);
         if let Some(id) = self.memory.write(written, located, now, out) {
-            self.memory.note(id, Note::of(version), NO_TURN);
+            self.memory.note(id, note, turn);
         }
     }
 

@@ -4,8 +4,10 @@
 //! It decides nothing but what bytes mean: a frame that cannot be read is no frame, and is replaced by what is loaded.
 
 use super::stored::Stored;
-use super::{Action, Answers, Request, Store};
+use super::unanswered;
+use super::{Action, Answer, Answers, Reply, Request, Store};
 use crate::core::clock::{Clock, Millis, NEVER, later};
+use crate::core::coherence::registers::Verdict;
 use crate::core::remote::cell::{Framed, Under};
 use crate::core::remote::fill::{End, Fill, Input, Next};
 use crate::core::remote::write::{self, What};
@@ -22,8 +24,24 @@ pub trait Frames<V>: Sync {
     /// The frame of a value, or of its absence, and for how long it is of use. `None` if it cannot be one.
     fn encode(&self, value: Option<&V>) -> Option<(Vec<u8>, Option<Duration>)>;
 
-    /// What a frame holds; `None` if it cannot be read.
-    fn decode(&self, frame: &[u8]) -> Option<Option<V>>;
+    /// What a frame holds, and what has become of it by what was invalidated since; `None` if it cannot be read.
+    fn decode(&self, stored: &Stored) -> Option<(Option<V>, Verdict)>;
+
+    /// What is asked along with a claim: the cache's clock, if what moves there is known.
+    fn clock(&self) -> Option<Request> {
+        None
+    }
+
+    /// What that was answered.
+    fn told(&self, _answer: Answer) {}
+
+    /// The store cannot be asked: what memory has, if it is in doubt and answers then.
+    fn suspect(&self, _error: &StoreError) -> Option<Frame<V>> {
+        None
+    }
+
+    /// The store has nothing fresh: what memory has, if it is in doubt, is no more.
+    fn refute(&self) {}
 }
 
 /// One key of a store.
@@ -56,7 +74,9 @@ impl<C> Place<'_, C> {
                 Next::Claim { token, wanted } => self.claim(token, wanted, fill.claim_life()).await,
                 Next::Read => match self.store.read(self.key).await {
                     Ok(found) => {
-                        Input::Read(found.and_then(|stored| self.frame(&stored)).filter(|it| self.is_fresh(it)))
+                        let read = found.and_then(|stored| self.frame(&stored));
+                        let good = read.filter(|(_, verdict)| *verdict == Verdict::Good).map(|(frame, _)| frame);
+                        Input::Read(good.filter(|frame| self.is_fresh(frame)))
                     }
                     Err(_) => Input::Unknown,
                 },
@@ -95,19 +115,44 @@ impl<C> Place<'_, C> {
     where
         C: Frames<V>,
     {
+        let mut unread = None;
         loop {
-            match self.store.claim(self.key, token, wanted, life).await {
-                Ok(Found::Fresh(stored)) => match self.frame(&stored) {
-                    Some(frame) => return Input::Claimed(Found::Fresh(frame)),
-                    None => wanted = Wanted::Newer(wanted.known().max(Some(stored.version()))),
+            match self.ask_claim(token, wanted, life).await {
+                Ok(Reply::Claimed(Found::Fresh(stored))) => match self.frame(&stored) {
+                    Some((frame, Verdict::Good)) => return Input::Claimed(Found::Fresh(frame)),
+                    judged => {
+                        // What has expired is still of use should the load fail.
+                        unread = judged.is_none().then(|| stored.version());
+                        wanted = Wanted::Newer(wanted.known().max(Some(stored.version())));
+                    }
                 },
-                Ok(Found::Claimed(token, old)) => {
-                    let old = old.and_then(|stored| self.frame(&stored));
+                Ok(Reply::Claimed(Found::Claimed(token, old))) => {
+                    self.frames.refute();
+                    let old = old.filter(|stored| Some(stored.version()) != unread);
+                    let old = old.and_then(|stored| Some(self.frame(&stored)?.0));
                     return Input::Claimed(Found::Claimed(token, old));
                 }
-                Err(_) => return Input::Unknown,
+                Ok(_) => return Input::Unknown,
+                Err(error) => {
+                    let suspect = self.frames.suspect(&error).filter(|_| matches!(wanted, Wanted::Newer(_)));
+                    return suspect.map_or(Input::Unknown, |frame| Input::Claimed(Found::Fresh(frame)));
+                }
             }
         }
+    }
+
+    /// Claims; the clock is asked along with that, before anything is loaded.
+    async fn ask_claim<V>(&self, token: Token, wanted: Wanted, life: Duration) -> Answer
+    where
+        C: Frames<V>,
+    {
+        let claim = Request { key: self.key.to_vec().into(), action: Action::Claim { token, wanted, life } };
+        let requests: Vec<Request> = [claim].into_iter().chain(self.frames.clock()).collect();
+        let mut answers = self.store.ask(requests).await.into_iter();
+        let claimed = answers.next().unwrap_or_else(|| Err(unanswered()));
+        // It is known before what was found is judged by it.
+        answers.for_each(|answer| self.frames.told(answer));
+        claimed
     }
 
     /// The load, and its claim renewed meanwhile.
@@ -147,7 +192,7 @@ impl<C> Place<'_, C> {
         Some(filled.map_or(Input::Unknown, |filled| {
             Input::Filled(match filled {
                 Filled::Written(version) => Filled::Written(version),
-                Filled::Lost(stored) => self.frame(&stored).map_or(Filled::Gone, Filled::Lost),
+                Filled::Lost(stored) => self.frame(&stored).map_or(Filled::Gone, |(frame, _)| Filled::Lost(frame)),
                 Filled::Gone => Filled::Gone,
             })
         }))
@@ -181,14 +226,17 @@ impl<C> Place<'_, C> {
         self.clock.now() < frame.fresh_until
     }
 
-    /// A frame, its moments on the clock of the memory.
-    fn frame<V>(&self, stored: &Stored) -> Option<Frame<V>>
+    /// A frame, its moments on the clock of the memory, and whether it is as good as it says; `None` if it is of no use.
+    fn frame<V>(&self, stored: &Stored) -> Option<(Frame<V>, Verdict)>
     where
         C: Frames<V>,
     {
-        let value = self.frames.decode(stored.frame())?;
+        let (value, verdict) = self.frames.decode(stored)?;
         let (fresh_until, expires) = (moment(self.clock, stored.fresh_until()), moment(self.clock, stored.expires()));
-        Some(Frame { version: stored.version(), value, fresh_until, expires })
+        // When it was expired nobody noted: not later than now.
+        let fresh_until = if verdict == Verdict::Stale { fresh_until.min(self.clock.now()) } else { fresh_until };
+        let frame = Frame { version: stored.version(), value, fresh_until, expires };
+        (verdict != Verdict::Gone).then_some((frame, verdict))
     }
 }
 

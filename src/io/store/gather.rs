@@ -33,19 +33,28 @@ impl<'a> Gathered<'a> {
         Gathered { store, waiting: Mutex::default(), open: Arc::default() }
     }
 
-    /// Asks what has gathered.
+    /// Asks what has gathered; the clock once, however many want to know what it says.
     pub fn flush(&self) {
-        let (requests, ways): (Vec<_>, Vec<_>) = std::mem::take(&mut *self.waiting.lock()).into_iter().unzip();
+        let (mut requests, mut ways, mut clocks) = (Vec::<Request>::new(), Vec::<Vec<Way>>::new(), Vec::<usize>::new());
+        for (request, way) in std::mem::take(&mut *self.waiting.lock()) {
+            let is_clock = matches!(request.action, Action::Registers { .. });
+            match clocks.iter().find(|&&at| is_clock && requests[at] == request) {
+                Some(&at) => ways[at].push(way),
+                None => {
+                    clocks.extend(is_clock.then_some(requests.len()));
+                    requests.push(request);
+                    ways.push(vec![way]);
+                }
+            }
+        }
         if requests.is_empty() {
             return;
         }
-        let ways: Mutex<Vec<Option<Way>>> = Mutex::new(ways.into_iter().map(Some).collect());
+        let ways = Mutex::new(ways);
         let give = move |answers: Vec<(usize, Answer)>| {
             for (at, answer) in answers {
-                let way: Option<Way> = ways.lock().get_mut(at).and_then(Option::take);
-                if let Some(way) = way {
-                    way.answers.give(vec![(way.at, answer)]);
-                }
+                let ways: Vec<Way> = ways.lock().get_mut(at).map(std::mem::take).unwrap_or_default();
+                ways.into_iter().for_each(|way| way.answers.give(vec![(way.at, answer.clone())]));
             }
         };
         self.store.submit(requests, Answers::new(give));

@@ -18,6 +18,7 @@ pub mod drive;
 pub mod ear;
 #[cfg(feature = "tokio")]
 pub(crate) mod gather;
+pub mod heard;
 mod kept;
 pub mod keys;
 pub mod local;
