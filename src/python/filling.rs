@@ -306,6 +306,10 @@ impl Filling {
         behind: &Behind,
         (asked, answer): (Asked, Answer),
     ) -> PyResult<Told> {
+        if self.asks_clock(asked) {
+            // It has not answered.
+            behind.remote.inbox().heard.keeps_unasked(0, request.tier.clock.now());
+        }
         let input = match (asked, answer) {
             (Asked::Claim(wanted), Ok(Reply::Claimed(Found::Fresh(stored)))) => {
                 match self.read(py, request, behind, &stored) {

@@ -2,13 +2,13 @@
 
 use super::bridge::Few;
 use super::errand::{Errand, Turn};
-use super::hearing::whole_namespaces;
 use super::pending::Holds;
 use super::remote::Remote;
 use super::stamp::Stamp;
 use super::tier::{Object, Tier};
 use crate::core::coherence::{How, Move, Name};
 use crate::core::remote::Version;
+use crate::io::store::heard::whole_namespaces;
 use crate::io::store::{Action, Answer, Reply, Request};
 use pyo3::prelude::*;
 use smallvec::smallvec;
@@ -35,7 +35,7 @@ impl Moving {
 
     /// Whole namespaces leave memory; what of them is being loaded is not stored.
     fn clear(&self) {
-        whole_namespaces(self.moved(0)).for_each(|path| self.tier.forget_behind(&path));
+        whole_namespaces(&self.moved(0)).for_each(|path| self.tier.forget_behind(&path));
     }
 }
 
@@ -49,8 +49,12 @@ impl Errand for Moving {
     fn begin(&mut self, _py: Python<'_>) -> PyResult<Turn> {
         self.tier.memory.lock().move_here(&self.names, self.how);
         self.clear();
-        let action =
-            Action::Move { names: self.names.clone(), how: self.how, by: None, origin: self.remote.inbox().origin };
+        let action = Action::Move {
+            names: self.names.clone(),
+            how: self.how,
+            by: None,
+            origin: self.remote.inbox().heard.origin,
+        };
         Ok(Turn::Ask(smallvec![Request { key: self.remote.clock_key().to_vec().into(), action }]))
     }
 

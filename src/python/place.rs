@@ -339,6 +339,7 @@ impl Change {
                 Action::Fill { under: Under::Version(version), newer_than: None, frame, keep, tell }
             }
         };
+        place.behind.remote.inbox().heard.keeps_unasked(0, now);
         let (mark, request) = (place.mark(), place.request(action));
         let sequence = place.tier.memory.lock().sequence();
         Ok((Change { place, write, mark, kept: Some((kept, lifetime)), sequence, start }, request))

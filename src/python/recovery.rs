@@ -93,7 +93,7 @@ type All = Owed<Vec<u8>, Option<By>>;
 type One = Debt<Vec<u8>, Option<By>>;
 
 fn request(one: &One, cache: &[u8], inbox: &Inbox) -> Request {
-    let (by, origin) = (one.when.and_then(|by| by.checked(inbox)), inbox.origin);
+    let (by, origin) = (one.when.and_then(|by| by.checked(inbox)), inbox.heard.origin);
     match &one.what {
         What::Key(key) => {
             let tell = Some(Tell { cache: cache.to_vec(), origin });
@@ -217,7 +217,7 @@ impl Sweep for Recovery {
                 let moved: Vec<Move> =
                     answers.into_iter().filter_map(|(at, answer)| told(&mut all, some.get(at)?, answer)).collect();
                 // Memory hears of it before what the store has is judged without it.
-                moved.into_iter().for_each(|moved| inbox.moved(moved));
+                moved.into_iter().for_each(|moved| inbox.heard.moved(moved));
                 any.store(!all.is_empty(), Release);
             }),
         );

@@ -3,7 +3,7 @@
 use super::claims::Claims;
 use super::coding::{Coding, Fetched, Packed};
 use super::filling::random;
-use super::hearing::{Inbox, Shared};
+use super::hearing::Inbox;
 use super::keys;
 use super::recovery::Recovery;
 use super::spot::Spot;
@@ -19,6 +19,7 @@ use crate::core::remote::Version;
 use crate::core::remote::cell::Under;
 use crate::error::{Error, StoreError};
 use crate::io::process::PerProcess;
+use crate::io::store::heard::{Heard, Signs};
 use crate::io::store::{Action, Answers, Request, Store, Tell};
 use hashbrown::DefaultHashBuilder;
 use pyo3::prelude::*;
@@ -90,7 +91,7 @@ pub struct Terms {
 impl Drop for Remote {
     fn drop(&mut self) {
         if let Some(inbox) = self.inbox.get() {
-            inbox.stop();
+            inbox.heard.stop();
         }
     }
 }
@@ -179,7 +180,7 @@ impl Remote {
     /// True if the clock is to be asked what has moved before something is judged by that.
     #[inline]
     pub fn has_to_ask(&self, now: Millis) -> bool {
-        now >= self.known_until.load(Acquire)
+        now >= self.known_until.load(Acquire) || now >= self.alert().limit()
     }
 
     /// In a forked child: nothing is known there, and nobody heard.
@@ -194,8 +195,9 @@ impl Remote {
         let make = || {
             let bits = random().unwrap_or_else(|_| u128::from(self.hasher.hash_one(std::process::id())));
             let (alert, waiters) = (Arc::clone(self.alert()), Arc::clone(&self.waiters));
-            let shared = Shared { alert, waiters, known_until: Arc::clone(&self.known_until) };
-            Ok::<_, Infallible>(Arc::new(Inbox::new(Origin(bits), shared, self.clock.clone(), !self.listens)))
+            let signs = [Signs { alert, known_until: Arc::clone(&self.known_until) }];
+            let heard = Heard::new(Origin(bits), signs, (&self.clock, &self.hasher), self.listens);
+            Ok::<_, Infallible>(Arc::new(Inbox::new(heard, waiters)))
         };
         match self.inbox.get_or_make(make) {
             Ok(inbox) => inbox,
@@ -205,7 +207,7 @@ impl Remote {
 
     /// Who is told of a write: all others who use this cache.
     pub fn tell_others(&self) -> Option<Tell> {
-        Some(Tell { cache: self.escaped.clone(), origin: self.inbox().origin })
+        Some(Tell { cache: self.escaped.clone(), origin: self.inbox().heard.origin })
     }
 
     /// Asks what has moved, and for a stamp of now.
@@ -227,13 +229,8 @@ impl Remote {
 
     /// The clock has told what it was asked just now: memory learns it, and lets go what can no longer be compared with it.
     pub fn learn(&self, tier: &Tier, told: &Told) {
-        let first = self.inbox().told(told);
-        let mut memory = tier.memory.lock();
-        if first && memory.ledger.as_ref().is_some_and(|ledger| !ledger.is_blank()) {
-            memory.hear_nothing();
-        }
-        let knows = memory.learn(told);
-        drop(memory);
+        self.inbox().saw(told.stamp);
+        let knows = self.inbox().heard.learn(0, told, &mut tier.memory.lock());
         if !knows {
             tier.forget_behind("");
         }

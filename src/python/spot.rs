@@ -98,7 +98,7 @@ impl Spot {
         drop(memory);
         let Some((value, kind, span, note)) = there else { return Ok(None) };
         let value = copy::hand_out(value.bind(py), kind)?.unbind();
-        tier.remote().iter().for_each(|remote| remote.inbox().note_unasked());
+        tier.remote().iter().for_each(|remote| remote.inbox().heard.note_unasked());
         Ok(Some(Fetched::kept(value, &span, &note)))
     }
 

@@ -372,7 +372,7 @@ impl TwoTiers {
     fn report<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let remote = self.behind(py)?.remote;
         let report = super::store::tally(py, &*remote.store)?;
-        for (name, count) in ["heard", "lost", "strange", "unasked"].into_iter().zip(remote.inbox().counts()) {
+        for (name, count) in ["heard", "lost", "strange", "unasked"].into_iter().zip(remote.inbox().heard.counts()) {
             report.set_item(name, count)?;
         }
         report.set_item("errors", remote.errors.load(std::sync::atomic::Ordering::Relaxed))?;

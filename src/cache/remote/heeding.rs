@@ -17,6 +17,7 @@ use crate::core::flight::Settled;
 use crate::core::memory::{Reason, Span};
 use crate::core::remote::ledger::Note;
 use crate::core::remote::{Frame, Version};
+use crate::io::store::ear::Ear;
 use crate::io::store::heard::Heard;
 use crate::io::store::{Action, Request};
 use std::collections::BTreeMap;
@@ -50,11 +51,16 @@ fn is_within(path: &str, other: &str) -> bool {
 }
 
 impl<K, V> Shared<K, V> {
+    /// The number of a key's shard.
+    pub fn shard_of(&self, hash: u64) -> usize {
+        split::shard_of(hash, self.shards().len())
+    }
+
     /// Tells the shard of a key what was heard, before it answers anything else.
     #[inline]
     pub fn heed(&self, hash: u64) {
         if let Some(back) = self.back() {
-            let (at, now) = (split::shard_of(hash, self.shards().len()), self.clock().now());
+            let (at, now) = (self.shard_of(hash), self.clock().now());
             if back.heard().calls(at, now) {
                 self.attend(back, at, now);
             }
@@ -67,7 +73,8 @@ impl<K, V> Shared<K, V> {
         if heard.attends() {
             // A forked child has entries of which it has heard nothing yet.
             self.shards().iter().for_each(|shard| shard.lock().memory.hear_nothing());
-            heard.listen(back.tier.store(), back.tier.clock_key(), back.tier.terms().external);
+            let ear = Arc::clone(heard) as Arc<dyn Ear>;
+            heard.listen(back.tier.store(), back.tier.clock_key(), back.tier.terms().external, ear);
         }
         let mut out = self.gone();
         let mut state = self.shards()[at].lock();
@@ -89,7 +96,7 @@ impl<K, V> Shared<K, V> {
     pub fn clocks(&self, back: &Back<K, V>, hashes: impl Iterator<Item = u64>) -> Vec<u64> {
         let (now, mut clocks) = (self.clock().now(), BTreeMap::new());
         for hash in hashes {
-            let at = split::shard_of(hash, self.shards().len());
+            let at = self.shard_of(hash);
             if back.heard().has_to_ask(at, now) {
                 clocks.entry(at).or_insert(hash);
             }
@@ -106,9 +113,9 @@ impl<K, V> Shared<K, V> {
 
     /// The clock has told what it was asked just now: the shard learns it, and lets go what can no longer be compared with it.
     pub fn learn(&self, back: &Back<K, V>, hash: u64, told: &Told) {
-        back.heard().told(split::shard_of(hash, self.shards().len()), told);
+        let at = self.shard_of(hash);
         let mut state = self.lock(hash);
-        if !state.memory.learn(told) {
+        if !back.heard().learn(at, told, &mut state.memory) {
             state.clear();
             drop(state);
             self.expect(Some(0));

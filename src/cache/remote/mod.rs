@@ -48,9 +48,9 @@ use crate::core::remote::ledger::Note;
 use crate::core::remote::{Frame, Sharing};
 use crate::error::{Error, StoreError, StoreFailure};
 use crate::io::process::PerProcess;
-use crate::io::store::heard::Heard;
+use crate::io::store::heard::{Heard, Signs};
 use crate::io::store::{Request, Store, Tell};
-use std::collections::hash_map::RandomState;
+use hashbrown::DefaultHashBuilder;
 use std::convert::Infallible;
 use std::fmt;
 use std::hash::BuildHasher;
@@ -375,7 +375,7 @@ pub(super) struct Back<K, V> {
     clock: Clock,
     /// Those of the shards.
     alerts: Box<[Arc<Alert>]>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
     /// What this process hears. A child that was forked is another: it has to hear what its parent does, too.
     heard: PerProcess<Arc<Heard>>,
     /// The store was out of reach when it was asked last.
@@ -384,7 +384,7 @@ pub(super) struct Back<K, V> {
 
 impl<K, V> Back<K, V> {
     pub fn new(tier: Arc<dyn Tier<K, V>>, alerts: Box<[Arc<Alert>]>, clock: Clock) -> Self {
-        let (recovery, hasher, heard) = (Recovery::default(), RandomState::new(), PerProcess::new());
+        let (recovery, hasher, heard) = (Recovery::default(), DefaultHashBuilder::default(), PerProcess::new());
         Back { tier, recovery, clock, alerts, hasher, heard, away: AtomicBool::new(false) }
     }
 
@@ -392,7 +392,8 @@ impl<K, V> Back<K, V> {
     pub fn heard(&self) -> &Arc<Heard> {
         let make = || {
             let (origin, hears) = (Origin(unique()), !self.tier.terms().deaf);
-            let heard = Heard::new(origin, &self.alerts, (&self.clock, &self.hasher), hears);
+            let signs = |alert| Signs { alert: Arc::clone(alert), known_until: Arc::default() };
+            let heard = Heard::new(origin, self.alerts.iter().map(signs), (&self.clock, &self.hasher), hears);
             Ok::<_, Infallible>(Arc::new(heard))
         };
         match self.heard.get_or_make(make) {
@@ -440,7 +441,7 @@ fn unique() -> u128 {
     let mut bits = [0; 16];
     match getrandom::fill(&mut bits) {
         Ok(()) => u128::from_be_bytes(bits),
-        Err(_) => RandomState::new().hash_one(std::process::id()).into(),
+        Err(_) => DefaultHashBuilder::default().hash_one(std::process::id()).into(),
     }
 }
 

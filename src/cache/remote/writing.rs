@@ -137,6 +137,7 @@ where
         let what = if rest.put.is_some() { What::Value(()) } else { What::Tombstone };
         let (hash, behind, (write, _)) = (self.hash(&rest.key), back.hash(name), Write::begin(what));
         self.heed(hash);
+        back.heard().keeps_unasked(self.shard_of(hash), self.clock().now());
         let mark = self.lock(hash).memory.mark(hash, behind);
         Pending { shared: Arc::clone(self), hash, behind, mark, write, under, again: None, rest: Some(rest) }
     }

@@ -10,8 +10,8 @@ use crate::core::clock::{Clock, Millis, NEVER, later};
 use crate::core::coherence::{How, Move, Origin, Told};
 use crate::core::memory::{Alert, Discard, Memory};
 use crate::core::remote::Version;
+use hashbrown::DefaultHashBuilder;
 use parking_lot::Mutex;
-use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -39,8 +39,16 @@ pub struct Heard {
     /// The store has no bus, or is not to be listened to.
     deaf: AtomicBool,
     listening: Mutex<Option<Listening>>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
     counts: Counts,
+}
+
+/// What a part of the memory looks at to know whether it is to be told something.
+pub struct Signs {
+    /// Rung where it is.
+    pub alert: Arc<Alert>,
+    /// What this part knows of tags and namespaces it knows until then.
+    pub known_until: Arc<AtomicU64>,
 }
 
 /// What one part of the memory is to be told.
@@ -48,10 +56,11 @@ struct Part {
     /// What was heard since somebody looked, in order.
     words: Mutex<Vec<Word>>,
     alert: Arc<Alert>,
-    /// What this part knows of tags and namespaces it knows until then.
-    known_until: AtomicU64,
+    known_until: Arc<AtomicU64>,
     /// The messages that the clock had counted when it was first asked since something may have been missed; or none.
     counted: AtomicU64,
+    /// Before that something was kept.
+    unasked: AtomicBool,
 }
 
 /// One of the news; keys by their hashes.
@@ -82,16 +91,22 @@ struct Counts {
 }
 
 impl Heard {
-    /// Nothing yet, by this process, for a memory of parts with these alerts. `hears`: it is to listen, which the first who
-    /// [attends](Self::attends) begins.
-    pub fn new(origin: Origin, alerts: &[Arc<Alert>], (clock, hasher): (&Clock, &RandomState), hears: bool) -> Self {
-        let part = |alert: &Arc<Alert>| Part {
+    /// Nothing yet, by this process, for a memory of these parts. `hears`: it is to listen, which the first who [attends](Self::attends)
+    /// begins.
+    pub fn new(
+        origin: Origin,
+        parts: impl IntoIterator<Item = Signs>,
+        (clock, hasher): (&Clock, &DefaultHashBuilder),
+        hears: bool,
+    ) -> Self {
+        let part = |Signs { alert, known_until }| Part {
             words: Mutex::default(),
-            alert: Arc::clone(alert),
-            known_until: AtomicU64::new(0),
+            alert,
+            known_until,
             counted: AtomicU64::new(UNCOUNTED),
+            unasked: AtomicBool::new(false),
         };
-        let parts: Box<[Part]> = alerts.iter().map(part).collect();
+        let parts: Box<[Part]> = parts.into_iter().map(part).collect();
         if hears {
             parts.iter().for_each(|part| part.alert.ring());
         }
@@ -124,10 +139,9 @@ impl Heard {
         !self.is_deaf() && !self.begun.swap(true, AcqRel)
     }
 
-    /// Hears from now on what the store says of the cache of this escaped name, if it has a bus; `external`: of what is written by who
-    /// tells nobody, too.
-    pub fn listen(self: &Arc<Self>, store: &dyn Store, cache: &[u8], external: bool) {
-        let ear: Arc<dyn Ear> = Arc::clone(self) as Arc<dyn Ear>;
+    /// An ear that has this hear hears from now on what the store says of the cache of this escaped name, if it has a bus; `external`: of what
+    /// is written by who tells nobody, too.
+    pub fn listen(&self, store: &dyn Store, cache: &[u8], external: bool, ear: Arc<dyn Ear>) {
         match store.listen(cache, self.origin, external, ear) {
             Some(listening) => *self.listening.lock() = Some(listening),
             None => self.deaf.store(true, Release),
@@ -186,10 +200,11 @@ impl Heard {
                 Word::Proven(told) => {
                     let knows = memory.learn(&told);
                     cleared.extend((!knows).then(|| "".into()));
-                    let counted = self.parts[part].counted.load(Acquire);
+                    let Part { counted, unasked, .. } = &self.parts[part];
+                    let (counted, unasked) = (counted.load(Acquire), unasked.swap(false, AcqRel));
                     // Before the clock has been asked nothing has begun to be loaded.
                     let blank = counted == UNCOUNTED && memory.ledger.as_ref().is_none_or(|ledger| ledger.is_blank());
-                    if !blank && (counted != told.messages || !counts) {
+                    if !blank && (unasked || counted != told.messages || !counts) {
                         // Between what was loaded first and this nobody listened, and something was said.
                         memory.hear_nothing();
                     }
@@ -199,11 +214,22 @@ impl Heard {
         cleared
     }
 
-    /// The clock has told a part, which had it asked less than a time-out ago.
-    pub fn told(&self, part: usize, told: &Told) {
+    /// The clock has told a part, which had it asked less than a time-out ago. False if what that has in memory can no longer be compared
+    /// with what is told.
+    pub fn learn<K, V, W>(&self, part: usize, told: &Told, memory: &mut Memory<K, V, W>) -> bool {
         let part = &self.parts[part];
         let _ = part.counted.compare_exchange(UNCOUNTED, told.messages, AcqRel, Acquire);
         part.known_until.fetch_max(later(self.clock.now(), KNOWN), AcqRel);
+        memory.learn(told)
+    }
+
+    /// Something goes into memory from now on of which the store knows nothing yet, or was not asked. Where nobody would notice what
+    /// others say of it, it is looked at again when somebody does.
+    pub fn keeps_unasked(&self, part: usize, now: Millis) {
+        let part = &self.parts[part];
+        if part.counted.load(Acquire) == UNCOUNTED && !self.trusts(now) {
+            part.unasked.store(true, Release);
+        }
     }
 
     /// True if nothing can be missed unnoticed.
@@ -211,9 +237,15 @@ impl Heard {
         now < self.trusted_until.load(Acquire)
     }
 
-    /// True if the clock is to be asked what has moved before a part judges something by that.
+    /// True if the clock is to be asked what has moved before a part judges something by that: also where it has been told since, and has not
+    /// listened yet.
     pub fn has_to_ask(&self, part: usize, now: Millis) -> bool {
-        now >= self.parts[part].known_until.load(Acquire)
+        now >= self.parts[part].known_until.load(Acquire) || self.calls(part, now)
+    }
+
+    /// What this process has moved itself, late.
+    pub fn moved(&self, moved: Move) {
+        self.push(&Word::Moved(Arc::new(moved)));
     }
 
     /// A suspect entry has answered.
@@ -290,7 +322,61 @@ impl Heard {
 }
 
 /// The namespaces that are invalidated as a whole: memory clears those at once.
-fn whole_namespaces(moved: &Move) -> impl Iterator<Item = Box<str>> {
+pub fn whole_namespaces(moved: &Move) -> impl Iterator<Item = Box<str>> {
     let gone = moved.how == How::Gone;
     moved.names.iter().filter(move |name| gone && name.tag.is_empty()).map(|name| name.path.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::flight::{Settled, Written};
+    use crate::core::memory::{Capacity, Eviction, New, Placement, RegionId, Span};
+    use crate::core::policy::Lifetime;
+    use crate::core::remote::ledger::Note;
+
+    const TOLD: Told = Told { stamp: 9, birth: 1, messages: 2, moves: 0, all: None };
+
+    /// What becomes of an entry that was kept before the clock had counted two messages, as many as there are when somebody listens.
+    fn kept(unasked: bool) -> Settled {
+        let (clock, signs) = (Clock::system(), Signs { alert: Arc::default(), known_until: Arc::default() });
+        let heard = Heard::new(Origin(1), [signs], (&clock, &DefaultHashBuilder::default()), true);
+        let mut memory = Memory::<&str, u32, u32>::new(Capacity::entries(9), Eviction::Lru);
+        memory.ledger.get_or_insert_default().hears = true;
+        let group = memory.entries.add_group(RegionId(0));
+        let tell = |memory: &mut Memory<_, _, _>| {
+            let words = heard.take(0, clock.now()).expect("it hears");
+            heard.tell(words, memory, true, &mut Discard::default());
+        };
+        tell(&mut memory);
+        if unasked {
+            heard.keeps_unasked(0, clock.now());
+        }
+        let new = New { hash: 1, key: "k", value: 1, placement: Placement::new(group, NEVER, 0) };
+        let lifetime = Lifetime { span: Span::until(NEVER), ..Lifetime::plain(NEVER) };
+        let id = memory.write(Written { new, lifetime }, (None, None), 0, &mut Discard::default()).unwrap();
+        let turn = memory.entries.turn();
+        memory.note(id, Note { key: heard.hash(b"k"), ..Note::of(Some(Version(3))) }, turn);
+        assert!(heard.learn(0, &TOLD, &mut memory));
+        heard.hear(News::Proven { until: Instant::now() + Duration::from_secs(2), told: Some(TOLD) });
+        tell(&mut memory);
+        memory.settle(id, 0)
+    }
+
+    #[test]
+    fn what_was_kept_when_nobody_counted_is_looked_at_again_when_somebody_listens() {
+        assert_eq!(kept(true), Settled::Suspect);
+        assert_eq!(kept(false), Settled::Plain);
+    }
+
+    #[test]
+    fn who_was_told_and_has_not_listened_yet_asks() {
+        let (clock, signs) = (Clock::system(), Signs { alert: Arc::default(), known_until: Arc::default() });
+        let heard = Heard::new(Origin(1), [signs], (&clock, &DefaultHashBuilder::default()), true);
+        heard.take(0, clock.now());
+        heard.hear(News::Proven { until: Instant::now() + Duration::from_secs(2), told: Some(TOLD) });
+        assert!(heard.has_to_ask(0, clock.now()));
+        heard.take(0, clock.now());
+        assert!(!heard.has_to_ask(0, clock.now()));
+    }
 }
