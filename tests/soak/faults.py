@@ -21,9 +21,10 @@ KILLED = 10.0
 class Field:
     """What faults are done to."""
 
-    def __init__(self, seed: int, redis: RedisServer, proxies: list[Proxy], processes: list[Any]) -> None:
+    def __init__(self, seed: int, pair: list[RedisServer], proxies: list[Proxy], processes: list[Any]) -> None:
         self.random = random.Random(seed)
-        self.redis, self.proxies, self.processes = redis, proxies, processes
+        #: The master first, then its replica.
+        self.pair, self.proxies, self.processes = pair, proxies, processes
         #: By process: when the store was out of its reach.
         self.outages: list[list[Outage]] = [[] for _ in proxies]
         #: What was done, and from when to when.
@@ -46,6 +47,10 @@ class Field:
         """The store was out of the reach of these until now."""
         for number in numbers:
             self.outages[number].append((began, time.monotonic()))
+
+    @property
+    def redis(self) -> RedisServer:
+        return self.pair[0]
 
     async def ask(self, *words: str) -> bytes:
         return await asyncio.to_thread(self.redis.ask, *words)
@@ -166,10 +171,33 @@ async def outage(field: Field) -> None:
     await killed(field, KILLED)
 
 
+async def failover(field: Field) -> None:
+    """The replica takes over, with all that the master had; whoever is connected to that is cut off."""
+    began, (old, new) = time.monotonic(), field.pair
+    deadline = began + 10
+    while b"state=online" not in await field.ask("INFO", "replication"):
+        if time.monotonic() > deadline:
+            field.concerned.append("(the replica was not there)")
+            return
+        await asyncio.sleep(0.05)
+    said = await field.ask("FAILOVER", "TO", "127.0.0.1", str(new.port), "TIMEOUT", "2000")
+    assert said == b"+OK\r\n", said
+    while b"role:slave" not in await asyncio.to_thread(old.ask, "INFO", "replication"):
+        if b"no-failover" in await asyncio.to_thread(old.ask, "INFO", "replication"):
+            field.concerned.append("(it did not come about)")
+            return
+        await asyncio.sleep(0.01)
+    field.pair.reverse()
+    for proxy in field.proxies:
+        proxy.behind = new.port
+        proxy.cut()
+    field.away(list(range(len(field.proxies))), began)
+
+
 FAULTS: dict[str, Fault] = {
     fault.__name__: fault
     for fault in (
-        cut, delay, freeze, mute, refuse, client_kill, flush, drop_clock, evict, stand_still, restart, outage,
+        cut, delay, freeze, mute, refuse, client_kill, flush, drop_clock, evict, stand_still, restart, outage, failover,
     )
 }  # fmt: skip
 

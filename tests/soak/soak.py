@@ -36,6 +36,8 @@ from process import KEYS, READ, WAYS, Orders, Source  # noqa: E402
 from proxy import Proxy  # noqa: E402
 from servers import RedisServer  # noqa: E402
 
+#: A replica of such a server has all at once.
+PROMPT = ("--repl-diskless-sync-delay", "0")
 #: So many of the processes change something.
 WRITERS = 2
 #: At the end nothing happens for so long: all there is to hear has been heard then.
@@ -87,13 +89,14 @@ class Soaked:
 async def soak(options: argparse.Namespace, folder: str) -> tuple[Field, list[dict[str, int]]]:
     """The processes do their work, and faults are done to them; what those were, and what the processes counted."""
     Source.make(folder)
-    redis = RedisServer()
+    pair = [RedisServer(*PROMPT) for _ in range(2)]
+    pair[1].ask("REPLICAOF", "127.0.0.1", str(pair[0].port))
     draws = random.Random(options.seed)
     proxies: list[Proxy] = []
     processes: list[asyncio.subprocess.Process] = []
     try:
         for number in range(options.processes):
-            proxies.append(await Proxy.open(redis.port))
+            proxies.append(await Proxy.open(pair[0].port))
             orders = Orders(
                 number=number,
                 url=f"redis://127.0.0.1:{proxies[number].port}/0",
@@ -108,7 +111,7 @@ async def soak(options: argparse.Namespace, folder: str) -> tuple[Field, list[di
         for process in processes:
             assert process.stdout is not None
             assert await process.stdout.readline() == b"ready\n"
-        field = Field(options.seed, redis, proxies, processes)
+        field = Field(options.seed, pair, proxies, processes)
         await schedule(field, options.faults, time.monotonic() + options.seconds)
         await asyncio.sleep(QUIET)
         counted = []
@@ -124,7 +127,8 @@ async def soak(options: argparse.Namespace, folder: str) -> tuple[Field, list[di
                 await process.wait()
         for proxy in proxies:
             await proxy.close()
-        redis.stop()
+        for redis in pair:
+            redis.stop()
 
 
 def read_back(folder: str, number: int) -> Iterator[Read]:
