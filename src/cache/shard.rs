@@ -121,7 +121,7 @@ impl<K: Eq, V> State<K, V> {
     }
 
     /// What memory has to say to whoever has nothing loaded, and would ask the tier behind. Counted.
-    pub fn look<Q: Eq + ?Sized>(&mut self, hash: u64, key: &Q, (behind, clock): (u64, &Clock)) -> Looked<V>
+    pub fn look<Q: Eq + ?Sized>(&mut self, hash: u64, key: &Q, clock: &Clock) -> Looked<V>
     where
         K: Borrow<Q>,
     {
@@ -133,7 +133,7 @@ impl<K: Eq, V> State<K, V> {
         match self.look_at(id, now) {
             Some(held) => Looked::Found(held),
             None if negative => Looked::Nothing,
-            None => Looked::Ask(self.memory.mark(hash, behind)),
+            None => Looked::Ask,
         }
     }
 

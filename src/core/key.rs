@@ -47,6 +47,11 @@ pub fn shared_name(cache: &str, namespace: &str, key: &str) -> String {
     format!("{}:{}:{key}", escape(cache), escape(namespace))
 }
 
+/// True for the namespace itself and those below it; a name that merely begins alike is another.
+pub fn is_below(path: &str, namespace: &str) -> bool {
+    namespace.is_empty() || path.strip_prefix(namespace).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+}
+
 /// A piece of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
@@ -99,6 +104,20 @@ pub fn parse_template(template: &str) -> Result<Vec<Piece>> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_namespace_is_below_itself_and_those_it_lies_in() {
+        for (path, other, goes) in [
+            ("", "", true),
+            ("a", "", true),
+            ("a:b", "a", true),
+            ("a", "a", true),
+            ("ab", "a", false),
+            ("a", "a:b", false),
+        ] {
+            assert_eq!(is_below(path, other), goes, "{path} in {other}");
+        }
+    }
 
     #[test]
     fn a_template_is_text_and_fields() {

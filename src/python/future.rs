@@ -17,7 +17,7 @@ use super::pending::Holds;
 use super::raw::{self, protect};
 use super::reply::{self, Awaitable};
 use super::state::State;
-use super::tier::Object;
+use super::tier::{Object, truth};
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -328,10 +328,6 @@ unsafe fn body(
             }
         })
     })
-}
-
-fn truth(py: Python<'_>, yes: bool) -> PyResult<Object> {
-    Ok(yes.into_pyobject(py)?.to_owned().into_any().unbind())
 }
 
 unsafe extern "C" fn get_loop(object: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {

@@ -22,6 +22,7 @@ use super::writing::Writings;
 use crate::core::clock::{Clock, Millis};
 use crate::core::draw::Draws;
 use crate::core::flight::Due;
+use crate::core::key::is_below;
 use crate::core::memory::{Capacity, Discard, Eviction, GroupId, Left, Memory, RegionId, Target, mix};
 use crate::core::remote::ledger::Tags;
 use crate::core::stats::Stats;
@@ -37,6 +38,11 @@ use std::time::{Duration, Instant};
 
 /// Keys and values are Python's.
 pub type Object = Py<PyAny>;
+
+/// True or False, as Python has it.
+pub fn truth(py: Python<'_>, yes: bool) -> PyResult<Object> {
+    Ok(yes.into_pyobject(py)?.to_owned().into_any().unbind())
+}
 /// The memory of a cache of Python objects.
 pub type PyMemory = Memory<Object, Object, Waiter>;
 /// What is to be dropped after unlocking.
@@ -706,11 +712,6 @@ impl Tier {
 fn visit_space(memory: &PyMemory, space: &Space, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
     memory.entries.visit(space.group(), |key, value| visit(key) && visit(value))
         && memory.aliases.visit(space.alias_group(), |key, _| visit(key))
-}
-
-/// True for the namespace itself and those below it; a name that merely begins alike is another.
-pub fn is_below(path: &str, namespace: &str) -> bool {
-    namespace.is_empty() || path.strip_prefix(namespace).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
 }
 
 /// All tiers of the process.

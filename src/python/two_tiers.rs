@@ -14,7 +14,7 @@ use super::place::{Change, Home, Over, Place};
 use super::recipe::{Kept, Labels, labels};
 use super::remote::Behind;
 use super::stamp::Stamp;
-use super::tier::Object;
+use super::tier::{Object, truth};
 use super::{hearing, reply, views};
 use crate::core::clock::{NEVER, deadline};
 use crate::core::coherence::{How, Name};
@@ -119,11 +119,6 @@ impl TwoTiers {
 
 fn no_store() -> PyErr {
     PyTypeError::new_err("this cache has no store behind its memory")
-}
-
-/// True or False, as Python has it.
-pub fn truth(py: Python<'_>, yes: bool) -> PyResult<Object> {
-    Ok(yes.into_pyobject(py)?.to_owned().into_any().unbind())
 }
 
 fn is_here(py: Python<'_>, place: &Place) -> PyResult<Option<Object>> {

@@ -14,6 +14,7 @@ import pytest
 from samovar import ConfigError, StoreError, StoreTimeout, StoreUnavailable
 from samovar._redis import Redis, Tls
 from servers import RedisServer, free_port
+from tiers import a_server  # noqa: F401 - a fixture
 
 #: Fresh and of use for ever, as docs/frame.md has it.
 HEAD = b"\1\0\0\0" + b"\xff" * 16
@@ -25,13 +26,6 @@ def frame(text: object) -> bytes:
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(work)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    server = RedisServer()
-    yield server
-    server.stop()
 
 
 @pytest.fixture

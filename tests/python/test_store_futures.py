@@ -14,17 +14,11 @@ import pytest
 from samovar import Cache
 from samovar._redis import Redis
 from servers import RedisServer
+from tiers import a_server  # noqa: F401 - a fixture
 
 #: Fresh and of use for ever, as docs/frame.md has it.
 HEAD = b"\1\0\0\0" + b"\xff" * 16
 KEYS = [f"{n}" for n in range(10)]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    server = RedisServer()
-    yield server
-    server.stop()
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ use crate::core::clock::Millis;
 use crate::core::coherence::Told;
 use crate::core::coherence::registers::{Began, Verdict};
 use crate::core::flight::Settled;
+use crate::core::key::is_below;
 use crate::core::memory::{Reason, Span};
 use crate::core::remote::ledger::Note;
 use crate::core::remote::{Frame, Version};
@@ -43,11 +44,6 @@ impl BusStats {
         let [heard, lost, strange, unasked] = heard.counts();
         BusStats { heard, lost, strange, unasked }
     }
-}
-
-/// True if all of a namespace goes with all of that one.
-fn is_within(path: &str, other: &str) -> bool {
-    other.is_empty() || path.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
 }
 
 impl<K, V> Shared<K, V> {
@@ -85,7 +81,7 @@ impl<K, V> Shared<K, V> {
         };
         let counts = back.tier.store().counts_messages();
         let cleared = heard.tell(words, &mut state.memory, counts, &mut out.left);
-        if cleared.iter().any(|path| is_within(back.tier.path(), path)) {
+        if cleared.iter().any(|path| is_below(back.tier.path(), path)) {
             state.clear();
             drop(state);
             self.expect(Some(0));
@@ -227,23 +223,4 @@ pub(super) fn start<K, V>(shared: &Shared<K, V>, back: &Back<K, V>, hash: u64) -
 /// When something of the store began, by its frame: 0 for what was written by hand, at its version.
 pub(super) fn began(load_start: u64, version: Version) -> Began {
     Began { here: None, store: Some(if load_start > 0 { load_start } else { version.0 }) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_namespace_goes_with_those_it_lies_in() {
-        for (path, other, goes) in [
-            ("", "", true),
-            ("a", "", true),
-            ("a:b", "a", true),
-            ("a", "a", true),
-            ("ab", "a", false),
-            ("a", "a:b", false),
-        ] {
-            assert_eq!(is_within(path, other), goes, "{path} in {other}");
-        }
-    }
 }

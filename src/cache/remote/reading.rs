@@ -24,8 +24,8 @@ pub(in crate::cache) enum Looked<V> {
     Found(Arc<Held<V>>),
     /// There is known to be nothing.
     Nothing,
-    /// It knows nothing, and how things stand.
-    Ask(Mark),
+    /// It knows nothing.
+    Ask,
 }
 
 /// A key that memory knows nothing of.
@@ -55,12 +55,16 @@ where
         for (at, key) in keys.into_iter().enumerate() {
             let hash = self.hash(&key);
             self.heed(hash);
-            let name = back.tier.name(&key);
-            let behind = back.hash(&name);
-            match self.lock(hash).look(hash, &key, (behind, self.clock())) {
+            let looked = self.lock(hash).look(hash, &key, self.clock());
+            match looked {
                 Looked::Found(held) => values[at] = held.value().cloned(),
                 Looked::Nothing => {}
-                Looked::Ask(mark) => asked.push(Asked { at, hash, key, name, behind, mark }),
+                Looked::Ask => {
+                    let name = back.tier.name(&key);
+                    let behind = back.hash(&name);
+                    let mark = self.lock(hash).memory.mark(hash, behind);
+                    asked.push(Asked { at, hash, key, name, behind, mark });
+                }
             }
         }
         let mut failed = None;
