@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from samovar import Cache, ConfigError, Event, Memory, Subscription
+from samovar import Cache, ConfigError, Event, Memory, Policy, Subscription
 from samovar._events import EventName
 from watching import EVENTS, OF_ENTRIES, Diary, settled, whole
 
@@ -403,6 +403,37 @@ def test_listeners_stay_in_a_forked_child(cache: Cache) -> None:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert all(event.key == "a" for event in diary.take())
+
+
+def test_a_listener_of_a_cache_that_is_collected_while_the_sweeper_tells_it_is_whole() -> None:
+    heard: list[str] = []
+
+    class Collecting:
+        """Is copied for whoever is told of it, since others have it too; and then the collector comes by."""
+
+        def __deepcopy__(self, memo: object) -> "Collecting":
+            gc.collect()
+            return self
+
+    value = Collecting()
+
+    def knot() -> None:
+        cache = Cache(name="given up", policy=Policy(copy="deep"))
+
+        def listener(event: Event) -> None:
+            # What is read here would be gone.
+            heard.append(f"{event.name} {cache.name}")
+
+        cache.on("expire", listener)
+        cache.sync.set("a", value, 0.05)
+
+    gc.disable()
+    try:
+        knot()
+        assert settled(lambda: heard)
+    finally:
+        gc.enable()
+    assert heard == ["expire given up"]
 
 
 def test_a_cache_and_a_listener_that_refers_to_it_are_collected() -> None:
