@@ -9,8 +9,14 @@ use std::os::fd::{AsRawFd, RawFd};
 
 /// See the module.
 pub struct Inbox<T> {
-    inside: Mutex<Vec<T>>,
+    inside: Mutex<Inside<T>>,
     bell: Bell,
+}
+
+struct Inside<T> {
+    things: Vec<T>,
+    /// True while whoever takes is awake, and will look before it sleeps.
+    attended: bool,
 }
 
 impl<T> Inbox<T> {
@@ -20,7 +26,8 @@ impl<T> Inbox<T> {
     ///
     /// The system's, if it gives no file descriptor.
     pub fn new() -> io::Result<Self> {
-        Ok(Inbox { inside: Mutex::default(), bell: Bell::new()? })
+        let inside = Inside { things: Vec::new(), attended: false };
+        Ok(Inbox { inside: Mutex::new(inside), bell: Bell::new()? })
     }
 
     /// Readable as long as there is something to take.
@@ -31,9 +38,9 @@ impl<T> Inbox<T> {
     /// Puts something in. Never waits for whoever takes it.
     pub fn put(&self, things: impl IntoIterator<Item = T>) {
         let mut inside = self.inside.lock();
-        let was_empty = inside.is_empty();
-        inside.extend(things);
-        let first = was_empty && !inside.is_empty();
+        let was_empty = inside.things.is_empty();
+        inside.things.extend(things);
+        let first = was_empty && !inside.things.is_empty() && !inside.attended;
         drop(inside);
         if first {
             self.bell.ring();
@@ -44,7 +51,16 @@ impl<T> Inbox<T> {
     pub fn take(&self) -> Vec<T> {
         // Silenced first: what comes in between rings once too often, and never once too seldom.
         self.bell.silence();
-        std::mem::take(&mut *self.inside.lock())
+        std::mem::take(&mut self.inside.lock().things)
+    }
+
+    /// Takes everything out after this was done, which may put things in: nobody has to be woken for them.
+    pub fn take_after(&self, work: impl FnOnce()) -> Vec<T> {
+        self.inside.lock().attended = true;
+        work();
+        let mut inside = self.inside.lock();
+        inside.attended = false;
+        std::mem::take(&mut inside.things)
     }
 }
 
@@ -125,6 +141,19 @@ mod tests {
         assert_eq!(inbox.take(), [1, 2, 3]);
         assert!(!rings(&inbox));
         assert!(inbox.take().is_empty());
+    }
+
+    #[test]
+    fn what_is_put_in_by_who_takes_it_rings_nobody() {
+        let inbox = Inbox::new().unwrap();
+        inbox.put([1]);
+        assert_eq!(inbox.take_after(|| inbox.put([2])), [1, 2]);
+        assert!(rings(&inbox), "for what was there before");
+        assert!(inbox.take().is_empty());
+        assert_eq!(inbox.take_after(|| inbox.put([3])), [3]);
+        assert!(!rings(&inbox));
+        inbox.put([4]);
+        assert!(rings(&inbox));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //!
 //! One a loop, made at its first request and gone with it. The connections belong to the process: loops and threads come and go,
 //! and a second `asyncio.run` finds them as they are. The stores' thread takes no interpreter: it puts answers into an inbox. A
-//! caller who was cancelled leaves a future behind that nobody resolves, and no trace in the order of the replies.
+//! caller who was cancelled leaves a future behind that nobody resolves, and no trace in the order of the replies. A loop that is alone in
+//! asking on a connection reads there itself, and sleeps on it: then one thread is woken by an answer, and not two.
 
 use super::StateHandle;
 use super::anchor::Anchor;
@@ -16,6 +17,7 @@ use super::store::Reader;
 use super::tier::Object;
 use crate::error::{StoreError, StoreFailure};
 use crate::io::inbox::Inbox;
+use crate::io::store::loan::{Borrower, Loan};
 use crate::io::store::{Answer, Answers, Cursor, Request, Store, scan_for};
 use hashbrown::HashMap;
 use parking_lot::{Condvar, Mutex};
@@ -146,48 +148,26 @@ pub struct Bridge {
     /// A weak reference.
     event_loop: Object,
     inbox: Arc<Inbox<Come>>,
+    /// As who it reads what is lent to it.
+    borrower: Arc<Borrower>,
     inside: Guarded<Inside>,
 }
 
 #[pymethods]
 impl Bridge {
     /// What the loop calls at the end of a pass in which something was asked.
-    fn _flush(&self) {
+    fn _flush(this: &Bound<'_, Self>) {
         let leaving = {
-            let mut inside = self.inside.lock();
+            let mut inside = this.get().inside.lock();
             inside.flushing = false;
             std::mem::take(&mut inside.leaving)
         };
-        leaving.into_iter().for_each(|leaving| self.send(leaving));
+        leaving.into_iter().for_each(|leaving| Bridge::send(this, leaving));
     }
 
     /// What the loop calls when answers have come.
     fn _answered(this: &Bound<'_, Self>) -> PyResult<()> {
-        let _anchor = Anchor::hold();
-        let (py, bridge) = (this.py(), this.get());
-        let mut whole = Vec::new();
-        let come = bridge.inbox.take();
-        {
-            let mut inside = bridge.inside.lock();
-            for (places, answers) in come {
-                let mut answers = answers.into_iter().map(|(at, answer)| (places[at], answer)).peekable();
-                while let Some(&((call, _), _)) = answers.peek() {
-                    // Those of one call mostly come one after the other.
-                    let own = std::iter::from_fn(|| answers.next_if(|((of, _), _)| *of == call));
-                    let Some(waiting) = inside.waiting.get_mut(&call) else {
-                        own.for_each(drop);
-                        continue;
-                    };
-                    if own.fold(false, |_, ((_, at), answer)| waiting.gathering.add(at, answer)) {
-                        whole.extend(inside.waiting.remove(&call));
-                    }
-                }
-            }
-            inside.many = whole.len() > 1;
-        }
-        let done = whole.into_iter().filter_map(|Waiting { gathering, whom }| whom.answered(py, gathering.whole()));
-        let done = done.filter(Future::is_awaited).collect::<Vec<_>>();
-        if !done.is_empty() { bridge.wake_all(this, done) } else { Ok(()) }
+        Bridge::take_in(this, this.get().inbox.take())
     }
 
     /// What the loop calls to have those called who wait for what is done.
@@ -221,6 +201,37 @@ impl Bridge {
         let waiting = std::mem::take(&mut self.inside.lock().waiting);
         let done = std::mem::take(&mut self.inside.lock().done);
         drop((waiting, done));
+    }
+}
+
+/// A connection that a loop reads itself: what it calls when there is something.
+#[pyclass(frozen, module = "samovar._core")]
+struct Reading {
+    bridge: Py<Bridge>,
+    loan: Loan,
+}
+
+impl Reading {
+    fn begin(bridge: &Bound<'_, Bridge>, loan: Loan) -> PyResult<()> {
+        let (py, fd) = (bridge.py(), loan.fd());
+        let reading = Bound::new(py, Reading { bridge: bridge.clone().unbind(), loan })?;
+        bridge.get().event_loop(py)?.call_method1("add_reader", (fd, reading)).map(drop)
+    }
+}
+
+#[pymethods]
+impl Reading {
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        let (bridge, mut goes_on) = (self.bridge.bind(py), false);
+        let come = bridge.get().inbox.take_after(|| goes_on = self.loan.read());
+        if !goes_on {
+            bridge.get().event_loop(py)?.call_method1("remove_reader", (self.loan.fd(),))?;
+        }
+        if come.is_empty() { Ok(()) } else { Bridge::take_in(bridge, come) }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.bridge)
     }
 }
 
@@ -284,7 +295,7 @@ impl Bridge {
         let event_loop = PyWeakrefReference::new(here)?.into_any().unbind();
         let (pid, inbox) = (std::process::id(), Arc::new(inbox));
         let inside = Guarded::new(Inside { many: true, ..Inside::default() });
-        let bridge = Bridge { state, pid, event_loop, inbox, inside };
+        let bridge = Bridge { state, pid, event_loop, inbox, borrower: Arc::default(), inside };
         let bridge = Bound::new(py, bridge)?;
         here.call_method1("add_reader", (bridge.get().inbox.fd(), bridge.getattr("_answered")?))?;
         forget_closed(state, bridges)?;
@@ -314,13 +325,46 @@ impl Bridge {
         Self::_wake(this)
     }
 
+    /// Gives those their answers whose are complete, and calls who waits for that.
+    fn take_in(this: &Bound<'_, Self>, come: Vec<Come>) -> PyResult<()> {
+        let _anchor = Anchor::hold();
+        let (py, bridge) = (this.py(), this.get());
+        let mut whole = Vec::new();
+        {
+            let mut inside = bridge.inside.lock();
+            for (places, answers) in come {
+                let mut answers = answers.into_iter().map(|(at, answer)| (places[at], answer)).peekable();
+                while let Some(&((call, _), _)) = answers.peek() {
+                    // Those of one call mostly come one after the other.
+                    let own = std::iter::from_fn(|| answers.next_if(|((of, _), _)| *of == call));
+                    let Some(waiting) = inside.waiting.get_mut(&call) else {
+                        own.for_each(drop);
+                        continue;
+                    };
+                    if own.fold(false, |_, ((_, at), answer)| waiting.gathering.add(at, answer)) {
+                        whole.extend(inside.waiting.remove(&call));
+                    }
+                }
+            }
+            inside.many = whole.len() > 1;
+        }
+        let done = whole.into_iter().filter_map(|Waiting { gathering, whom }| whom.answered(py, gathering.whole()));
+        let done = done.filter(Future::is_awaited).collect::<Vec<_>>();
+        if !done.is_empty() { bridge.wake_all(this, done) } else { Ok(()) }
+    }
+
     fn answers(&self, places: Vec<Place>) -> Answers {
         let (inbox, places) = (Arc::clone(&self.inbox), Arc::<[Place]>::from(places));
         Answers::new(move |answers| inbox.put([(Arc::clone(&places), answers)]))
     }
 
-    fn send(&self, Leaving { store, requests, places }: Leaving) {
-        store.submit(requests, self.answers(places));
+    fn send(this: &Bound<'_, Self>, Leaving { store, requests, places }: Leaving) {
+        let bridge = this.get();
+        store.submit(requests, bridge.answers(places).read_by(&bridge.borrower));
+        for loan in bridge.borrower.accept() {
+            // A loop that cannot watch it gives it back.
+            drop(Reading::begin(this, loan));
+        }
     }
 
     /// Notes a call whose only answer comes by another way than [`Store::submit`].
@@ -330,8 +374,8 @@ impl Bridge {
     }
 
     /// Notes a call, and sends what it asks at once or with the rest of this pass. True if the pass has to be told of its end.
-    fn ask(&self, store: &Arc<dyn Store>, requests: Few<Request>, whom: Whom) -> bool {
-        let mut inside = self.inside.lock();
+    fn ask(this: &Bound<'_, Self>, store: &Arc<dyn Store>, requests: Few<Request>, whom: Whom) -> bool {
+        let mut inside = this.get().inside.lock();
         // Alone, it need not wait for others.
         let alone = inside.waiting.is_empty() && !inside.many;
         let call = inside.note(requests.len(), whom);
@@ -339,7 +383,7 @@ impl Bridge {
         if alone {
             let places = places.collect();
             drop(inside);
-            self.send(Leaving { store: Arc::clone(store), requests: requests.into_vec(), places });
+            Bridge::send(this, Leaving { store: Arc::clone(store), requests: requests.into_vec(), places });
             return false;
         }
         let known = inside.leaving.iter().position(|leaving| Arc::ptr_eq(&leaving.store, store));
@@ -409,7 +453,7 @@ pub fn ask(state: &'static State, here: &Bound<'_, PyAny>, store: &Arc<dyn Store
             return;
         }
     };
-    if bridge.get().ask(store, requests, whom) {
+    if Bridge::ask(&bridge, store, requests, whom) {
         // A closed loop runs nothing any more.
         drop(bridge.get().call_soon(&bridge, "_flush"));
     }

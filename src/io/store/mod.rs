@@ -21,6 +21,8 @@ pub(crate) mod gather;
 pub mod heard;
 mod kept;
 pub mod keys;
+#[cfg(feature = "redis")]
+pub mod loan;
 pub mod local;
 pub mod plain;
 #[cfg(feature = "redis")]
@@ -199,27 +201,48 @@ pub enum Reply {
 pub type Answer = Result<Reply, StoreError>;
 
 /// Where answers go: each request's, by its place among those submitted together, once. Called from a thread of the store's, which
-/// it must not keep waiting.
+/// it must not keep waiting, or from one that reads in its place.
 #[derive(Clone)]
-pub struct Answers(Arc<Give>);
+pub struct Answers {
+    give: Arc<Give>,
+    #[cfg(feature = "redis")]
+    reader: Option<Arc<loan::Borrower>>,
+}
 
 type Give = dyn Fn(Vec<(usize, Answer)>) + Send + Sync;
 
 impl Answers {
     /// To this function, with as many at a time as there are.
     pub fn new(give: impl Fn(Vec<(usize, Answer)>) + Send + Sync + 'static) -> Self {
-        Answers(Arc::new(give))
+        Answers {
+            give: Arc::new(give),
+            #[cfg(feature = "redis")]
+            reader: None,
+        }
+    }
+
+    /// To the same, who may read them from the store's connection by himself.
+    #[cfg(feature = "redis")]
+    #[must_use]
+    pub fn read_by(self, reader: &Arc<loan::Borrower>) -> Self {
+        Answers { reader: Some(Arc::clone(reader)), ..self }
+    }
+
+    /// Who may read them by himself.
+    #[cfg(feature = "redis")]
+    pub fn reader(&self) -> Option<&Arc<loan::Borrower>> {
+        self.reader.as_ref()
     }
 
     /// True if what is given to one goes where the other's goes.
     pub fn is(&self, other: &Answers) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        Arc::ptr_eq(&self.give, &other.give)
     }
 
     /// Gives some.
     pub fn give(&self, answers: Vec<(usize, Answer)>) {
         if !answers.is_empty() {
-            (self.0)(answers);
+            (self.give)(answers);
         }
     }
 }

@@ -75,7 +75,7 @@ pub fn submit(store: &Arc<Inner>, requests: Vec<Request>, answers: &Answers, dea
     for (node, lane, items) in groups {
         match node.at_once(lane) {
             Some(sent) => {
-                let flight = Flight { store: Arc::clone(store), answers: answers.clone(), node, items, deadline };
+                let flight = Flight { store: Arc::clone(store), answers: answers.clone(), node, lane, items, deadline };
                 flight.depart(sent);
             }
             None => left.extend(items),
@@ -119,6 +119,7 @@ struct Flight {
     store: Arc<Inner>,
     answers: Answers,
     node: Arc<Node>,
+    lane: Lane,
     items: Vec<Item>,
     deadline: Instant,
 }
@@ -127,15 +128,17 @@ impl Flight {
     fn depart(mut self, sent: Sent) {
         let (commands, count) = written(&self.store, &mut self.items);
         let (store, link, deadline) = (Arc::clone(&self.store), Arc::clone(&sent.link), Some(self.deadline));
+        // What is large a loop has no time to read.
+        let reader = self.answers.reader().filter(|_| self.lane == Lane::Small).cloned();
         let told = Box::new(move |said| self.arrive(&sent, said));
-        if let Err(batch) = link.send(&commands, Batch { count, deadline, told }) {
+        if let Err(batch) = link.send(&commands, Batch { count, deadline, told }, reader.as_ref()) {
             // It was lost just now.
             store.runtime.spawn(async move { (batch.told)(Err(Lost::Closed)) });
         }
     }
 
     fn arrive(self, sent: &Sent, said: Result<Vec<Said>, Lost>) {
-        let Flight { store, answers, node, mut items, deadline } = self;
+        let Flight { store, answers, node, mut items, deadline, .. } = self;
         let said = node.came_of(sent, said);
         let again = answered(&store, &answers, &node, &mut items, said, deadline);
         store.spent(items);

@@ -7,6 +7,7 @@ use super::trouble;
 use super::url::Address;
 use super::wire::{Batch, Lost, Wire};
 use crate::error::{StoreError, StoreFailure};
+use crate::io::store::loan::Borrower;
 use redis::{Pipeline, Value, pipe};
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -53,16 +54,16 @@ impl Link {
         Ok(())
     }
 
-    /// Sends these for whoever waits, and gives that back if it is lost already.
-    pub fn send(&self, commands: &[u8], batch: Batch) -> Result<(), Batch> {
-        self.wire.send(commands, batch)
+    /// Sends these for whoever waits, and gives that back if it is lost already. `by`: a loop that may read the replies itself.
+    pub fn send(&self, commands: &[u8], batch: Batch, by: Option<&Arc<Borrower>>) -> Result<(), Batch> {
+        self.wire.send(commands, batch, by)
     }
 
     /// Sends so many commands together, and gives their replies, errors among them.
     pub async fn exchange(&self, commands: &[u8], count: usize) -> Result<Vec<Said>, Lost> {
         let (told, said) = oneshot::channel();
         let told = Box::new(move |said| _ = told.send(said));
-        match self.send(commands, Batch { count, deadline: None, told }) {
+        match self.send(commands, Batch { count, deadline: None, told }, None) {
             Ok(()) => said.await.unwrap_or(Err(Lost::Closed)),
             Err(_) => Err(Lost::Closed),
         }

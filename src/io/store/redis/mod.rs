@@ -6,14 +6,15 @@
 //! - [`url`] and [`tls`] say where and how; `script` what is asked for, and what an answer means, `lua` what a server does then;
 //! - `flow` takes requests to their servers and back, `topology` says which those are: `cluster`, `sentinel`, and `finder` for what has to
 //!   be found out first;
-//! - `node` is one server with its few connections, `link` one connection, `wire` its commands and replies, `resp` where a reply ends,
-//!   `stream` its bytes; `trouble` is what goes wrong, in words;
+//! - `node` is one server with its few connections, `link` one connection, `wire` its commands, `incoming` their replies, `resp` where one
+//!   ends, `stream` and `socket` its bytes; `trouble` is what goes wrong, in words;
 //! - `bus` hears what others do, on connections of its own.
 
 mod bus;
 mod cluster;
 mod finder;
 mod flow;
+mod incoming;
 mod link;
 mod lua;
 mod node;
@@ -21,6 +22,7 @@ mod resp;
 mod script;
 mod sentinel;
 mod sizes;
+mod socket;
 mod stream;
 pub mod tls;
 mod topology;

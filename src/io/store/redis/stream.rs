@@ -1,17 +1,19 @@
 //! A connection as bytes: TCP, TLS or a UNIX socket, and when something was heard of the other end.
 
 use super::node::Settings;
+use super::socket::{Plain, at_once};
 use super::tls;
 use super::url::Address;
 use crate::core::clock::{Clock, Millis};
 use parking_lot::Mutex;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, split};
 use tokio::net::{TcpStream, UnixStream};
@@ -52,15 +54,20 @@ impl Heard {
 
 /// What comes in.
 pub struct Reader {
-    bytes: Pin<Box<dyn AsyncRead + Send>>,
+    from: Way<dyn AsyncRead + Send>,
     clock: Clock,
     heard: [Arc<Heard>; 2],
 }
 
 /// What goes out.
 pub struct Writer {
-    bytes: Pin<Box<dyn AsyncWrite + Send>>,
+    to: Way<dyn AsyncWrite + Send>,
     heard: Arc<Heard>,
+}
+
+enum Way<T: ?Sized> {
+    Plain(Arc<Plain>),
+    Sealed(Pin<Box<T>>),
 }
 
 /// Which of the two is this connection's; the other is its server's.
@@ -74,35 +81,38 @@ const BETWEEN: Duration = Duration::from_secs(10);
 
 /// Connects, and notes for both of these when something arrives.
 pub async fn open(address: &Address, settings: &Settings, heard: [Arc<Heard>; 2]) -> io::Result<(Reader, Writer)> {
+    let clock = settings.clock.clone();
     match address {
         Address::Unix(path) => {
-            let (reader, writer) = UnixStream::connect(path).await?.into_split();
-            Ok(halves(reader, writer, settings.clock.clone(), heard))
+            let stream = UnixStream::connect(path).await?.into_std()?;
+            Ok(halves(stream.into(), clock, heard))
         }
         Address::Tcp(host, port) => {
             let stream = TcpStream::connect((host.as_str(), *port)).await?;
             stream.set_nodelay(true)?;
             let keepalive = TcpKeepalive::new().with_time(IDLE).with_interval(BETWEEN).with_retries(PROBES);
             SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
-            let Some(tls) = &settings.tls else {
-                let (reader, writer) = stream.into_split();
-                return Ok(halves(reader, writer, settings.clock.clone(), heard));
-            };
+            let Some(tls) = &settings.tls else { return Ok(halves(stream.into_std()?.into(), clock, heard)) };
             let (reader, writer) = split(tls.connector.connect(tls.name(host)?, stream).await?);
-            Ok(halves(reader, writer, settings.clock.clone(), heard))
+            Ok(both(Way::Sealed(Box::pin(reader)), Way::Sealed(Box::pin(writer)), clock, heard))
         }
     }
 }
 
-/// Both directions of what is connected already.
-pub fn halves(
-    reader: impl AsyncRead + Send + 'static,
-    writer: impl AsyncWrite + Send + 'static,
+/// Both directions of a plain socket that is connected already, and does not block.
+pub fn halves(socket: OwnedFd, clock: Clock, heard: [Arc<Heard>; 2]) -> (Reader, Writer) {
+    let socket = Arc::new(Plain::new(socket));
+    both(Way::Plain(Arc::clone(&socket)), Way::Plain(socket), clock, heard)
+}
+
+fn both(
+    from: Way<dyn AsyncRead + Send>,
+    to: Way<dyn AsyncWrite + Send>,
     clock: Clock,
     heard: [Arc<Heard>; 2],
 ) -> (Reader, Writer) {
-    let writer = Writer { bytes: Box::pin(writer), heard: Arc::clone(&heard[OWN]) };
-    (Reader { bytes: Box::pin(reader), clock, heard }, writer)
+    let writer = Writer { to, heard: Arc::clone(&heard[OWN]) };
+    (Reader { from, clock, heard }, writer)
 }
 
 /// What to do about a server that ends a connection before it has said anything.
@@ -123,31 +133,85 @@ pub fn cure(error: &io::Error) -> &'static str {
     }
 }
 
-impl AsyncRead for Reader {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+impl Reader {
+    /// Lends what can be watched in the runtime's place: from now on who has it says when to read. `None`: it has to be watched here.
+    pub fn lend(&self) -> Option<OwnedFd> {
+        if let Way::Plain(socket) = &self.from { socket.lend().ok() } else { None }
+    }
+
+    /// Reads what there is of what was lent; pending if nothing is.
+    pub fn read_lent(&self, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Way::Plain(socket) = &self.from else { return Poll::Pending };
         let before = buffer.filled().len();
-        let polled = self.bytes.as_mut().poll_read(cx, buffer);
-        if buffer.filled().len() > before {
+        let read = at_once(socket.read_now(buffer));
+        self.note(&read, buffer.filled().len() > before);
+        read
+    }
+
+    fn note(&self, read: &Poll<io::Result<()>>, something: bool) {
+        if something {
             let now = self.clock.now();
             self.heard.iter().for_each(|heard| heard.at.store(now, Relaxed));
         }
-        self.heard[OWN].note_end(&polled);
-        polled
+        self.heard[OWN].note_end(read);
+    }
+}
+
+impl Writer {
+    /// Writes what is taken at once; pending if nothing is. Nobody is woken when there is room again.
+    pub fn write_now(&mut self, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = match &mut self.to {
+            Way::Plain(socket) => at_once(socket.write_now(bytes)),
+            Way::Sealed(sealed) => sealed.as_mut().poll_write(&mut Context::from_waker(Waker::noop()), bytes),
+        };
+        self.heard.note_end(&written);
+        written
+    }
+
+    /// Ends the connection in both directions, where that needs nobody's consent.
+    pub fn end(&self) {
+        if let Way::Plain(socket) = &self.to {
+            socket.end();
+        }
+    }
+}
+
+impl AsyncRead for Reader {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = match &mut self.from {
+            Way::Plain(socket) => socket.poll_read(cx, buffer),
+            Way::Sealed(sealed) => sealed.as_mut().poll_read(cx, buffer),
+        };
+        self.note(&read, buffer.filled().len() > before);
+        read
     }
 }
 
 impl AsyncWrite for Writer {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = self.bytes.as_mut().poll_write(cx, bytes);
-        self.heard.note_end(&polled);
-        polled
+        let written = match &mut self.to {
+            Way::Plain(socket) => socket.poll_write(cx, bytes),
+            Way::Sealed(sealed) => sealed.as_mut().poll_write(cx, bytes),
+        };
+        self.heard.note_end(&written);
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.bytes.as_mut().poll_flush(cx)
+        match &mut self.to {
+            Way::Plain(_) => Poll::Ready(Ok(())),
+            Way::Sealed(sealed) => sealed.as_mut().poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.bytes.as_mut().poll_shutdown(cx)
+        match &mut self.to {
+            Way::Plain(socket) => {
+                socket.end();
+                Poll::Ready(Ok(()))
+            }
+            Way::Sealed(sealed) => sealed.as_mut().poll_shutdown(cx),
+        }
     }
 }

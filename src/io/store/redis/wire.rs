@@ -1,25 +1,30 @@
 //! Commands out and replies in, on one connection, for any number of callers at once.
 //!
 //! Whoever asks writes, so that no other thread has to be woken for that; what the system does not take at once is left to the
-//! driver. The driver reads: one look at what has come tells all whose replies are complete. Replies come in the order of the
-//! commands, so what is written and who waits for it are noted under one lock. Who has waited for too long is told so, and what
-//! comes for them later is dropped.
+//! driver. The driver reads: one look at what has come tells all whose replies are complete. While one event loop alone asks, it may
+//! read in the driver's place ([`Loan`](crate::io::store::loan::Loan)); what it does not get to in time the driver reads after all.
+//! Replies come in the order of the commands, so what is written and who waits for it are noted under one lock. Who has waited for too
+//! long is told so, and what comes for them later is dropped.
 
-use super::resp::{self, Garbage, Head, Look, Reply, Said};
+use super::incoming::Incoming;
+use super::resp::{Garbage, Said};
 use super::stream::{Reader, Writer};
+use crate::io::store::loan::{Borrower, Lender};
 use bytes::{Buf, BytesMut};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{AcqRel, Release};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep, sleep};
 
 /// Why there are no replies.
@@ -35,7 +40,7 @@ pub enum Lost {
     Late,
 }
 
-/// Who is told, once, on the driver's thread: it must not be kept waiting.
+/// Who is told, once, by whoever reads: it must not be kept waiting.
 pub type Told = Box<dyn FnOnce(Result<Vec<Said>, Lost>) + Send>;
 
 /// Commands that were sent together, as far as they wait for something.
@@ -54,6 +59,9 @@ pub struct Wire {
     /// True if something is left to the driver.
     left: AtomicBool,
     driver: AtomicWaker,
+    /// Before `ways`, if both.
+    reading: Mutex<Reading>,
+    runtime: Handle,
 }
 
 #[derive(Default)]
@@ -61,51 +69,107 @@ struct Ways {
     /// `None` once it has ended.
     writer: Option<Writer>,
     unwritten: BytesMut,
-    /// Batches that the driver has not seen yet.
+    /// Batches that whoever reads has not seen yet.
     asked: VecDeque<Batch>,
     /// True while the driver looks at no clock: then it has to be told of a deadline.
     unwatched: bool,
+    lending: Lending,
+}
+
+/// Who asks, and who reads.
+#[derive(Default)]
+struct Lending {
+    /// The loop that asked last; `None` if that was no loop.
+    by: Option<Arc<Borrower>>,
+    /// How often in a row it has.
+    row: u32,
+    /// The number of the loan by which it reads; `None` if the driver does.
+    lent: Option<u64>,
+    loans: u64,
+}
+
+/// What comes in. `None` once it has ended.
+struct Reading {
+    reader: Option<Reader>,
+    incoming: Incoming,
+    /// What a loop has met that the driver has to see to.
+    lost: Option<Lost>,
 }
 
 /// As much is written by whoever asks, who has other things to do than to copy more.
 const AT_ONCE: usize = 64 * 1024;
+/// After so many batches in a row of one loop it may read what comes: to lend costs as much as a few of them.
+const ROW: u32 = 32;
+
+impl Lending {
+    /// Notes who asks. True if the driver has to read again.
+    fn note(&mut self, by: Option<&Arc<Borrower>>) -> bool {
+        if matches!((&self.by, by), (Some(before), Some(by)) if Arc::ptr_eq(before, by)) {
+            self.row = self.row.saturating_add(1);
+            return false;
+        }
+        (self.by, self.row) = (by.cloned(), 0);
+        self.lent.take().is_some()
+    }
+
+    /// Whom to offer the reading: once in a while, should it not be taken.
+    fn offer(&self) -> Option<Arc<Borrower>> {
+        self.by.clone().filter(|_| self.lent.is_none() && self.row % ROW == ROW - 1)
+    }
+}
 
 impl Wire {
     /// Over these, and what has to run for it to work.
     pub fn new(reader: Reader, writer: Writer) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
         let ways = Ways { writer: Some(writer), unwatched: true, ..Ways::default() };
-        let wire = Arc::new(Wire { ways: Mutex::new(ways), left: AtomicBool::new(false), driver: AtomicWaker::new() });
-        let driver = Driver { wire: End(Arc::clone(&wire)), reader, incoming: Incoming::new() };
-        (wire, driver.run())
+        let reading = Reading { reader: Some(reader), incoming: Incoming::new(), lost: None };
+        let wire = Arc::new(Wire {
+            ways: Mutex::new(ways),
+            left: AtomicBool::new(false),
+            driver: AtomicWaker::new(),
+            reading: Mutex::new(reading),
+            runtime: Handle::current(),
+        });
+        let driver = drive(End(Arc::clone(&wire)));
+        (wire, driver)
     }
 
-    /// Sends commands for whoever waits, and gives the batch back if it has ended.
-    pub fn send(&self, commands: &[u8], batch: Batch) -> Result<(), Batch> {
+    /// Sends commands for whoever waits, and gives the batch back if it has ended. `by`: a loop that will be told, if it is one.
+    pub fn send(self: &Arc<Self>, commands: &[u8], batch: Batch, by: Option<&Arc<Borrower>>) -> Result<(), Batch> {
         let mut ways = self.ways.lock();
-        let ways = &mut *ways;
-        let Some(writer) = &mut ways.writer else { return Err(batch) };
-        let unwatched = ways.unwatched && batch.deadline.is_some();
-        ways.unwatched &= !unwatched;
-        // First: the reply may be there before the write returns.
-        ways.asked.push_back(batch);
-        let mut rest = commands;
-        let mut flushed = true;
-        if ways.unwritten.is_empty() && commands.len() <= AT_ONCE {
-            // The driver is told of what is left, and asks to be woken for it.
-            let cx = &mut Context::from_waker(Waker::noop());
-            // An error is left to the driver, who meets it again.
-            if let Poll::Ready(Ok(written)) = Pin::new(&mut *writer).poll_write(cx, commands) {
-                rest = &commands[written..];
+        let offer = {
+            let ways = &mut *ways;
+            let Some(writer) = &mut ways.writer else { return Err(batch) };
+            let unwatched = ways.unwatched && batch.deadline.is_some();
+            ways.unwatched &= !unwatched;
+            let mut wake = ways.lending.note(by) || unwatched;
+            // First: the reply may be there before the write returns.
+            ways.asked.push_back(batch);
+            let mut rest = commands;
+            let mut flushed = true;
+            if ways.unwritten.is_empty() && commands.len() <= AT_ONCE {
+                // An error is left to the driver, who meets it again.
+                if let Poll::Ready(Ok(written)) = writer.write_now(commands) {
+                    rest = &commands[written..];
+                }
+                // The driver is told of what is left, and asks to be woken for it.
+                let cx = &mut Context::from_waker(Waker::noop());
+                flushed = !rest.is_empty() || Pin::new(&mut *writer).poll_flush(cx).is_ready();
             }
-            flushed = !rest.is_empty() || Pin::new(&mut *writer).poll_flush(cx).is_ready();
-        }
-        ways.unwritten.extend_from_slice(rest);
-        if !rest.is_empty() || !flushed {
-            self.left.store(true, Release);
-        }
-        if !rest.is_empty() || !flushed || unwatched {
-            self.driver.wake();
-        }
+            ways.unwritten.extend_from_slice(rest);
+            if !rest.is_empty() || !flushed {
+                self.left.store(true, Release);
+                // Who waits for room may as well wait for replies.
+                ways.lending.lent = None;
+                wake = true;
+            }
+            if wake {
+                self.driver.wake();
+            }
+            ways.lending.offer()
+        };
+        drop(ways);
+        offer.into_iter().for_each(|borrower| borrower.offer(Arc::clone(self) as _));
         Ok(())
     }
 
@@ -136,6 +200,119 @@ impl Wire {
         }
         Ok(())
     }
+
+    /// Takes over who has asked since this was called last.
+    pub fn asked(&self) -> VecDeque<Batch> {
+        std::mem::take(&mut self.ways.lock().asked)
+    }
+
+    /// What was lent is the driver's again. False if nothing was.
+    fn end_loan(&self) -> bool {
+        self.ways.lock().lending.lent.take().is_some()
+    }
+
+    /// Does what there is for the driver to do; ready when the connection is lost.
+    fn drive(&self, cx: &mut Context<'_>, mut tick: Pin<&mut Sleep>) -> Poll<Lost> {
+        self.driver.register(cx.waker());
+        if let Err(lost) = self.write(cx) {
+            return Poll::Ready(lost);
+        }
+        loop {
+            let mut reading = self.reading.lock();
+            if let Some(lost) = reading.lost.take() {
+                return Poll::Ready(lost);
+            }
+            let lent = self.ways.lock().lending.lent.is_some();
+            if !lent && let Poll::Ready(lost) = reading.read(self, cx) {
+                return Poll::Ready(lost);
+            }
+            if !self.watch(&mut reading.incoming, cx, tick.as_mut()) {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Tells those who have waited for too long. The clock is looked at no more often than deadlines are ahead, and not at all while
+    /// nobody waits: who asks between two looks has a deadline after the second. True if what has come is to be read first.
+    fn watch(&self, incoming: &mut Incoming, cx: &mut Context<'_>, mut tick: Pin<&mut Sleep>) -> bool {
+        while tick.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            if incoming.is_late(self, now) && self.end_loan() {
+                return true;
+            }
+            if let Some(next) = incoming.tell_late(now) {
+                tick.as_mut().reset(next);
+                continue;
+            }
+            let mut ways = self.ways.lock();
+            if ways.asked.is_empty() {
+                ways.unwatched = true;
+                return false;
+            }
+        }
+        false
+    }
+}
+
+impl Lender for Wire {
+    fn lend(&self, to: &Arc<Borrower>) -> Option<(OwnedFd, u64)> {
+        let reading = self.reading.lock();
+        let mut ways = self.ways.lock();
+        let is_alone = ways.lending.by.as_ref().is_some_and(|by| Arc::ptr_eq(by, to));
+        if ways.writer.is_none() || !ways.unwritten.is_empty() || !is_alone {
+            return None;
+        }
+        let fd = reading.reader.as_ref()?.lend()?;
+        ways.lending.loans += 1;
+        ways.lending.lent = Some(ways.lending.loans);
+        Some((fd, ways.lending.loans))
+    }
+
+    fn read(&self, number: u64) -> bool {
+        // Who is told may have to ask again, or elsewhere.
+        let _within = self.runtime.enter();
+        let mut reading = self.reading.lock();
+        if self.ways.lock().lending.lent != Some(number) {
+            return false;
+        }
+        let lost = match reading.read_lent(self) {
+            Poll::Pending | Poll::Ready(Ok(())) => return true,
+            Poll::Ready(Err(lost)) => lost,
+        };
+        reading.lost = Some(lost);
+        drop(reading);
+        self.take_back(number);
+        false
+    }
+
+    fn take_back(&self, number: u64) {
+        let ended = self.ways.lock().lending.lent.take_if(|lent| *lent == number);
+        if ended.is_some() {
+            self.driver.wake();
+        }
+    }
+}
+
+impl Reading {
+    /// What is there now, for the loop that watches it: it comes again if that was not all.
+    fn read_lent(&mut self, wire: &Wire) -> Poll<Result<(), Lost>> {
+        let Some(reader) = &self.reader else { return Poll::Ready(Err(Lost::Closed)) };
+        std::task::ready!(self.incoming.read(|into| reader.read_lent(into)))?;
+        Poll::Ready(self.incoming.tell(wire).map_err(|Garbage(what)| Lost::Garbage(what)))
+    }
+
+    /// All that is there, for the driver, who is woken when there is more.
+    fn read(&mut self, wire: &Wire, cx: &mut Context<'_>) -> Poll<Lost> {
+        loop {
+            let Some(reader) = &mut self.reader else { return Poll::Ready(Lost::Closed) };
+            if let Err(lost) = std::task::ready!(self.incoming.read(|into| Pin::new(reader).poll_read(cx, into))) {
+                return Poll::Ready(lost);
+            }
+            if let Err(Garbage(what)) = self.incoming.tell(wire) {
+                return Poll::Ready(Lost::Garbage(what));
+            }
+        }
+    }
 }
 
 /// Ends the wire with its driver, however that ends: who waits then is told.
@@ -143,256 +320,29 @@ struct End(Arc<Wire>);
 
 impl Drop for End {
     fn drop(&mut self) {
+        let (reader, incoming) = {
+            let mut reading = self.0.reading.lock();
+            (reading.reader.take(), std::mem::replace(&mut reading.incoming, Incoming::new()))
+        };
         let (writer, asked) = {
             let mut ways = self.0.ways.lock();
+            ways.lending = Lending::default();
             (ways.writer.take(), std::mem::take(&mut ways.asked))
         };
-        drop(writer);
+        writer.iter().for_each(Writer::end);
+        drop((reader, writer, incoming));
         asked.into_iter().for_each(|batch| (batch.told)(Err(Lost::Closed)));
     }
 }
 
-struct Driver {
-    wire: End,
-    reader: Reader,
-    incoming: Incoming,
-}
-
-impl Driver {
-    async fn run(mut self) {
-        let mut tick = pin!(sleep(Duration::ZERO));
-        let lost = poll_fn(|cx| self.poll(cx, tick.as_mut())).await;
-        // The one whose turn it is hears why; those behind it may not even have been sent.
-        if let Some(told) = self.incoming.first(&self.wire.0) {
-            told(Err(lost));
-        }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>, tick: Pin<&mut Sleep>) -> Poll<Lost> {
-        let wire = &self.wire.0;
-        wire.driver.register(cx.waker());
-        if let Err(lost) = wire.write(cx) {
-            return Poll::Ready(lost);
-        }
-        loop {
-            match self.incoming.read(&mut self.reader, cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(lost)) => return Poll::Ready(lost),
-                Poll::Pending => break,
-            }
-            if let Err(Garbage(what)) = self.incoming.tell(wire) {
-                return Poll::Ready(Lost::Garbage(what));
-            }
-        }
-        self.incoming.watch(wire, cx, tick);
-        Poll::Pending
-    }
-}
-
-/// What has come, and who waits for it.
-struct Incoming {
-    buffer: BytesMut,
-    /// How much is read at once.
-    room: usize,
-    /// How many bytes have to be there for the next reply.
-    needs: usize,
-    found: Vec<Part>,
-    /// How many members of the list that comes have yet to be found.
-    inside: usize,
-    /// What those say that were, if not all have been.
-    list: Option<(usize, Vec<Said>)>,
-    /// Batches in the order of their replies; the first has had some of them. Nobody waits any more for one without `told`.
-    waiting: VecDeque<Waiting>,
-    said: Vec<Said>,
-}
-
-/// What was found: a list is taken apart, so that what a server says of many keys need not be there at once.
-enum Part {
-    Reply(Reply),
-    /// A list of so many, which come next.
-    List(usize),
-}
-
-struct Waiting {
-    count: usize,
-    deadline: Option<Instant>,
-    told: Option<Told>,
-}
-
-/// So many members of a list are taken to come before they do.
-const EXPECTED: usize = 1024;
-/// Room for what is read at once, at first and at most.
-const ROOM: usize = 16 * 1024;
-const MOST_ROOM: usize = 256 * 1024;
-
-impl Drop for Incoming {
-    fn drop(&mut self) {
-        for waiting in self.waiting.drain(..) {
-            waiting.told.into_iter().for_each(|told| told(Err(Lost::Closed)));
-        }
-    }
-}
-
-impl Incoming {
-    fn new() -> Self {
-        let (buffer, found, list, waiting, said) = Default::default();
-        Incoming { buffer, room: ROOM, needs: 1, found, inside: 0, list, waiting, said }
-    }
-
-    /// Takes in what there is.
-    fn read(&mut self, reader: &mut Reader, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
-        let missing = self.needs.saturating_sub(self.buffer.len());
-        if self.buffer.capacity() - self.buffer.len() < missing.max(self.room / 4) {
-            self.buffer.reserve(missing.max(self.room));
-        }
-        let mut into = ReadBuf::uninit(self.buffer.spare_capacity_mut());
-        let room = into.remaining();
-        let polled = Pin::new(reader).poll_read(cx, &mut into);
-        let read = into.filled().len();
-        match polled {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(Lost::Broken(error))),
-            Poll::Ready(Ok(())) if read == 0 => return Poll::Ready(Err(Lost::Closed)),
-            Poll::Ready(Ok(())) => {}
-        }
-        // SAFETY: the reader has filled so many bytes behind those there were, which `ReadBuf` vouches for.
-        unsafe { self.buffer.set_len(self.buffer.len() + read) };
-        self.room = match read {
-            _ if read == room => (self.room * 2).min(MOST_ROOM),
-            _ if read < self.room / 8 => (self.room / 2).max(ROOM),
-            _ => self.room,
-        };
-        Poll::Ready(Ok(()))
-    }
-
-    /// Tells those whose replies are complete.
-    fn tell(&mut self, wire: &Wire) -> Result<(), Garbage> {
-        let mut at = 0;
-        while self.buffer.len() >= self.needs.max(at + 1) {
-            match self.look(at)? {
-                Ok(end) => (at, self.needs) = (end, end + 1),
-                Err(needs) => self.needs = needs,
-            }
-        }
-        if at == 0 {
-            return Ok(());
-        }
-        self.needs -= at;
-        let whole = self.buffer.split_to(at).freeze();
-        if at > MOST_ROOM {
-            // What was made for a large value goes with it.
-            self.buffer = BytesMut::from(&self.buffer[..]);
-        }
-        for part in std::mem::take(&mut self.found) {
-            let said = match part {
-                Part::Reply(Reply::Bytes(range)) => Said::Bytes(whole.slice(range)),
-                Part::Reply(Reply::Other(range)) => Said::Other(resp::parse(&whole[range])?),
-                Part::Reply(Reply::Push(_)) => continue,
-                Part::List(0) => Said::Many(Vec::new()),
-                Part::List(count) => {
-                    self.list = Some((count, Vec::with_capacity(count.min(EXPECTED))));
-                    continue;
-                }
-            };
-            match &mut self.list {
-                None => self.add(wire, said)?,
-                Some((count, members)) => {
-                    members.push(said);
-                    if members.len() == *count {
-                        let members = std::mem::take(members);
-                        self.list = None;
-                        self.add(wire, Said::Many(members))?;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Finds what begins here: where it ends, or how many bytes that needs.
-    fn look(&mut self, at: usize) -> Result<Result<usize, usize>, Garbage> {
-        if self.inside == 0 {
-            match resp::list(&self.buffer, at)? {
-                Head::Other => {}
-                Head::Needs(needs) => return Ok(Err(needs)),
-                Head::List(count, members) => {
-                    self.inside = count;
-                    self.found.push(Part::List(count));
-                    return Ok(Ok(members));
-                }
-            }
-        }
-        Ok(match resp::look(&self.buffer, at)? {
-            Look::Needs(needs) => Err(needs),
-            Look::Whole(reply) => {
-                let end = reply.end();
-                if !matches!(reply, Reply::Push(_)) {
-                    self.inside = self.inside.saturating_sub(1);
-                }
-                self.found.push(Part::Reply(reply));
-                Ok(end)
-            }
-        })
-    }
-
-    fn add(&mut self, wire: &Wire, said: Said) -> Result<(), Garbage> {
-        if self.waiting.is_empty() {
-            self.learn(wire);
-        }
-        let Some(first) = self.waiting.front() else { return Err(Garbage("a reply to nothing".into())) };
-        if self.said.is_empty() {
-            self.said.reserve_exact(first.count);
-        }
-        self.said.push(said);
-        if self.said.len() == first.count {
-            let said = std::mem::take(&mut self.said);
-            if let Some(told) = self.waiting.pop_front().and_then(|waiting| waiting.told) {
-                told(Ok(said));
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes over who has asked meanwhile.
-    fn learn(&mut self, wire: &Wire) {
-        let asked = wire.ways.lock().asked.drain(..).collect::<Vec<_>>();
-        let waiting = |Batch { count, deadline, told }| Waiting { count, deadline, told: Some(told) };
-        self.waiting.extend(asked.into_iter().map(waiting));
-    }
-
-    /// Who waits for the next reply.
-    fn first(&mut self, wire: &Wire) -> Option<Told> {
-        self.learn(wire);
-        self.waiting.front_mut()?.told.take()
-    }
-
-    /// Tells those who have waited for too long. The clock is looked at no more often than deadlines are ahead, and not at all while
-    /// nobody waits: who asks between two looks has a deadline after the second.
-    fn watch(&mut self, wire: &Wire, cx: &mut Context<'_>, mut tick: Pin<&mut Sleep>) {
-        while tick.as_mut().poll(cx).is_ready() {
-            self.learn(wire);
-            if let Some(next) = self.tell_late(Instant::now()) {
-                tick.as_mut().reset(next);
-                continue;
-            }
-            let mut ways = wire.ways.lock();
-            if ways.asked.is_empty() {
-                ways.unwatched = true;
-                return;
-            }
-        }
-    }
-
-    /// The next deadline of those who still wait.
-    fn tell_late(&mut self, now: Instant) -> Option<Instant> {
-        for waiting in self.waiting.iter_mut().filter(|waiting| waiting.told.is_some()) {
-            match waiting.deadline {
-                Some(deadline) if deadline > now => return Some(deadline),
-                Some(_) => waiting.told.take().into_iter().for_each(|told| told(Err(Lost::Late))),
-                None => {}
-            }
-        }
-        None
+/// Reads and writes what nobody else does, until the connection is lost.
+async fn drive(end: End) {
+    let (wire, mut tick) = (&end.0, pin!(sleep(Duration::ZERO)));
+    let lost = poll_fn(|cx| wire.drive(cx, tick.as_mut())).await;
+    // The one whose turn it is hears why; those behind it may not even have been sent.
+    let first = wire.reading.lock().incoming.first(wire);
+    if let Some(told) = first {
+        told(Err(lost));
     }
 }
 
@@ -401,6 +351,7 @@ mod tests {
     use super::super::stream::halves;
     use super::*;
     use crate::core::clock::Clock;
+    use crate::io::store::loan::Loan;
     use redis::Value;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixStream;
@@ -412,16 +363,25 @@ mod tests {
     /// A wire, its driver, and the server's end.
     fn wire() -> (Arc<Wire>, JoinHandle<()>, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let (reader, writer) = ours.into_split();
-        let (reader, writer) = halves(reader, writer, Clock::system(), Default::default());
+        let (reader, writer) = halves(ours.into_std().unwrap().into(), Clock::system(), Default::default());
         let (wire, driver) = Wire::new(reader, writer);
         (wire, tokio::spawn(driver), theirs)
     }
 
-    fn ask(wire: &Wire, commands: &[u8], count: usize, deadline: Option<Instant>) -> Outcome {
+    fn ask(wire: &Arc<Wire>, commands: &[u8], count: usize, deadline: Option<Instant>) -> Outcome {
+        ask_as(None, wire, commands, count, deadline)
+    }
+
+    fn ask_as(
+        who: Option<&Arc<Borrower>>,
+        wire: &Arc<Wire>,
+        commands: &[u8],
+        count: usize,
+        deadline: Option<Instant>,
+    ) -> Outcome {
         let (told, outcome) = oneshot::channel();
         let told = Box::new(move |said| _ = told.send(said));
-        assert!(wire.send(commands, Batch { count, deadline, told }).is_ok(), "it has ended");
+        assert!(wire.send(commands, Batch { count, deadline, told }, who).is_ok(), "it has ended");
         outcome
     }
 
@@ -519,7 +479,7 @@ mod tests {
         assert!(matches!(first.await.unwrap(), Err(Lost::Closed)));
         assert!(matches!(second.await.unwrap(), Err(Lost::Closed)));
         let told: Told = Box::new(|_| {});
-        assert!(wire.send(b"three", Batch { count: 1, deadline: None, told }).is_err());
+        assert!(wire.send(b"three", Batch { count: 1, deadline: None, told }, None).is_err());
         drop(server);
     }
 
@@ -532,5 +492,131 @@ mod tests {
             driver.await.unwrap();
             assert_eq!(said.starts_with(b"+"), asked.await.unwrap().is_ok());
         }
+    }
+
+    /// A loop that has the reading of a wire, and the server's end of that.
+    async fn lent() -> (Arc<Borrower>, Loan, Arc<Wire>, JoinHandle<()>, UnixStream) {
+        let (wire, driver, mut server) = wire();
+        let borrower = Arc::<Borrower>::default();
+        for _ in 0..ROW {
+            assert!(borrower.accept().is_empty());
+            let asked = ask_as(Some(&borrower), &wire, b"?", 1, None);
+            server.write_all(b":1\r\n").await.unwrap();
+            assert!(asked.await.unwrap().is_ok());
+        }
+        let mut loans = borrower.accept();
+        server.read_exact(&mut [0; ROW as usize]).await.unwrap();
+        assert_eq!(loans.len(), 1, "it is alone");
+        (borrower, loans.remove(0), wire, driver, server)
+    }
+
+    /// Whatever the driver would do by now, it has done.
+    async fn others_have_run() {
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+
+    #[tokio::test]
+    async fn a_loop_that_alone_asks_reads_by_itself() {
+        let (borrower, loan, wire, _driver, mut server) = lent().await;
+        let mut asked = ask_as(Some(&borrower), &wire, b"?", 1, None);
+        server.write_all(b"$1").await.unwrap();
+        assert!(loan.read());
+        server.write_all(b"\r\na\r\n").await.unwrap();
+        others_have_run().await;
+        assert!(asked.try_recv().is_err(), "the driver has read");
+        assert!(loan.read());
+        assert_eq!(words(asked.try_recv().unwrap()), [b"a"]);
+        assert!(loan.read(), "there is nothing, and that ends nothing");
+    }
+
+    #[tokio::test]
+    async fn the_driver_reads_again_when_another_asks() {
+        let (borrower, loan, wire, _driver, mut server) = lent().await;
+        let own = ask_as(Some(&borrower), &wire, b"?", 1, None);
+        let others = ask(&wire, b"?", 1, None);
+        server.write_all(b":1\r\n:2\r\n").await.unwrap();
+        assert_eq!(words(own.await.unwrap()), [b"int(1)"]);
+        assert_eq!(words(others.await.unwrap()), [b"int(2)"]);
+        assert!(!loan.read());
+        for _ in 0..ROW {
+            let asked = ask_as(Some(&Arc::default()), &wire, b"?", 1, None);
+            server.write_all(b":3\r\n").await.unwrap();
+            assert!(asked.await.unwrap().is_ok());
+        }
+        assert!(borrower.accept().is_empty(), "it was never alone since");
+    }
+
+    #[tokio::test]
+    async fn what_a_loop_does_not_read_in_time_the_driver_does() {
+        let (borrower, loan, wire, _driver, mut server) = lent().await;
+        let soon = Instant::now() + Duration::from_millis(20);
+        let asked = ask_as(Some(&borrower), &wire, b"?", 1, Some(soon));
+        let never = ask_as(Some(&borrower), &wire, b"?", 1, Some(soon));
+        server.write_all(b"+there\r\n").await.unwrap();
+        assert_eq!(words(asked.await.unwrap()), [b"simple-string(\"there\")"]);
+        assert!(matches!(never.await.unwrap(), Err(Lost::Late)));
+        // It is alone still, so it is lent the reading again; that loan is another.
+        for _ in 0..ROW {
+            drop(ask_as(Some(&borrower), &wire, b"?", 1, None));
+        }
+        let next = borrower.accept().remove(0);
+        assert!(!loan.read());
+        drop(loan);
+        assert!(next.read());
+    }
+
+    #[tokio::test]
+    async fn a_loan_that_is_dropped_is_given_back() {
+        let (borrower, loan, wire, _driver, mut server) = lent().await;
+        let asked = ask_as(Some(&borrower), &wire, b"?", 1, None);
+        drop(loan);
+        server.write_all(b":1\r\n").await.unwrap();
+        assert!(asked.await.unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn whoever_reads_the_end_all_who_wait_are_told_and_the_connection_is_given_back() {
+        for said in [&b""[..], b"HTTP/1.1 400\r\n"] {
+            let (borrower, loan, wire, driver, mut server) = lent().await;
+            let asked = ask_as(Some(&borrower), &wire, b"?", 1, None);
+            server.read_exact(&mut [0]).await.unwrap();
+            server.write_all(said).await.unwrap();
+            if said.is_empty() {
+                server.shutdown().await.unwrap();
+            }
+            others_have_run().await;
+            assert!(!loan.read());
+            driver.await.unwrap();
+            let lost = asked.await.unwrap().unwrap_err();
+            assert!(matches!(lost, Lost::Closed | Lost::Garbage(_)), "{lost:?}");
+            assert_eq!(server.read(&mut [0; 9]).await.unwrap(), 0);
+            assert!(!loan.read());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wire_that_ends_wakes_the_loop_that_reads_there() {
+        let (_borrower, loan, _wire, driver, mut server) = lent().await;
+        driver.abort();
+        assert!(driver.await.unwrap_err().is_cancelled());
+        assert_eq!(server.read(&mut [0; 9]).await.unwrap(), 0, "it is ended though the loop has its descriptor");
+        // SAFETY: the descriptor is the loan's, which outlives the call.
+        let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(loan.fd()) };
+        let mut byte = [0];
+        assert_eq!(rustix::io::read(fd, &mut byte).unwrap(), 0);
+        assert!(!loan.read());
+    }
+
+    #[tokio::test]
+    async fn what_the_system_does_not_take_ends_a_loan() {
+        let (borrower, loan, wire, _driver, mut server) = lent().await;
+        let asked = ask_as(Some(&borrower), &wire, &vec![b'x'; 5_000_000], 1, None);
+        assert!(!loan.read());
+        server.read_exact(&mut vec![0; 5_000_000]).await.unwrap();
+        server.write_all(b":1\r\n").await.unwrap();
+        assert!(asked.await.unwrap().is_ok());
     }
 }
