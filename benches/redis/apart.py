@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def run(loop: str) -> Found:
-    """The scenarios on a loop of this kind."""
+def run(loop: str, only: str) -> Found:
+    """The scenarios whose names have this in them, on a loop of this kind."""
     factory = None
     if loop == "uvloop":
         import uvloop
@@ -36,7 +36,7 @@ def run(loop: str) -> Found:
     server = RedisServer()
     try:
         with asyncio.Runner(loop_factory=factory) as runner:
-            return runner.run(measured(server))
+            return runner.run(measured(server, only))
     finally:
         server.stop()
 
@@ -50,7 +50,7 @@ def freeze(name: str) -> frozen.Outage | None:
         server.stop()
 
 
-def apart(work: Callable[[str], T], name: str) -> T:
-    """What this does with this name, in a process of its own."""
+def apart(work: Callable[..., T], *names: str) -> T:
+    """What this does with these names, in a process of its own."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(work, name).result()
+        return pool.submit(work, *names).result()

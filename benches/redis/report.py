@@ -52,10 +52,15 @@ def promises(found: dict[str, Found]) -> Iterator[str]:
     """Each promise, and what came of it on each loop."""
     yield row(["promised", "of", "at most", *found])
     yield row(["---", "---", "--:", *["---"] * len(found)])
-    for promise in PROMISES:
+    for promise in (promise for promise in PROMISES if has(found, promise.scenario)):
         about = f"{promise.scenario.name}: {promise.what} of {promise.whose}"
         cells = [verdict(promise, one) for one in found.values()]
         yield row([about, promise.against, f"{promise.bound:.3g}", *cells])
+
+
+def has(found: dict[str, Found], scenario: Scenario) -> bool:
+    """Whether it was played."""
+    return all(scenario.name in one.figures for one in found.values())
 
 
 def verdict(promise: Promise, found: Found) -> str:
@@ -110,6 +115,6 @@ def outages(seen: dict[str, Outage]) -> Iterator[str]:
 
 def tables(found: dict[str, Found], seen: dict[str, Outage]) -> str:
     """All of them."""
-    parts = [costs(found, scenario) for scenario in SCENARIOS]
+    parts = [costs(found, scenario) for scenario in SCENARIOS if has(found, scenario)]
     parts = [promises(found), *parts, bursts(found), outages(seen)]
     return "\n\n".join("\n".join(part) for part in parts)

@@ -176,13 +176,13 @@ async def fill(client: Client, name: str) -> None:
             assert one in (value, value.encode()), f"{name} has lost what it wrote"
 
 
-async def measured(server: RedisServer) -> Found:
-    """All scenarios, for all contenders that there are."""
+async def measured(server: RedisServer, only: str) -> Found:
+    """The scenarios whose names have this in them, for all contenders that there are."""
     clients = await opened(server.url, CONTENDERS)
     found = Found()
     for name, client in clients.items():
         await fill(client, name)
-    for scenario in SCENARIOS:
+    for scenario in (scenario for scenario in SCENARIOS if only in scenario.name):
         print(f"{scenario.name} ", end="", file=sys.stderr, flush=True)
         calls = {
             name: await calls_in_a_turn(client, scenario, keys(name, scenario.size)) for name, client in clients.items()

@@ -19,7 +19,7 @@ use super::options::{self, shown};
 use super::owner::TierOwner;
 use super::pending::{self, Todo};
 use super::place::Home;
-use super::recipe::{Kept, Labels, Loader, Recipe, labels};
+use super::recipe::{HeldRecipe, Kept, Labels, Loader, Recipe, labels};
 use super::refresher::{self, RefresherCore};
 use super::remote::Behind;
 use super::request::Request;
@@ -211,7 +211,7 @@ impl CacheCore {
                 bound: Default::default(),
             },
             refresher: None,
-            recipe: Arc::new(recipe),
+            recipe: HeldRecipe::new(key.py(), Arc::new(recipe)),
             life: Life::Shared,
             refresh: false,
             since: Default::default(),
@@ -275,7 +275,7 @@ impl CacheCore {
                 let tier = Tier::new(state.get().0, recipe, (bound, eviction, apart), weigher, clock::shared().clone());
                 remote.into_iter().for_each(|remote| tier.set_remote(remote.open(&name)));
                 sealing.into_iter().for_each(|sealing| tier.set_sealing(sealing));
-                (tier.clone(), Py::new(py, TierOwner { tier })?)
+                (tier.clone(), TierOwner::of(py, tier)?)
             }
         };
         let coding = coding.or_else(|| parent.and_then(|parent| Some(parent.get().coding.as_ref()?.clone_ref(py))));

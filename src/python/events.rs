@@ -216,8 +216,7 @@ impl Listeners {
         self.heard.store(all.iter().fold(0, |heard, listener| heard | listener.kind.bit()), Relaxed);
     }
 
-    /// Who is to be told; not those who do this themselves. What is to be called is held by itself: a thread that nobody else knows of may
-    /// tell, such as the sweeper, and of a cache that is given up meanwhile the collector clears what only that holds.
+    /// Who is to be told; not those who do this themselves. What is to be called is held by itself: one may end while another is told.
     fn of(&self, py: Python<'_>, kind: Kind, space: &Space, whole: bool) -> Vec<(Arc<Listener>, Object)> {
         let concerns = |listener: &Listener| {
             is_below(&space.path, &listener.path) || (whole && is_below(&listener.path, &space.path))
@@ -333,6 +332,8 @@ impl Tier {
     /// Tells of an event whose key, if it has one, is given as it is stored, with its hash.
     #[cold]
     pub fn tell(&self, py: Python<'_>, kind: Kind, space: &Space, key: Option<(u64, &Object)>, details: Details<'_>) {
+        // Nobody is left who could hear of a cache that is given up.
+        let Some(_owner) = self.owner(py) else { return };
         let listeners =
             self.listeners.of(py, kind, space, kind == Kind::Invalidate && key.is_none() && space.callee.is_none());
         if listeners.is_empty() {

@@ -19,7 +19,7 @@ use super::keys::{KeyRule, Made, Naming};
 use super::owner::TierOwner;
 use super::pending::{self, Todo};
 use super::raw::{self, protect};
-use super::recipe::{Loader, Plan, Recipe, Told};
+use super::recipe::{HeldRecipe, Loader, Plan, Recipe, Told};
 use super::remote::Behind;
 use super::reply;
 use super::request::Request;
@@ -215,7 +215,7 @@ impl Function {
         let placed = self.place(py, state, &values);
         let (spot, space, alias) = placed.map_err(|error| errors::not_stop(py, error))?;
         let plan = self.plan();
-        let recipe = self.recipe_for(py, state, &plan.recipe, (&spot, &values))?;
+        let recipe = HeldRecipe::new(py, self.recipe_for(py, state, &plan.recipe, (&spot, &values))?);
         let (args, names) = if self.canonical {
             self.told(py, &values, true)?
         } else {
@@ -681,13 +681,13 @@ unsafe extern "C" fn clear(object: *mut ffi::PyObject) -> c_int {
     // SAFETY: the collector calls with a function object that nobody can reach any more.
     unsafe {
         let this: *mut CachedFunction = object.cast();
-        if (*this).origin.is_null()
-            && let Some(function) = (*this).function.take()
-        {
-            let _anchor = Anchor::hold();
+        if let Some(function) = (*this).function.take() {
+            let (_anchor, is_bound) = (Anchor::hold(), !(*this).origin.is_null());
             protect((), || {
                 Python::attach(|_| {
-                    function.clear();
+                    if !is_bound {
+                        function.clear();
+                    }
                     drop(function);
                 })
             });

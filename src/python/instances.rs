@@ -1,8 +1,9 @@
 //! Entries of methods: each instance has a space of its own, told by its identity, and the entries die with it.
 //!
 //! An instance is known by its address. That is safe because a weak reference's callback forgets the address, and drops
-//! the entries, before the memory can be used for another object. The instance is never hashed or compared, and kept alive
-//! by nothing but results that refer to it; `knots` sees to those.
+//! the entries, before the memory can be used for another object; but of an instance that a finalizer brings back after the
+//! collector has ended its weak references, and of which none tells any more. So the reference is asked, too. The instance is
+//! never hashed or compared, and kept alive by nothing but results that refer to it; `knots` sees to those.
 
 use super::anchor::Anchor;
 use super::errors;
@@ -34,6 +35,15 @@ struct Known {
     reference: Object,
 }
 
+impl Known {
+    /// True if it is of this instance, and not of one that was there before.
+    #[inline]
+    fn is_of(&self, instance: *mut ffi::PyObject) -> bool {
+        // SAFETY: a weak reference, and what it gives is only compared.
+        unsafe { ffi::PyWeakref_GetObject(self.reference.as_ptr()) == instance }
+    }
+}
+
 fn hash(address: usize) -> u64 {
     mix(address as u64, 0)
 }
@@ -44,7 +54,8 @@ impl Instances {
     pub fn find(&self, instance: *mut ffi::PyObject) -> Option<u64> {
         let known = self.known.lock();
         let address = instance as usize;
-        Some(known.find(hash(address), |known| known.address == address)?.space.read_salt())
+        let known = known.find(hash(address), |known| known.address == address)?;
+        known.is_of(instance).then(|| known.space.read_salt())
     }
 
     /// The space of an instance, made if need be; `None` if its class says how it is encoded.
@@ -59,9 +70,12 @@ impl Instances {
             return Ok(None);
         }
         let address = instance.as_ptr() as usize;
-        if let Some(known) = function.instances.known.lock().find(hash(address), |known| known.address == address) {
+        if let Some(known) = function.instances.known.lock().find(hash(address), |known| known.address == address)
+            && known.is_of(instance.as_ptr())
+        {
             return Ok(Some(known.space.clone()));
         }
+        function.instances.forget(py, function, address);
         let weak = Arc::downgrade(function);
         let forget = PyCFunction::new_closure(py, None, None, move |args, _| {
             let (Some(function), py) = (weak.upgrade(), args.py()) else { return };

@@ -1,17 +1,28 @@
 //! The one Python object that answers to the cycle collector for what a cache holds under names.
 //!
-//! Every face of a cache and every function of it holds this object; the collector must hear of an entry exactly once.
+//! Every face of a cache and every function of it holds this object; the collector must hear of an entry exactly once. Who uses what a
+//! tier holds, and has come by no face of it, holds the owner meanwhile: see [`Tier::owner`].
 
 use super::tier::Tier;
 use pyo3::prelude::*;
+use pyo3::types::PyWeakrefReference;
 use pyo3::{PyTraverseError, PyVisit};
 use std::sync::Arc;
 
 /// See the module.
-#[pyclass(frozen, module = "samovar._core")]
+#[pyclass(frozen, weakref, module = "samovar._core")]
 pub struct TierOwner {
     /// The cache.
     pub tier: Arc<Tier>,
+}
+
+impl TierOwner {
+    /// That of a new tier.
+    pub fn of(py: Python<'_>, tier: Arc<Tier>) -> PyResult<Py<TierOwner>> {
+        let owner = Bound::new(py, TierOwner { tier })?;
+        owner.get().tier.set_owner(PyWeakrefReference::new(&owner)?);
+        Ok(owner.unbind())
+    }
 }
 
 impl Drop for TierOwner {

@@ -17,6 +17,7 @@ use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,6 +104,40 @@ pub struct Recipe {
     pub ruled: Guarded<Ruled>,
     /// For messages.
     pub name: String,
+}
+
+/// A recipe for whoever follows it later, perhaps when nobody has the function any more whose it is. What is called is held here too: of a
+/// recipe's own references the collector knows all that hold them, and clears what nobody else does.
+pub struct HeldRecipe {
+    recipe: Arc<Recipe>,
+    held: Vec<Object>,
+}
+
+impl HeldRecipe {
+    pub fn new(py: Python<'_>, recipe: Arc<Recipe>) -> Self {
+        let Recipe { ttl, cache_if, tags, fallback, errors, .. } = &*recipe;
+        let called = [ttl, cache_if, tags, fallback].into_iter().flatten();
+        let held = called.chain(errors.iter().map(|(class, _)| class)).map(|object| object.clone_ref(py)).collect();
+        HeldRecipe { recipe, held }
+    }
+
+    pub fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self::new(py, Arc::clone(&self.recipe))
+    }
+}
+
+impl Deref for HeldRecipe {
+    type Target = Recipe;
+
+    fn deref(&self) -> &Recipe {
+        &self.recipe
+    }
+}
+
+impl Holds for HeldRecipe {
+    fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+        self.held.iter().all(visit)
+    }
 }
 
 /// What depends on a function's policy, and changes with that of its cache.

@@ -120,7 +120,7 @@ fn repeated(py: Python<'_>, request: &Request, put: impl Fn(&Object) -> Object) 
         alias: None,
         loader,
         refresher: None,
-        recipe: request.recipe.clone(),
+        recipe: request.recipe.clone_ref(py),
         life: Life::Steady,
         refresh: false,
         since: Default::default(),
@@ -235,7 +235,9 @@ pub fn start<'py>(
         called: false,
         jobs: HashMap::new(),
     };
-    *tier.refresher.lock() = Some(running);
+    // One that was begun meanwhile goes when nothing is locked.
+    let before = tier.refresher.lock().replace(running);
+    drop(before);
     tier.memory.lock().refresher = Some(Box::new(Refresher::new(options)));
     Ok(core)
 }
@@ -285,6 +287,7 @@ impl RefresherCore {
         let _anchor = Anchor::hold();
         let (py, RefresherCore { tier, state, .. }) = (this.py(), this.get());
         let (Some(tier), Some(here)) = (tier.upgrade(), state.running_loop(py)) else { return Ok(()) };
+        let Some(_owner) = tier.owner(py) else { return Ok(()) };
         if let Some(running) = tier.refresher.lock().as_mut() {
             running.called = false;
         }

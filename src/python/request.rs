@@ -9,7 +9,7 @@ use super::effects::{self, Old};
 use super::errors;
 use super::events::{Details, Kind, Stored};
 use super::pending::Holds;
-use super::recipe::{Kept, Loader, Recipe, call_with};
+use super::recipe::{HeldRecipe, Kept, Loader, call_with};
 use super::remote::Behind;
 use super::seat::{Outcome, Waiter};
 use super::spot::{Alias, Spot};
@@ -41,7 +41,7 @@ pub struct Request {
     /// Who refreshes behind, if not the loader.
     pub refresher: Option<Box<Loader>>,
     /// How the value is kept.
-    pub recipe: Arc<Recipe>,
+    pub recipe: HeldRecipe,
     /// How long the load lives.
     pub life: Life,
     /// True for a load that is wanted even though a value is there.
@@ -76,6 +76,7 @@ impl Holds for Request {
             && self.alias.as_ref().is_none_or(|alias| visit(&alias.key))
             && self.loader.visit(visit)
             && self.refresher.as_ref().is_none_or(|refresher| refresher.visit(visit))
+            && self.recipe.visit(visit)
     }
 }
 

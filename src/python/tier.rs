@@ -31,6 +31,7 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyWeakrefReference;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
@@ -173,6 +174,8 @@ pub struct Tier {
     pub appointment: Appointment,
     /// Who loads hot keys ahead of time, where somebody asked for that.
     pub refresher: Guarded<Option<Refreshing>>,
+    /// A weak reference to its owner.
+    owner: OnceLock<Py<PyWeakrefReference>>,
     /// What seals values before memory has them, if something does.
     sealing: OnceLock<Py<Coding>>,
     /// The store behind its memory, if there is one.
@@ -235,6 +238,7 @@ impl Tier {
             state,
             appointment: Appointment::default(),
             refresher: Guarded::default(),
+            owner: OnceLock::new(),
             sealing: OnceLock::new(),
             remote: OnceLock::new(),
             tasks: Guarded::default(),
@@ -323,6 +327,17 @@ impl Tier {
         if self.steady.load(Relaxed) { 0.0 } else { self.draw() }
     }
 
+    /// Its owner from now on.
+    pub fn set_owner(&self, owner: Bound<'_, PyWeakrefReference>) {
+        drop(self.owner.set(owner.unbind()));
+    }
+
+    /// Its owner, to be held by who calls what the tier holds and has come by no face of it: the sweeper, a load, a loop. Without that the
+    /// collector may be clearing all of it, object by object, while its finalizers let others run; it ends weak references before.
+    pub fn owner<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.owner.get()?.bind(py).upgrade()
+    }
+
     /// What a value on its way in weighs: bytes, or 1 where only entries are counted. May run Python.
     #[inline]
     pub fn weigh(&self, value: &Bound<'_, PyAny>) -> PyResult<u64> {
@@ -331,10 +346,12 @@ impl Tier {
 
     fn weigh_bytes(&self, value: &Bound<'_, PyAny>) -> PyResult<u64> {
         let py = value.py();
+        let owner = self.owner(py);
         let Some(weigher) = self.weigher.lock().as_ref().map(|own| own.clone_ref(py)) else {
             // SAFETY: a valid object, and the interpreter is held; the native weigher runs no Python.
             return Ok(unsafe { super::weigh::weigh(value.as_ptr()) } + OVERHEAD);
         };
+        let Some(_owner) = owner else { return Ok(1) };
         let _anchor = Anchor::hold();
         let weigher = weigher.into_bound(py);
         let told = weigher.call1((value,))?;

@@ -1,4 +1,7 @@
-"""A loop that is alone in asking on a connection reads there itself: until somebody else asks, it is slow, or one of the two ends."""
+"""A loop that is alone in asking on a connection reads there itself.
+
+Until somebody else asks, the loop is slow, or one of the two ends.
+"""
 
 import asyncio
 import os
@@ -87,7 +90,7 @@ def test_who_else_asks_does_not_wait_for_a_loop_that_is_busy(redis: Redis) -> No
         busy_until = time.monotonic() + 10
         # Neither this loop nor its timers run meanwhile.
         while not answered and time.monotonic() < busy_until:
-            time.sleep(0.001)
+            time.sleep(0.001)  # noqa: ASYNC251 - a busy loop is what this is about
         assert answered
         thread.join()
         assert await own == frame(1)
@@ -102,7 +105,7 @@ def test_an_answer_that_was_there_in_time_is_one_however_long_the_loop_was_busy(
         await borrow(redis)
         own = asyncio.ensure_future(redis.get("a"))
         await asyncio.sleep(0)
-        time.sleep(0.4)
+        time.sleep(0.4)  # noqa: ASYNC251 - as above
         assert await own == frame(1)
         await borrow(redis)
 
