@@ -5,7 +5,7 @@
 
 use parking_lot::Mutex;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 /// See the module.
 pub struct Inbox<T> {
@@ -17,6 +17,12 @@ struct Inside<T> {
     things: Vec<T>,
     /// True while whoever takes is awake, and will look before it sleeps.
     attended: bool,
+}
+
+impl<T> AsFd for Inbox<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
 }
 
 impl<T> Inbox<T> {
@@ -32,7 +38,7 @@ impl<T> Inbox<T> {
 
     /// Readable as long as there is something to take.
     pub fn fd(&self) -> RawFd {
-        self.bell.fd()
+        self.bell.as_fd().as_raw_fd()
     }
 
     /// Puts something in. Never waits for whoever takes it.
@@ -74,8 +80,8 @@ impl Bell {
         Ok(Bell(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?))
     }
 
-    fn fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 
     fn ring(&self) {
@@ -103,8 +109,8 @@ impl Bell {
         Ok(Bell { ringing, heard })
     }
 
-    fn fd(&self) -> RawFd {
-        self.heard.as_raw_fd()
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.heard.as_fd()
     }
 
     fn ring(&self) {
@@ -123,9 +129,7 @@ mod tests {
     use std::sync::Arc;
 
     fn rings<T>(inbox: &Inbox<T>) -> bool {
-        // SAFETY: the descriptor is the inbox's, which outlives the call.
-        let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(inbox.fd()) };
-        let mut fds = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
+        let mut fds = [rustix::event::PollFd::new(inbox, rustix::event::PollFlags::IN)];
         rustix::event::poll(&mut fds, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() > 0
     }
 
@@ -166,9 +170,7 @@ mod tests {
             }
             let (mut seen, mut next) = (0, [0; 4]);
             while seen < 40_000 {
-                // SAFETY: as above.
-                let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(inbox.fd()) };
-                let mut fds = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
+                let mut fds = [rustix::event::PollFd::new(&*inbox, rustix::event::PollFlags::IN)];
                 let limit = rustix::event::Timespec { tv_sec: 20, tv_nsec: 0 };
                 assert!(rustix::event::poll(&mut fds, Some(&limit)).unwrap() > 0, "no ring after {seen}");
                 for (thread, n) in inbox.take() {

@@ -17,7 +17,7 @@ use super::store::Reader;
 use super::tier::Object;
 use crate::error::{StoreError, StoreFailure};
 use crate::io::inbox::Inbox;
-use crate::io::store::loan::{Borrower, Loan};
+use crate::io::store::loan::{Borrower, Loan, Sleeper};
 use crate::io::store::{Answer, Answers, Cursor, Request, Store, scan_for};
 use hashbrown::HashMap;
 use parking_lot::{Condvar, Mutex};
@@ -27,6 +27,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyWeakrefReference;
 use smallvec::SmallVec;
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -504,7 +505,8 @@ pub fn ask_blocking(
     }
     let _anchor = Anchor::hold();
     let desk = Desk::new(requests.len());
-    let answers = desk.answers();
+    let answers = with_sleeper(|sleeper| desk.answers().read_by(sleeper.borrower()));
+    let answers = answers.unwrap_or_else(|| desk.answers());
     py.detach(|| store.submit(requests, answers));
     desk.wait(py)
 }
@@ -529,20 +531,46 @@ pub fn rest_blocking<T>(py: Python<'_>, most: Duration, told: impl FnOnce(Answer
     desk.wait_until(py, Some(Instant::now() + most)).map(drop)
 }
 
+thread_local! {
+    /// As who this thread borrows what it reads while it is blocked.
+    static SLEEPER: RefCell<Sleeper> = RefCell::default();
+}
+
+/// Does this with the thread's own; not while that is in use, or the thread ends.
+fn with_sleeper<T>(work: impl FnOnce(&mut Sleeper) -> T) -> Option<T> {
+    let with = |slot: &RefCell<Sleeper>| {
+        let mut slot = slot.try_borrow_mut().ok()?;
+        if !slot.is_own() {
+            *slot = Sleeper::default();
+        }
+        Some(work(&mut slot))
+    };
+    SLEEPER.try_with(with).ok().flatten()
+}
+
 /// Where a blocked thread gets its answers.
-struct Desk(Arc<(Mutex<Gathering>, Condvar)>);
+struct Desk(Arc<(Mutex<Waited>, Condvar)>);
+
+/// What it waits for.
+struct Waited {
+    gathering: Gathering,
+    /// Rung when that is there, while the thread sleeps on a connection.
+    bell: Option<Arc<Inbox<()>>>,
+}
 
 impl Desk {
     fn new(count: usize) -> Self {
-        Desk(Arc::new((Mutex::new(Gathering::new(count)), Condvar::new())))
+        let waited = Waited { gathering: Gathering::new(count), bell: None };
+        Desk(Arc::new((Mutex::new(waited), Condvar::new())))
     }
 
     fn answers(&self) -> Answers {
         let there = Arc::clone(&self.0);
         Answers::new(move |answers| {
-            let mut gathering = there.0.lock();
-            answers.into_iter().for_each(|(at, answer)| _ = gathering.add(at, answer));
-            if gathering.left == 0 {
+            let mut waited = there.0.lock();
+            answers.into_iter().for_each(|(at, answer)| _ = waited.gathering.add(at, answer));
+            if waited.gathering.left == 0 {
+                waited.bell.take().into_iter().for_each(|bell| bell.put([()]));
                 there.1.notify_one();
             }
         })
@@ -554,14 +582,15 @@ impl Desk {
 
     /// Nothing if the moment comes first.
     fn wait_until(self, py: Python<'_>, end: Option<Instant>) -> PyResult<Few<Answer>> {
-        let (gathering, bell) = &*self.0;
         while end.is_none_or(|end| Instant::now() < end) {
+            let nap = Instant::now() + NAP;
+            let until = end.map_or(nap, |end| end.min(nap));
             let done = py.detach(|| {
-                let mut gathering = gathering.lock();
-                let nap = Instant::now() + NAP;
-                let until = end.map_or(nap, |end| end.min(nap));
-                while gathering.left > 0 && !bell.wait_until(&mut gathering, until).timed_out() {}
-                (gathering.left == 0).then(|| std::mem::replace(&mut *gathering, Gathering::new(0)))
+                if with_sleeper(|sleeper| self.sleep(sleeper, until)) != Some(true) {
+                    self.block(until);
+                }
+                let waited = &mut self.0.0.lock().gathering;
+                (waited.left == 0).then(|| std::mem::replace(waited, Gathering::new(0)))
             });
             if let Some(gathering) = done {
                 return Ok(gathering.whole());
@@ -569,5 +598,27 @@ impl Desk {
             py.check_signals()?;
         }
         Ok(Few::new())
+    }
+
+    /// Until all is there or the moment has come.
+    fn block(&self, until: Instant) {
+        let (waited, bell) = &*self.0;
+        let mut waited = waited.lock();
+        while waited.gathering.left > 0 && !bell.wait_until(&mut waited, until).timed_out() {}
+    }
+
+    /// The same, reading what was lent to this thread; false once nothing is.
+    fn sleep(&self, sleeper: &mut Sleeper, until: Instant) -> bool {
+        while let Some(bell) = sleeper.accept() {
+            {
+                let mut waited = self.0.0.lock();
+                if waited.gathering.left == 0 || Instant::now() >= until {
+                    return true;
+                }
+                waited.bell = Some(bell);
+            }
+            sleeper.sleep(until, || self.0.0.lock().bell = None);
+        }
+        false
     }
 }

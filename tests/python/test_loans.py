@@ -1,6 +1,6 @@
-"""A loop that is alone in asking on a connection reads there itself.
+"""A loop or a thread that is alone in asking on a connection reads there itself.
 
-Until somebody else asks, the loop is slow, or one of the two ends.
+Until somebody else asks, it is slow, or one of the two ends.
 """
 
 import asyncio
@@ -73,17 +73,100 @@ def test_a_loop_that_is_alone_wakes_no_other_thread(redis: Redis) -> None:
     run(main())
 
 
+def block(redis: Redis, times: int) -> None:
+    """Asks from this thread, which waits for each answer."""
+    for _ in range(times):
+        assert redis._core.get_many_sync(["a"]) == {"a": frame(1)}
+
+
+def test_a_blocked_thread_that_is_alone_wakes_no_other(redis: Redis) -> None:
+    block(redis, ENOUGH)
+    time.sleep(0.01)
+    before = switches()
+    block(redis, 500)
+    assert switches() - before < 50
+
+
+def test_blocked_threads_that_come_and_go_are_each_answered(redis: Redis) -> None:
+    def work() -> None:
+        block(redis, ENOUGH * 2)
+
+    before = files()
+    for _ in range(5):
+        block(redis, ENOUGH * 2)
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        block(redis, ENOUGH * 2)
+        for thread in threads:
+            thread.join()
+    assert files() <= before + 4
+    assert redis.tally()["timeouts"] == 0
+
+
+def test_a_blocked_thread_is_answered_by_another_connection_than_it_has_borrowed(redis: Redis) -> None:
+    large = frame("x" * 200_000)
+    redis._core.set_many_sync({"large": (large, 60)})
+    for _ in range(3):
+        block(redis, ENOUGH)
+        began = time.monotonic()
+        for _ in range(10):
+            assert redis._core.get_many_sync(["large"]) == {"large": large}
+        # It is told, and does not find out when it looks around the next time.
+        assert time.monotonic() - began < 10 * 0.04
+
+
+def test_a_blocked_thread_lets_go_of_a_connection_that_ends(redis: Redis, server: RedisServer) -> None:
+    before = files()
+    for _ in range(10):
+        block(redis, ENOUGH)
+        server.ask("CLIENT", "KILL", "TYPE", "normal")
+        time.sleep(0.02)
+        block(redis, ENOUGH)
+    assert files() <= before + 4
+
+
+def test_a_thread_and_a_loop_that_take_turns_are_each_answered(redis: Redis) -> None:
+    async def ask(times: int) -> None:
+        for _ in range(times):
+            assert await redis.get("a") == frame(1)
+
+    async def main() -> None:
+        for times in (ENOUGH, 3, ENOUGH, 1, ENOUGH * 2):
+            await ask(times)
+            block(redis, times)
+            await asyncio.gather(ask(times), asyncio.to_thread(block, redis, times))
+
+    run(main())
+    assert redis.tally()["timeouts"] == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_of_a_blocked_thread_has_borrowed_nothing(redis: Redis) -> None:
+    block(redis, ENOUGH)
+    pid = os.fork()
+    if pid == 0:
+        done = 1
+        try:
+            block(redis, ENOUGH)
+            done = 0
+        finally:
+            os._exit(done)
+    block(redis, ENOUGH * 2)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert redis.tally()["timeouts"] == 0
+
+
 def test_who_else_asks_does_not_wait_for_a_loop_that_is_busy(redis: Redis) -> None:
     answered: list[float] = []
 
-    def block() -> None:
-        for _ in range(10):
-            assert redis._core.get_many_sync(["a"]) == {"a": frame(1)}
+    def ask() -> None:
+        block(redis, 10)
         answered.append(time.monotonic())
 
     async def main() -> None:
         await borrow(redis)
-        thread = threading.Thread(target=block)
+        thread = threading.Thread(target=ask)
         own = asyncio.ensure_future(redis.get("a"))
         await asyncio.sleep(0)
         thread.start()

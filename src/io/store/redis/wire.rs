@@ -603,10 +603,7 @@ mod tests {
         driver.abort();
         assert!(driver.await.unwrap_err().is_cancelled());
         assert_eq!(server.read(&mut [0; 9]).await.unwrap(), 0, "it is ended though the loop has its descriptor");
-        // SAFETY: the descriptor is the loan's, which outlives the call.
-        let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(loan.fd()) };
-        let mut byte = [0];
-        assert_eq!(rustix::io::read(fd, &mut byte).unwrap(), 0);
+        assert_eq!(rustix::io::read(&loan, &mut [0]).unwrap(), 0);
         assert!(!loan.read());
     }
 
