@@ -12,6 +12,7 @@ use super::errand;
 use super::future::Future;
 use super::guarded::Guarded;
 use super::pending::Holds;
+use super::process::is_the_end;
 use super::state::State;
 use super::store::Reader;
 use super::tier::Object;
@@ -166,11 +167,6 @@ impl Bridge {
         leaving.into_iter().for_each(|leaving| Bridge::send(this, leaving));
     }
 
-    /// What the loop calls when answers have come.
-    fn _answered(this: &Bound<'_, Self>) -> PyResult<()> {
-        Bridge::take_in(this, this.get().inbox.take())
-    }
-
     /// What the loop calls to have those called who wait for what is done.
     fn _wake(this: &Bound<'_, Self>) -> PyResult<()> {
         let _anchor = Anchor::hold();
@@ -199,9 +195,31 @@ impl Bridge {
     }
 
     fn __clear__(&self) {
-        let waiting = std::mem::take(&mut self.inside.lock().waiting);
-        let done = std::mem::take(&mut self.inside.lock().done);
-        drop((waiting, done));
+        self.end();
+    }
+}
+
+/// What the loop calls when answers have come. A loop that is closed lets go of it.
+#[pyclass(frozen, module = "samovar._core")]
+struct Doorbell(Py<Bridge>);
+
+#[pymethods]
+impl Doorbell {
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        let bridge = self.0.bind(py);
+        Bridge::take_in(bridge, bridge.get().inbox.take())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.0)
+    }
+}
+
+impl Drop for Doorbell {
+    fn drop(&mut self) {
+        if !is_the_end() {
+            self.0.get().end();
+        }
     }
 }
 
@@ -298,7 +316,7 @@ impl Bridge {
         let inside = Guarded::new(Inside { many: true, ..Inside::default() });
         let bridge = Bridge { state, pid, event_loop, inbox, borrower: Arc::default(), inside };
         let bridge = Bound::new(py, bridge)?;
-        here.call_method1("add_reader", (bridge.get().inbox.fd(), bridge.getattr("_answered")?))?;
+        here.call_method1("add_reader", (bridge.get().inbox.fd(), Doorbell(bridge.clone().unbind())))?;
         forget_closed(state, bridges)?;
         bridges.set_item(here, &bridge)?;
         Ok(bridge)
@@ -306,6 +324,15 @@ impl Bridge {
 
     fn event_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.event_loop.bind(py).call0()
+    }
+
+    /// The loop is closed: nobody there goes on.
+    fn end(&self) {
+        let mut inside = self.inside.lock();
+        let (leaving, waiting) = (std::mem::take(&mut inside.leaving), std::mem::take(&mut inside.waiting));
+        let done = std::mem::take(&mut inside.done);
+        drop(inside);
+        drop((leaving, waiting, done));
     }
 
     fn call_soon(&self, this: &Bound<'_, Self>, what: &str) -> PyResult<()> {

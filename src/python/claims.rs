@@ -28,6 +28,27 @@ struct Held {
     gone: Arc<AtomicBool>,
 }
 
+/// A claim is renewed until this is dropped.
+pub struct Renewal {
+    claims: Arc<Claims>,
+    /// That claim's.
+    pub token: Token,
+    gone: Arc<AtomicBool>,
+}
+
+impl Renewal {
+    /// True if the store knows the claim no more.
+    pub fn is_gone(&self) -> bool {
+        self.gone.load(Relaxed)
+    }
+}
+
+impl Drop for Renewal {
+    fn drop(&mut self) {
+        self.claims.end(self.token);
+    }
+}
+
 impl Claims {
     /// Those of a cache over this store.
     pub fn new(store: Arc<dyn Store>, clock: Clock) -> Arc<Self> {
@@ -38,18 +59,13 @@ impl Claims {
     }
 
     /// A load begins under this claim.
-    pub fn hold(&self, token: Token, key: &[u8], sharing: Sharing) {
-        let due = later(self.clock.now(), sharing.renew_every());
-        let held = Held { token, key: key.to_vec(), sharing, due, gone: Arc::default() };
+    pub fn renew(self: &Arc<Self>, token: Token, key: &[u8], sharing: Sharing) -> Renewal {
+        let (due, gone) = (later(self.clock.now(), sharing.renew_every()), Arc::default());
+        let held = Held { token, key: key.to_vec(), sharing, due, gone: Arc::clone(&gone) };
         let before = self.held.lock().insert(token.bits(), held);
         drop(before);
         self.appointment.by(due);
-    }
-
-    /// It is over; true if the claim is still there, as far as anybody knows.
-    pub fn end(&self, token: Token) -> bool {
-        let held = self.held.lock().remove(&token.bits());
-        held.is_none_or(|held| !held.gone.load(Relaxed))
+        Renewal { claims: Arc::clone(self), token, gone }
     }
 
     /// In a forked child: they are the parent's.
@@ -57,8 +73,13 @@ impl Claims {
         std::mem::forget(std::mem::take(&mut *self.held.lock()));
     }
 
+    fn end(&self, token: Token) {
+        let held = self.held.lock().remove(&token.bits());
+        drop(held);
+    }
+
     /// Renews what is due, and tells when something is next.
-    fn renew(&self) -> Option<Millis> {
+    fn renew_all(&self) -> Option<Millis> {
         let (now, mut due) = (self.clock.now(), Vec::new());
         let mut held = self.held.lock();
         for claim in held.values_mut().filter(|claim| claim.due <= now) {
@@ -87,7 +108,7 @@ impl Sweep for Claims {
     fn sweep(&self) -> Option<Millis> {
         self.appointment.set(None);
         // What is guarded is taken only by threads that hold the interpreter.
-        let due = Python::try_attach(|_| self.renew()).flatten();
+        let due = Python::try_attach(|_| self.renew_all()).flatten();
         self.appointment.set(due);
         due
     }

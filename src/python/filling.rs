@@ -10,15 +10,13 @@ pub use blocked::{Blocked, advance, rest};
 
 use super::blocking;
 use super::bridge::{self, Caller, Few, Whom};
+use super::claims::Renewal;
 use super::coding::{Fetched, clipped};
 use super::copy;
-use super::effects;
 use super::pending::Holds;
-use super::process::is_the_end;
 use super::recipe::Kept;
 use super::remote::Behind;
 use super::request::{Ending, Judged, Request};
-use super::seat::Outcome;
 use super::state::State;
 use super::task::{self, Job, Load};
 use super::tier::{Object, Tier};
@@ -39,7 +37,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use smallvec::smallvec;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 /// Somebody loads what has a name behind: known to whoever hears of it, until what was loaded is in memory or is not to be.
@@ -76,6 +74,8 @@ pub struct Filling {
     token: Token,
     /// The claim it loads under.
     held: Option<Token>,
+    /// While it loads under it.
+    renewal: Option<Renewal>,
     /// What the store had, or has now.
     found: Option<Fetched>,
     /// What it had before.
@@ -164,6 +164,7 @@ impl Filling {
             key,
             token,
             held: None,
+            renewal: None,
             found: None,
             old: None,
             unread: None,
@@ -191,9 +192,8 @@ impl Filling {
             }
             Next::Await(_, pause) => Do::Wait(pause),
             Next::Load => {
-                if let Some(token) = self.held {
-                    behind.remote.claims.hold(token, &self.key, self.machine.sharing());
-                }
+                let claims = &behind.remote.claims;
+                self.renewal = self.held.map(|token| claims.renew(token, &self.key, self.machine.sharing()));
                 if self.machine.has_waited() {
                     let now = request.tier.clock.now();
                     request.began.store(now, Relaxed);
@@ -390,11 +390,11 @@ impl Filling {
     }
 
     /// The loader has come to its end.
-    fn loaded(&mut self, request: &Request, behind: &Behind, judged: Judged) -> Next<()> {
-        if let Some(token) = self.held
-            && !behind.remote.claims.end(token)
+    fn loaded(&mut self, request: &Request, judged: Judged) -> Next<()> {
+        if let Some(renewal) = self.renewal.take()
+            && renewal.is_gone()
         {
-            self.machine.claim_is_gone(token);
+            self.machine.claim_is_gone(renewal.token);
         }
         let input = match &judged.kept {
             Ok(kept) => Input::Loaded((!kept.is_negative()).then_some(())),
@@ -407,7 +407,6 @@ impl Filling {
     /// Nobody wants it any more.
     fn abandon(&self, behind: &Behind) {
         if self.held == Some(self.token) {
-            behind.remote.claims.end(self.token);
             behind.remote.tell(self.key.clone(), Action::Release { token: self.token });
         }
     }
@@ -575,35 +574,13 @@ impl Holds for Driven {
 #[pyclass(frozen, module = "samovar._core")]
 struct Waited {
     wakes: Answers,
-    called: AtomicBool,
-    /// Whose time it is.
-    flight: (Arc<Tier>, &'static State, Lease),
     _place: waiters::Place,
 }
 
 #[pymethods]
 impl Waited {
     fn __call__(&self) {
-        self.called.store(true, Relaxed);
         waiters::wake(&self.wakes);
-    }
-}
-
-impl Drop for Waited {
-    /// A loop that was closed calls nobody any more. Callers there have left; whoever waits elsewhere will see it, but nobody looks
-    /// after a flight that nobody waits for.
-    fn drop(&mut self) {
-        if self.called.load(Relaxed) || is_the_end() {
-            return;
-        }
-        let (tier, state, lease) = &self.flight;
-        Python::try_attach(|py| {
-            let mut memory = tier.memory.lock();
-            let needless = memory.flights.is_unattended(*lease);
-            let effects = if needless { memory.flights.abandon(*lease) } else { Vec::new() };
-            drop(memory);
-            effects::run(py, state, tier, (lease.flight, effects, None), |_| Outcome::Ended);
-        });
     }
 }
 
@@ -632,7 +609,7 @@ impl Driven {
                     Some((Job::Fill(driven), judged)) => {
                         self = driven;
                         task::is_under_way(py, &self.load);
-                        next = self.filling.loaded(&request, behind, judged);
+                        next = self.filling.loaded(&request, judged);
                     }
                     _ => return,
                 },
@@ -659,11 +636,10 @@ impl Driven {
     fn wait(mut self: Box<Self>, py: Python<'_>, behind: &Behind, pause: Duration) {
         self.asked = Some(Asked::Time);
         let (state, here, key) = (self.state, self.load.event_loop.clone_ref(py), self.filling.key.clone());
-        let flight = (Arc::clone(&self.load.request.tier), state, self.load.lease);
         // Without a way to be woken there is none to the store either, which was asked just now.
         let Ok(wakes) = bridge::expect(state, here.bind(py), self) else { return };
         let _place = behind.remote.waiters.join(&key, wakes.clone());
-        let waited = Waited { wakes: wakes.clone(), called: AtomicBool::new(false), flight, _place };
+        let waited = Waited { wakes: wakes.clone(), _place };
         let timer = Bound::new(py, waited).and_then(|waited| {
             here.bind(py).call_method1(&state.names.call_later, (pause.as_secs_f64(), waited)).map(drop)
         });
@@ -675,9 +651,8 @@ impl Driven {
     /// The loader has ended, with this.
     pub fn loaded(mut self: Box<Self>, py: Python<'_>, judged: Judged) {
         let request = Arc::clone(&self.load.request);
-        let Some(behind) = &request.behind else { return };
         task::is_under_way(py, &self.load);
-        let next = self.filling.loaded(&request, behind, judged);
+        let next = self.filling.loaded(&request, judged);
         self.go(py, next);
     }
 
@@ -700,7 +675,6 @@ impl Caller for Driven {
         let told = self.filling.told(py, &request, behind, (asked, answer));
         if !request.tier.memory.lock().flights.is_current(self.load.lease) {
             // Everybody has left, or the flight was ended.
-            task::is_over(&self.load);
             return self.filling.abandon(behind);
         }
         match told {

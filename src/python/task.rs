@@ -10,6 +10,7 @@ use super::filling::{self, Driven as Filled};
 use super::guarded::Guarded;
 use super::lease::{self, Context};
 use super::pending::Holds;
+use super::process::is_the_end;
 use super::request::{Ending, Finished, Judged, Request};
 use super::seat::{Outcome, Waiter, Wake};
 use super::state::State;
@@ -147,6 +148,8 @@ pub struct Load {
     room: Option<Room>,
     /// The seat of whoever started it.
     starter: Option<Waiter>,
+    /// True once the flight knows what became of it.
+    is_told: bool,
 }
 
 /// What a request shares with others is theirs to visit too, and they are alive.
@@ -191,7 +194,7 @@ pub fn run(
     starter: Option<&Waiter>,
 ) {
     let (request, event_loop, starter) = (Arc::clone(request), here.clone().unbind(), starter.cloned());
-    let load = Load { request, lease, event_loop, room, starter };
+    let load = Load { request, lease, event_loop, room, starter, is_told: false };
     let load = if load.request.behind.is_some() { filling::run(py, state, load) } else { Some(load) };
     if let Some((job, judged)) = load.and_then(|load| start(py, state, Job::Load(load))) {
         job.loaded(py, state, judged);
@@ -211,10 +214,10 @@ pub fn is_under_way(py: Python<'_>, load: &Load) {
 }
 
 /// It is over, or nobody wants it.
-pub fn is_over(load: &Load) {
+fn is_over(load: &Load) {
     let mut tasks = load.request.tier.tasks.lock();
     let key = load.lease.flight.to_bits();
-    let ours = tasks.get(&key).is_some_and(|running| running.task.is_none() && running.lease == Some(load.lease));
+    let ours = tasks.get(&key).is_some_and(|running| running.lease == Some(load.lease));
     let over = if ours { tasks.remove(&key) } else { None };
     drop(tasks);
     drop(over);
@@ -250,7 +253,7 @@ enum Called<'py> {
 }
 
 fn call<'py>(py: Python<'py>, state: &'static State, load: &mut Load) -> PyResult<Called<'py>> {
-    let Load { request, lease, event_loop, room, starter } = load;
+    let Load { request, lease, event_loop, room, starter, .. } = load;
     let here = event_loop.bind(py);
     let context = lease::context(py, state, request, [lease.flight])?;
     let loader = if starter.is_none() { request.refresher.as_deref() } else { None };
@@ -337,7 +340,8 @@ pub fn unstorable(tier: &Tier, name: &str, error: &PyErr) {
 
 impl Load {
     /// Tells the flight what became of its load. What nobody waits for is said in the log.
-    pub fn settle(self, py: Python<'_>, state: &State, judged: &Judged, ending: Ending) {
+    pub fn settle(mut self, py: Python<'_>, state: &State, judged: &Judged, ending: Ending) {
+        self.is_told = true;
         is_over(&self);
         let Load { request, lease, starter, .. } = &self;
         let behind = request.tier.memory.lock().flights.is_unattended(*lease);
@@ -355,6 +359,25 @@ impl Load {
                 error.write_unraisable(py, None);
             }
         }
+    }
+}
+
+impl Drop for Load {
+    /// A loop that was closed goes on with nothing: who waits elsewhere looks again, and nobody else would look after the flight.
+    fn drop(&mut self) {
+        if self.is_told || is_the_end() {
+            return;
+        }
+        is_over(self);
+        let Load { request, lease, .. } = self;
+        let tier = &request.tier;
+        Python::try_attach(|py| {
+            let mut memory = tier.memory.lock();
+            let is_current = memory.flights.is_current(*lease);
+            let effects = if is_current { memory.flights.supersede(lease.flight) } else { Vec::new() };
+            drop(memory);
+            effects::run(py, tier.state, tier, (lease.flight, effects, None), |_| Outcome::Again);
+        });
     }
 }
 

@@ -332,15 +332,9 @@ def test_a_caller_with_little_patience_gets_what_is_old(make: Make, threads: Thr
     assert settled(lambda: getattr(make().sync.peek("a"), "state", None) != "fresh")
     holding = threads.call(f)
     assert door.entered.wait(20)
-
-    def over() -> None:
-        door.open.set()
-        assert holding.result() == "new"
-        # Who was answered waits for that behind, on a loop that is not to end in between.
-        assert settled(lambda: not there._inspect()["flights"])
-
-    assert threads.face.call(threads.lingering(g, over)) == "old", "though nobody has loaded anything new"
-    over()
+    assert threads.face.call(g) == "old", "though nobody has loaded anything new"
+    door.open.set()
+    assert holding.result() == "new"
 
 
 # --- how long ---------------------------------------------------------------------------------------------------------

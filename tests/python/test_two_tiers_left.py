@@ -7,6 +7,7 @@ import weakref
 from typing import Any
 
 import pytest
+import uvloop
 from faces import Face
 from origin import Origin
 from samovar import Cache, Memory
@@ -45,29 +46,34 @@ def test_a_cache_a_function_and_a_call_in_a_circle_are_collected(server: RedisSe
     assert [one() for one in made] == [None] * len(made)
 
 
-def test_an_abandoned_loop_with_pending_operations_is_collected(make: Make) -> None:
-    cache = make()
+@pytest.mark.parametrize("made_by", [asyncio, uvloop])
+def test_what_waited_on_a_loop_goes_when_that_is_closed(make: Make, made_by: Any) -> None:
+    cache, origin = make(), Origin()
 
     class Value:
         pass
 
     value = Value()
     seen = weakref.ref(value)
-    loop = asyncio.new_event_loop()
+    loop = made_by.new_event_loop()
+    f = cache.cached(60, key="f", stale_while_revalidate=60)(origin.load)
 
     async def work(kept: Value) -> None:
-        await cache.get("a", kept)
+        await asyncio.gather(cache.get("a", kept), cache.get_or_set("b", lambda: kept), f(), return_exceptions=True)
 
     task = loop.create_task(work(value))
-    loop.call_soon(loop.stop)
+    loop.call_soon(loop.call_soon, loop.stop)
     loop.run_forever()
-    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    inside = cache._inspect()
+    assert (inside["flights"], inside["tasks"]) == (2, 2), "they wait for what the store says"
+    task._log_destroy_pending = False
     loop.close()
-    del loop, task, value
-    # What waited there goes when another loop begins to ask.
-    asyncio.run(anything(cache.get("b")))
+    inside = cache._inspect()
+    assert (inside["flights"], inside["tasks"]) == (0, 0)
+    del loop, task, value, work
     gc.collect()
     assert seen() is None
+    assert (asyncio.run(anything(cache.get_or_set("b", origin.load))), asyncio.run(anything(f()))) == (1, 2)
 
 
 def test_ten_thousand_operations_leave_nothing(make: Make) -> None:

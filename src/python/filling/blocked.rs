@@ -47,7 +47,7 @@ impl<'a> Blocked<'a> {
     pub fn loaded(&mut self, py: Python<'_>, state: &State, called: PyResult<Object>) {
         if let Some(filling) = &mut self.filling {
             let judged = blocking::judge(py, state, self.request, self.lease, called);
-            self.stands = Stands::Next(filling.loaded(self.request, self.behind, judged));
+            self.stands = Stands::Next(filling.loaded(self.request, judged));
         }
     }
 
