@@ -63,10 +63,25 @@ impl<T> Inbox<T> {
     /// Takes everything out after this was done, which may put things in: nobody has to be woken for them.
     pub fn take_after(&self, work: impl FnOnce()) -> Vec<T> {
         self.inside.lock().attended = true;
+        let _attending = Attending(self);
         work();
-        let mut inside = self.inside.lock();
+        std::mem::take(&mut self.inside.lock().things)
+    }
+}
+
+/// Until this is dropped, whoever takes is awake.
+struct Attending<'a, T>(&'a Inbox<T>);
+
+impl<T> Drop for Attending<'_, T> {
+    fn drop(&mut self) {
+        let mut inside = self.0.inside.lock();
         inside.attended = false;
-        std::mem::take(&mut inside.things)
+        let is_left = !inside.things.is_empty();
+        drop(inside);
+        if is_left {
+            // What has come since, or if the work came to a bad end: nobody was woken for it.
+            self.0.bell.ring();
+        }
     }
 }
 
@@ -157,6 +172,20 @@ mod tests {
         assert_eq!(inbox.take_after(|| inbox.put([3])), [3]);
         assert!(!rings(&inbox));
         inbox.put([4]);
+        assert!(rings(&inbox));
+    }
+
+    #[test]
+    fn work_that_panics_leaves_what_it_has_put_in_with_a_ring() {
+        let inbox = Inbox::new().unwrap();
+        let work = || {
+            inbox.put([1]);
+            panic!("of the work");
+        };
+        let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| inbox.take_after(work)));
+        assert!(worked.is_err() && rings(&inbox));
+        assert_eq!(inbox.take(), [1]);
+        inbox.put([2]);
         assert!(rings(&inbox));
     }
 

@@ -216,8 +216,8 @@ impl Listeners {
         self.heard.store(all.iter().fold(0, |heard, listener| heard | listener.kind.bit()), Relaxed);
     }
 
-    /// Who is to be told; not those who do this themselves. What is to be called is held by itself: one may end while another is told.
-    fn of(&self, py: Python<'_>, kind: Kind, space: &Space, whole: bool) -> Vec<(Arc<Listener>, Object)> {
+    /// Who is to be told; not those who do this themselves.
+    fn of(&self, kind: Kind, space: &Space, whole: bool) -> Vec<Arc<Listener>> {
         let concerns = |listener: &Listener| {
             is_below(&space.path, &listener.path) || (whole && is_below(&listener.path, &space.path))
         };
@@ -225,7 +225,7 @@ impl Listeners {
         let told = |listener: &&Arc<Listener>| {
             listener.kind == kind && concerns(listener) && !inside.is_full() && !inside.contains(listener.number)
         };
-        all.iter().filter(told).map(|listener| (Arc::clone(listener), listener.callable.clone_ref(py))).collect()
+        all.iter().filter(told).cloned().collect()
     }
 
     /// For the collector.
@@ -243,12 +243,12 @@ impl Listeners {
 
 impl Listener {
     /// Calls it. What it raises is reported the first time, and stops nothing.
-    fn call(&self, callable: &Bound<'_, PyAny>, event: &Bound<'_, PyAny>) {
+    fn call(&self, event: &Bound<'_, PyAny>) {
         if self.closed.load(Relaxed) {
             return;
         }
         let (py, inside) = (event.py(), INSIDE.get().enter(self.number));
-        let called = callable.call1((event,));
+        let called = self.callable.bind(py).call1((event,));
         drop(inside);
         let Err(error) = called else { return };
         if error.is_instance_of::<PyKeyboardInterrupt>(py) {
@@ -262,7 +262,7 @@ impl Listener {
             );
             // The note is a courtesy: without it the error is reported all the same.
             drop(error.value(py).call_method1("add_note", (note,)));
-            error.write_unraisable(py, Some(callable));
+            error.write_unraisable(py, Some(self.callable.bind(py)));
         }
     }
 }
@@ -335,13 +335,13 @@ impl Tier {
         // Nobody is left who could hear of a cache that is given up.
         let Some(_owner) = self.owner(py) else { return };
         let listeners =
-            self.listeners.of(py, kind, space, kind == Kind::Invalidate && key.is_none() && space.callee.is_none());
+            self.listeners.of(kind, space, kind == Kind::Invalidate && key.is_none() && space.callee.is_none());
         if listeners.is_empty() {
             return;
         }
         let _anchor = Anchor::hold();
         match self.event(py, kind, space, key, details) {
-            Ok(event) => listeners.iter().for_each(|(listener, call)| listener.call(call.bind(py), event.bind(py))),
+            Ok(event) => listeners.iter().for_each(|listener| listener.call(event.bind(py))),
             Err(error) => error.write_unraisable(py, None),
         }
     }

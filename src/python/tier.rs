@@ -346,12 +346,11 @@ impl Tier {
 
     fn weigh_bytes(&self, value: &Bound<'_, PyAny>) -> PyResult<u64> {
         let py = value.py();
-        let owner = self.owner(py);
         let Some(weigher) = self.weigher.lock().as_ref().map(|own| own.clone_ref(py)) else {
             // SAFETY: a valid object, and the interpreter is held; the native weigher runs no Python.
             return Ok(unsafe { super::weigh::weigh(value.as_ptr()) } + OVERHEAD);
         };
-        let Some(_owner) = owner else { return Ok(1) };
+        let Some(_owner) = self.owner(py) else { return Ok(1) };
         let _anchor = Anchor::hold();
         let weigher = weigher.into_bound(py);
         let told = weigher.call1((value,))?;

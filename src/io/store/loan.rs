@@ -10,8 +10,6 @@ use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 use std::time::Instant;
 
 /// What can be lent.
@@ -30,21 +28,16 @@ pub trait Lender: Send + Sync {
 #[derive(Default)]
 pub struct Borrower {
     offered: Mutex<Vec<Arc<dyn Lender>>>,
-    any: AtomicBool,
 }
 
 impl Borrower {
     /// Offers it something to read, while it asks.
     pub fn offer(&self, lender: Arc<dyn Lender>) {
         self.offered.lock().push(lender);
-        self.any.store(true, Release);
     }
 
     /// Takes what was offered.
     pub fn accept(self: &Arc<Self>) -> Vec<Loan> {
-        if !self.any.load(Relaxed) || !self.any.swap(false, AcqRel) {
-            return Vec::new();
-        }
         let offered = std::mem::take(&mut *self.offered.lock());
         let loan = |lender: Arc<dyn Lender>| {
             let (fd, number) = lender.lend(self)?;

@@ -128,7 +128,7 @@ impl Flight {
     fn depart(mut self, sent: Sent) {
         let (commands, count) = written(&self.store, &mut self.items);
         let (store, link, deadline) = (Arc::clone(&self.store), Arc::clone(&sent.link), Some(self.deadline));
-        // What is large a loop has no time to read.
+        // What is large a borrower has no time to read.
         let reader = self.answers.reader().filter(|_| self.lane == Lane::Small).cloned();
         let told = Box::new(move |said| self.arrive(&sent, said));
         if let Err(batch) = link.send(&commands, Batch { count, deadline, told }, reader.as_ref()) {

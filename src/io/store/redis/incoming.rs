@@ -176,7 +176,7 @@ impl Incoming {
     }
 
     /// Takes over who has asked meanwhile.
-    fn learn(&mut self, wire: &Wire) {
+    pub fn learn(&mut self, wire: &Wire) {
         let asked = wire.asked();
         let waiting = |Batch { count, deadline, told }| Waiting { count, deadline, told: Some(told) };
         self.waiting.extend(asked.into_iter().map(waiting));
@@ -189,8 +189,7 @@ impl Incoming {
     }
 
     /// True if somebody has waited for too long.
-    pub fn is_late(&mut self, wire: &Wire, now: Instant) -> bool {
-        self.learn(wire);
+    pub fn is_late(&self, now: Instant) -> bool {
         let next = self.waiting.iter().filter(|waiting| waiting.told.is_some()).find_map(|waiting| waiting.deadline);
         next.is_some_and(|deadline| deadline <= now)
     }

@@ -1,8 +1,8 @@
 //! Commands out and replies in, on one connection, for any number of callers at once.
 //!
 //! Whoever asks writes, so that no other thread has to be woken for that; what the system does not take at once is left to the
-//! driver. The driver reads: one look at what has come tells all whose replies are complete. While one event loop alone asks, it may
-//! read in the driver's place ([`Loan`](crate::io::store::loan::Loan)); what it does not get to in time the driver reads after all.
+//! driver. The driver reads: one look at what has come tells all whose replies are complete. While one event loop or blocked
+//! thread alone asks, that may read in the driver's place, as a [`Borrower`]; what it does not get to in time the driver reads after all.
 //! Replies come in the order of the commands, so what is written and who waits for it are noted under one lock. Who has waited for too
 //! long is told so, and what comes for them later is dropped.
 
@@ -79,26 +79,27 @@ struct Ways {
 /// Who asks, and who reads.
 #[derive(Default)]
 struct Lending {
-    /// The loop that asked last; `None` if that was no loop.
+    /// Who asked last, if one who can borrow.
     by: Option<Arc<Borrower>>,
-    /// How often in a row it has.
+    /// How often in a row they have.
     row: u32,
-    /// The number of the loan by which it reads; `None` if the driver does.
+    /// The number of the loan by which they read; `None` if the driver does.
     lent: Option<u64>,
     loans: u64,
 }
 
-/// What comes in. `None` once it has ended.
+/// What comes in.
 struct Reading {
+    /// `None` once it has ended.
     reader: Option<Reader>,
     incoming: Incoming,
-    /// What a loop has met that the driver has to see to.
+    /// What a borrower has met that the driver has to see to.
     lost: Option<Lost>,
 }
 
 /// As much is written by whoever asks, who has other things to do than to copy more.
 const AT_ONCE: usize = 64 * 1024;
-/// After so many batches in a row of one loop it may read what comes: to lend costs as much as a few of them.
+/// After so many batches in a row of one borrower that may read what comes: to lend costs as much as a few of them.
 const ROW: u32 = 32;
 
 impl Lending {
@@ -134,7 +135,7 @@ impl Wire {
         (wire, driver)
     }
 
-    /// Sends commands for whoever waits, and gives the batch back if it has ended. `by`: a loop that will be told, if it is one.
+    /// Sends commands for whoever waits, and gives the batch back if it has ended. `by`: who will be told, if it can borrow.
     pub fn send(self: &Arc<Self>, commands: &[u8], batch: Batch, by: Option<&Arc<Borrower>>) -> Result<(), Batch> {
         let mut ways = self.ways.lock();
         let offer = {
@@ -237,7 +238,8 @@ impl Wire {
     fn watch(&self, incoming: &mut Incoming, cx: &mut Context<'_>, mut tick: Pin<&mut Sleep>) -> bool {
         while tick.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
-            if incoming.is_late(self, now) && self.end_loan() {
+            incoming.learn(self);
+            if incoming.is_late(now) && self.end_loan() {
                 return true;
             }
             if let Some(next) = incoming.tell_late(now) {
@@ -294,7 +296,7 @@ impl Lender for Wire {
 }
 
 impl Reading {
-    /// What is there now, for the loop that watches it: it comes again if that was not all.
+    /// What is there now, for the borrower that watches it: that comes again if that was not all.
     fn read_lent(&mut self, wire: &Wire) -> Poll<Result<(), Lost>> {
         let Some(reader) = &self.reader else { return Poll::Ready(Err(Lost::Closed)) };
         std::task::ready!(self.incoming.read(|into| reader.read_lent(into)))?;
