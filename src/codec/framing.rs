@@ -235,6 +235,7 @@ impl Framing {
     }
 
     /// What a frame that was stored under this key says.
+    #[inline]
     pub fn unpack<'a>(&self, key: &[u8], frame: &'a [u8]) -> Result<Unpacked<'a>, Refusal> {
         let header = Header::read(frame)?;
         let serializer = Serializer::new(header.serializer);
@@ -257,6 +258,7 @@ impl Framing {
     }
 
     /// The body, once it is certain that it may be looked at.
+    #[inline]
     fn opened<'a>(
         &self,
         header: &Header<'_>,

@@ -117,6 +117,14 @@ impl Gathering {
 /// Which answer of which call.
 type Place = (u64, usize);
 
+/// The call of which these are all answers, of more than one, in their order: then there is nothing to gather.
+fn all_of_one(places: &[Place], answers: &[(usize, Answer)]) -> Option<u64> {
+    // The places of one call are together.
+    let [(call, _), .., (last, _)] = places else { return None };
+    let is_whole = call == last && places.len() == answers.len();
+    (is_whole && answers.iter().enumerate().all(|(place, (at, _))| *at == place)).then_some(*call)
+}
+
 /// Answers that came together, and the places of all that were asked with them.
 type Come = (Arc<[Place]>, Vec<(usize, Answer)>);
 
@@ -361,6 +369,11 @@ impl Bridge {
         {
             let mut inside = bridge.inside.lock();
             for (places, answers) in come {
+                if let Some(call) = all_of_one(&places, &answers) {
+                    let answers = answers.into_iter().map(|(_, answer)| answer).collect();
+                    whole.extend(inside.waiting.remove(&call).map(|waiting| (waiting.whom, Few::from_vec(answers))));
+                    continue;
+                }
                 let mut answers = answers.into_iter().map(|(at, answer)| (places[at], answer)).peekable();
                 while let Some(&((call, _), _)) = answers.peek() {
                     // Those of one call mostly come one after the other.
@@ -370,13 +383,14 @@ impl Bridge {
                         continue;
                     };
                     if own.fold(false, |_, ((_, at), answer)| waiting.gathering.add(at, answer)) {
-                        whole.extend(inside.waiting.remove(&call));
+                        let waiting = inside.waiting.remove(&call);
+                        whole.extend(waiting.map(|waiting| (waiting.whom, waiting.gathering.whole())));
                     }
                 }
             }
             inside.many = whole.len() > 1;
         }
-        let done = whole.into_iter().filter_map(|Waiting { gathering, whom }| whom.answered(py, gathering.whole()));
+        let done = whole.into_iter().filter_map(|(whom, answers)| whom.answered(py, answers));
         let done = done.filter(Future::is_awaited).collect::<Vec<_>>();
         if !done.is_empty() { bridge.wake_all(this, done) } else { Ok(()) }
     }

@@ -71,12 +71,10 @@ pub struct Fetched {
     pub returned: bool,
     /// Its tags.
     pub tags: Option<Labels>,
-    /// When its load began, in the store's order; 0: it was written by hand, at its version.
-    pub load_start: u64,
-    /// When its load began, of what memory has.
-    pub noted: Option<Began>,
+    /// When its load began, as far as that is known.
+    pub began: Began,
     /// The same as it would be written now, where that is sealed in another way: with a newer key, mostly.
-    pub resealed: Option<Packed>,
+    pub resealed: Option<Box<Packed>>,
 }
 
 impl Fetched {
@@ -84,9 +82,8 @@ impl Fetched {
     pub fn kept(value: Object, span: &Span, note: &Note) -> Self {
         let version = note.version.unwrap_or(Version(0));
         let tags = note.tags.as_ref().map(|tags| tags.names.clone());
-        let noted = Some(note.began);
         let Span { fresh_until, expires, load, .. } = *span;
-        Fetched { expires, load, version, tags, noted, ..Fetched::here(value, fresh_until) }
+        Fetched { expires, load, version, tags, began: note.began, ..Fetched::here(value, fresh_until) }
     }
 
     /// What memory has: of no version that the store would know.
@@ -100,19 +97,9 @@ impl Fetched {
             version: Version(0),
             returned: false,
             tags: None,
-            load_start: 0,
-            noted: None,
+            began: Began { here: None, store: Some(0) },
             resealed: None,
         }
-    }
-
-    /// When its load began, as far as that is known.
-    pub fn began(&self) -> Began {
-        if let Some(noted) = self.noted {
-            return noted;
-        }
-        let stamp = if self.load_start > 0 { self.load_start } else { self.version.0 };
-        Began { here: None, store: Some(stamp) }
     }
 
     /// Its life in a memory where nothing stays longer than `most`.
@@ -195,6 +182,7 @@ impl Coding {
     }
 
     /// What was stored under this name, read; `None` if it cannot be.
+    #[inline]
     pub fn read(&self, py: Python<'_>, name: &[u8], stored: &Stored, (now, wall): Present) -> Option<Fetched> {
         let (bytes, framing) = (stored.frame(), self.framing.get());
         let unpacked = unlocked(py, bytes.len(), || framing.framing.unpack(name, bytes));
@@ -218,27 +206,16 @@ impl Coding {
         let (created, load, version) = (moment(stamps.created), stamps.load_time / 1000, stored.version());
         let resealed =
             if unpacked.reseal { self.pack_again(name, &unpacked, expires.saturating_sub(now)) } else { None };
-        let (returned, load_start) = (unpacked.header.returned, stamps.load_start);
+        // What was written by hand began at its version.
+        let start = if stamps.load_start > 0 { stamps.load_start } else { version.0 };
+        let (returned, began) = (unpacked.header.returned, Began { here: None, store: Some(start) });
         let tags: Labels = unpacked.header.tags.map(Into::into).collect();
         let tags = (!tags.is_empty()).then_some(tags);
-        let noted = None;
-        Some(Fetched {
-            value,
-            fresh_until,
-            expires,
-            created,
-            load,
-            version,
-            returned,
-            tags,
-            load_start,
-            noted,
-            resealed,
-        })
+        Some(Fetched { value, fresh_until, expires, created, load, version, returned, tags, began, resealed })
     }
 
     /// What was unpacked, sealed as it would be now, to be kept for what is left of its life.
-    fn pack_again(&self, name: &[u8], unpacked: &Unpacked<'_>, left: Millis) -> Option<Packed> {
+    fn pack_again(&self, name: &[u8], unpacked: &Unpacked<'_>, left: Millis) -> Option<Box<Packed>> {
         let Unpacked { header, value, .. } = unpacked;
         let tags: Vec<&str> = header.tags.collect();
         let value = value.as_ref().map(|(serializer, bytes)| (*serializer, &bytes[..]));
@@ -246,7 +223,7 @@ impl Coding {
             Content { value, stamps: header.stamps, tags: &tags, etag: header.etag, returned: header.returned };
         let frame = self.framing.get().framing.pack(name, &content).ok()?;
         let ends = header.stamps.expires != frame::NEVER;
-        Some((frame, ends.then(|| Duration::from_millis(left.max(1)))))
+        Some(Box::new((frame, ends.then(|| Duration::from_millis(left.max(1))))))
     }
 
     fn encode(&self, value: &Bound<'_, PyAny>) -> PyResult<Option<(Serializer, Cow<'static, [u8]>)>> {
@@ -261,6 +238,7 @@ impl Coding {
         Ok(Serializer::new(id).map(|id| (id, bytes.as_bytes().to_vec().into())))
     }
 
+    #[inline]
     fn decode<'py>(&self, py: Python<'py>, serializer: Serializer, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
         match &self.coder {
             None if serializer == Serializer::MSGPACK => self.wire.get().read(py, bytes),

@@ -8,9 +8,10 @@ use super::copy;
 use super::errand::{Errand, Turn};
 use super::options::shown;
 use super::pending::Holds;
-use super::place::{Came, Change, Over, Place};
+use super::place::{Came, Change, Home, Over, Place};
 use super::recipe::{Kept, Recipe};
 use super::remote::Remote;
+use super::spot::Spot;
 use super::stamp::Stamp;
 use super::tier::{Object, truth};
 use super::two_tiers::TwoTiers;
@@ -21,10 +22,12 @@ use crate::core::remote::ledger::Mark;
 use crate::core::remote::{Filled, TOMBSTONE_LIFE, Version};
 use crate::io::store::stored::Stored;
 use crate::io::store::{Action, Answer, Cursor, Page, Reply, Request};
+use bytes::Bytes;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyList, PyString};
 use smallvec::smallvec;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,12 +82,27 @@ impl Errand for Look {
     }
 }
 
+/// A key that memory has nothing for.
+pub struct Wanted {
+    /// As it was given, where that is not its name.
+    pub given: Option<Object>,
+    /// Where it is in memory.
+    pub spot: Spot,
+    /// Where in the names it is called what it is called in the store.
+    pub name: Range<usize>,
+    /// How things stood when the store was asked.
+    pub mark: Mark,
+}
+
 /// Those of many gets that memory has nothing for.
 pub struct Looks {
     /// What is found, by key; in the order asked, those that memory had first.
     pub found: Py<PyDict>,
-    /// Keys as they were given, and where they are.
-    pub wanted: Vec<(Object, Place, Mark)>,
+    pub wanted: Vec<Wanted>,
+    /// One after the other, so that none takes memory of its own.
+    pub names: Bytes,
+    /// Of all of them.
+    pub home: Arc<Home>,
     pub recipe: Arc<Recipe>,
     /// False for those who list what is there: that is no use of it, and memory keeps none of it.
     pub keeps: bool,
@@ -92,34 +110,38 @@ pub struct Looks {
 
 impl Holds for Looks {
     fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
-        visit(self.found.as_any()) && self.wanted.iter().all(|(key, place, _)| visit(key) && place.visit(visit))
+        let mut see = |wanted: &Wanted| wanted.given.iter().chain([&wanted.spot.key]).all(&mut *visit);
+        self.wanted.iter().all(&mut see) && visit(self.found.as_any())
     }
 }
 
 impl Errand for Looks {
     fn begin(&mut self, py: Python<'_>) -> PyResult<Turn> {
-        if !self.wanted.iter().all(|(_, place, _)| place.is_believed()) {
-            for wanted in std::mem::take(&mut self.wanted) {
-                if wanted.1.is_worth_asking(py)? {
-                    self.wanted.push(wanted);
+        let remote = &self.home.behind.remote;
+        if self.wanted.iter().any(|wanted| remote.is_behind(&self.names[wanted.name.clone()])) {
+            for Wanted { given, spot, name, mark } in std::mem::take(&mut self.wanted) {
+                let place = Place::at(&*self.home, spot, &self.names[name.clone()]);
+                if place.is_worth_asking(py)? {
+                    self.wanted.push(Wanted { given, spot: place.spot, name, mark });
                 }
             }
         }
         if self.wanted.is_empty() {
             return Ok(Turn::Done(self.found.clone_ref(py).into_any()));
         }
-        let requests = self.wanted.iter().map(|(_, place, _)| place.request(Action::Read)).collect();
-        Ok(Turn::Ask(self.wanted[0].1.with_clock(requests)))
+        // Room for the clock too.
+        let mut requests = Vec::with_capacity(self.wanted.len() + 1);
+        let read = |wanted: &Wanted| Request { key: self.names.slice(wanted.name.clone()), action: Action::Read };
+        requests.extend(self.wanted.iter().map(read));
+        Ok(Turn::Ask(self.home.with_clock(Few::from_vec(requests))))
     }
 
     fn told(&mut self, py: Python<'_>, mut answers: Few<Answer>) -> PyResult<Turn> {
-        if let Some((_, place, _)) = self.wanted.first() {
-            place.heard_clock(&mut answers, self.wanted.len());
-            let (home, mut hits) = (Arc::clone(place.home()), 0);
-            let taken = self.take(py, answers, home.tier.clock.both(), &mut hits);
-            home.count(hits);
-            taken?;
-        }
+        let mut hits = 0;
+        self.home.heard_clock(&mut answers, self.wanted.len());
+        let taken = self.take(py, answers, self.home.tier.clock.both(), &mut hits);
+        self.home.count(hits);
+        taken?;
         Ok(Turn::Done(self.found.clone_ref(py).into_any()))
     }
 
@@ -132,13 +154,14 @@ impl Looks {
     /// Takes in what was answered, and counts what memory had nothing for.
     fn take(&mut self, py: Python<'_>, answers: Few<Answer>, present: Present, hits: &mut u64) -> PyResult<()> {
         let found = self.found.bind(py);
-        for ((key, place, mark), answer) in self.wanted.drain(..).zip(answers) {
+        for (Wanted { given, spot, name, mark }, answer) in self.wanted.drain(..).zip(answers) {
+            let place = Place::at(&*self.home, spot, &self.names[name]);
             let value = match self.keeps {
                 true => place.found(py, answer, &self.recipe, (mark, present), hits)?,
                 false => place.fresh(py, answer, present)?.and_then(|fetched| fetched.value),
             };
             if let Some(value) = value {
-                found.set_item(key, value)?;
+                found.set_item(given.as_ref().unwrap_or(&place.spot.key), value)?;
             }
         }
         Ok(())

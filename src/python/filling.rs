@@ -319,7 +319,7 @@ impl Filling {
                     }
                     Some((mut fetched, frame)) => {
                         if let Some(packed) = fetched.resealed.take() {
-                            behind.remote.rewrite(&self.key, fetched.version, packed);
+                            behind.remote.rewrite(&self.key, fetched.version, *packed);
                         }
                         self.found = Some(fetched);
                         Input::Claimed(Found::Fresh(frame))
@@ -422,7 +422,7 @@ impl Filling {
         }
         let Some(old) = self.old.take() else { return Err(nothing_to_tell()) };
         let life = self.life_meanwhile(request, (old.fresh_until, old.expires), old.load);
-        let note = Note { version: Some(old.version), key: self.underway.key, tags: None, began: old.began() };
+        let note = Note { version: Some(old.version), key: self.underway.key, tags: None, began: old.began };
         Ok((judged_of(py, state, request, &self.key, old)?, Ending::Found(life, note)))
     }
 
@@ -444,7 +444,7 @@ impl Filling {
         let (now, policy, most) = (request.tier.clock.now(), &request.recipe.policy, behind.remote.most);
         let key_hash = underway.key;
         let taken = |fetched: Fetched| -> PyResult<(Judged, Lifetime, Note)> {
-            let (life, began) = (fetched.lifetime(policy, most, now), fetched.began());
+            let (life, began) = (fetched.lifetime(policy, most, now), fetched.began);
             let note = Note { version: Some(fetched.version), key: key_hash, tags: None, began };
             Ok((judged_of(py, state, request, &key, fetched)?, life, note))
         };

@@ -78,6 +78,7 @@ fn encoded(bytes: &Bound<'_, PyBytes>, space: &Space) -> PyResult<Spot> {
 }
 
 /// A name as it is stored: a long one under a short one, whoever gives it.
+#[inline]
 pub fn short<'py>(name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyString>> {
     // SAFETY: a valid str.
     if unsafe { args::is_short_name(name.as_ptr()) } {
@@ -129,6 +130,7 @@ fn call_name(id: &str, bytes: &[u8]) -> String {
 }
 
 /// The spot of a name in a namespace's space.
+#[inline]
 pub fn named(name: &Bound<'_, PyString>, space: &Space) -> PyResult<Spot> {
     let hash = mix(name.hash()? as u64, space.salt());
     Ok(Spot { hash, key: name.clone().into_any().unbind(), asks: false })

@@ -46,77 +46,10 @@ impl Home {
     pub fn count(&self, hits: u64) {
         self.tier.memory.lock().entries.stats_mut(self.space.group()).note_remote_hits(hits);
     }
-}
 
-/// See the module.
-pub struct Place {
-    home: Arc<Home>,
-    /// Where it is in memory.
-    pub spot: Spot,
-    /// What it is called in the store.
-    pub key: Bytes,
-}
-
-impl Deref for Place {
-    type Target = Home;
-
-    fn deref(&self) -> &Home {
-        &self.home
-    }
-}
-
-impl Holds for Place {
-    fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
-        visit(&self.spot.key)
-    }
-}
-
-impl Place {
-    /// Of a name in a namespace.
-    pub fn named(home: &Arc<Home>, name: &Bound<'_, PyString>) -> PyResult<Place> {
-        let key = home.behind.remote.key(&home.space, name.to_str()?);
-        Place::under(home, name, key.into())
-    }
-
-    /// The same, where it is known what that is called in the store.
-    pub fn under(home: &Arc<Home>, name: &Bound<'_, PyString>, key: Bytes) -> PyResult<Place> {
-        Ok(Place { home: Arc::clone(home), spot: keys::named(name, &home.space)?, key })
-    }
-
-    /// What it has in common with others.
-    pub fn home(&self) -> &Arc<Home> {
-        &self.home
-    }
-
-    /// That of a call; None if its entry is of this process alone.
-    pub fn of(py: Python<'_>, state: &State, call: &Call) -> PyResult<Option<Place>> {
-        let Call { tier, space, spot, behind: Some(behind), .. } = call else { return Ok(None) };
-        hearing::heed(py, tier);
-        let Some(key) = behind.remote.key_of(py, state, space, spot)? else { return Ok(None) };
-        let spot = Spot { hash: spot.hash, key: spot.key.clone_ref(py), asks: false };
-        let home = Home { tier: Arc::clone(tier), space: Arc::clone(space), behind: behind.clone_ref(py) };
-        Ok(Some(Place { home: Arc::new(home), spot, key: key.into() }))
-    }
-
-    /// With what stamp a value is written by hand: 0 where its version is one. On a cluster another server's clock gives that, so it
-    /// counts as written just after the last thing that was heard.
-    fn start(&self) -> u64 {
-        if self.behind.remote.store.counts_messages() {
-            return 0;
-        }
-        let memory = self.tier.memory.lock();
-        let newest = memory.ledger.as_ref().map_or(0, |ledger| ledger.registers.newest());
-        if newest > 0 { newest + 1 } else { 0 }
-    }
-
-    /// How things stand in memory, for somebody who asks the store now.
-    pub fn mark(&self) -> Mark {
-        self.tier.memory.lock().mark(self.spot.hash, self.behind.remote.hash(&self.key))
-    }
-
-    /// Has this done in the store.
-    pub fn request(&self, action: Action) -> Request {
-        Request { key: self.key.clone(), action }
+    /// How things stand in memory with what is there, and is called so in the store, for somebody who asks that now.
+    pub fn mark(&self, spot: &Spot, key: &[u8]) -> Mark {
+        self.tier.memory.lock().mark(spot.hash, self.behind.remote.hash(key))
     }
 
     /// These, and the clock, where it is not known what has moved of late.
@@ -143,6 +76,82 @@ impl Place {
             self.behind.remote.learn(&self.tier, &told);
         }
     }
+}
+
+/// See the module. Home and key are its own, or lent to it for a moment.
+pub struct Place<H = Arc<Home>, K = Bytes> {
+    home: H,
+    /// Where it is in memory.
+    pub spot: Spot,
+    /// What it is called in the store.
+    pub key: K,
+}
+
+impl<H: Deref<Target = Home>, K> Deref for Place<H, K> {
+    type Target = Home;
+
+    fn deref(&self) -> &Home {
+        &self.home
+    }
+}
+
+impl Holds for Place {
+    fn visit(&self, visit: &mut dyn FnMut(&Object) -> bool) -> bool {
+        visit(&self.spot.key)
+    }
+}
+
+impl Place {
+    /// Of a name in a namespace.
+    pub fn named(home: &Arc<Home>, name: &Bound<'_, PyString>) -> PyResult<Place> {
+        let key = home.behind.remote.key(&home.space, name.to_str()?);
+        Place::under(home, name, key.into())
+    }
+
+    /// The same, where it is known what that is called in the store.
+    pub fn under(home: &Arc<Home>, name: &Bound<'_, PyString>, key: Bytes) -> PyResult<Place> {
+        Ok(Place::at(Arc::clone(home), keys::named(name, &home.space)?, key))
+    }
+
+    /// That of a call; None if its entry is of this process alone.
+    pub fn of(py: Python<'_>, state: &State, call: &Call) -> PyResult<Option<Place>> {
+        let Call { tier, space, spot, behind: Some(behind), .. } = call else { return Ok(None) };
+        hearing::heed(py, tier);
+        let Some(key) = behind.remote.key_of(py, state, space, spot)? else { return Ok(None) };
+        let spot = Spot { hash: spot.hash, key: spot.key.clone_ref(py), asks: false };
+        let home = Home { tier: Arc::clone(tier), space: Arc::clone(space), behind: behind.clone_ref(py) };
+        Ok(Some(Place { home: Arc::new(home), spot, key: key.into() }))
+    }
+
+    /// With what stamp a value is written by hand: 0 where its version is one. On a cluster another server's clock gives that, so it
+    /// counts as written just after the last thing that was heard.
+    fn start(&self) -> u64 {
+        if self.behind.remote.store.counts_messages() {
+            return 0;
+        }
+        let memory = self.tier.memory.lock();
+        let newest = memory.ledger.as_ref().map_or(0, |ledger| ledger.registers.newest());
+        if newest > 0 { newest + 1 } else { 0 }
+    }
+
+    /// Has this done in the store.
+    #[inline]
+    pub fn request(&self, action: Action) -> Request {
+        Request { key: self.key.clone(), action }
+    }
+}
+
+impl<H: Deref<Target = Home>, K: Deref<Target = [u8]>> Place<H, K> {
+    /// Of a spot, and what it is called in the store.
+    #[inline]
+    pub fn at(home: H, spot: Spot, key: K) -> Self {
+        Place { home, spot, key }
+    }
+
+    /// [`Home::mark`].
+    pub fn mark(&self) -> Mark {
+        self.home.mark(&self.spot, &self.key)
+    }
 
     /// What a get would be given by memory.
     pub fn served(&self, py: Python<'_>) -> PyResult<Option<Current>> {
@@ -150,6 +159,7 @@ impl Place {
     }
 
     /// False where the store has yet to hear that what it has is no more.
+    #[inline]
     pub fn is_believed(&self) -> bool {
         !self.behind.remote.is_behind(&self.key)
     }
@@ -165,6 +175,7 @@ impl Place {
     /// # Errors
     ///
     /// The store's, where it is to be raised.
+    #[inline]
     pub fn fresh(&self, py: Python<'_>, answer: Answer, present: Present) -> PyResult<Option<Fetched>> {
         let stored = match answer {
             Ok(Reply::Read(stored)) => stored.filter(|_| self.is_believed()),
@@ -182,7 +193,7 @@ impl Place {
                 return Ok(None);
             }
             if let Some(packed) = fresh.resealed.take() {
-                self.behind.remote.rewrite(&self.key, fresh.version, packed);
+                self.behind.remote.rewrite(&self.key, fresh.version, *packed);
             }
         }
         Ok(fetched)
@@ -256,7 +267,7 @@ impl Place {
         let written = Written { new: New { hash, key, value: stored.unbind(), placement }, lifetime };
         let located = self.spot.locate(py, &self.tier)?;
         let mut gone = Gone::default();
-        let began = Began { here: Some(mark.sequence), ..fetched.began() };
+        let began = Began { here: Some(mark.sequence), ..fetched.began };
         let note = self.note(Some(fetched.version), began, fetched.tags.as_ref());
         self.tier.memory.lock().promote(written, located, (mark, note), now, &mut gone);
         self.tier.appointment.by(lifetime.span.expires);

@@ -154,8 +154,14 @@ impl Recovery {
     }
 
     /// True if the store has yet to be told of a key: what it has there is no more.
+    #[inline]
     pub fn has(&self, key: &[u8]) -> bool {
-        self.any.load(Acquire) && self.waiting.get().is_some_and(|waiting| waiting.all.lock().has(key))
+        self.any.load(Acquire) && self.has_indeed(key)
+    }
+
+    #[cold]
+    fn has_indeed(&self, key: &[u8]) -> bool {
+        self.waiting.get().is_some_and(|waiting| waiting.all.lock().has(key))
     }
 
     /// What is to be said of something that the store has, by what it has yet to be told.

@@ -150,6 +150,7 @@ impl Remote {
     }
 
     /// Appends that.
+    #[inline]
     pub fn write_key(&self, space: &Space, name: &str, out: &mut Vec<u8>) {
         let begins = space.begins(|path| shared_name(&self.cache, path, ""));
         out.reserve(begins.len() + name.len());
@@ -218,13 +219,14 @@ impl Remote {
     }
 
     /// What has become of something that the store has, by what was invalidated since its load began.
+    #[inline]
     pub fn judge(&self, tier: &Tier, space: &Space, fetched: &Fetched) -> Verdict {
         let tags = fetched.tags.iter().flatten().map(|tag| &**tag);
         // What the store has yet to hear of it cannot have compared with.
         let unheard = self.recovery.judge(&space.path, tags.clone());
         let memory = tier.memory.lock();
         let Some(ledger) = &memory.ledger else { return unheard };
-        unheard.max(ledger.registers.judge(&space.path, tags, fetched.began()))
+        unheard.max(ledger.registers.judge(&space.path, tags, fetched.began))
     }
 
     /// The clock has told what it was asked just now: memory learns it, and lets go what can no longer be compared with it.
@@ -264,6 +266,7 @@ impl Remote {
     }
 
     /// True if what it has under a key is no more, and it has yet to hear so.
+    #[inline]
     pub fn is_behind(&self, key: &[u8]) -> bool {
         self.recovery.has(key)
     }

@@ -7,7 +7,9 @@ use super::cache::{CacheCore, key_name, several};
 use super::coding::Fetched;
 use super::copy;
 use super::errand::{self, Errand};
-use super::errands::{Becomes, Cleared, Clearing, Gives, Glance, Look, Looks, Names, Update, Writes, not_an_int};
+use super::errands::{
+    Becomes, Cleared, Clearing, Gives, Glance, Look, Looks, Names, Update, Wanted, Writes, not_an_int,
+};
 use super::moving::Moving;
 use super::options::shown;
 use super::place::{Change, Home, Over, Place};
@@ -15,20 +17,21 @@ use super::recipe::{Kept, Labels, labels};
 use super::remote::Behind;
 use super::stamp::Stamp;
 use super::tier::{Object, truth};
-use super::{hearing, reply, views};
+use super::{hearing, keys, reply, views};
 use crate::core::clock::{NEVER, deadline};
 use crate::core::coherence::{How, Name};
 use crate::core::policy::Glob;
 use crate::core::remote::ledger::Mark;
-use crate::io::store::keys::Keys;
 use crate::io::store::{Cursor, Request};
-use bytes::Bytes;
 use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyEllipsis, PyInt, PyList};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// So long, in bytes, is what most keys are called in a store.
+const USUAL_NAME: usize = 32;
 
 /// See the module.
 #[pyclass(frozen, module = "samovar._core")]
@@ -283,8 +286,9 @@ impl TwoTiers {
     fn get_many(&self, py: Python<'_>, keys: &Bound<'_, PyAny>, keeps: bool, waits: bool) -> PyResult<Object> {
         let (core, home) = (self.core(), self.home(py)?);
         let found = PyDict::new(py);
-        let mut wanted = Vec::with_capacity(keys.cast::<PyList>().map_or(0, |keys| keys.len()));
-        let (mut names, misses_all, mut missed) = (Keys::default(), keeps && core.misses_all(py), 0);
+        let about = keys.cast::<PyList>().map_or(0, |keys| keys.len());
+        let (mut wanted, mut names) = (Vec::with_capacity(about), Vec::with_capacity(about * USUAL_NAME));
+        let (misses_all, marks, mut missed) = (keeps && core.misses_all(py), home.behind.remote.keeps, 0);
         for given in several(keys, "get_many")? {
             let given = given?;
             let name = key_name(&given)?;
@@ -293,20 +297,17 @@ impl TwoTiers {
                 Some(value) => found.set_item(&given, value)?,
                 None if core.space.is_disabled() => {}
                 None => {
-                    let text = name.to_str()?;
-                    names.add(|out| home.behind.remote.write_key(&home.space, text, out));
-                    wanted.push((given.unbind(), Place::under(home, &name, Bytes::new())?, Mark::default()));
+                    let (from, spot) = (names.len(), keys::named(&name, &home.space)?);
+                    home.behind.remote.write_key(&home.space, name.to_str()?, &mut names);
+                    let mark = if marks { home.mark(&spot, &names[from..]) } else { Mark::default() };
+                    let given = (!given.is(&name)).then(|| given.unbind());
+                    wanted.push(Wanted { given, spot, name: from..names.len(), mark });
                 }
             }
         }
-        for ((_, place, mark), key) in wanted.iter_mut().zip(names.into_slices()) {
-            place.key = key;
-            if home.behind.remote.keeps {
-                *mark = place.mark();
-            }
-        }
         core.count_misses(missed);
-        self.run(py, Looks { found: found.unbind(), wanted, recipe: core.tier.recipe(), keeps }, waits)
+        let (found, names, home, recipe) = (found.unbind(), names.into(), Arc::clone(home), core.tier.recipe());
+        self.run(py, Looks { found, wanted, names, home, recipe, keeps }, waits)
     }
 
     /// Some of the names of this namespace, and where to go on.

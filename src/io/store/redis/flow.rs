@@ -313,29 +313,19 @@ fn answer_reads(
     deadline: Instant,
     given: &mut Vec<(usize, Answer)>,
 ) {
-    match said {
-        Said::Many(all) if all.len() == items.len() => {
-            for (item, said) in items.iter_mut().zip(all) {
-                given.extend(answer(store, node, item, said, deadline).map(|answer| (item.at, answer)));
-            }
-        }
+    let all = match said {
+        Said::Many(all) if all.len() == items.len() => all,
         Said::Other(Value::ServerError(error)) if matches!(trouble::signal(&node.name, &error), Signal::Final(_)) => {
             // Which key it is about it does not say, or it has no MGET for us: from now on each is read by itself.
             store.reads_apart.store(true, Relaxed);
-            items.iter_mut().for_each(|item| item.again = true);
+            return items.iter_mut().for_each(|item| item.again = true);
         }
-        Said::Other(Value::ServerError(error)) => {
-            for item in items {
-                let said = Said::Other(Value::ServerError(error.clone()));
-                given.extend(answer(store, node, item, said, deadline).map(|answer| (item.at, answer)));
-            }
-        }
-        _ => {
-            for item in items {
-                item.again = false;
-                given.push((item.at, Err(trouble::nonsense(&node.name))));
-            }
-        }
+        // An error is each one's, and so is what no reply to them can be.
+        error @ Said::Other(Value::ServerError(_)) => vec![error; items.len()],
+        _ => vec![Said::Many(Vec::new()); items.len()],
+    };
+    for (item, said) in items.iter_mut().zip(all) {
+        given.extend(answer(store, node, item, said, deadline).map(|answer| (item.at, answer)));
     }
 }
 

@@ -105,7 +105,8 @@ impl Incoming {
             // What was made for a large value goes with it.
             self.buffer = BytesMut::from(&self.buffer[..]);
         }
-        for part in std::mem::take(&mut self.found) {
+        let mut found = std::mem::take(&mut self.found);
+        for part in found.drain(..) {
             let said = match part {
                 Part::Reply(Reply::Bytes(range)) => Said::Bytes(whole.slice(range)),
                 Part::Reply(Reply::Other(range)) => Said::Other(resp::parse(&whole[range])?),
@@ -128,6 +129,8 @@ impl Incoming {
                 }
             }
         }
+        // With its room, for the next.
+        self.found = found;
         Ok(())
     }
 
