@@ -90,7 +90,7 @@ fn listen(redis: &Redis) -> (Listening, Receiver<News>) {
 fn tell(redis: &Redis, heard: &Receiver<News>) {
     let (store, tell): (&dyn Store, _) = (redis, Tell { cache: b"shop".to_vec(), origin: Origin(2) });
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let put = Action::Put { frame: fresh("told"), keep: None, tell: Some(tell) };
+    let put = Action::Put { frame: fresh("told"), keep: None, tell: Some(Arc::new(tell)) };
     runtime.block_on(store.ask_one("shop::k", put)).unwrap();
     let news = heard.recv_timeout(Duration::from_secs(8)).expect("it is heard");
     assert!(matches!(news, News::Changed { .. }), "{news:?}");

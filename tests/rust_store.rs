@@ -108,7 +108,7 @@ async fn who_listens_is_told_by_whoever_writes() {
     for ear in [&here, &there, &outside, &other] {
         assert!(matches!(ear.heard()[..], [News::Proven { told: Some(_), .. }]));
     }
-    let tell = |origin| Some(Tell { cache: b"shop".to_vec(), origin: Origin(origin) });
+    let tell = |origin| Some(Arc::new(Tell { cache: b"shop".to_vec(), origin: Origin(origin) }));
     let put = |origin| Action::Put { frame: contract::fresh("x"), keep: None, tell: tell(origin) };
     let Ok(Reply::Written(version)) = store.ask_one("shop::k", put(1)).await else { panic!("it is written") };
     let (key, names) = (b"shop::k".to_vec(), vec![Name::new("", "a")]);

@@ -138,6 +138,8 @@ struct Leaving {
 #[derive(Default)]
 struct Inside {
     leaving: Vec<Leaving>,
+    /// How many the last pass had for one store: the next is taken to have as many.
+    usual: usize,
     /// True from a request that waits for the end of the pass until then.
     flushing: bool,
     /// True if the last answers were more than one call's: then more than one goes on in this pass, and asks again. So it is at
@@ -170,7 +172,9 @@ impl Bridge {
         let leaving = {
             let mut inside = this.get().inside.lock();
             inside.flushing = false;
-            std::mem::take(&mut inside.leaving)
+            let leaving = std::mem::take(&mut inside.leaving);
+            inside.usual = leaving.iter().map(|leaving| leaving.requests.len()).max().unwrap_or(0);
+            leaving
         };
         leaving.into_iter().for_each(|leaving| Bridge::send(this, leaving));
     }
@@ -429,17 +433,15 @@ impl Bridge {
             return false;
         }
         let known = inside.leaving.iter().position(|leaving| Arc::ptr_eq(&leaving.store, store));
-        match known {
-            Some(known) => {
-                let leaving = &mut inside.leaving[known];
-                leaving.requests.extend(requests);
-                leaving.places.extend(places);
-            }
-            None => {
-                let places = places.collect();
-                inside.leaving.push(Leaving { store: Arc::clone(store), requests: requests.into_vec(), places });
-            }
-        }
+        let known = known.unwrap_or_else(|| {
+            let (store, usual) = (Arc::clone(store), inside.usual);
+            let (requests, places) = (Vec::with_capacity(usual), Vec::with_capacity(usual));
+            inside.leaving.push(Leaving { store, requests, places });
+            inside.leaving.len() - 1
+        });
+        let leaving = &mut inside.leaving[known];
+        leaving.requests.extend(requests);
+        leaving.places.extend(places);
         !std::mem::replace(&mut inside.flushing, true)
     }
 }

@@ -96,7 +96,7 @@ fn request(one: &One, cache: &[u8], inbox: &Inbox) -> Request {
     let (by, origin) = (one.when.and_then(|by| by.checked(inbox)), inbox.heard.origin);
     match &one.what {
         What::Key(key) => {
-            let tell = Some(Tell { cache: cache.to_vec(), origin });
+            let tell = Some(Arc::new(Tell { cache: cache.to_vec(), origin }));
             Request { key: key.clone().into(), action: Action::Invalidate { keep: TOMBSTONE_LIFE, by, tell } }
         }
         What::Move(name, how) => {

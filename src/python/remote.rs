@@ -207,8 +207,8 @@ impl Remote {
     }
 
     /// Who is told of a write: all others who use this cache.
-    pub fn tell_others(&self) -> Option<Tell> {
-        Some(Tell { cache: self.escaped.clone(), origin: self.inbox().heard.origin })
+    pub fn tell_others(&self) -> Option<Arc<Tell>> {
+        Some(Arc::new(Tell { cache: self.escaped.clone(), origin: self.inbox().heard.origin }))
     }
 
     /// Asks what has moved, and for a stamp of now.

@@ -96,8 +96,8 @@ impl Listener {
     }
 }
 
-fn tell(origin: Origin) -> Option<Tell> {
-    Some(Tell { cache: CACHE.to_vec(), origin })
+fn tell(origin: Origin) -> Option<Arc<Tell>> {
+    Some(Arc::new(Tell { cache: CACHE.to_vec(), origin }))
 }
 
 async fn put(redis: &Redis, key: &str, origin: Origin) -> Version {
@@ -184,7 +184,7 @@ async fn nobody_is_told_of_loads_and_claims_nor_of_another_cache_or_database() {
     assert!(one.release("shop::l", token(1)).await.unwrap());
     one.put("shop::k", stale("untold"), None).await.unwrap();
     put(&there, "shop::k", THERE).await;
-    let elsewhere = Some(Tell { cache: b"shop2".to_vec(), origin: THERE });
+    let elsewhere = Some(Arc::new(Tell { cache: b"shop2".to_vec(), origin: THERE }));
     let action = Action::Put { frame: fresh("x"), keep: None, tell: elsewhere };
     one.ask_one("shop2::k", action).await.unwrap();
     other.registers(CACHE, NOTHING).await.unwrap();

@@ -8,6 +8,7 @@ use samovar::core::coherence::{How, Known, Moved, Name, Origin, Told};
 use samovar::core::remote::Version;
 use samovar::io::store::{Action, Reply, Tell};
 use samovar::{Redis, RedisOptions};
+use std::sync::Arc;
 use std::time::Duration;
 
 const CACHE: &[u8] = b"shop";
@@ -27,7 +28,7 @@ async fn shift(redis: &Redis, names: Vec<Name>, how: How) -> u64 {
 }
 
 async fn put(redis: &Redis, key: &str) -> Version {
-    let tell = Some(Tell { cache: CACHE.to_vec(), origin: SOMEBODY });
+    let tell = Some(Arc::new(Tell { cache: CACHE.to_vec(), origin: SOMEBODY }));
     let action = Action::Put { frame: fresh("x"), keep: Some(MINUTE), tell };
     let Ok(Reply::Written(version)) = store(redis).ask_one(key, action).await else { panic!("it is written") };
     version

@@ -408,8 +408,8 @@ impl<K, V> Back<K, V> {
     }
 
     /// Who is told of a write: all others who use this cache.
-    pub fn tell_others(&self) -> Option<Tell> {
-        Some(Tell { cache: self.tier.clock_key().to_vec(), origin: self.heard().origin })
+    pub fn tell_others(&self) -> Option<Arc<Tell>> {
+        Some(Arc::new(Tell { cache: self.tier.clock_key().to_vec(), origin: self.heard().origin }))
     }
 
     /// The store was asked, and whether it is out of reach.

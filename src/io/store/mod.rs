@@ -87,7 +87,7 @@ pub enum Action {
         /// For how long; `None`: until it is removed.
         keep: Option<Duration>,
         /// Who is told of it; `None`: nobody, as of what was loaded.
-        tell: Option<Tell>,
+        tell: Option<Arc<Tell>>,
     },
     /// Write, whatever is there. [`Reply::Written`].
     Put {
@@ -96,7 +96,7 @@ pub enum Action {
         /// For how long; `None`: until it is removed.
         keep: Option<Duration>,
         /// Who is told of it; `None`: nobody, as of what was loaded.
-        tell: Option<Tell>,
+        tell: Option<Arc<Tell>>,
     },
     /// What is there is no more, nor is what is being loaded. [`Reply::Buried`].
     Invalidate {
@@ -105,7 +105,7 @@ pub enum Action {
         /// Late: it was meant for this stamp, and a store that can tell leaves what began to load later.
         by: Option<u64>,
         /// Who is told of it; `None`: nobody.
-        tell: Option<Tell>,
+        tell: Option<Arc<Tell>>,
     },
     /// Forget the key, its claim and its versions; for cleaning up. [`Reply::Done`] tells whether there was anything.
     Delete,
@@ -160,7 +160,7 @@ impl Action {
     /// Who is told of it.
     pub fn tell(&self) -> Option<&Tell> {
         match self {
-            Action::Fill { tell, .. } | Action::Put { tell, .. } | Action::Invalidate { tell, .. } => tell.as_ref(),
+            Action::Fill { tell, .. } | Action::Put { tell, .. } | Action::Invalidate { tell, .. } => tell.as_deref(),
             _ => None,
         }
     }
