@@ -209,8 +209,8 @@ impl Coding {
         // What was written by hand began at its version.
         let start = if stamps.load_start > 0 { stamps.load_start } else { version.0 };
         let (returned, began) = (unpacked.header.returned, Began { here: None, store: Some(start) });
-        let tags: Labels = unpacked.header.tags.map(Into::into).collect();
-        let tags = (!tags.is_empty()).then_some(tags);
+        let tags = unpacked.header.tags;
+        let tags = (!tags.is_empty()).then(|| tags.map(Into::into).collect());
         Some(Fetched { value, fresh_until, expires, created, load, version, returned, tags, began, resealed })
     }
 

@@ -12,6 +12,7 @@ use super::wire::{Batch, Lost};
 use super::{Inner, draw};
 use crate::core::remote::{Filled, Found};
 use crate::error::{StoreError, StoreFailure};
+use crate::io::store::stored::Stored;
 use crate::io::store::{Action, Answer, Answers, Reply, Request};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -325,14 +326,28 @@ fn answer_reads(
         _ => vec![Said::Many(Vec::new()); items.len()],
     };
     for (item, said) in items.iter_mut().zip(all) {
-        given.extend(answer(store, node, item, said, deadline).map(|answer| (item.at, answer)));
+        if let Some(answer) = answer(store, node, item, said, deadline) {
+            given.push((item.at, answer));
+        }
     }
 }
 
 /// The answer to a request; `None` if it is to be asked again.
-#[inline]
+#[inline(always)]
 fn answer(store: &Inner, node: &Arc<Node>, item: &mut Item, said: Said, deadline: Instant) -> Option<Answer> {
     item.again = false;
+    match said {
+        // Most of all.
+        Said::Bytes(bytes) if matches!(item.request.action, Action::Read) => {
+            let stored = Stored::unwrap(bytes);
+            stored.iter().for_each(|stored| store.sizes.note(&item.request.key, stored.frame().len()));
+            Some(Ok(Reply::Read(stored)))
+        }
+        said => other_answer(store, node, item, said, deadline),
+    }
+}
+
+fn other_answer(store: &Inner, node: &Arc<Node>, item: &mut Item, said: Said, deadline: Instant) -> Option<Answer> {
     let error = match said {
         Said::Other(Value::ServerError(error)) => error,
         mut said => {

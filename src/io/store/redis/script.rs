@@ -207,19 +207,11 @@ fn decimal(mut number: u64, text: &mut [u8; DIGITS]) -> &[u8] {
 }
 
 /// What a server's answer says; `None` if it is no answer to this.
-#[inline]
 pub fn reply(action: &Action, said: Said) -> Option<Reply> {
-    match (action, said) {
-        // Most of all.
-        (Action::Read, Said::Bytes(bytes)) => Some(Reply::Read(Stored::unwrap(bytes))),
-        (action, said) => other_reply(action, said),
-    }
-}
-
-fn other_reply(action: &Action, said: Said) -> Option<Reply> {
     let value = match said {
         Said::Bytes(bytes) => {
             return Some(match action {
+                Action::Read => Reply::Read(Stored::unwrap(bytes)),
                 Action::Claim { .. } => Reply::Claimed(Found::Fresh(Stored::unwrap(bytes)?)),
                 Action::Fill { .. } => Reply::Filled(Filled::Lost(Stored::unwrap(bytes)?)),
                 _ => return None,
