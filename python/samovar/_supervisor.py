@@ -6,7 +6,6 @@ entries is not here but in `src/work.rs`.
 
 from __future__ import annotations
 
-import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -27,8 +26,8 @@ class Supervisor:
     """The tasks of one cache and its namespaces."""
 
     def __init__(self) -> None:
-        #: A task of a loop that was closed never ends, and is not to be kept for it.
-        self._paths: weakref.WeakKeyDictionary[asyncio.Task[Any], str] = weakref.WeakKeyDictionary()
+        #: By their loops, which hold tasks weakly: one that waits for what only it knows of would be collected.
+        self._paths: dict[asyncio.AbstractEventLoop, dict[asyncio.Task[Any], str]] = {}
 
     def start(
         self,
@@ -39,17 +38,27 @@ class Supervisor:
         context: Context | None = None,
     ) -> asyncio.Task[Any]:
         """Run it as a task that ends with its namespace at the latest."""
+        # What is left of a loop that was closed never ends, and is not to be kept for it.
+        for known in list(self._paths):
+            if known.is_closed():
+                self._paths.pop(known, None)
         task = loop.create_task(work, name=name, context=context)
-        self._paths[task] = path
+        self._paths.setdefault(loop, {})[task] = path
         task.add_done_callback(self._forget)
         return task
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._paths.pop(task, None)
+        loop = task.get_loop()
+        tasks = self._paths.get(loop, {})
+        tasks.pop(task, None)
+        if not tasks:
+            self._paths.pop(loop, None)
 
     def below(self, namespace: str) -> list[Work]:
         """What it has started there."""
-        return [Work(task) for task, path in list(self._paths.items()) if is_below(path, namespace)]
+        running = [tasks for loop, tasks in list(self._paths.items()) if not loop.is_closed()]
+        there = (item for tasks in running for item in list(tasks.items()))
+        return [Work(task) for task, path in there if is_below(path, namespace)]
 
 
 def is_below(path: str, namespace: str) -> bool:

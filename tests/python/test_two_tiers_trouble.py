@@ -119,7 +119,7 @@ def test_killed_in_the_middle_the_memory_serves_and_loads_run(face: Face, make: 
     other = make()
 
     def is_seen() -> bool:
-        # The story's clear() is told late: of a cache that never knew what time the store has, it ends what was written before that.
+        # The story's clear() is told late; of a cache that never knew the store's time, it ends all from before that.
         face.do(other, "set", "new", 1)
         return bool(face.do(cache, "get", "new") == 1)
 

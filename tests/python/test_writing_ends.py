@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from origin import turns
+from origin import turns, until
 from samovar import (
     Cache,
     CacheManager,
@@ -24,6 +24,7 @@ from samovar import (
     WritesLost,
     WritesPending,
 )
+from samovar._supervisor import Supervisor
 from samovar._ways import BLOCKING, blocking
 from samovar._write_behind import UNWRITTEN
 from samovar.testing import CacheClock
@@ -66,6 +67,52 @@ def test_a_flush_that_takes_too_long_leaves_the_rest_pending(cache_clock: CacheC
         assert table.rows == {"a": 1}
 
     run(main)
+
+
+def test_a_writer_that_waits_for_what_only_it_knows_of_is_not_collected(cache_clock: CacheClock) -> None:
+    waits: list[weakref.ref[asyncio.Future[None]]] = []
+
+    async def write(items: Any) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waits.append(weakref.ref(future))
+        await future
+
+    cache = Cache(writer=WriteBehind(write, delay="1s"))
+
+    async def main() -> None:
+        await cache.set("a", 1)
+        cache_clock.advance(2)
+        assert await until(lambda: bool(waits))
+        gc.collect()
+        future = waits[0]()
+        assert future is not None
+        future.set_result(None)
+        await turns(20)
+        assert (cache.pending(), len(waits)) == (0, 1)
+
+    run(main)
+
+
+def test_what_a_supervisor_started_on_a_loop_that_was_closed_is_not_kept() -> None:
+    supervisor, loop = Supervisor(), asyncio.new_event_loop()
+    task = loop.create_task(asyncio.sleep(0))
+    task.cancel()
+    started = supervisor.start("", loop, asyncio.Event().wait(), "never")
+    loop.run_until_complete(asyncio.sleep(0))
+    assert [work.future for work in supervisor.below("")] == [started]
+    started._log_destroy_pending = False  # type: ignore[attr-defined]
+    loop.close()
+    assert supervisor.below("") == []
+    seen = weakref.ref(started)
+    del started, task
+
+    async def main() -> None:
+        await supervisor.start("", asyncio.get_running_loop(), asyncio.sleep(0), "next")
+
+    run(main)
+    gc.collect()
+    assert seen() is None
+    assert supervisor.below("") == []
 
 
 def test_a_flush_ends_when_what_it_flushes_is_given_up(cache_clock: CacheClock) -> None:
