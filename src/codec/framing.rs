@@ -235,7 +235,7 @@ impl Framing {
     }
 
     /// What a frame that was stored under this key says.
-    #[inline]
+    #[inline(always)]
     pub fn unpack<'a>(&self, key: &[u8], frame: &'a [u8]) -> Result<Unpacked<'a>, Refusal> {
         let header = Header::read(frame)?;
         let serializer = Serializer::new(header.serializer);
@@ -258,7 +258,7 @@ impl Framing {
     }
 
     /// The body, once it is certain that it may be looked at.
-    #[inline]
+    #[inline(always)]
     fn opened<'a>(
         &self,
         header: &Header<'_>,

@@ -3,7 +3,7 @@
 //! A frame that cannot be read is as good as none, and counted; a value that cannot be written is its writer's error.
 
 use super::codec::MessagePack;
-use super::framing::{Framing, unlocked};
+use super::framing::{Framing, LONG, unlocked};
 use super::recipe::Labels;
 use super::tier::Object;
 use crate::codec::frame;
@@ -185,7 +185,11 @@ impl Coding {
     #[inline]
     pub fn read(&self, py: Python<'_>, name: &[u8], stored: &Stored, (now, wall): Present) -> Option<Fetched> {
         let (bytes, framing) = (stored.frame(), self.framing.get());
-        let unpacked = unlocked(py, bytes.len(), || framing.framing.unpack(name, bytes));
+        let unpacked = match bytes.len() {
+            // Here, and not as work that is handed on: what is unpacked is moved nowhere then.
+            ..LONG => framing.framing.unpack(name, bytes),
+            _ => unlocked(py, bytes.len(), || framing.framing.unpack(name, bytes)),
+        };
         let unpacked = unpacked.map_err(|refusal| framing.refusals.count(refusal)).ok()?;
         let value = match &unpacked.value {
             None => None,

@@ -13,7 +13,7 @@ use pyo3::types::{PyBytes, PyDict, PyString};
 use std::sync::Arc;
 
 /// From so many bytes on, others may run while a value is packed or unpacked.
-const LONG: usize = 64 << 10;
+pub const LONG: usize = 64 << 10;
 
 /// How the values of a namespace become frames, and frames values; counts what it refuses to read.
 ///
