@@ -6,6 +6,7 @@ Until somebody else asks, it is slow, or one of the two ends.
 import asyncio
 import os
 import pathlib
+import statistics
 import sys
 import threading
 import time
@@ -116,7 +117,7 @@ def test_a_blocked_thread_is_answered_by_another_connection_than_it_has_borrowed
         assert redis._core.get_many_sync(["large"]) == {"large": large}
         took.append(time.monotonic() - began)
     # It is told, and does not find out when it looks around the next time.
-    assert min(took) < NAP
+    assert statistics.median(took) < 0.8 * NAP
 
 
 def test_a_blocked_thread_lets_go_of_a_connection_that_ends(redis: Redis, server: RedisServer) -> None:
